@@ -1,0 +1,336 @@
+"""Actor: a trained policy as plain data (observation normaliser, layers, action head); itself a policy.
+
+Every source format is read into this form, and everything else starts from it. The arrays are read-only,
+so no conversion can change the actor it came from.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+from snn_policy.activations import Activation
+from snn_policy.protocol import Counters, Decision, FloatArray, as_batch, unbatch
+
+HeadKind = Literal["tanh", "clip", "argmax"]
+
+
+def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
+    """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
+    array = np.array(values, np.float32)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds NaN or infinity")
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """z = weight · x + bias, then the activation (None on the last layer: the head follows).
+
+    Attributes:
+        weight: (outputs, inputs) float32.
+        bias: (outputs,) float32.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen_array(self.weight, "weight", 2))
+        object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
+        if self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """x = clip((obs − mean) / scale, −clip, clip), elementwise over the observation's shape."""
+
+    mean: FloatArray
+    scale: FloatArray
+    clip: float = float("inf")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", frozen_array(self.mean, "normaliser mean"))
+        object.__setattr__(self, "scale", frozen_array(self.scale, "normaliser scale"))
+        if self.mean.shape != self.scale.shape or not (self.scale > 0).all() or not self.clip > 0:
+            raise ValueError("normaliser: mean and scale must have one shape, scale and clip be positive")
+
+    def __call__(self, obs: Any) -> Any:
+        x = (obs - self.mean) / self.scale
+        return array_namespace(x).clip(x, -self.clip, self.clip) if self.clip != float("inf") else x
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The last layer's output y, (…, outputs), to an action.
+
+    tanh: tanh(clip(y, ±pre_clip))·scale + offset, within [low, high] · clip: clip(y, low, high) ·
+    argmax: the index of the largest y, an integer.
+
+    Attributes:
+        low, high: (outputs,) bounds of the action; for argmax the scalars 0 and outputs − 1.
+        scale, offset: (outputs,), for tanh only.
+        pre_clip: e.g. 2.0 where gSDE clips the mean before the tanh; infinity for none.
+    """
+
+    kind: HeadKind
+    low: npt.NDArray[Any]
+    high: npt.NDArray[Any]
+    scale: FloatArray
+    offset: FloatArray
+    pre_clip: float = float("inf")
+
+    @classmethod
+    def tanh(cls, scale: npt.ArrayLike, offset: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
+        centre, reach = frozen_array(offset, "action offset", 1), frozen_array(scale, "action scale", 1)
+        low, high = frozen_array(centre - abs(reach), "low"), frozen_array(centre + abs(reach), "high")
+        return cls("tanh", low, high, reach, centre, pre_clip)
+
+    @classmethod
+    def bounded(cls, low: npt.ArrayLike, high: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
+        """The tanh head that fills the box [low, high], as SB3 rescales it."""
+        bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        head = cls.tanh((top - bottom) / 2, (top + bottom) / 2, pre_clip)
+        return cls("tanh", frozen_array(bottom, "low", 1), frozen_array(top, "high", 1), head.scale, head.offset, pre_clip)
+
+    @classmethod
+    def clip(cls, low: npt.ArrayLike, high: npt.ArrayLike) -> "Head":
+        """The identity within [low, high], which may be infinite."""
+        bottom, top = np.array(low, np.float32), np.array(high, np.float32)
+        return cls("clip", bottom, top, np.ones_like(top), np.zeros_like(top))
+
+    @classmethod
+    def argmax(cls, choices: int) -> "Head":
+        one = np.ones(choices, np.float32)
+        return cls("argmax", np.array(0, np.int64), np.array(choices - 1, np.int64), one, 0 * one)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("tanh", "clip", "argmax"):
+            raise ValueError(f"head {self.kind!r}: expected tanh, clip or argmax")
+        if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
+            raise ValueError("head: low must not exceed high")
+
+    @property
+    def outputs(self) -> int:
+        return self.scale.shape[0]
+
+    @property
+    def discrete(self) -> bool:
+        return self.kind == "argmax"
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        return () if self.discrete else (self.outputs,)
+
+    def __call__(self, y: Any) -> Any:
+        xp = array_namespace(y)
+        if self.kind == "argmax":
+            return xp.argmax(y, axis=-1)
+        if self.kind == "tanh":
+            squashed = xp.tanh(xp.clip(y, -self.pre_clip, self.pre_clip) if self.pre_clip != float("inf") else y)
+            y = squashed * self.scale + self.offset
+        return xp.minimum(xp.maximum(y, self.low), self.high)
+
+
+@dataclass(eq=False)
+class Actor:
+    """A trained policy: normaliser → layers → head. Implements `Policy` without any state of its own.
+
+    Having nothing to remember, it accepts any batch size at any time.
+
+    Attributes:
+        layers: the last one has no activation.
+        observation_shape: one observation's shape; flattened before the first layer.
+        env_id: the environment it was trained on, where known.
+        name: where it came from, for messages and plots.
+    """
+
+    layers: tuple[Linear, ...]
+    head: Head
+    observation_shape: tuple[int, ...]
+    normaliser: Normaliser | None = None
+    env_id: str | None = None
+    name: str = "actor"
+    last_decision: Decision | None = field(default=None, init=False, repr=False)
+    counters: Counters = field(default_factory=Counters, init=False, repr=False)
+
+    timesteps = 1
+
+    def __post_init__(self) -> None:
+        self.layers, self.observation_shape = tuple(self.layers), tuple(self.observation_shape)
+        size = int(np.prod(self.observation_shape))
+        for index, layer in enumerate(self.layers):
+            if layer.inputs != size:
+                raise ValueError(f"layer {index}: takes {layer.inputs} inputs, but gets {size}")
+            if (layer.activation is None) != (index == len(self.layers) - 1):
+                raise ValueError(f"layer {index}: every layer but the last needs an activation, the last none")
+            size = layer.outputs
+        if not self.layers or size != self.head.outputs:
+            raise ValueError(f"head: takes {self.head.outputs} outputs, but the layers give {size}")
+        if self.normaliser is not None and self.normaliser.mean.shape != self.observation_shape:
+            raise ValueError(f"normaliser: {self.normaliser.mean.shape} does not fit {self.observation_shape}")
+
+    @property
+    def hidden(self) -> tuple[Linear, ...]:
+        """All layers but the last."""
+        return self.layers[:-1]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons per stage: the observation, then every hidden layer."""
+        return (self.layers[0].inputs, *(layer.outputs for layer in self.hidden))
+
+    @property
+    def fan_out(self) -> tuple[int, ...]:
+        """Synapses per neuron of each stage."""
+        return tuple(layer.outputs for layer in self.layers)
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of one full forward pass."""
+        return sum(layer.inputs * layer.outputs for layer in self.layers)
+
+    @property
+    def discrete(self) -> bool:
+        return self.head.discrete
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        return self.head.action_shape
+
+    @property
+    def low(self) -> npt.NDArray[Any]:
+        return self.head.low
+
+    @property
+    def high(self) -> npt.NDArray[Any]:
+        return self.head.high
+
+    def inputs(self, obs: Any) -> Any:
+        """Normalised, flattened observations: (N, *shape) → (N, inputs)."""
+        x = obs if self.normaliser is None else self.normaliser(obs)
+        return array_namespace(x).reshape(x, (x.shape[0], -1))
+
+    def activations(self, obs: Any) -> tuple[list[Any], Any]:
+        """One forward pass of (N, *shape): the stages' analog values h_0…h_H, each (N, width), and y (N, outputs)."""
+        h, stages = self.inputs(obs), []
+        for layer in self.layers:
+            stages.append(h)
+            z = affine(h, layer.weight, layer.bias)
+            h = z if layer.activation is None else layer.activation(z)
+        return stages, h
+
+    def reset(self, mask: npt.ArrayLike | None = None, *, num_envs: int | None = None, seed: int | None = None) -> None:
+        """Clear the counters; an actor has no other memory."""
+        self.counters, self.last_decision = Counters(), None
+
+    def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
+        """Actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
+        batch, batched = as_batch(obs, self.observation_shape)
+        stages, y = self.activations(batch)
+        nonzero = np.stack([np.count_nonzero(h, axis=1) for h in stages], axis=1).astype(np.int64)
+        none = np.zeros(len(batch), np.int64)
+        self.last_decision = Decision(nonzero, none, nonzero @ np.array(self.fan_out), none)
+        if self.counters.decisions.shape != none.shape:
+            self.counters = Counters.zeros(len(batch), len(stages))
+        self.counters.add(self.last_decision, slice(None) if active is None else np.asarray(active))
+        return unbatch(self.head(y), batched)
+
+    def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:
+        """The pure form of `act`; the state is passed through."""
+        batch, batched = as_batch(obs, self.observation_shape)
+        return unbatch(self.head(self.activations(batch)[1]), batched), state
+
+    def predict(
+        self,
+        observation: npt.ArrayLike,
+        state: Any = None,
+        episode_start: npt.ArrayLike | None = None,
+        deterministic: bool = True,
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Stable-Baselines3's `PolicyPredictor`."""
+        return self.act(observation), state
+
+    def initial_state(self, n: int) -> tuple[()]:
+        return ()
+
+    @property
+    def state(self) -> tuple[()]:
+        return ()
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if value:
+            raise ValueError("an actor has no state: expected ()")
+
+    def collect(
+        self,
+        env: "str | Callable[[], Any]",
+        steps: int = 10_000,
+        seed: int = 0,
+        noise: float = 0.15,
+        progress: bool = False,
+    ) -> FloatArray:
+        """Record consecutive observations, (steps, *observation_shape), of this actor's own episodes.
+
+        Every second episode has action noise (METHODS §1): Gaussian with `noise` half-ranges as its standard
+        deviation, or, where actions are discrete, a random choice with probability `noise`.
+
+        Args:
+            env: a Gymnasium id, or a function that makes an environment.
+            seed: of the first episode; the following count on.
+        """
+        from snn_policy.environments import make_environment
+        from snn_policy.progress import track
+
+        environment = make_environment(env, self)
+        rng = np.random.default_rng(seed)
+        recorded = self._episodes(environment, seed, noise, rng)
+        try:
+            return np.stack([next(recorded) for _ in track(range(steps), "recording", enabled=progress)])
+        finally:
+            environment.close()
+
+    def _episodes(self, env: Any, seed: int, noise: float, rng: np.random.Generator) -> Iterator[FloatArray]:
+        episode = 0
+        while True:
+            obs, _ = env.reset(seed=seed + episode)
+            over = False
+            while not over:
+                yield np.asarray(obs, np.float32)
+                action = self.step(obs, ())[0]
+                if episode % 2:
+                    action = self._disturbed(action, noise, rng)
+                obs, _, terminated, truncated, _ = env.step(action)
+                over = terminated or truncated
+            episode += 1
+
+    def _disturbed(self, action: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+        if self.discrete:
+            return np.int64(rng.integers(self.head.outputs)) if rng.random() < noise else action  # pyright: ignore[reportReturnType]
+        half_range = (self.high - self.low) / 2
+        spread = noise * np.where(np.isfinite(half_range), half_range, 1.0)
+        return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)
+
+
+def affine(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x (N, inputs) → (N, outputs), each row by itself, so that a row's result never depends on its batch."""
+    xp = array_namespace(x)
+    y = xp.matmul(x[:, None, :], weight.T)[:, 0, :]
+    return y if bias is None else y + bias
