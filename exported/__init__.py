@@ -1,0 +1,25 @@
+"""The policies shipped with the package: bundles trained by `examples/train_actor.py`.
+
+    from snn_policy.exported import names, path
+    policy = SpikingPolicy.load(path("td3-HalfCheetah-v5"))
+"""
+
+from pathlib import Path
+
+DIRECTORY = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The shipped policies, by name."""
+    return sorted(card.parent.name for card in DIRECTORY.glob("*/policy.json"))
+
+
+def path(name: str) -> Path:
+    """The directory of a shipped policy.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in names():
+        raise ValueError(f"{name!r}: no such shipped policy; there are {', '.join(names()) or 'none'}")
+    return DIRECTORY / name

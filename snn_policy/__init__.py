@@ -1,0 +1,27 @@
+"""Trained continuous-control policies as spiking neural networks, for any evaluation loop.
+
+    actor  = load_actor("model.zip")
+    policy = convert(actor, actor.collect("HalfCheetah-v5"))
+    policy.reset(); action = policy.act(obs)
+"""
+
+from importlib.metadata import version
+
+from snn_policy.actor import Actor
+from snn_policy.convert import convert
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.policy import SpikingPolicy
+from snn_policy.protocol import Policy
+from snn_policy.spike_calibration import SpikeCalibration
+
+__version__ = version("snn-policy")
+
+__all__ = [
+    "Actor",
+    "Policy",
+    "SourceError",
+    "SpikeCalibration",
+    "SpikingPolicy",
+    "UnsupportedLayerError",
+    "convert",
+]

@@ -1,0 +1,36 @@
+"""Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
+
+"numpy" runs the network's own array-API code on NumPy; "torch" runs it on torch tensors, for large batches
+and GPUs; "auto" chooses.
+"""
+
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from snn_policy.network import SpikingNetwork, State
+from snn_policy.protocol import Decision, FloatArray
+
+ENGINE_NAMES = ("auto", "numpy", "torch")
+
+
+class Engine(Protocol):
+    """Runs decisions of NumPy arrays; see `SpikingNetwork.decide`."""
+
+    def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]: ...
+
+
+def make_engine(network: SpikingNetwork, name: str) -> Engine:
+    """The engine of that name for the network.
+
+    Raises:
+        ValueError: an unknown name.
+        ModuleNotFoundError: "torch" where torch is not installed.
+    """
+    if name not in ENGINE_NAMES:
+        raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")
+    if name == "torch":
+        from snn_policy.engines.torch_engine import TorchEngine
+
+        return TorchEngine(network)
+    return network

@@ -1,0 +1,117 @@
+"""Trained policies of any known format as `Actor`s: `load_actor` looks at what it is given and asks the right reader.
+
+torch, onnx and stable-baselines3 are imported only where their own files are read.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.errors import SourceError
+
+ACCEPTED = (
+    "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
+    "a bundle directory, or an Actor"
+)
+
+
+def load_actor(
+    source: Any,
+    *,
+    vecnormalize: Any = None,
+    observation_shape: Sequence[int] | None = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    output: str | None = None,
+    name: str | None = None,
+) -> Actor:
+    """Read a trained policy.
+
+    Args:
+        source: see `ACCEPTED`; files are recognised by their ending, a reference pair also by its stem.
+        vecnormalize: for Stable-Baselines3, its observation statistics: a path to the saved `VecNormalize`, or one
+            itself. None looks beside the zip (NAME.vecnormalize.pkl, vecnormalize.pkl, NAME/vecnormalize.pkl) or
+            into the algorithm; False uses none.
+        observation_shape: one observation's shape, where the source does not say.
+        low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
+        env_id: the environment it was trained on, where the source does not say.
+        output: for ONNX, the output that is the action; by default the first of a float type.
+        name: for messages and plots; by default the file's stem.
+
+    Raises:
+        SourceError: no such file, damaged, or of another format.
+        UnsupportedLayerError: a layer that cannot be converted faithfully.
+        TypeError: another kind of source, or an argument that this kind does not take.
+    """
+    given: dict[str, Any] = {
+        "observation_shape": observation_shape, "low": low, "high": high, "env_id": env_id, "name": name,
+        "vecnormalize": vecnormalize, "output": output,
+    }  # fmt: skip
+    options = {key: value for key, value in given.items() if value is not None}
+    if isinstance(source, str | Path):
+        return _read_path(Path(source), options)
+    return _read_object(source, options)
+
+
+def _read_object(source: Any, options: dict[str, Any]) -> Actor:
+    actor = source if isinstance(source, Actor) else getattr(source, "actor", None)
+    if isinstance(actor, Actor):
+        _takes(options, "an Actor")
+        return actor
+    if _has_base(source, "BaseAlgorithm", "stable_baselines3") or _has_base(source, "BasePolicy", "stable_baselines3"):
+        from snn_policy.sources.sb3 import read_algorithm
+
+        _takes(options, "a Stable-Baselines3 algorithm", "vecnormalize", "low", "high", "env_id", "name")
+        return read_algorithm(source, **options)
+    if _has_base(source, "Module", "torch.nn"):
+        from snn_policy.sources.torch_module import read_torch_module
+
+        _takes(options, "a torch module", "observation_shape", "low", "high", "env_id", "name")
+        return read_torch_module(source, **options)
+    raise TypeError(f"cannot read a policy from {type(source).__name__}: expected {ACCEPTED}")
+
+
+def _read_path(path: Path, options: dict[str, Any]) -> Actor:
+    ending = path.suffix.lower()
+    if (path / "policy.json").is_file() or (path.name == "policy.json" and _sibling(path, "weights.safetensors")):
+        from snn_policy.bundle import read_bundle
+
+        _takes(options, "a bundle")
+        return read_bundle(path if path.is_dir() else path.parent).actor
+    if ending == ".onnx":
+        from snn_policy.sources.onnx_graph import read_onnx
+
+        _takes(options, "an ONNX file", "observation_shape", "low", "high", "env_id", "output", "name")
+        return read_onnx(path, **options)
+    if ending == ".zip":
+        from snn_policy.sources.sb3 import read_zip
+
+        _takes(options, "a Stable-Baselines3 zip", "vecnormalize", "low", "high", "env_id", "name")
+        return read_zip(path, **options)
+    if ending in (".safetensors", ".json") or Path(f"{path}.safetensors").is_file():
+        from snn_policy.sources.reference import read_reference
+
+        _takes(options, "a reference actor", "observation_shape", "low", "high", "env_id", "name")
+        return read_reference(path, **options)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file; expected {ACCEPTED}")
+    what = "directory without policy.json" if path.is_dir() else "file of unknown ending"
+    raise SourceError(f"{path}: {what}; expected {ACCEPTED}")
+
+
+def _takes(options: dict[str, Any], source: str, *names: str) -> None:
+    for name in options.keys() - set(names):
+        raise TypeError(f"{name}: {source} does not take this argument ({', '.join(names) or 'it takes none'})")
+
+
+def _sibling(path: Path, name: str) -> bool:
+    return path.is_file() and (path.parent / name).is_file()
+
+
+def _has_base(source: Any, name: str, package: str) -> bool:
+    """Whether a class of this name and package is among the object's bases, without importing the package."""
+    return any(base.__name__ == name and base.__module__.startswith(package) for base in type(source).__mro__)

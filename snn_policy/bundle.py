@@ -1,0 +1,222 @@
+"""A policy as a directory: `policy.json` (everything readable) and `weights.safetensors` (every array).
+
+The JSON carries the SHA-256 of the weights and of itself, so a truncated or altered bundle is refused.
+Checksums find accidents and careless edits; they are no signature. Both files are data: JSON and
+safetensors, read with size limits, checked, and never executed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from snn_policy.activations import Activation
+from snn_policy.actor import Actor, Head, Linear, Normaliser
+from snn_policy.errors import SourceError
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+
+FORMAT, FORMAT_VERSION = "snn-policy", 1
+POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
+MOST_JSON_BYTES, MOST_WEIGHT_BYTES = 16 * 2**20, 4 * 2**30
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What a bundle directory holds."""
+
+    network: SpikingNetwork
+    conversion: dict[str, Any]
+    card: dict[str, Any]
+
+    @property
+    def actor(self) -> Actor:
+        return self.network.actor
+
+
+def write_bundle(
+    directory: Path, network: SpikingNetwork, conversion: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """Write both files, each complete or not at all."""
+    from snn_policy.versions import installed_versions
+
+    arrays: Arrays = {}
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "actor": _describe_actor(network.actor, arrays),
+        "neurons": _describe_neurons(network, arrays),
+        "conversion": dict(conversion),
+        "card": dict(card),
+        "versions": installed_versions(),
+    }
+    weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    document["sha256"] = _digest(document)
+    directory.mkdir(parents=True, exist_ok=True)
+    _replace(directory / WEIGHTS_FILE, weights)
+    _replace(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return None if np.isinf(value) else float(value)
+
+
+def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
+    for index, layer in enumerate(actor.layers):
+        arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
+    head = actor.head
+    if not head.discrete:
+        arrays |= {"head.low": head.low, "head.high": head.high, "head.scale": head.scale, "head.offset": head.offset}
+    if actor.normaliser is not None:
+        arrays |= {"normaliser.mean": actor.normaliser.mean, "normaliser.scale": actor.normaliser.scale}
+    return {
+        "name": actor.name,
+        "env_id": actor.env_id,
+        "observation_shape": list(actor.observation_shape),
+        "layers": [
+            {"inputs": layer.inputs, "outputs": layer.outputs,
+             "activation": layer.activation and {"name": layer.activation.name, "parameter": layer.activation.parameter}}
+            for layer in actor.layers
+        ],  # fmt: skip
+        "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
+        "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
+    }
+
+
+def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]:
+    neurons = network.neurons
+    if isinstance(neurons, SigmaDeltaNeurons):
+        arrays["offset"] = neurons.offset
+        for stage, (quantum, predictor) in enumerate(zip(neurons.quanta, neurons.predictor, strict=True)):
+            arrays[f"stages.{stage}.quantum"], arrays[f"stages.{stage}.predictor"] = quantum, predictor
+        return {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
+    for index, threshold in enumerate(neurons.thresholds):
+        arrays[f"layers.{index}.threshold"] = threshold
+    return {
+        "model": neurons.model,
+        "coding": neurons.coding,
+        "timesteps": neurons.timesteps,
+        "alpha": list(neurons.alpha),
+        "alpha_clip": neurons.alpha_clip,
+        "residual": neurons.residual,
+        "levels": neurons.levels,
+    }
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Read what `write_bundle` wrote.
+
+    Raises:
+        FileNotFoundError: the directory or one of its files is missing.
+        SourceError: truncated, tampered with, of a newer format, or not a bundle.
+    """
+    policy_path, weights_path = directory / POLICY_FILE, directory / WEIGHTS_FILE
+    content = _read(policy_path, MOST_JSON_BYTES)
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise SourceError(
+            f"{policy_path}: format version {document.get('format_version')!r}, but this release reads {FORMAT_VERSION}"
+        )
+    if document.get("sha256") != _digest(document):
+        raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
+    weights = _read(weights_path, MOST_WEIGHT_BYTES)
+    if hashlib.sha256(weights).hexdigest() != document.get("weights_sha256"):
+        raise SourceError(f"{weights_path}: not the weights that {POLICY_FILE} names; truncated or altered")
+    try:
+        arrays = load(weights)
+        actor = _read_actor(document["actor"], arrays)
+        network = SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
+        return Bundle(network, dict(document["conversion"]), dict(document["card"]))
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise SourceError(f"{directory}: a damaged bundle ({type(error).__name__}: {error})") from None
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a policy bundle has {POLICY_FILE} and {WEIGHTS_FILE}")
+    if path.stat().st_size > most_bytes:
+        raise SourceError(f"{path}: {path.stat().st_size} bytes, more than the {most_bytes} a bundle may have")
+    return path.read_bytes()
+
+
+def _infinite(value: float | None) -> float:
+    return float("inf") if value is None else float(value)
+
+
+def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
+    layers = []
+    for index, entry in enumerate(described["layers"]):
+        activation = entry["activation"] and Activation(entry["activation"]["name"], entry["activation"]["parameter"])
+        layers.append(Linear(arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
+    head, normaliser = described["head"], described["normaliser"]
+    return Actor(
+        tuple(layers),
+        _read_head(head["kind"], _infinite(head["pre_clip"]), arrays, layers[-1].outputs),
+        tuple(int(size) for size in described["observation_shape"]),
+        normaliser
+        and Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
+        env_id=described["env_id"],
+        name=str(described["name"]),
+    )
+
+
+def _read_head(kind: str, pre_clip: float, arrays: Arrays, outputs: int) -> Head:
+    if kind == "argmax":
+        return Head.argmax(outputs)
+    low, high, scale, offset = (arrays[f"head.{name}"] for name in ("low", "high", "scale", "offset"))
+    if any(array.shape != (outputs,) or array.dtype != np.float32 for array in (low, high, scale, offset)):
+        raise ValueError(f"head: expected float32 arrays of shape ({outputs},)")
+    return Head(kind, low, high, scale, offset, pre_clip)  # pyright: ignore[reportArgumentType]
+
+
+def _read_neurons(
+    described: dict[str, Any], arrays: Arrays, actor: Actor
+) -> MembraneNeurons | SigmaDeltaNeurons:
+    def array(name: str, width: int) -> np.ndarray:
+        values = arrays[name]
+        if values.shape != (width,) or values.dtype != np.float32 or not np.isfinite(values).all():
+            raise ValueError(f"{name}: expected {width} finite float32 values")
+        return values
+
+    settings = dict(described)
+    if settings.pop("model") == "sigma-delta":
+        stages = range(len(actor.layers))
+        quanta = tuple(array(f"stages.{i}.quantum", actor.widths[i]) for i in stages)
+        predictor = tuple(array(f"stages.{i}.predictor", actor.widths[i]) for i in stages)
+        digits = tuple(settings["digits"])
+        if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
+            raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
+        return SigmaDeltaNeurons(quanta, predictor, array("offset", actor.widths[0]), digits, float(settings["base"]))
+    thresholds = tuple(array(f"layers.{i}.threshold", layer.outputs) for i, layer in enumerate(actor.hidden))
+    settings["alpha"] = tuple(float(alpha) for alpha in settings["alpha"])
+    if len(settings["alpha"]) != len(thresholds):
+        raise ValueError("alpha: expected one number per hidden layer")
+    return MembraneNeurons(model=described["model"], thresholds=thresholds, **settings)

@@ -1,0 +1,252 @@
+"""convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor, frozen_array
+from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alpha
+from snn_policy.errors import UnsupportedLayerError
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons
+from snn_policy.policy import SpikingPolicy
+from snn_policy.protocol import FloatArray
+from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
+from snn_policy.recordings import as_recordings
+from snn_policy.spike_calibration import SpikeCalibration
+from snn_policy.thresholds import recorded_thresholds
+
+DEFAULT_TOLERANCE = 0.02
+DEFAULT_TIMESTEPS = 8
+PILOT_SEED, PILOT_EPISODES = 90_000, 8
+NEURONS = ("sigma-delta", "if", "snm", "mt")
+
+
+def convert(
+    actor: Any,
+    observations: Any,
+    *,
+    neuron: str = "sigma-delta",
+    coding: str | None = None,
+    timesteps: int | None = None,
+    levels: int | None = None,
+    threshold: str | Sequence[npt.ArrayLike] | None = None,
+    alpha: float | Sequence[float] | str | None = None,
+    alpha_clip: float | None = None,
+    residual: ResidualRule | None = None,
+    tolerance: float | None = None,
+    digits: int | Sequence[int] | None = None,
+    base: float | None = None,
+    predictor: Predictor | None = None,
+    calibration: SpikeCalibration | None = None,
+    engine: str = "auto",
+) -> SpikingPolicy:
+    """Convert an actor, without retraining and without changing it.
+
+    Args:
+        actor: an `Actor`, or anything `load_actor` reads.
+        observations: (N, *observation_shape) consecutive observations, an iterable of such arrays, or a Minari
+            dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
+        neuron: "sigma-delta" (default: any activation), or the papers' "if", "snm", "mt" (ReLU only).
+        coding: "rate" (default) or "differential"; if, snm, mt only, as are the next six.
+        timesteps: T per decision, 8 by default.
+        levels: of "mt" only, 4 by default.
+        threshold: "mse" (default), "max", "percentile:99.9", or one array per hidden layer. For sigma-delta:
+            the quanta, one array per stage (observation first), instead of a tolerance.
+        alpha: CRPI's share of the residual carried on: a float (0.3 by default; 0 resets every decision), one
+            per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment (`actor.env_id`).
+        alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
+        residual: "bounded" (default) or "plain".
+        tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
+            as a share of the action's half-range; 0.02 by default.
+        digits: most spikes per neuron and decision, one number or one per stage; (6, 4, …, 4, 6) by default.
+        base: β of the spikes' sizes ±q·βⁱ, 2 by default.
+        predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
+            the observations are not consecutive.
+        calibration: spike calibration of "if" neurons.
+        engine: "auto", "numpy" or "torch".
+
+    Raises:
+        ValueError: an argument that the neuron does not take, or a value out of range.
+        UnsupportedLayerError: an activation that the neuron cannot stand for.
+    """
+    source = _as_actor(actor)
+    recordings = as_recordings(observations, source.observation_shape)
+    membrane = {"coding": coding, "timesteps": timesteps, "alpha": alpha, "alpha_clip": alpha_clip,
+                "residual": residual, "levels": levels, "calibration": calibration}  # fmt: skip
+    sigma_delta = {"tolerance": tolerance, "digits": digits, "base": base, "predictor": predictor}
+    if neuron not in NEURONS:
+        raise ValueError(f"neuron {neuron!r}: expected one of {', '.join(NEURONS)}")
+    if neuron == "sigma-delta":
+        _refuse(neuron, membrane)
+        return _convert_sigma_delta(source, recordings, threshold, engine, **sigma_delta)
+    _refuse(neuron, sigma_delta)
+    if neuron != "mt":
+        _refuse(neuron, {"levels": levels})
+    if calibration is not None:
+        if neuron != "if":
+            _refuse(neuron, {"calibration": calibration})
+        raise NotImplementedError("spike calibration is not implemented yet; leave `calibration` out")
+    del membrane["calibration"]
+    return _convert_membrane(source, recordings, neuron, threshold, engine, **membrane)
+
+
+def _as_actor(actor: Any) -> Actor:
+    if isinstance(actor, Actor):
+        return actor
+    from snn_policy.sources import load_actor
+
+    return load_actor(actor)
+
+
+def _refuse(neuron: str, arguments: dict[str, Any]) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)}: not an argument of the {neuron!r} neuron; leave it out")
+
+
+def _convert_sigma_delta(
+    actor: Actor,
+    recordings: FloatArray,
+    threshold: Any,
+    engine: str,
+    *,
+    tolerance: float | None,
+    digits: int | Sequence[int] | None,
+    base: float | None,
+    predictor: Predictor | None,
+) -> SpikingPolicy:
+    stages = len(actor.layers)
+    settings: dict[str, Any] = {
+        "digits": _digits(digits, stages),
+        "base": 2.0 if base is None else float(base),
+        "predictor": "auto" if predictor is None else predictor,
+    }
+    if settings["predictor"] not in ("auto", 0, 1):
+        raise ValueError(f"predictor {predictor!r}: expected 'auto', 0 or 1")
+    if threshold is None:
+        wanted = DEFAULT_TOLERANCE if tolerance is None else float(tolerance)
+        if not 0 < wanted <= 1:
+            raise ValueError(f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
+        neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings)
+    else:
+        if tolerance is not None:
+            raise ValueError("threshold, tolerance: explicit quanta and a tolerance exclude each other; give one")
+        if isinstance(threshold, str):
+            raise ValueError(f"threshold {threshold!r}: sigma-delta takes quanta, one array per stage, or a tolerance")
+        wanted = None
+        quanta = _given_thresholds(threshold, actor.widths, "stage")
+        neurons, measured = given_neurons(actor, recordings, quanta, **settings)
+    conversion = {"neuron": "sigma-delta", "tolerance": wanted, **settings, **_open_loop(measured, len(recordings))}
+    return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
+
+
+def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
+    record = {
+        "observations": observations,
+        "open_loop_error": measured.error,
+        "open_loop_spikes": [float(count) for count in measured.spikes],
+    }
+    return record if measured.changed_choices is None else {**record, "changed_choices": measured.changed_choices}
+
+
+def _digits(digits: int | Sequence[int] | None, stages: int) -> tuple[int, ...]:
+    if digits is None:
+        return default_digits(stages)
+    per_stage = (digits,) * stages if isinstance(digits, int) else tuple(digits)
+    if len(per_stage) != stages:
+        raise ValueError(f"digits {digits!r}: expected one number, or one for each of {stages} stages")
+    return per_stage
+
+
+def _given_thresholds(threshold: Any, widths: tuple[int, ...], place: str) -> tuple[FloatArray, ...]:
+    if len(threshold) != len(widths):
+        raise ValueError(f"threshold: expected one array per {place} ({len(widths)}), got {len(threshold)}")
+    arrays = []
+    for index, (values, width) in enumerate(zip(threshold, widths, strict=True)):
+        array = frozen_array(np.broadcast_to(np.asarray(values), (width,)) if np.ndim(values) == 0 else values,
+                             f"threshold[{index}]", 1)  # fmt: skip
+        if array.shape != (width,) or (array < 0).any():
+            raise ValueError(f"threshold[{index}]: expected {width} values ≥ 0, got shape {array.shape}")
+        arrays.append(array)
+    return tuple(arrays)
+
+
+def _convert_membrane(
+    actor: Actor,
+    recordings: FloatArray,
+    model: Any,
+    threshold: Any,
+    engine: str,
+    *,
+    coding: Any,
+    timesteps: int | None,
+    levels: int | None,
+    alpha: Any,
+    alpha_clip: float | None,
+    residual: Any,
+) -> SpikingPolicy:
+    _only_relu(actor, model)
+    coding, steps = coding or "rate", DEFAULT_TIMESTEPS if timesteps is None else timesteps
+    rule = "mse" if threshold is None else threshold
+    if isinstance(rule, str):
+        thresholds = recorded_thresholds(actor, recordings, rule, steps)
+    else:
+        thresholds, rule = _given_thresholds(rule, actor.widths[1:], "hidden layer"), "given"
+
+    def with_alpha(value: Any) -> SpikingPolicy:
+        neurons = MembraneNeurons(
+            model=model,
+            coding=coding,
+            timesteps=steps,
+            thresholds=thresholds,
+            alpha=_alphas(value, len(thresholds)),
+            alpha_clip=default_clip(model, coding) if alpha_clip is None else float(alpha_clip),
+            residual=residual or "bounded",
+            levels=4 if levels is None else levels,
+        )
+        conversion = {"neuron": model, "coding": coding, "timesteps": steps, "threshold": rule, "alpha": value,
+                      "alpha_rule": alpha if isinstance(alpha, str) else "given",
+                      "observations": len(recordings)}  # fmt: skip
+        return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
+
+    if isinstance(alpha, str):
+        alpha_chosen = _pilot(actor, with_alpha) if alpha == "pilot" else None
+        if alpha_chosen is None:
+            raise ValueError(f"alpha {alpha!r}: expected a number, one per hidden layer, or 'pilot'")
+        return with_alpha(alpha_chosen)
+    return with_alpha(DEFAULT_ALPHA if alpha is None else alpha)
+
+
+def _only_relu(actor: Actor, model: str) -> None:
+    for index, layer in enumerate(actor.hidden):
+        if layer.activation is not None and layer.activation.name != "relu":
+            raise UnsupportedLayerError(
+                f"{actor.name}.layers.{index}",
+                layer.activation.name,
+                f"{model!r} neurons stand for ReLU only",
+                'Use neuron="sigma-delta", which serves any activation.',
+            )
+
+
+def _alphas(alpha: Any, layers: int) -> tuple[float, ...]:
+    values = tuple(float(a) for a in np.broadcast_to(alpha, (layers,))) if np.ndim(alpha) == 0 else tuple(alpha)
+    if len(values) != layers:
+        raise ValueError(f"alpha {alpha!r}: expected one number, or one for each of {layers} hidden layers")
+    return tuple(float(value) for value in values)
+
+
+def _pilot(actor: Actor, with_alpha: Any) -> float:
+    from snn_policy.evaluate import evaluate
+
+    if actor.env_id is None:
+        raise ValueError("alpha 'pilot': the actor's environment is not known; set actor.env_id, or give a number")
+    env_id = actor.env_id
+
+    def returns_at(alpha: float) -> npt.NDArray[np.float64]:
+        evaluation = evaluate(with_alpha(alpha), env_id, episodes=PILOT_EPISODES, seed=PILOT_SEED)
+        return np.asarray(evaluation.returns, np.float64)
+
+    return pilot_alpha(returns_at)

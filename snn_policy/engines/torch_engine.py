@@ -1,0 +1,49 @@
+"""The network's own code on torch tensors: for large batches, on CPU or GPU."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.network import SpikingNetwork, State
+from snn_policy.protocol import Decision, FloatArray
+
+
+def with_arrays(value: Any, convert: Any) -> Any:
+    """A copy of nested dataclasses and tuples in which every array is replaced by `convert(array)`."""
+    if isinstance(value, np.ndarray):
+        return convert(value)
+    if isinstance(value, tuple):
+        converted = [with_arrays(each, convert) for each in value]
+        return type(value)(*converted) if hasattr(value, "_fields") else tuple(converted)
+    if dataclasses.is_dataclass(value):
+        twin = copy.copy(value)
+        for each in dataclasses.fields(value):
+            object.__setattr__(twin, each.name, with_arrays(getattr(value, each.name), convert))
+        return twin
+    return value
+
+
+class TorchEngine:
+    """Runs decisions on a torch device; takes and gives NumPy arrays."""
+
+    def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
+        import torch
+
+        self._torch, self.device = torch, torch.device(device)
+        self.network = with_arrays(network, self._tensor)
+        neurons = self.network.neurons
+        if hasattr(neurons, "powers"):
+            object.__setattr__(neurons, "powers", self._tensor(np.asarray(network.neurons.powers)))  # pyright: ignore
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Any:
+        return self._torch.tensor(array, device=self.device)
+
+    def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
+        """As `SpikingNetwork.decide`, with NumPy arrays in and out."""
+        with self._torch.inference_mode():
+            action, new_state, decision = self.network.decide(self._tensor(obs), with_arrays(state, self._tensor))
+        arrays = [getattr(decision, each.name).cpu().numpy() for each in dataclasses.fields(decision)]
+        return action.cpu().numpy(), type(state)(*(each.cpu().numpy() for each in new_state)), Decision(*arrays)

@@ -1,0 +1,189 @@
+"""Making environments and checking that they fit a policy, with one clear line for everything that does not.
+
+`make_environment` also keeps two warnings out of the terminal that no user can act on: MuJoCo's about the
+`settotalmass` attribute in Gymnasium's own models (also written to MUJOCO_LOG.TXT), and Gymnasium's about older
+versions of an environment, which an older actor needs. All others are passed on.
+"""
+
+import importlib
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+
+from snn_policy.protocol import Policy
+
+EnvironmentSource = str | Callable[[], gym.Env]
+_MUJOCO_REMEDY = "install it with: pip install 'snn-policy[mujoco]'"
+_DM_CONTROL_REMEDY = "install them with: pip install 'snn-policy[dmc]'"
+
+
+def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gym.Env:
+    """A new environment whose spaces fit the policy.
+
+    Args:
+        env: a Gymnasium id (`dm_control/…` too, where shimmy is installed), or a function without arguments that
+            makes an environment.
+        policy: what will act in it; None to skip the check.
+
+    Raises:
+        ValueError: unknown id, missing simulator, or spaces that do not fit.
+    """
+    if isinstance(env, str) and env.startswith("dm_control/"):
+        _register_dm_control()
+    with quiet_simulators():
+        made = _registered(env) if isinstance(env, str) else _called(env)
+    try:
+        if policy is not None:
+            check_spaces(made, policy)
+    except ValueError:
+        made.close()
+        raise
+    return made
+
+
+def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
+    """Check that a policy can act in an environment, or in each row of a vector environment.
+
+    Observations need the policy's shape; actions its shape, and bounds that contain the policy's own (where the
+    policy is bounded at all); discrete actions its number of choices, counted from 0.
+
+    Raises:
+        ValueError: naming both sides.
+    """
+    if isinstance(env, VectorEnv):
+        observation_space, action_space = env.single_observation_space, env.single_action_space
+    else:
+        observation_space, action_space = env.observation_space, env.action_space
+    observed, hint = _shape(observation_space), ""
+    if observed is None:
+        hint = ". Flatten it first, e.g. with gymnasium.wrappers.FlattenObservation"
+    elif observed != policy.observation_shape and observed[-1:] == policy.observation_shape[-1:]:
+        hint = ". Wrappers that change observations (FrameStackObservation, …) belong inside, next to the environment"
+    if observed != policy.observation_shape:
+        raise ValueError(
+            f"{_name(env)} does not fit the policy: it gives observations {_describe(observation_space)}, "
+            f"the policy takes shape {policy.observation_shape}{hint}"
+        )
+    if not _actions_fit(action_space, policy):
+        raise ValueError(
+            f"{_name(env)} does not fit the policy: it takes actions {_describe(action_space)}, "
+            f"the policy gives {_describe_actions(policy)}"
+        )
+
+
+@contextmanager
+def quiet_simulators() -> Iterator[None]:
+    """Silence the two warnings named above while environments are made in this block."""
+    with warnings.catch_warnings(), _without_old_model_warnings():
+        warnings.filterwarnings("ignore", message=r".*is out of date", category=DeprecationWarning)
+        yield
+
+
+@contextmanager
+def _without_old_model_warnings() -> Iterator[None]:
+    if importlib.util.find_spec("mujoco") is None:
+        yield
+        return
+    mujoco: Any = importlib.import_module("mujoco")
+    previous = mujoco.get_mju_user_warning()
+
+    def pass_on(message: str) -> None:
+        if "settotalmass" in message:
+            return
+        if previous is not None:
+            previous(message)
+        else:
+            print(f"WARNING: {message}", file=sys.stderr)
+
+    mujoco.set_mju_user_warning(pass_on)
+    try:
+        yield
+    finally:
+        if mujoco.get_mju_user_warning() is pass_on:  # else dm_control has just set its own
+            mujoco.set_mju_user_warning(previous)
+
+
+def _register_dm_control() -> None:
+    try:
+        importlib.import_module("dm_control.suite")
+        gym.register_envs(importlib.import_module("shimmy"))
+    except ImportError as error:
+        raise ValueError(f"dm_control and shimmy are not installed ({error}); {_DM_CONTROL_REMEDY}") from error
+
+
+def _registered(env_id: str) -> gym.Env:
+    try:
+        return gym.make(env_id)
+    except (gym.error.Error, ImportError) as error:
+        reason = str(error).strip().split("\n")[0].split(", run `pip")[0].rstrip(".")
+        raise ValueError(f"environment {env_id!r} cannot be made: {reason}{_remedy(env_id, error)}") from error
+
+
+def _remedy(env_id: str, error: Exception) -> str:
+    if isinstance(error, gym.error.DependencyNotInstalled) and "mujoco" in str(error).lower():
+        return f"; {_MUJOCO_REMEDY}"
+    older = re.fullmatch(r"(.+)-v[23]", env_id)
+    if older and f"{older[1]}-v5" in gym.registry:
+        return f"; use {older[1]}-v5"
+    return ""
+
+
+def _called(make: Any) -> gym.Env:
+    if not callable(make):
+        raise ValueError(f"environment: expected an id or a function that makes one, got {type(make).__name__}")
+    made = make()
+    if not isinstance(made, gym.Env):
+        raise ValueError(f"environment: the function must return a gymnasium.Env, got {type(made).__name__}")
+    return made
+
+
+def _shape(space: spaces.Space) -> tuple[int, ...] | None:
+    """An array observation's shape; None for observations that are not arrays (Dict, Tuple, Text, …)."""
+    plain = isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete))
+    return space.shape if plain else None
+
+
+def _actions_fit(space: spaces.Space, policy: Policy) -> bool:
+    if isinstance(space, spaces.Discrete):
+        return policy.discrete and (int(space.start), int(space.n)) == (int(policy.low), int(policy.high) + 1)
+    if not isinstance(space, spaces.Box) or policy.discrete or space.shape != policy.action_shape:
+        return False
+    low, high = np.asarray(policy.low, np.float64), np.asarray(policy.high, np.float64)
+    slack = 1e-5 * np.maximum(1.0, np.abs(np.where(np.isfinite(high - low), high - low, 1.0)))
+    below = np.isfinite(low) & (low < space.low - slack)
+    above = np.isfinite(high) & (high > space.high + slack)
+    return not (below | above).any()
+
+
+def _name(env: gym.Env | VectorEnv) -> str:
+    spec = env.unwrapped.spec
+    return f"environment {spec.id}" if spec is not None else f"environment {type(env.unwrapped).__name__}"
+
+
+def _describe(space: spaces.Space) -> str:
+    match space:
+        case spaces.Box():
+            return f"of shape {space.shape} within {_range(space.low, space.high)}"
+        case spaces.Discrete():
+            return f"{int(space.n)} choices from {int(space.start)}"
+        case _:
+            return f"{type(space).__name__}, not one array"
+
+
+def _describe_actions(policy: Policy) -> str:
+    if policy.discrete:
+        return f"{int(policy.high) + 1} choices from 0"
+    return f"shape {policy.action_shape} within {_range(policy.low, policy.high)}"
+
+
+def _range(low: Any, high: Any) -> str:
+    return f"[{np.min(low):.6g}, {np.max(high):.6g}]"

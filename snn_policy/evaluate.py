@@ -1,0 +1,175 @@
+"""Whole episodes of a policy in an environment: what they return and what the decisions cost.
+
+Episode i always starts with `env.reset(seed=seed + i)`, whatever the number of environments side by side, so
+that two policies, or two machines, are compared on the same episodes. Energy as in `snn_policy.energy`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.evaluation import Comparison, Evaluation, versions
+from snn_policy.progress import counting
+from snn_policy.protocol import Mask, Policy
+
+__all__ = ["Comparison", "Evaluation", "compare", "evaluate", "evaluate_in"]
+
+
+def evaluate(
+    policy: Policy,
+    env: EnvironmentSource,
+    *,
+    episodes: int = 20,
+    seed: int = 5000,
+    num_envs: int | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Run whole episodes, `num_envs` of them side by side (by default at most 10), and close the environments.
+
+    The policy is left as it is after its last decision: `reset` it before using it elsewhere.
+
+    Args:
+        env: a Gymnasium id, or a function that makes an environment.
+        seed: of the first episode; episode i has seed + i.
+
+    Raises:
+        ValueError: an environment that cannot be made or does not fit the policy; numbers below 1.
+    """
+    _check_counts(episodes, num_envs)
+    envs: list[gym.Env] = []
+    try:
+        for _ in range(min(episodes, num_envs or 10)):
+            envs.append(make_environment(env, policy))
+        with counting("episodes", episodes, progress) as advance:
+            return evaluate_in(policy, envs, episodes=episodes, seed=seed, advance=advance)
+    finally:
+        for each in envs:
+            each.close()
+
+
+def compare(
+    actor: Actor,
+    policy: Policy,
+    env: EnvironmentSource,
+    *,
+    episodes: int = 20,
+    seed: int = 5000,
+    num_envs: int | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`."""
+    ann, snn = (
+        evaluate(each, env, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress)
+        for each in (actor, policy)
+    )
+    return Comparison(ann, snn, actor.dense_macs)
+
+
+def evaluate_in(
+    policy: Policy,
+    envs: Sequence[gym.Env],
+    *,
+    episodes: int,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Run episodes in the given environments, one row of the policy each; `advance` is called after every episode.
+
+    A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
+    """
+    _check_counts(episodes, len(envs))
+    envs, meter, seeds = envs[:episodes], Meter(policy), tuple(range(seed, seed + episodes))
+    returns, lengths = _run(meter, envs, seeds, advance)
+    return Evaluation(
+        environment=_name(envs[0]),
+        seeds=seeds,
+        returns=tuple(returns),
+        lengths=tuple(lengths),
+        num_envs=len(envs),
+        **meter.averages(),
+        versions=versions(),
+    )
+
+
+def _run(
+    meter: "Meter", envs: Sequence[gym.Env], seeds: Sequence[int], advance: Callable[[], None]
+) -> tuple[list[float], list[int]]:
+    """Returns and lengths of one episode per seed."""
+    rows = len(envs)
+    returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
+    obs = np.stack([np.asarray(each.reset(seed=seeds[row])[0]) for row, each in enumerate(envs)])
+    meter.start(obs)
+    episode, started, active = list(range(rows)), rows, np.ones(rows, np.bool_)
+    while active.any():
+        actions = meter.act(obs, active)
+        over = np.zeros(rows, np.bool_)
+        for row in np.flatnonzero(active).tolist():
+            obs[row], reward, terminated, truncated, _ = envs[row].step(actions[row])
+            returns[episode[row]] += float(reward)
+            lengths[episode[row]] += 1
+            over[row] = terminated or truncated
+        for row in np.flatnonzero(over).tolist():
+            advance()
+            active[row] = started < len(seeds)
+            if active[row]:
+                episode[row], started = started, started + 1
+                obs[row], _ = envs[row].reset(seed=seeds[episode[row]])
+        if over.any():
+            meter.policy.reset(over)
+    return returns, lengths
+
+
+class Meter:
+    """Acts, and sums what the decisions of the active rows cost."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.decisions, self.timed, self.seconds = 0, 0, 0.0
+        self.spikes: Any = np.zeros(0, np.int64)
+        self.synaptic_operations, self.multiply_accumulates = 0, 0
+
+    def start(self, obs: npt.NDArray[Any]) -> None:
+        """Reset, after one decision that does not count, so that no compilation is timed."""
+        self.policy.reset(num_envs=len(obs))
+        self.policy.act(obs)
+        self.policy.reset(num_envs=len(obs))
+
+    def act(self, obs: npt.NDArray[Any], active: Mask) -> npt.NDArray[Any]:
+        begin = time.perf_counter()
+        actions = self.policy.act(obs, active=active)
+        if active.all():  # a call for fewer rows may take as long
+            self.seconds += time.perf_counter() - begin
+            self.timed += len(active)
+        self.decisions += int(active.sum())
+        cost = self.policy.last_decision
+        if cost is not None:
+            self.spikes = cost.spikes[active].sum(axis=0) + (self.spikes if self.spikes.size else 0)
+            self.synaptic_operations += int(cost.synaptic_operations[active].sum())
+            self.multiply_accumulates += int(cost.multiply_accumulates[active].sum())
+        return actions
+
+    def averages(self) -> dict[str, Any]:
+        return {
+            "decisions": self.decisions,
+            "spikes": tuple(float(each) for each in self.spikes / self.decisions),
+            "synaptic_operations": self.synaptic_operations / self.decisions,
+            "multiply_accumulates": self.multiply_accumulates / self.decisions,
+            "microseconds": 1e6 * self.seconds / self.timed,
+        }
+
+
+def _check_counts(episodes: int, num_envs: int | None) -> None:
+    for name, value in (("episodes", episodes), ("num_envs", num_envs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+def _name(env: gym.Env) -> str:
+    spec = env.unwrapped.spec
+    return spec.id if spec is not None else type(env.unwrapped).__name__

@@ -1,0 +1,174 @@
+"""What an evaluation or a comparison found: plain records, with their statistics as properties."""
+
+import json
+import math
+import platform
+from dataclasses import dataclass, fields
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from snn_policy import statistics
+from snn_policy.energy import nanojoules
+
+MEASURED_PACKAGES = ("gymnasium", "mujoco", "numpy", "snn-policy")
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of one policy, in the order of their seeds, and the average cost of its decisions.
+
+    Attributes:
+        environment: its id, or its class's name where it has none.
+        decisions: over all episodes; the costs below are averages per decision.
+        spikes: per layer (of an ANN: non-zero activations).
+        synaptic_operations, multiply_accumulates: as in `protocol.Decision`.
+        microseconds: time inside `policy.act`, `num_envs` rows at a time, divided by those rows.
+        versions: of the packages (and of Python) that the returns depend on.
+    """
+
+    environment: str
+    seeds: tuple[int, ...]
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    num_envs: int
+    decisions: int
+    spikes: tuple[float, ...]
+    synaptic_operations: float
+    multiply_accumulates: float
+    microseconds: float
+    versions: dict[str, str]
+
+    @property
+    def episodes(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def mean(self) -> float:
+        return float(statistics.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over episodes (population, as Stable-Baselines3 gives it)."""
+        return float(np.std(self.returns))
+
+    @property
+    def median(self) -> float:
+        return float(statistics.median(self.returns))
+
+    @property
+    def interquartile_mean(self) -> float:
+        return float(statistics.interquartile_mean(self.returns))
+
+    @cached_property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of the interquartile mean."""
+        return statistics.bootstrap_interval(statistics.interquartile_mean, self.returns)
+
+    @property
+    def spikes_per_decision(self) -> float:
+        """Over all layers."""
+        return float(sum(self.spikes))
+
+    @property
+    def energy(self) -> float:
+        """Nanojoules per decision."""
+        return float(nanojoules(self.multiply_accumulates, self.synaptic_operations))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything above as plain data; a number that is not finite becomes None."""
+        derived = ("mean", "std", "median", "interquartile_mean", "interval", "spikes_per_decision", "energy")
+        names = (*(each.name for each in fields(self)), *derived)
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An ANN and its spiking conversion on the same seeds.
+
+    Attributes:
+        dense_multiply_accumulates: of one forward pass of the ANN, zeros included.
+    """
+
+    ann: Evaluation
+    snn: Evaluation
+    dense_multiply_accumulates: int
+
+    @property
+    def retention_of_means(self) -> float:
+        """1 − (ANN − SNN)/|ANN| of the mean returns."""
+        return float(statistics.retention(self.ann.mean, self.snn.mean))
+
+    @property
+    def retention_of_medians(self) -> float:
+        return float(statistics.retention(self.ann.median, self.snn.median))
+
+    @cached_property
+    def retention_of_means_interval(self) -> Interval:
+        """95 % bootstrap interval over episodes, paired by seed."""
+        return statistics.retention_interval(statistics.mean, self.ann.returns, self.snn.returns)
+
+    @cached_property
+    def retention_of_medians_interval(self) -> Interval:
+        return statistics.retention_interval(statistics.median, self.ann.returns, self.snn.returns)
+
+    @property
+    def ann_failed(self) -> float:
+        """Share of the ANN's episodes below its own median by more than 20 % of that median's size."""
+        return statistics.failed_share(self.ann.returns, self.ann.returns)
+
+    @property
+    def snn_failed(self) -> float:
+        """Share of the SNN's episodes below the ANN's median by more than 20 % of that median's size."""
+        return statistics.failed_share(self.snn.returns, self.ann.returns)
+
+    @property
+    def dense_energy(self) -> float:
+        """Nanojoules per decision of the ANN, zeros included."""
+        return float(nanojoules(self.dense_multiply_accumulates, 0))
+
+    @property
+    def energy_share(self) -> float:
+        """The SNN's energy as a share of the dense ANN's."""
+        return self.snn.energy / self.dense_energy
+
+    @property
+    def zero_skipping_share(self) -> float:
+        """Energy of the ANN that skips zero activations, on its own episodes, as a share of the dense ANN's."""
+        return self.ann.energy / self.dense_energy
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything above as plain data; a number that is not finite becomes None."""
+        names = [name for name, value in vars(Comparison).items() if isinstance(value, (property, cached_property))]
+        return {
+            "ann": self.ann.as_dict(),
+            "snn": self.snn.as_dict(),
+            "dense_multiply_accumulates": self.dense_multiply_accumulates,
+            **{name: _plain(getattr(self, name)) for name in names},
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that returns depend on, as installed."""
+    found = {"python": platform.python_version()}
+    for name in MEASURED_PACKAGES:
+        try:
+            found[name.replace("-", "_")] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

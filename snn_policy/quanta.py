@@ -1,0 +1,222 @@
+"""The sigma-delta neuron's calibration: recorded observations and a tolerance → quanta and predictors.
+
+Equations: METHODS §1, "The sigma-delta neuron" (this project's own).
+1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
+   Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
+2. Predictor γ_j: whichever of 0 and 1 spikes less on the data, which must be consecutive decisions.
+3. s: bisected until the open-loop RMS action error equals the tolerance.
+Errors are in units of the action's half-range; a discrete action's unit is half the RMS spread between its
+logits, whose common part does not count.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.engines.sequence import encode_sequence
+from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.protocol import FloatArray
+from snn_policy.recordings import chunks
+
+Predictor = Literal["auto", 0, 1]
+FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
+SENSITIVITY_FLOOR = 1e-3
+BISECTION_PRECISION = 0.005
+BISECTION_STEPS = 30
+SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLoop:
+    """What sigma-delta neurons do on recorded observations.
+
+    Attributes:
+        error: RMS action error in half-ranges (METHODS §1).
+        changed_choices: share of observations where a discrete action differs from the ANN's; None if continuous.
+        spikes: per decision and stage, (stages,).
+    """
+
+    error: float
+    changed_choices: float | None
+    spikes: npt.NDArray[np.float64]
+
+
+def default_digits(stages: int) -> tuple[int, ...]:
+    """D = (6, 4, …, 4, 6), one per stage."""
+    return tuple(6 if stage in (0, stages - 1) else 4 for stage in range(stages))
+
+
+def calibrated_neurons(
+    actor: Actor,
+    observations: FloatArray,
+    tolerance: float,
+    *,
+    digits: tuple[int, ...],
+    base: float,
+    predictor: Predictor,
+) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+    """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
+
+    Where even silent neurons err less than the tolerance, the quanta end at their upper limit.
+    """
+    recording = _Recording(actor, observations)
+    shapes = _quantum_shapes(recording)
+
+    def at(scale: float) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+        quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
+        return _encode(recording, quanta, digits, base, predictor)
+
+    low, high, scale, best = SMALLEST_SCALE, LARGEST_SCALE, 1.0, at(1.0)
+    for _ in range(BISECTION_STEPS):
+        error = best[1].error
+        if abs(error / tolerance - 1) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
+            break
+        low, high = (scale, high) if error < tolerance else (low, scale)
+        scale = _next_scale(scale, low, high, error, tolerance)
+        best = at(scale)
+    return best
+
+
+def _next_scale(scale: float, low: float, high: float, error: float, tolerance: float) -> float:
+    """The error grows about linearly with the scale: try that first, kept well inside the bracket."""
+    guess = scale * (tolerance / error if error > 0 else 8.0)
+    if low == SMALLEST_SCALE or high == LARGEST_SCALE:
+        return float(np.clip(guess, max(low, scale / 8), min(high, scale * 8)))
+    margin = (high / low) ** 0.1
+    return float(np.clip(guess, low * margin, high / margin))
+
+
+def given_neurons(
+    actor: Actor,
+    observations: FloatArray,
+    quanta: tuple[FloatArray, ...],
+    *,
+    digits: tuple[int, ...],
+    base: float,
+    predictor: Predictor,
+) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+    """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data."""
+    return _encode(_Recording(actor, observations), quanta, digits, base, predictor)
+
+
+class _Recording:
+    """The recorded observations seen through the actor: inputs, ANN outputs, and the unit of its actions."""
+
+    def __init__(self, actor: Actor, observations: FloatArray) -> None:
+        self.actor = actor
+        self.inputs = np.concatenate([actor.inputs(chunk) for chunk in chunks(observations)])
+        self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.outputs = np.concatenate([forward(actor, chunk)[-1] for chunk in chunks(self.inputs)])
+        self.unit = self._unit()
+
+    def _unit(self) -> npt.NDArray[np.float64]:
+        """(outputs,): the half-range of each action; where it is infinite, the recorded actions' spread."""
+        if self.actor.discrete:
+            spread = np.ptp(self.outputs, axis=1).astype(np.float64)
+            unit = np.full(self.actor.head.outputs, np.sqrt(np.mean(spread**2)) / 2)
+        else:
+            half_range = (self.actor.high.astype(np.float64) - self.actor.low) / 2
+            unit = np.where(np.isfinite(half_range), half_range, self.actor.head(self.outputs).std(axis=0))
+        return np.where(unit > 0, unit, 1.0)
+
+    def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
+        """What errors are measured on, in units: the action, or a discrete action's centred logits."""
+        if self.actor.discrete:
+            return (y - y.mean(axis=1, keepdims=True)) / self.unit
+        return self.actor.head(y) / self.unit
+
+
+def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
+    """Pre-activations z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
+    h, pre_activations = inputs, []
+    for layer in actor.layers:
+        z = h @ layer.weight.T + layer.bias
+        pre_activations.append(z)
+        h = z if layer.activation is None else layer.activation(z)
+    return pre_activations
+
+
+def _quantum_shapes(recording: _Recording) -> list[npt.NDArray[np.float64]]:
+    """ε_l / g_j per stage, for s = 1."""
+    sensitivities = _sensitivities(recording)
+    last = len(sensitivities) - 1
+    shapes = []
+    for stage, g in enumerate(sensitivities):
+        share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage == last else MIDDLE_SHARE
+        floored = np.maximum(g, SENSITIVITY_FLOOR * g.max())
+        shapes.append(np.where(floored > 0, share / np.where(floored > 0, floored, 1), 0.0))
+    return shapes
+
+
+def _sensitivities(recording: _Recording) -> list[npt.NDArray[np.float64]]:
+    """g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
+    actor = recording.actor
+    squares = [np.zeros(layer.inputs) for layer in actor.layers]
+    for chunk in chunks(recording.inputs, rows=512):
+        pre_activations = forward(actor, chunk)
+        jacobian = _head_jacobian(recording, pre_activations[-1]) @ actor.layers[-1].weight
+        for stage in reversed(range(len(actor.layers))):
+            squares[stage] += np.einsum("raj,raj->j", jacobian, jacobian, dtype=np.float64)
+            if stage:
+                layer = actor.layers[stage - 1]
+                assert layer.activation is not None
+                slope = layer.activation.derivative(pre_activations[stage - 1])
+                jacobian = (jacobian * slope[:, None, :]) @ layer.weight
+    return [np.sqrt(total / len(recording.inputs)) for total in squares]
+
+
+def _head_jacobian(recording: _Recording, y: FloatArray) -> FloatArray:
+    """(rows, actions, outputs): derivative of what is judged with respect to y."""
+    head, outputs = recording.actor.head, y.shape[1]
+    if head.kind == "argmax":
+        slope = np.eye(outputs) - 1 / outputs
+        return np.broadcast_to(slope / recording.unit[:, None], (len(y), outputs, outputs)).astype(np.float32)
+    if head.kind == "tanh":
+        slope = head.scale * (1 - np.tanh(y) ** 2) * (abs(y) < head.pre_clip)
+    else:
+        slope = ((y > head.low) & (y < head.high)).astype(np.float32)
+    return (np.eye(outputs) * (slope / recording.unit)[:, :, None]).astype(np.float32)
+
+
+def _encode(
+    recording: _Recording, quanta: tuple[FloatArray, ...], digits: tuple[int, ...], base: float, predictor: Predictor
+) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+    """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
+    actor = recording.actor
+    draft = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base)
+    h, chosen, spikes = recording.inputs - recording.offset, [], []
+    for stage, layer in enumerate(actor.layers):
+        told, gamma, emitted = _encode_stage(h, quanta[stage], digits[stage], draft.powers, predictor)
+        heard = told + recording.offset if stage == 0 else told
+        z = heard @ layer.weight.T + layer.bias
+        h = z if layer.activation is None else layer.activation(z)
+        chosen.append(gamma)
+        spikes.append(emitted / len(h))
+    difference = recording.judged(h) - recording.judged(recording.outputs)
+    changed = None
+    if actor.discrete:
+        changed = float(np.mean(actor.head(h) != actor.head(recording.outputs)))
+    neurons = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
+    return neurons, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
+
+
+def _encode_stage(
+    h: FloatArray, quantum: FloatArray, digits: int, powers: FloatArray, predictor: Predictor
+) -> tuple[FloatArray, FloatArray, int]:
+    """What the stage told, (rows, neurons), its predictors, and its number of spikes."""
+    results = {}
+    for gamma in (0, 1) if predictor == "auto" else (predictor,):
+        constant = np.full(len(quantum), gamma, np.float32)
+        told, spikes = np.empty_like(h), np.zeros(len(quantum), np.int64)
+        encode_sequence(h, quantum, constant, np.zeros_like(quantum), digits, powers, told, spikes)
+        results[gamma] = told, constant, spikes
+    if predictor != "auto":
+        told, constant, spikes = results[predictor]
+        return told, constant, int(spikes.sum())
+    changes_are_cheaper = results[1][2] < results[0][2]
+    told = np.where(changes_are_cheaper, results[1][0], results[0][0])
+    spikes = np.where(changes_are_cheaper, results[1][2], results[0][2])
+    return told, changes_are_cheaper.astype(np.float32), int(spikes.sum())

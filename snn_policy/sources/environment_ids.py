@@ -1,0 +1,20 @@
+"""Ids of environments that no longer exist, to those that took their place with the same observations."""
+
+import re
+from typing import Any
+
+import gymnasium
+
+_SAME_OBSERVATIONS_IN_V5 = re.compile(r"(HalfCheetah|Hopper|Walker2d|Swimmer|InvertedPendulum|Pusher)-v[234]")
+
+
+def current_id(env_id: Any) -> str | None:
+    """The id under which Gymnasium makes this environment today; None where it cannot.
+
+    MuJoCo's v2 to v4 become v5 only where an actor of the old sees the same observations in the new.
+    """
+    if not isinstance(env_id, str):
+        return None
+    if match := _SAME_OBSERVATIONS_IN_V5.fullmatch(env_id):
+        return f"{match[1]}-v5"
+    return env_id if env_id in gymnasium.registry else None

@@ -1,0 +1,51 @@
+"""Reading files that may be anything: every failure is one `SourceError` that names the file."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+
+MEGABYTE = 2**20
+LARGEST_WEIGHTS = 512 * MEGABYTE
+LARGEST_TEXT = 64 * MEGABYTE
+
+
+def checked(path: Path, limit: int) -> Path:
+    """The path, if it is a file of at most `limit` bytes."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file")
+    if not path.is_file():
+        raise SourceError(f"{path}: not a file")
+    if path.stat().st_size > limit:
+        raise SourceError(f"{path}: larger than {limit // MEGABYTE} MB, too large for a policy")
+    return path
+
+
+@contextmanager
+def reading(path: Path | str, what: str) -> Iterator[None]:
+    """Turn whatever a malformed file makes a parser raise into one line."""
+    try:
+        yield
+    except (SourceError, UnsupportedLayerError, ImportError):
+        raise
+    except Exception as problem:
+        lines = str(problem).strip().splitlines() or [type(problem).__name__]
+        detail = f"lacks {lines[0]}" if isinstance(problem, KeyError) else lines[0][:200]
+        raise SourceError(f"{path}: not a readable {what} ({detail})") from problem
+
+
+def parse_json(text: bytes, path: Path | str) -> dict[str, Any]:
+    """A JSON object."""
+    with reading(path, "JSON"):
+        values = json.loads(text)
+    if not isinstance(values, dict):
+        raise SourceError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def needs_extra(package: str, extra: str = "convert") -> ImportError:
+    """The error for a missing optional package."""
+    return ImportError(f"reading this source needs {package}: pip install 'snn-policy[{extra}]'")

@@ -1,0 +1,121 @@
+"""The primitive operations a source file is read into: a flat list from the observation to the action.
+
+Every operation carries the path it has in its source and what it is called there, for messages.
+`assemble` turns such a list into an `Actor`; a further kind of layer starts with a further class here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.activations import Activation
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Operation:
+    """Where an operation stands in its source (`actor.net.3`) and its name there (`Linear`)."""
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Operation):
+    """weight · x + bias; weight (outputs, inputs), bias (outputs,)."""
+
+    weight: Float64
+    bias: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Operation):
+    """x · scale + offset, elementwise; both broadcast against one row."""
+
+    scale: Float64
+    offset: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Clip(Operation):
+    """min(max(x, low), high), elementwise; the bounds broadcast against one row and may be infinite."""
+
+    low: Float64
+    high: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Activate(Operation):
+    """An activation function, elementwise."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Operation):
+    """Some of the last axis' entries; `indices` gives them for a width."""
+
+    indices: Callable[[int], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Operation):
+    """One row per observation, `width` long where the source says so."""
+
+    width: int | None = field(default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Operation):
+    """Keeps the order of its entries, so that it means nothing before an `ArgMax`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArgMax(Operation):
+    """The index of the largest entry of the last axis."""
+
+
+def as_float64(values: Any) -> Float64:
+    return np.asarray(values, np.float64)
+
+
+def affine(path: str, kind: str, weight: Any, bias: Any = None) -> Affine:
+    """An `Affine` from arrays of any float type; no bias means zeros."""
+    matrix = as_float64(weight)
+    return Affine(matrix, np.zeros(matrix.shape[0]) if bias is None else as_float64(bias), path=path, kind=kind)
+
+
+def scale(path: str, kind: str, factor: Any = 1.0, offset: Any = 0.0) -> Scale:
+    return Scale(as_float64(factor), as_float64(offset), path=path, kind=kind)
+
+
+def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
+    """A `Clip`; None stands for no bound."""
+    bottom, top = -np.inf if low is None else low, np.inf if high is None else high
+    return Clip(as_float64(bottom), as_float64(top), path=path, kind=kind)
+
+
+def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
+    """An activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away."""
+    if name == "sigmoid":
+        half = scale(path, kind, 0.5)
+        return [half, *activate(path, kind, "tanh"), scale(path, kind, 0.5, 0.5)]
+    return [Activate(Activation(name, float(parameter)), path=path, kind=kind)]  # pyright: ignore[reportArgumentType]
+
+
+def normalise(path: str, mean: Any, variance: Any, epsilon: float, factor: Any = 1.0, offset: Any = 0.0) -> Scale:
+    """(x − mean) / √(variance + epsilon) · factor + offset: batch normalisation and observation statistics."""
+    slope = as_float64(factor) / np.sqrt(as_float64(variance) + epsilon)
+    return scale(path, "normaliser", slope, as_float64(offset) - as_float64(mean) * slope)
+
+
+def squash(path: str, low: Any, high: Any, pre_clip: float | None = None) -> list[Operation]:
+    """The action head of most actor-critics: [clip to ±pre_clip], tanh, rescaled to fill [low, high]."""
+    bottom, top = as_float64(low), as_float64(high)
+    before = [] if pre_clip is None else [clip(path, "Hardtanh", -pre_clip, pre_clip)]
+    rescale = scale(path, "rescale", (top - bottom) / 2, (top + bottom) / 2)
+    return [*before, *activate(path, "Tanh", "tanh"), rescale, clip(path, "Clip", bottom, top)]

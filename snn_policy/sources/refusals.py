@@ -1,0 +1,53 @@
+"""Why a layer is refused, and what to do instead: one table for all sources."""
+
+from snn_policy.errors import UnsupportedLayerError
+
+ACTIVATIONS = "ReLU, tanh, sigmoid, ELU, SiLU or leaky ReLU"
+
+# the first entry whose key occurs in the layer's type, lower case and without underscores, applies
+_TABLE = {
+    "conv": (
+        "convolutions are not read yet",
+        "Use linear layers on the flattened observation, or convert only the part after the convolutions",
+    ),
+    "maxpool": ("a maximum has no spiking counterpart", "Retrain with average pooling or with a stride instead"),
+    "pool": ("pooling is not read yet", "Use linear layers on the flattened observation"),
+    "layernorm": (
+        "it depends on the whole layer's present values, so it cannot fold into weights",
+        "Retrain with BatchNorm1d, which folds, or without normalisation",
+    ),
+    "norm": (
+        "it cannot fold into weights",
+        "Retrain with BatchNorm1d (with running statistics), which folds, or without normalisation",
+    ),
+    "lstm": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "gru": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "rnn": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
+    "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
+    "rand": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "normal": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
+    "concat": ("several values are joined", "Use a policy that is one chain of layers"),
+    "cat": ("several values are joined", "Use a policy that is one chain of layers"),
+    "softmax": ("a softmax only makes sense before an argmax", "Return the logits, or their argmax"),
+}
+_ELSE = ("no rule reads it", f"Use linear layers with {ACTIVATIONS}, or wrap the policy so that forward avoids it")
+_FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "relu6", "shrink")
+
+
+def refusal(path: str, kind: str) -> UnsupportedLayerError:
+    """The error for a layer that no rule reads."""
+    plain = kind.lower().replace("_", "")
+    if any(name in plain for name in _FUNCTIONS):
+        return UnsupportedLayerError(path, kind, "this activation is not supported", f"Retrain with {ACTIVATIONS}")
+    reason, remedy = next((texts for key, texts in _TABLE.items() if key in plain), _ELSE)
+    return UnsupportedLayerError(path, kind, reason, remedy)
+
+
+def joined(path: str, kind: str) -> UnsupportedLayerError:
+    """The error where two values that both depend on the observation meet."""
+    reason = "it joins two values that both depend on the observation (a residual connection, a product, a sample)"
+    return UnsupportedLayerError(
+        path, kind, reason, "Use a policy that is one chain of layers and returns its deterministic action"
+    )

@@ -1,0 +1,17 @@
+"""The versions that a result depends on, to be stored beside it."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+RECORDED = ("snn-policy", "numpy", "gymnasium", "mujoco", "torch", "stable-baselines3", "onnxruntime")
+
+
+def installed_versions() -> dict[str, str]:
+    """Version per installed package of those that results depend on, and Python's."""
+    versions = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

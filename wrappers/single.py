@@ -1,0 +1,79 @@
+"""SpikingPolicyEval: one environment and the policy that acts in it, for any evaluation loop."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
+
+from snn_policy.environments import check_spaces
+from snn_policy.evaluate import evaluate_in
+from snn_policy.evaluation import Evaluation
+from snn_policy.progress import counting
+from snn_policy.protocol import Policy
+from snn_policy.wrappers.bookkeeping import Bookkeeper, shadow_actor
+
+
+class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
+    """Resets the policy whenever an episode begins, and reports in `info["snn"]` what its decisions cost.
+
+        env = SpikingPolicyEval(gym.make("HalfCheetah-v5"), policy)
+        obs, info = env.reset(seed=0)
+        over = False
+        while not over:
+            obs, reward, terminated, truncated, info = env.step(env.act(obs))     # or policy.act(obs): the same
+            over = terminated or truncated
+
+    `info["snn"]` holds, for the decision taken since the step before: `spikes` (layers,), `synaptic_operations`,
+    `energy` in nanojoules (`snn_policy.energy`) and, with `shadow`, `ann_error` (`bookkeeping.action_error`); it
+    is empty where no decision was taken. On an episode's last step `info["snn"]["episode"]` has their totals
+    (of `ann_error` the mean), `decisions`, `return` and `length`.
+
+    Wrappers that change observations or actions for the policy belong inside. From outside, reach `act` and
+    `evaluate` with `env.get_wrapper_attr("act")`. Episodes may also begin inside `step`, as with an inner
+    `gymnasium.wrappers.Autoreset`.
+
+    Args:
+        env: its spaces must fit the policy, else `ValueError`.
+        policy: one per environment; for `gymnasium.vector` there is `SpikingPolicyVectorEval`.
+        shadow: ask the ANN for its action, too.
+    """
+
+    def __init__(self, env: gym.Env, policy: Policy, shadow: bool = False) -> None:
+        # not copied: a remade environment must reset the policy that its user holds
+        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, policy=policy, shadow=shadow)
+        gym.Wrapper.__init__(self, env)
+        check_spaces(env, policy)
+        self.policy = policy
+        self._book = Bookkeeper(policy, 1, shadow_actor(policy, shadow))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._book.begin_all([obs])
+        return obs, info
+
+    def act(self, obs: Any) -> Any:
+        """The policy's action."""
+        return self.policy.act(obs, active=~self._book.replaying)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        costs, counted = self._book.record([action], np.array([reward], np.float64))
+        snn: dict[str, Any] = _first(costs) if counted[0] else {}
+        began = self._book.replaying
+        if terminated or truncated:
+            snn["episode"] = _first(self._book.summary())
+        if began[0]:
+            self._book.begin([obs], began)
+        self._book.observe([obs])
+        self._book.replaying = np.array([terminated or truncated], np.bool_)
+        return obs, reward, terminated, truncated, {**info, "snn": snn}
+
+    def evaluate(self, episodes: int = 20, seed: int = 5000, progress: bool = False) -> Evaluation:
+        """Run whole episodes in this environment, with the seeds seed, seed + 1, …; see `snn_policy.evaluate`."""
+        with counting("episodes", episodes, progress) as advance:
+            return evaluate_in(self.policy, [self], episodes=episodes, seed=seed, advance=advance)
+
+
+def _first(costs: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[0].copy() if values.ndim > 1 else values[0].item() for name, values in costs.items()}

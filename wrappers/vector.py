@@ -1,0 +1,90 @@
+"""SpikingPolicyVectorEval: environments side by side, one row of the policy each, in every autoreset mode."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+
+from snn_policy.environments import check_spaces
+from snn_policy.protocol import Mask, Policy
+from snn_policy.wrappers.bookkeeping import Bookkeeper, Costs, shadow_actor
+
+Step = tuple[Any, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]
+
+
+class SpikingPolicyVectorEval(VectorWrapper):
+    """`SpikingPolicyEval` for `gymnasium.vector`: each row's membranes are cleared when its own episode begins.
+
+        envs = SpikingPolicyVectorEval(gym.make_vec("HalfCheetah-v5", num_envs=8), policy)
+        obs, infos = envs.reset(seed=0)
+        obs, rewards, terminations, truncations, infos = envs.step(envs.act(obs))     # or policy.act(obs)
+
+    That is, by the environments' `metadata["autoreset_mode"]`: NEXT_STEP one step after the episode's end, with
+    the action in between ignored (`act` then neither advances nor counts that row; after `policy.act` it is
+    cleared all the same) · SAME_STEP at once · DISABLED with `reset(options={"reset_mask": mask})`.
+
+    `infos["snn"]` has the entries of `SpikingPolicyEval` as arrays over rows, each with its mask `_name`, as all
+    of Gymnasium's vector infos; `infos["snn"]["episode"]` at the last step of any row's episode. In SAME_STEP
+    mode, too, they belong to the step just made.
+
+    Raises:
+        ValueError: spaces that do not fit the policy.
+        gymnasium.error.ResetNeeded: a step in DISABLED mode while a row's episode is over.
+    """
+
+    def __init__(self, env: VectorEnv, policy: Policy, shadow: bool = False) -> None:
+        super().__init__(env)
+        check_spaces(env, policy)
+        self.policy = policy
+        self.autoreset_mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self._book = Bookkeeper(policy, env.num_envs, shadow_actor(policy, shadow))
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every row, or in those where `options["reset_mask"]` is true."""
+        mask = None if options is None else options.get("reset_mask")
+        # the environment takes the mask out of the dictionary, which wrappers further out still need
+        obs, infos = self.env.reset(
+            seed=seed,  # pyright: ignore[reportArgumentType]
+            options=None if options is None else dict(options),
+        )
+        if mask is None:
+            self._book.begin_all(obs)
+        else:
+            self._book.begin(obs, np.array(mask))
+        return obs, infos
+
+    def act(self, obs: Any) -> npt.NDArray[Any]:
+        """The policy's actions; rows whose episode is over neither advance nor count."""
+        return self.policy.act(obs, active=~self._book.replaying)
+
+    def step(self, actions: Any) -> Step:
+        book, replaying = self._book, self._book.replaying
+        if self.autoreset_mode == AutoresetMode.DISABLED and replaying.any():
+            rows = np.flatnonzero(replaying).tolist()
+            raise ResetNeeded(f"the episodes of rows {rows} are over: call reset(options={{'reset_mask': mask}}) first")
+        obs, rewards, terminations, truncations, infos = self.env.step(actions)
+        costs, counted = book.record(actions, rewards)
+        over = np.logical_or(terminations, truncations)
+        snn = _masked(costs, counted)
+        if over.any():
+            snn |= {"episode": _masked(book.summary(), over), "_episode": over.copy()}
+        begins = over if self.autoreset_mode == AutoresetMode.SAME_STEP else replaying
+        if begins.any():
+            book.begin(obs, begins)
+        book.observe(obs)
+        book.replaying = over & ~begins
+        return obs, rewards, terminations, truncations, {**infos, "snn": snn, "_snn": counted | over}
+
+
+def _masked(costs: Costs, rows: Mask) -> dict[str, Any]:
+    """Gymnasium's convention: zeros where there is nothing to tell, and a mask that says where there is."""
+    masked: dict[str, Any] = {}
+    for name, values in costs.items():
+        where = rows.reshape(-1, *[1] * (values.ndim - 1))
+        masked |= {name: np.where(where, values, np.zeros((), values.dtype)), f"_{name}": rows.copy()}
+    return masked
