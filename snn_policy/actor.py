@@ -106,8 +106,9 @@ class Head:
     def bounded(cls, low: npt.ArrayLike, high: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
         """The tanh head that fills the box [low, high], as SB3 rescales it."""
         bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        head = cls.tanh((top - bottom) / 2, (top + bottom) / 2, pre_clip)
-        return cls("tanh", frozen_array(bottom, "low", 1), frozen_array(top, "high", 1), head.scale, head.offset, pre_clip)
+        scale = frozen_array((top - bottom) / 2, "action scale", 1)
+        offset = frozen_array((top + bottom) / 2, "action offset", 1)
+        return cls("tanh", frozen_array(bottom, "low", 1), frozen_array(top, "high", 1), scale, offset, pre_clip)
 
     @classmethod
     def clip(cls, low: npt.ArrayLike, high: npt.ArrayLike) -> "Head":

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,13 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
         "layers": [
-            {"inputs": layer.inputs, "outputs": layer.outputs,
-             "activation": layer.activation and {"name": layer.activation.name, "parameter": layer.activation.parameter}}
+            {
+                "inputs": layer.inputs,
+                "outputs": layer.outputs,
+                "activation": layer.activation and asdict(layer.activation),
+            }
             for layer in actor.layers
-        ],  # fmt: skip
+        ],
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
         "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
     }

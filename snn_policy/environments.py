@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from snn_policy.protocol import Policy
 
@@ -63,21 +63,30 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
         observation_space, action_space = env.single_observation_space, env.single_action_space
     else:
         observation_space, action_space = env.observation_space, env.action_space
-    observed, hint = _shape(observation_space), ""
+    observed, name, hint = _shape(observation_space), f"environment {environment_name(env)}", ""
     if observed is None:
         hint = ". Flatten it first, e.g. with gymnasium.wrappers.FlattenObservation"
     elif observed != policy.observation_shape and observed[-1:] == policy.observation_shape[-1:]:
         hint = ". Wrappers that change observations (FrameStackObservation, …) belong inside, next to the environment"
     if observed != policy.observation_shape:
         raise ValueError(
-            f"{_name(env)} does not fit the policy: it gives observations {_describe(observation_space)}, "
+            f"{name} does not fit the policy: it gives observations {_describe(observation_space)}, "
             f"the policy takes shape {policy.observation_shape}{hint}"
         )
     if not _actions_fit(action_space, policy):
         raise ValueError(
-            f"{_name(env)} does not fit the policy: it takes actions {_describe(action_space)}, "
+            f"{name} does not fit the policy: it takes actions {_describe(action_space)}, "
             f"the policy gives {_describe_actions(policy)}"
         )
+
+
+def environment_name(env: gym.Env | VectorEnv) -> str:
+    """Its Gymnasium id, or its class's name where it has none."""
+    base = env.unwrapped
+    spec = base.spec
+    if spec is None and isinstance(base, SyncVectorEnv):
+        spec, base = base.envs[0].spec, base.envs[0].unwrapped
+    return spec.id if spec is not None else type(base).__name__
 
 
 @contextmanager
@@ -162,11 +171,6 @@ def _actions_fit(space: spaces.Space, policy: Policy) -> bool:
     below = np.isfinite(low) & (low < space.low - slack)
     above = np.isfinite(high) & (high > space.high + slack)
     return not (below | above).any()
-
-
-def _name(env: gym.Env | VectorEnv) -> str:
-    spec = env.unwrapped.spec
-    return f"environment {spec.id}" if spec is not None else f"environment {type(env.unwrapped).__name__}"
 
 
 def _describe(space: spaces.Space) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector import VectorEnv
 
 from snn_policy.actor import Actor
-from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.environments import EnvironmentSource, environment_name, make_environment
 from snn_policy.evaluation import Comparison, Evaluation, versions
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy
@@ -41,7 +42,7 @@ def evaluate(
     Raises:
         ValueError: an environment that cannot be made or does not fit the policy; numbers below 1.
     """
-    _check_counts(episodes, num_envs)
+    check_counts(episodes, num_envs)
     envs: list[gym.Env] = []
     try:
         for _ in range(min(episodes, num_envs or 10)):
@@ -83,18 +84,10 @@ def evaluate_in(
 
     A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
     """
-    _check_counts(episodes, len(envs))
-    envs, meter, seeds = envs[:episodes], Meter(policy), tuple(range(seed, seed + episodes))
+    check_counts(episodes, len(envs))
+    envs, meter, seeds = envs[:episodes], Meter(policy), range(seed, seed + episodes)
     returns, lengths = _run(meter, envs, seeds, advance)
-    return Evaluation(
-        environment=_name(envs[0]),
-        seeds=seeds,
-        returns=tuple(returns),
-        lengths=tuple(lengths),
-        num_envs=len(envs),
-        **meter.averages(),
-        versions=versions(),
-    )
+    return evaluation(envs[0], seeds, returns, lengths, len(envs), meter)
 
 
 def _run(
@@ -104,7 +97,7 @@ def _run(
     rows = len(envs)
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     obs = np.stack([np.asarray(each.reset(seed=seeds[row])[0]) for row, each in enumerate(envs)])
-    meter.start(obs)
+    meter.warm_up(obs)
     episode, started, active = list(range(rows)), rows, np.ones(rows, np.bool_)
     while active.any():
         actions = meter.act(obs, active)
@@ -134,8 +127,8 @@ class Meter:
         self.spikes: Any = np.zeros(0, np.int64)
         self.synaptic_operations, self.multiply_accumulates = 0, 0
 
-    def start(self, obs: npt.NDArray[Any]) -> None:
-        """Reset, after one decision that does not count, so that no compilation is timed."""
+    def warm_up(self, obs: npt.NDArray[Any]) -> None:
+        """Take one decision that does not count, so that no compilation is timed, and reset."""
         self.policy.reset(num_envs=len(obs))
         self.policy.act(obs)
         self.policy.reset(num_envs=len(obs))
@@ -143,9 +136,8 @@ class Meter:
     def act(self, obs: npt.NDArray[Any], active: Mask) -> npt.NDArray[Any]:
         begin = time.perf_counter()
         actions = self.policy.act(obs, active=active)
-        if active.all():  # a call for fewer rows may take as long
-            self.seconds += time.perf_counter() - begin
-            self.timed += len(active)
+        self.seconds += time.perf_counter() - begin
+        self.timed += len(active)  # inactive rows are computed, too
         self.decisions += int(active.sum())
         cost = self.policy.last_decision
         if cost is not None:
@@ -164,12 +156,27 @@ class Meter:
         }
 
 
-def _check_counts(episodes: int, num_envs: int | None) -> None:
+def check_counts(episodes: int, num_envs: int | None = None) -> None:
     for name, value in (("episodes", episodes), ("num_envs", num_envs)):
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
-def _name(env: gym.Env) -> str:
-    spec = env.unwrapped.spec
-    return spec.id if spec is not None else type(env.unwrapped).__name__
+def evaluation(
+    env: gym.Env | VectorEnv,
+    seeds: Sequence[int],
+    returns: Sequence[float],
+    lengths: Sequence[int],
+    num_envs: int,
+    meter: Meter,
+) -> Evaluation:
+    """The record of these episodes."""
+    return Evaluation(
+        environment=environment_name(env),
+        seeds=tuple(seeds),
+        returns=tuple(returns),
+        lengths=tuple(lengths),
+        num_envs=num_envs,
+        **meter.averages(),
+        versions=versions(),
+    )

@@ -39,10 +39,12 @@ class SigmaDeltaState(NamedTuple):
 
     memory: (rows, neurons of all stages) m: what each neuron has told its receivers.
     accumulator: (rows, outputs of all layers) W·(γ·m): what the receivers have heard and keep.
+    age: (rows, 1) decisions since the accumulators were last derived from the memory.
     """
 
     memory: Any
     accumulator: Any
+    age: Any
 
 
 State = MembraneState | SigmaDeltaState
@@ -75,7 +77,8 @@ class SpikingNetwork:
         """The state of n rows after a reset: zeros."""
         memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if isinstance(self.neurons, SigmaDeltaNeurons):
-            return SigmaDeltaState(memory, np.zeros((n, sum(self.actor.fan_out)), np.float32))
+            accumulator = np.zeros((n, sum(self.actor.fan_out)), np.float32)
+            return SigmaDeltaState(memory, accumulator, np.zeros((n, 1), np.float32))
         return MembraneState(memory)
 
     def decide(self, obs: Any, state: Any) -> tuple[Any, State, Decision]:
@@ -119,44 +122,43 @@ def _decide_membrane(
     if len(layers) == 1:
         return affine(x, layers[0].weight, layers[0].bias), state, []
     run = _run_rate if neurons.coding == "rate" else _run_differential
-    outputs, residuals, spikes, start = None, [], [], 0
+    outputs, decoded, residuals, spikes, start = None, None, [], [], 0
     for layer, threshold, alpha in zip(layers, neurons.thresholds, neurons.alpha, strict=False):
         carried = state.residual[:, start : start + layer.outputs]
         start += layer.outputs
         v_start = start_potential(neurons.base(threshold), carried, alpha, threshold * neurons.alpha_clip)
         weighted = affine(x, layer.weight) if outputs is None else xp.matmul(outputs, layer.weight.T)
-        outputs, membrane = run(weighted, v_start, layer.bias, threshold, neurons)
-        residuals.append(residual_potential(membrane.v, v_start, membrane.net, neurons.residual))
+        outputs, v_end, net, decoded = run(weighted, v_start, layer.bias, threshold, neurons)
+        residuals.append(residual_potential(v_end, v_start, net, neurons.residual))
         spikes.append(_count(outputs, xp, (1, 2)))
-    decoded = membrane.outflow if neurons.coding == "differential" else xp.sum(outputs, axis=1) / neurons.timesteps
     y = affine(decoded, layers[-1].weight, layers[-1].bias)
     return y, MembraneState(xp.concat(residuals, axis=1)), spikes
 
 
-def _run_rate(
-    weighted: Any, v: Any, bias: Any, threshold: Any, neurons: MembraneNeurons
-) -> tuple[Any, Membrane]:
-    """All timesteps of one layer; `weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, n)."""
+def _run_rate(weighted: Any, v: Any, bias: Any, threshold: Any, neurons: MembraneNeurons) -> tuple[Any, ...]:
+    """All timesteps of one layer; `weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, n).
+
+    Returns:
+        o (rows, T, n); v[T], M and the decoded activation M/T, each (rows, n).
+    """
     xp = array_namespace(v)
     state, outputs = Membrane(v, v * 0), []
     constant = weighted + bias if weighted.ndim == 2 else None
     for t in range(neurons.timesteps):
         o, state = step_rate(weighted[:, t] + bias if constant is None else constant, state, threshold, neurons)
         outputs.append(o)
-    return xp.stack(outputs, axis=1), state
+    return xp.stack(outputs, axis=1), state.v, state.net, state.net / neurons.timesteps
 
 
-def _run_differential(
-    weighted: Any, v: Any, bias: Any, threshold: Any, neurons: MembraneNeurons
-) -> tuple[Any, DifferentialMembrane]:
-    """As `_run_rate`; a constant input is one change at t = 1 and none after it."""
+def _run_differential(weighted: Any, v: Any, bias: Any, threshold: Any, neurons: MembraneNeurons) -> tuple[Any, ...]:
+    """As `_run_rate`; a constant input is one change at t = 1 and none after it, the decoded activation m_out."""
     xp = array_namespace(v)
     state, outputs = DifferentialMembrane(v, v * 0, v * 0 + bias, v * 0), []
     for t in range(neurons.timesteps):
         d = weighted[:, t] if weighted.ndim == 3 else (weighted if t == 0 else weighted * 0)
         o, state = step_differential(d, t + 1, state, threshold, neurons)
         outputs.append(o)
-    return xp.stack(outputs, axis=1), state
+    return xp.stack(outputs, axis=1), state.v, state.net, state.outflow
 
 
 def _decide_sigma_delta(
@@ -179,4 +181,5 @@ def _decide_sigma_delta(
         accumulators.append(accumulator)
         spikes.append(emitted)
         h = z if layer.activation is None else layer.activation(z)
-    return h, SigmaDeltaState(xp.concat(memories, axis=1), xp.concat(accumulators, axis=1)), spikes
+    memory, accumulator = xp.concat(memories, axis=1), xp.concat(accumulators, axis=1)
+    return h, SigmaDeltaState(memory, accumulator, state.age * 0), spikes

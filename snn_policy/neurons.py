@@ -32,7 +32,7 @@ def require(condition: bool, message: str) -> None:
 
 def whole(value: Any, low: int, high: int) -> bool:
     """Whether the value is a whole number from low to high."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= value <= high
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 class Membrane(NamedTuple):

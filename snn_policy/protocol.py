@@ -78,7 +78,7 @@ class Decision:
         """(rows,) nanojoules by the convention of `snn_policy.energy`."""
         return nanojoules(self.multiply_accumulates, self.synaptic_operations)
 
-    def rows(self, selection: npt.ArrayLike) -> "Decision":
+    def rows(self, selection: Mask | slice) -> "Decision":
         """The same record for the selected rows only."""
         return Decision(*(getattr(self, each.name)[selection] for each in fields(self)))
 
@@ -101,8 +101,8 @@ class Counters:
         """(rows,) nanojoules by the convention of `snn_policy.energy`."""
         return nanojoules(self.multiply_accumulates, self.synaptic_operations)
 
-    def add(self, decision: Decision, rows: npt.ArrayLike = slice(None)) -> None:  # pyright: ignore[reportArgumentType]
-        """Count a decision's records for the given rows (a boolean mask, indices or a slice)."""
+    def add(self, decision: Decision, rows: Mask | slice = slice(None)) -> None:
+        """Count a decision's records for the given rows (a boolean mask or a slice)."""
         self.decisions[rows] += 1
         self.spikes[rows] += decision.spikes[rows]
         self.synaptic_operations[rows] += decision.synaptic_operations[rows]

@@ -11,7 +11,8 @@ from snn_policy.evaluate import evaluate_in
 from snn_policy.evaluation import Evaluation
 from snn_policy.progress import counting
 from snn_policy.protocol import Policy
-from snn_policy.wrappers.bookkeeping import Bookkeeper, shadow_actor
+
+from .bookkeeping import Bookkeeper, shadow_actor
 
 
 class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
@@ -39,9 +40,9 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
         shadow: ask the ANN for its action, too.
     """
 
-    def __init__(self, env: gym.Env, policy: Policy, shadow: bool = False) -> None:
-        # not copied: a remade environment must reset the policy that its user holds
-        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, policy=policy, shadow=shadow)
+    def __init__(self, env: gym.Env, policy: "Policy | SharedPolicy", shadow: bool = False) -> None:
+        policy = policy.policy if isinstance(policy, SharedPolicy) else policy
+        RecordConstructorArgs.__init__(self, policy=SharedPolicy(policy), shadow=shadow)
         gym.Wrapper.__init__(self, env)
         check_spaces(env, policy)
         self.policy = policy
@@ -73,6 +74,17 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
         """Run whole episodes in this environment, with the seeds seed, seed + 1, …; see `snn_policy.evaluate`."""
         with counting("episodes", episodes, progress) as advance:
             return evaluate_in(self.policy, [self], episodes=episodes, seed=seed, advance=advance)
+
+
+class SharedPolicy:
+    """How `env.spec` keeps the policy: Gymnasium copies a specification whenever it is read, but an environment
+    made from it must reset the policy that its user holds, which may not even be copyable."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedPolicy":
+        return self
 
 
 def _first(costs: dict[str, Any]) -> dict[str, Any]:

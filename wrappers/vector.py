@@ -9,8 +9,12 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from snn_policy.environments import check_spaces
+from snn_policy.evaluate import Meter, check_counts, evaluation
+from snn_policy.evaluation import Evaluation
+from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy
-from snn_policy.wrappers.bookkeeping import Bookkeeper, Costs, shadow_actor
+
+from .bookkeeping import Bookkeeper, Costs, shadow_actor
 
 Step = tuple[Any, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]
 
@@ -79,6 +83,37 @@ class SpikingPolicyVectorEval(VectorWrapper):
         book.observe(obs)
         book.replaying = over & ~begins
         return obs, rewards, terminations, truncations, {**infos, "snn": snn, "_snn": counted | over}
+
+    def evaluate(self, episodes: int = 20, seed: int = 5000, progress: bool = False) -> Evaluation:
+        """Run whole episodes with the seeds seed, seed + 1, …; see `snn_policy.evaluate`.
+
+        One episode per row at a time, all rows starting together: only so does every one get its own seed.
+        """
+        check_counts(episodes)
+        seeds = range(seed, seed + episodes)
+        meter, returns, lengths = Meter(self.policy), np.zeros(episodes), np.zeros(episodes, np.int64)
+        with counting("episodes", episodes, progress) as advance:
+            for first in range(0, episodes, self.num_envs):
+                rows = np.arange(first, first + self.num_envs)
+                self._run_together(meter, rows, seed, returns, lengths)
+                for _ in rows[rows < episodes]:
+                    advance()
+        return evaluation(self, seeds, returns.tolist(), lengths.tolist(), self.num_envs, meter)
+
+    def _run_together(self, meter: Meter, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
+        obs, _ = self.reset(seed=(seed + episode).tolist())
+        if not meter.decisions:
+            meter.warm_up(obs)
+        running = episode < len(returns)
+        while running.any():
+            actions = meter.act(obs, running)
+            obs, rewards, terminations, truncations, _ = self.step(actions)
+            returns[episode[running]] += rewards[running]
+            lengths[episode[running]] += 1
+            over = np.logical_or(terminations, truncations)
+            running &= ~over
+            if self.autoreset_mode == AutoresetMode.DISABLED and over.any():
+                obs, _ = self.reset(options={"reset_mask": over})
 
 
 def _masked(costs: Costs, rows: Mask) -> dict[str, Any]:

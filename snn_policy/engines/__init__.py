@@ -11,7 +11,7 @@ import numpy.typing as npt
 from snn_policy.network import SpikingNetwork, State
 from snn_policy.protocol import Decision, FloatArray
 
-ENGINE_NAMES = ("auto", "numpy", "torch")
+ENGINE_NAMES = ("auto", "event", "numpy", "torch")
 
 
 class Engine(Protocol):
@@ -29,6 +29,10 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """
     if name not in ENGINE_NAMES:
         raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")
+    if name == "event":
+        from snn_policy.engines.event import EventEngine
+
+        return EventEngine(network)
     if name == "torch":
         from snn_policy.engines.torch_engine import TorchEngine
 

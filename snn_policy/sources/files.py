@@ -29,8 +29,12 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
     """Turn whatever a malformed file makes a parser raise into one line."""
     try:
         yield
-    except (SourceError, UnsupportedLayerError, ImportError):
+    except (UnsupportedLayerError, ImportError):
         raise
+    except SourceError as problem:
+        if str(path) in str(problem):
+            raise
+        raise SourceError(f"{path}: {problem}") from problem.__cause__
     except Exception as problem:
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         detail = f"lacks {lines[0]}" if isinstance(problem, KeyError) else lines[0][:200]

@@ -52,9 +52,7 @@ def read_reference(
     with reading(card_path, "actor description"):
         operations = [*_normaliser(card), *_layers(card, tensors, weights_path), *_head(card, low, high)]
         known = env_id or current_id(card.get("env_id"))
-    return assemble(
-        operations, name=name or Path(stem).name, observation_shape=observation_shape, env_id=known
-    )
+    return assemble(operations, name=name or Path(stem).name, observation_shape=observation_shape, env_id=known)
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -72,7 +70,7 @@ def _normaliser(card: dict[str, Any]) -> list[Operation]:
     if len(mean) != len(variance):
         raise SourceError(f"obs_normalisation: {len(mean)} means, but {len(variance)} variances")
     reach = float(statistics.get("clip", np.inf))
-    operation = normalise("obs_normalisation", mean, variance, float(statistics["epsilon"]))
+    operation = normalise("obs_normalisation", "normaliser", mean, variance, float(statistics["epsilon"]))
     return [operation, clip("obs_normalisation", "clip", -reach, reach)]
 
 

@@ -1,0 +1,92 @@
+"""The `snn-policy` command: registers the commands, and gives one clear line for a user's mistake.
+
+Exit codes: 0 done · 2 a mistake that the user can mend (one line on stderr) · 130 interrupted.
+Set SNN_POLICY_TRACEBACK=1 to see where an error came from.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from snn_policy.commands import convert, measure, shipped
+from snn_policy.commands.common import explicit_json_target
+
+MISTAKE, INTERRUPTED = 2, 130
+EXTRAS = {
+    "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
+    "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report",
+}  # fmt: skip
+
+app = typer.Typer(
+    help="Trained continuous-control policies as spiking neural networks.",
+    epilog="Start with: snn-policy demo",
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"snn-policy {version('snn-policy')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command("demo")(shipped.demo)
+app.command("list")(shipped.list_policies)
+app.command("convert")(convert.convert)
+app.command("eval")(measure.evaluate)
+app.command("compare")(measure.compare)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (by default the process's own); returns the exit code."""
+    given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = app(args=given, prog_name="snn-policy", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:
+        return _mistake(error, _one_line(error))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # anything but a usage error of the command line is a defect
+            raise
+        return _mistake(error, f"{error.format_message()} (see snn-policy --help)")  # pyright: ignore[reportAttributeAccessIssue]
+    if code == INTERRUPTED:
+        print("snn-policy: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _mistake(error: Exception, message: str) -> int:
+    if os.environ.get("SNN_POLICY_TRACEBACK"):
+        raise error
+    print(f"snn-policy: {' '.join(message.split())}", file=sys.stderr)
+    return MISTAKE
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = EXTRAS.get(error.name.split(".")[0])
+        if extra and "pip install" not in str(error):
+            return f"{error.name} is not installed; install it with: pip install 'snn-policy[{extra}]'"
+    return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

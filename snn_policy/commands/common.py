@@ -1,0 +1,125 @@
+"""What the commands share: their common options, where policies are found, and where results go."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from snn_policy.actor import Actor
+    from snn_policy.policy import SpikingPolicy
+
+STDOUT = "-"
+FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a reference .safetensors + .json pair"
+
+EnvironmentOption = Annotated[
+    str | None,
+    typer.Option("--env", metavar="ID", help="Gymnasium id; by default the one stored with the policy.", show_default=False),
+]
+EpisodesOption = Annotated[int, typer.Option(help="Whole episodes to run.", min=1)]
+SeedOption = Annotated[int, typer.Option(help="Seed of the first episode; the following ones count on.", min=0)]
+NumEnvsOption = Annotated[
+    int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1, show_default=False)
+]
+JsonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE|-]",
+        help="Everything measured as JSON: to FILE (ending in .json), or alone on stdout for '-' or no FILE.",
+        show_default=False,
+    ),
+]
+
+
+def explicit_json_target(arguments: list[str]) -> list[str]:
+    """Give a bare `--json` its '-': it names a file only if what follows is '-' or ends in .json."""
+    complete = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        complete.append(argument)
+        if argument == "--json" and following != STDOUT and not following.endswith(".json"):
+            complete.append(STDOUT)
+    return complete
+
+
+def check_target(target: str | None) -> None:
+    """Raise before any long work if the JSON file could not be written."""
+    if target is not None and target != STDOUT:
+        check_directory(Path(target).resolve().parent, must_exist=True)
+
+
+def check_directory(directory: Path, must_exist: bool = False) -> None:
+    """Raise before any long work if files could not be written into this directory (to be made, if missing)."""
+    existing = directory.absolute()
+    while not existing.exists() and not must_exist:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(f"{existing}: {'not a directory' if existing.exists() else 'no such directory'}; choose another place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing}: not writable; choose another directory")
+
+
+def write_json(values: Any, target: str | None) -> bool:
+    """Write where `--json` asks for it; whether stdout belongs to the JSON, so that nothing else may go there."""
+    if target is None:
+        return False
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    if target == STDOUT:
+        sys.stdout.write(text)
+        return True
+    Path(target).write_text(text)
+    return False
+
+
+def place_of(source: str) -> Path:
+    """A path as given, or a shipped policy's directory where there is no such path but such a name."""
+    from snn_policy import exported
+
+    path = Path(source)
+    return path if path.exists() or source not in exported.names() else exported.path(source)
+
+
+def is_bundle(path: Path) -> bool:
+    return (path / "policy.json").is_file() or (path.name == "policy.json" and path.is_file())
+
+
+def read_actor(source: str, **options: Any) -> "Actor":
+    """The ANN of any source; options as `load_actor` takes them, None for those not given."""
+    from snn_policy.sources import load_actor
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return load_actor(place_of(source), **given)
+    except TypeError as error:  # an option that this kind of source does not take
+        raise ValueError(f"{source}: {error}") from error
+
+
+def read_spiking_policy(source: str) -> "SpikingPolicy":
+    from snn_policy.policy import SpikingPolicy
+
+    path = place_of(source)
+    if path.exists() and not is_bundle(path):
+        raise ValueError(f"{source}: not a spiking policy; make one with: snn-policy convert {source} --out DIR")
+    return SpikingPolicy.load(path.parent if path.name == "policy.json" else path)
+
+
+def environment_of(actor: "Actor", env: str | None) -> str:
+    """The environment asked for, or the actor's own."""
+    chosen = env or actor.env_id
+    if chosen is None:
+        raise ValueError(f"{actor.name}: its environment is not known; give it with --env ID")
+    return chosen
+
+
+@contextmanager
+def busy(description: str) -> Iterator[None]:
+    """A spinner on stderr for work that cannot be counted."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
+        yield

@@ -1,0 +1,82 @@
+"""`snn-policy eval` and `snn-policy compare`: whole episodes, on seeds that anyone can repeat."""
+
+from typing import Annotated
+
+import typer
+
+from snn_policy.commands.common import (
+    FORMATS,
+    EnvironmentOption,
+    EpisodesOption,
+    JsonOption,
+    NumEnvsOption,
+    SeedOption,
+    check_target,
+    environment_of,
+    is_bundle,
+    place_of,
+    read_actor,
+    read_spiking_policy,
+    write_json,
+)
+
+DEFAULT_EPISODES, DEFAULT_SEED = 20, 5000
+
+
+def evaluate(
+    path: Annotated[str, typer.Argument(metavar="PATH", help=f"A shipped policy's name, or {FORMATS}.")],
+    env: EnvironmentOption = None,
+    episodes: EpisodesOption = DEFAULT_EPISODES,
+    seed: SeedOption = DEFAULT_SEED,
+    num_envs: NumEnvsOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Run one policy for whole episodes: a bundle as the spiking network it holds, any other source as the ANN it is.
+
+    [bold]Example[/]: snn-policy eval run/cheetah --env HalfCheetah-v5 --episodes 20 --json cheetah.json
+    """
+    from rich.console import Console
+
+    from snn_policy.evaluate import evaluate as run_episodes
+    from snn_policy.policy import SpikingPolicy
+    from snn_policy.tables import CONVENTION, evaluation_table
+
+    check_target(json)
+    policy = read_spiking_policy(path) if is_bundle(place_of(path)) else read_actor(path)
+    spiking = isinstance(policy, SpikingPolicy)
+    where = environment_of(policy.actor if spiking else policy, env)
+    result = run_episodes(policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
+    document = {"policy": path, "kind": "SNN" if spiking else "ANN", **result.as_dict()}
+    if not write_json(document, json):
+        console = Console()
+        console.print(evaluation_table(result, document["kind"]))
+        console.print(CONVENTION, style="dim")
+
+
+def compare(
+    ann: Annotated[str, typer.Argument(metavar="ANN", help=f"The actor: a shipped policy's name, or {FORMATS}.")],
+    snn: Annotated[
+        str | None,
+        typer.Argument(metavar="[SNN]", help="The bundle made from it; by default ANN itself, where that is a bundle."),
+    ] = None,
+    env: EnvironmentOption = None,
+    episodes: EpisodesOption = DEFAULT_EPISODES,
+    seed: SeedOption = DEFAULT_SEED,
+    num_envs: NumEnvsOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Run an ANN and its spiking conversion on the same seeds: returns, failures, spikes, energy, time.
+
+    [bold]Example[/]: snn-policy compare model.zip run/cheetah --env HalfCheetah-v5 --episodes 20
+    """
+    from rich.console import Console
+
+    from snn_policy.evaluate import compare as run_both
+    from snn_policy.tables import print_comparison
+
+    check_target(json)
+    actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
+    where = environment_of(actor, env or policy.actor.env_id)
+    result = run_both(actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
+    if not write_json({"policies": {"ann": ann, "snn": snn or ann}, **result.as_dict()}, json):
+        print_comparison(Console(), result)

@@ -1,0 +1,90 @@
+"""`snn-policy demo` and `snn-policy list`: what the policies shipped with the package do."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from snn_policy.commands.common import EpisodesOption, JsonOption, SeedOption, busy, check_target, write_json
+
+PREFERRED = "HalfCheetah"
+
+
+def demo(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A shipped policy (see snn-policy list); by default the HalfCheetah one."),
+    ] = None,
+    episodes: EpisodesOption = 20,
+    seed: SeedOption = 5000,
+    json: JsonOption = None,
+) -> None:
+    """Convert a shipped actor here and now, and run ANN and SNN on the same episodes of its real environment.
+
+    [bold]Example[/]: snn-policy demo td3-Pendulum-v1 --episodes 10
+    """
+    from rich.console import Console
+
+    from snn_policy import convert, exported
+    from snn_policy.commands.common import environment_of, read_actor
+    from snn_policy.evaluate import compare
+    from snn_policy.tables import demo_conclusion, print_comparison
+
+    check_target(json)
+    chosen = name or _preferred(exported.names())
+    actor = read_actor(str(exported.path(chosen)))
+    env_id = environment_of(actor, None)
+    note = Console(stderr=True)
+    note.print(f"[bold]{chosen}[/]: {_shape(actor)} on {env_id}")
+    observations = actor.collect(env_id, progress=True)
+    begin = time.perf_counter()
+    with busy("calibrating"):
+        policy = convert(actor, observations)
+    seconds = time.perf_counter() - begin
+    note.print(f"converted in {seconds:.1f} s from {len(observations):,} recorded observations, without retraining")
+    result = compare(actor, policy, env_id, episodes=episodes, seed=seed, progress=True)
+    document = {"name": chosen, "conversion": policy.conversion, "conversion_seconds": seconds, **result.as_dict()}
+    if not write_json(document, json):
+        console = Console()
+        print_comparison(console, result)
+        for line in demo_conclusion(result):
+            console.print(line)
+
+
+def _preferred(names: list[str]) -> str:
+    if not names:
+        raise ValueError("no policy is shipped with this installation; convert your own: snn-policy convert --help")
+    return next((name for name in names if PREFERRED in name), names[0])
+
+
+def _shape(actor: Any) -> str:
+    sizes = "-".join(str(size) for size in (*actor.widths, actor.head.outputs))
+    return f"{sizes} {actor.hidden[0].activation.name if actor.hidden else 'linear'} network"
+
+
+def list_policies(json: JsonOption = None) -> None:
+    """List the policies shipped with the package, with what their cards say.
+
+    [bold]Example[/]: snn-policy list --json
+    """
+    from rich.console import Console
+
+    from snn_policy import exported
+    from snn_policy.bundle import read_bundle
+    from snn_policy.tables import shipped_table
+
+    check_target(json)
+    rows = []
+    for name in exported.names():
+        bundle = read_bundle(exported.path(name))
+        rows.append(
+            {
+                "name": name,
+                "path": str(exported.path(name)),
+                "env_id": bundle.actor.env_id,
+                "conversion": bundle.conversion,
+                "card": bundle.card,
+            }
+        )
+    if not write_json(rows, json):
+        Console().print(shipped_table(rows) if rows else "no policy is shipped with this installation")

@@ -1,0 +1,70 @@
+"""ONNX operators that need nothing but their constants: activations, arithmetic, and constants made of constants."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.sources.operations import Operation, activate, clip, scale
+from snn_policy.sources.refusals import refusal
+
+# operators whose result is a constant if their inputs are
+FOLDED: dict[str, Callable[..., npt.NDArray[Any]]] = {
+    "Identity": np.asarray,
+    "Cast": np.asarray,
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Neg": np.negative,
+    "Sqrt": np.sqrt,
+    "Reciprocal": lambda x: 1.0 / x,
+    "Exp": np.exp,
+    "Abs": np.abs,
+    "Reshape": lambda x, shape: np.reshape(x, [int(n) for n in shape]),
+    "Unsqueeze": lambda x, axes: np.expand_dims(x, tuple(int(n) for n in axes)),
+    "Squeeze": lambda x, *axes: np.squeeze(x, tuple(int(n) for n in axes[0]) if axes else None),
+    "Concat": lambda *parts: np.concatenate([np.atleast_1d(each) for each in parts]),
+}
+
+
+def activation_operations(
+    kind: str, path: str, options: dict[str, Any], constants: dict[int, npt.NDArray[Any]]
+) -> list[Operation] | None:
+    """The operations of an elementwise operator without constants; None for any other."""
+    match kind:
+        case "Relu" | "Tanh" | "Sigmoid":
+            return activate(path, kind, kind.lower())
+        case "Elu":
+            return activate(path, kind, "elu", options.get("alpha", 1.0))
+        case "LeakyRelu":
+            return activate(path, kind, "leaky_relu", options.get("alpha", 0.01))
+        case "Swish" if options.get("alpha", 1.0) == 1.0:
+            return activate(path, kind, "silu")
+        case "PRelu" if 1 in constants and constants[1].size == 1:
+            return activate(path, kind, "leaky_relu", float(constants[1].reshape(())))
+        case "Identity":
+            return []
+        case "Neg":
+            return [scale(path, kind, -1.0)]
+    return None
+
+
+def arithmetic(kind: str, path: str, constant: npt.NDArray[Any], first: bool) -> Operation:
+    """x ∘ constant, or constant ∘ x where not `first`."""
+    number = np.asarray(constant, np.float64)
+    match kind:
+        case "Add":
+            return scale(path, kind, 1.0, number)
+        case "Mul":
+            return scale(path, kind, number)
+        case "Sub":
+            return scale(path, kind, 1.0, -number) if first else scale(path, kind, -1.0, number)
+        case "Div" if first and (number != 0).all():
+            return scale(path, kind, 1.0 / number)
+        case "Max":
+            return clip(path, kind, low=number)
+        case "Min":
+            return clip(path, kind, high=number)
+    raise refusal(path, kind)

@@ -1,0 +1,188 @@
+"""Stable-Baselines3 and sb3-contrib: saved zips and live algorithms of TD3, DDPG, SAC, TQC, PPO, A2C, TRPO and DQN."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.assemble import assemble
+from snn_policy.sources.environment_ids import current_id
+from snn_policy.sources.files import reading
+from snn_policy.sources.operations import ArgMax, Operation, activate, affine, clip, squash
+from snn_policy.sources.refusals import ACTIVATIONS, refusal
+from snn_policy.sources.sb3_archive import (
+    ActionSpace,
+    Archive,
+    checked_actions,
+    checked_observations,
+    family_of,
+    features_refused,
+    read_archive,
+)
+from snn_policy.sources.vecnormalize import ObservationStatistics, beside, read_statistics
+
+_ACTIVATIONS = {
+    "ReLU": ("relu", 0.0),
+    "Tanh": ("tanh", 0.0),
+    "ELU": ("elu", 1.0),
+    "SiLU": ("silu", 0.0),
+    "LeakyReLU": ("leaky_relu", 0.01),
+    "Sigmoid": ("sigmoid", 0.0),
+}
+_DEFAULTS = {"td3": "ReLU", "sac": "ReLU", "dqn": "ReLU", "actor-critic": "Tanh"}
+
+
+def read_zip(
+    path: Path,
+    *,
+    vecnormalize: Any = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    name: str | None = None,
+) -> Actor:
+    """Read a saved algorithm; `load_actor` describes the arguments."""
+    archive = read_archive(path)
+    source = beside(path) if vecnormalize is None else vecnormalize
+    statistics = None if source is None or source is False else read_statistics(source)
+    with reading(path, "Stable-Baselines3 zip"):
+        return _actor(archive, statistics, low, high, env_id, name or path.stem)
+
+
+def read_algorithm(
+    algorithm: Any,
+    *,
+    vecnormalize: Any = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    name: str | None = None,
+) -> Actor:
+    """Read a live algorithm or its policy; `load_actor` describes the arguments."""
+    policy = getattr(algorithm, "policy", algorithm)
+    source = vecnormalize
+    if source is None and hasattr(algorithm, "get_vec_normalize_env"):
+        source = algorithm.get_vec_normalize_env()
+    statistics = None if source is None or source is False else read_statistics(source)
+    known = env_id or _environment(algorithm)
+    return _actor(_live(policy), statistics, low, high, known, name or type(algorithm).__name__.lower())
+
+
+def _live(policy: Any) -> Archive:
+    family = family_of(type(policy).__module__)
+    observations, actions = policy.observation_space, policy.action_space
+    kinds = type(observations).__name__, type(actions).__name__
+    extractor = type(getattr(policy, "features_extractor", None) or getattr(policy, "actor", policy).features_extractor)
+    if extractor.__name__ != "FlattenExtractor":
+        raise features_refused("policy.features_extractor", extractor.__name__)
+    if kinds[1] == "Discrete":
+        space = ActionSpace(choices=int(actions.n))
+    else:
+        checked_actions(kinds[1], tuple(actions.shape or ()))
+        space = ActionSpace(actions.low.astype(np.float64), actions.high.astype(np.float64))
+    return Archive(
+        family,
+        {key: value.detach().cpu().numpy() for key, value in policy.state_dict().items()},
+        f"<class '{policy.activation_fn.__module__}.{policy.activation_fn.__qualname__}'>",
+        float(getattr(getattr(policy, "actor", None), "clip_mean", 2.0)),
+        bool(policy.squash_output),
+        checked_observations(kinds[0], tuple(observations.shape or ()), str(observations.dtype)),
+        space,
+    )
+
+
+def _environment(algorithm: Any) -> str | None:
+    """The id of the environment a live algorithm holds, where it has one that says so."""
+    environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
+    try:
+        return None if environment is None else current_id(environment.get_attr("spec", 0)[0].id)
+    except Exception:
+        return None
+
+
+def _actor(
+    archive: Archive,
+    statistics: ObservationStatistics | None,
+    low: npt.ArrayLike | None,
+    high: npt.ArrayLike | None,
+    env_id: str | None,
+    name: str,
+) -> Actor:
+    operations = [] if statistics is None else statistics.operations(archive.observation_shape)
+    operations += [*_layers(archive), *_head(archive, low, high)]
+    return assemble(operations, name=name, observation_shape=archive.observation_shape, env_id=env_id)
+
+
+def _layers(archive: Archive) -> list[Operation]:
+    """The deterministic path from observation to the head's input, by the names of the weights."""
+    extractors = [key for key in archive.weights if "features_extractor" in key]
+    if extractors:
+        raise features_refused(extractors[0].rsplit(".", 1)[0], "features extractor")
+    recurrent = [key for key in archive.weights if "lstm" in key]
+    if recurrent:
+        raise refusal(recurrent[0].rsplit(".", 1)[0], "LSTM")
+    match archive.family:
+        case "td3":
+            paths = _sequence(archive, "actor.mu")
+        case "dqn":
+            paths = _sequence(archive, "q_net.q_net")
+        case "sac":
+            paths = [*_sequence(archive, "actor.latent_pi"), "actor.mu.0" if _clips_mean(archive) else "actor.mu"]
+        case "actor-critic":
+            hidden = (*_sequence(archive, "mlp_extractor.shared_net"), *_sequence(archive, "mlp_extractor.policy_net"))
+            paths = [*hidden, "action_net"]
+    activation = _activation(archive)
+    operations: list[Operation] = []
+    for path in paths:
+        weights = [archive.weights.get(f"{path}.{part}") for part in ("weight", "bias")]
+        if weights[0] is None or weights[1] is None:
+            raise SourceError(f"{path}: its weight or bias is missing")
+        operations.append(affine(path, "Linear", *weights))
+        if path != paths[-1]:
+            operations += activate(f"{path} activation", *activation)
+    return operations
+
+
+def _sequence(archive: Archive, prefix: str) -> list[str]:
+    """The linear layers of a Sequential of linear layers and activations: prefix.0, prefix.2, …"""
+    keys = [key.removeprefix(f"{prefix}.") for key in archive.weights if key.startswith(f"{prefix}.")]
+    matches = {key: re.fullmatch(r"(\d+)\.(weight|bias)", key) for key in keys}
+    indices = sorted({int(match[1]) for match in matches.values() if match})
+    odd = [key for key, match in matches.items() if match is None or archive.weights[f"{prefix}.{key}"].ndim > 2]
+    if odd or indices != list(range(0, 2 * len(indices), 2)):
+        reason = f"expected linear layers and activations in turn, found {odd or indices}"
+        raise UnsupportedLayerError(prefix, "Sequential", reason, "Pass the actor as a torch module")
+    return [f"{prefix}.{index}" for index in indices]
+
+
+def _activation(archive: Archive) -> tuple[str, str, float]:
+    text = _DEFAULTS[archive.family] if archive.activation is None else archive.activation
+    name = re.sub(r"^<class 'torch\.nn\.modules\.activation\.(\w+)'>$", r"\1", text)
+    if name not in _ACTIVATIONS:
+        raise UnsupportedLayerError("policy_kwargs.activation_fn", text, "it is not supported", f"Use {ACTIVATIONS}")
+    return name, *_ACTIVATIONS[name]
+
+
+def _clips_mean(archive: Archive) -> bool:
+    """SAC and TQC with gSDE clip the mean to ±clip_mean before the tanh, unless that is 0."""
+    return "actor.mu.0.weight" in archive.weights
+
+
+def _head(archive: Archive, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Sequence[Operation]:
+    if archive.actions.choices is not None:
+        if low is not None or high is not None:
+            raise SourceError("low, high: a discrete policy takes no bounds")
+        return [ArgMax(path="action_space", kind="Discrete")]
+    bottom, top = (archive.actions.low if low is None else low), (archive.actions.high if high is None else high)
+    if bottom is None or top is None:
+        raise SourceError("the action bounds are shortened ('...') in this zip: pass low= and high=")
+    if archive.family in ("td3", "sac") or archive.squash:
+        if not (np.isfinite(bottom).all() and np.isfinite(top).all()):
+            raise SourceError("a squashed policy needs finite action bounds: pass low= and high=")
+        return squash("action_space", bottom, top, archive.clip_mean if _clips_mean(archive) else None)
+    return [clip("action_space", "Clip", bottom, top)]

@@ -1,0 +1,107 @@
+"""torch.nn layers and torch functions, to primitive operations. A further kind of layer gets its case here."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_policy.errors import UnsupportedLayerError
+from snn_policy.sources.operations import (
+    ArgMax,
+    Flatten,
+    Operation,
+    Softmax,
+    activate,
+    affine,
+    clip,
+    normalise,
+)
+from snn_policy.sources.refusals import refusal
+
+
+def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
+    """What a torch.nn layer does in evaluation mode."""
+    kind = type(layer).__name__
+    match layer:
+        case nn.Linear():
+            return [affine(path, kind, _array(layer.weight), None if layer.bias is None else _array(layer.bias))]
+        case nn.ReLU():
+            return activate(path, kind, "relu")
+        case nn.Tanh():
+            return activate(path, kind, "tanh")
+        case nn.Sigmoid():
+            return activate(path, kind, "sigmoid")
+        case nn.SiLU():
+            return activate(path, kind, "silu")
+        case nn.ELU():
+            return activate(path, kind, "elu", layer.alpha)
+        case nn.LeakyReLU():
+            return activate(path, kind, "leaky_relu", layer.negative_slope)
+        case nn.PReLU() if layer.num_parameters == 1:
+            return activate(path, kind, "leaky_relu", float(_array(layer.weight)[0]))
+        case nn.Hardtanh():  # ReLU6 is one, too
+            return [clip(path, kind, layer.min_val, layer.max_val)]
+        case nn.BatchNorm1d():
+            return _batch_norm(layer, path, kind)
+        case nn.Identity() | nn.Dropout() | nn.Dropout1d() | nn.AlphaDropout():
+            return []
+        case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
+            return [Flatten(path=path, kind=kind)]
+        case nn.Softmax() | nn.LogSoftmax() if layer.dim in (-1, 1):
+            return [Softmax(path=path, kind=kind)]
+    raise refusal(path, kind)
+
+
+def function_operations(kind: str, path: str, arguments: list[Any], keywords: dict[str, Any]) -> list[Operation]:
+    """What a torch function or tensor method does, given its arguments after the tensor."""
+
+    def option(index: int, name: str, default: Any) -> Any:
+        return keywords.get(name, arguments[index] if index < len(arguments) else default)
+
+    match kind:
+        case "relu" | "tanh" | "sigmoid" | "silu":
+            return activate(path, kind, kind)
+        case "elu":
+            return activate(path, kind, "elu", option(0, "alpha", 1.0))
+        case "leaky_relu":
+            return activate(path, kind, "leaky_relu", option(0, "negative_slope", 0.01))
+        case "clamp":
+            return [clip(path, kind, _array(option(0, "min", None)), _array(option(1, "max", None)))]
+        case "hardtanh":
+            return [clip(path, kind, option(0, "min_val", -1.0), option(1, "max_val", 1.0))]
+        case "relu6":
+            return [clip(path, kind, 0.0, 6.0)]
+        case "dropout" | "alpha_dropout" if not option(1, "training", kind == "dropout"):
+            return []
+        case "softmax" | "log_softmax" if option(0, "dim", None) in (-1, 1):
+            return [Softmax(path=path, kind=kind)]
+        case "argmax" if option(0, "dim", None) in (-1, 1):
+            return [ArgMax(path=path, kind=kind)]
+        case "prelu" if torch.as_tensor(option(0, "weight", None)).numel() == 1:
+            return activate(path, kind, "leaky_relu", float(option(0, "weight", None)))
+        case "batch_norm" if not option(4, "training", False) and option(0, "running_mean", None) is not None:
+            mean, variance = _array(option(0, "running_mean", None)), _array(option(1, "running_var", None))
+            factor, offset = _array(option(2, "weight", None)), _array(option(3, "bias", None))
+            return [_normalised(path, kind, mean, variance, option(6, "eps", 1e-5), factor, offset)]
+        case "argmax":
+            raise UnsupportedLayerError(path, kind, "it does not take the last axis", "Use argmax(dim=-1)")
+    raise refusal(path, kind)
+
+
+def _batch_norm(layer: nn.BatchNorm1d, path: str, kind: str) -> list[Operation]:
+    if layer.running_mean is None or layer.running_var is None:
+        reason = "without running statistics it depends on the whole batch"
+        raise UnsupportedLayerError(path, kind, reason, "Train it with track_running_stats=True")
+    factor, offset = _array(layer.weight), _array(layer.bias)
+    return [_normalised(path, kind, _array(layer.running_mean), _array(layer.running_var), layer.eps, factor, offset)]
+
+
+def _normalised(path: str, kind: str, mean: Any, variance: Any, eps: float, factor: Any, offset: Any) -> Operation:
+    if not (variance + eps > 0).all():
+        raise UnsupportedLayerError(path, kind, "its variance is not positive", "Retrain it, or leave it out")
+    weight, bias = 1.0 if factor is None else factor, 0.0 if offset is None else offset
+    return normalise(path, kind, mean, variance, eps, weight, bias)
+
+
+def _array(values: Any) -> Any:
+    return values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else values

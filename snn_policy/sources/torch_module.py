@@ -1,0 +1,153 @@
+"""Torch modules: traced by torch.fx on a copy, walked from the action back to the observation, checked on random input.
+
+The user's module is neither run nor changed: the copy is put in evaluation mode and loses its hooks.
+"""
+
+import copy
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.assemble import assemble
+from snn_policy.sources.files import needs_extra
+from snn_policy.sources.operations import Operation
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
+
+
+def read_torch_module(
+    module: "nn.Module",
+    *,
+    observation_shape: Sequence[int] | None = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    name: str | None = None,
+) -> Actor:
+    """Read a module whose forward maps (N, *observation_shape) to actions (N, act_dim), or to their argmax.
+
+    Its action is clipped to [low, high] where given.
+
+    Raises:
+        UnsupportedLayerError: forward is not one chain of supported layers, or cannot be traced.
+        SourceError: weights that are not finite or do not fit each other.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as problem:
+        raise needs_extra("torch") from problem
+    twin = _inert_copy(module)
+    operations = _walk(*_trace(twin))
+    title = name or type(module).__name__
+    actor = assemble(operations, name=title, observation_shape=observation_shape, low=low, high=high, env_id=env_id)
+    _check(actor, twin, title)
+    return actor
+
+
+def _inert_copy(module: "nn.Module") -> "nn.Module":
+    """A copy on the CPU, in evaluation mode, without hooks."""
+    import torch
+
+    kind = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedLayerError("module", kind, "a scripted module cannot be traced", "Pass the original module")
+    module = getattr(module, "_orig_mod", module)  # torch.compile
+    try:
+        twin = copy.deepcopy(module)
+    except Exception as problem:
+        raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", _REMEDY) from problem
+    hooked = set()
+    for path, each in twin.named_modules():
+        for hooks in (getattr(each, key, {}) for key in _HOOKS):
+            if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in hooks.values()):
+                remedy = "Call torch.nn.utils.remove_weight_norm (or remove_spectral_norm) on it first"
+                raise UnsupportedLayerError(path or "module", "weight norm", "a hook computes its weights", remedy)
+            hooked |= {path or "module"} if hooks else set()
+            hooks.clear()
+    if hooked:
+        warnings.warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion", stacklevel=4)
+    return twin.cpu().eval()
+
+
+def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
+    """The graph, and the module whose parts it names."""
+    from torch import fx, nn
+
+    class PolicyTracer(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
+
+    parameters = list(inspect.signature(twin.forward).parameters.values())
+    optional = {each.name: each.default for each in parameters[1:] if each.default is not each.empty}
+    kind = type(twin).__name__
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(each.default is each.empty and each.kind not in variadic for each in parameters[1:]):
+        remedy = "Wrap it so that forward takes the observation only"
+        raise UnsupportedLayerError("forward", kind, "it takes several inputs", remedy)
+    holder = twin
+    if type(twin).__module__.startswith("torch.nn") and not isinstance(twin, nn.Sequential):
+        holder = nn.Sequential(twin)  # a bare layer: traced as a layer, not through torch's own forward
+    try:
+        graph = PolicyTracer().trace(holder, concrete_args=optional or None)
+    except Exception as problem:
+        reason = f"torch.fx cannot follow it ({_line(problem)})"
+        raise UnsupportedLayerError("forward", kind, reason, _REMEDY) from problem
+    return graph, holder
+
+
+def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
+    """The operations between observation and action, in order of execution."""
+    from snn_policy.sources.torch_nodes import Reader
+
+    output = next(node for node in graph.nodes if node.op == "output")
+    value = output.args[0]
+    if isinstance(value, tuple | list | dict):
+        kind = type(value).__name__
+        remedy = "Wrap it so that forward returns the deterministic action only"
+        raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+    reader = Reader(graph, root)
+    reader.require_observation(value)
+    backwards: list[list[Operation]] = []
+    while value.op != "placeholder":
+        operations, value = reader.read(value)
+        backwards.append(operations)
+    return [operation for operations in reversed(backwards) for operation in operations]
+
+
+def _check(actor: Actor, twin: "nn.Module", name: str) -> None:
+    """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say)."""
+    import torch
+
+    shape = (64, *actor.observation_shape)
+    observations = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    if actor.normaliser is not None:
+        observations = observations * actor.normaliser.scale + actor.normaliser.mean
+    dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
+    try:
+        with torch.no_grad():
+            own = twin(torch.as_tensor(observations).to(dtype)).numpy().astype(np.float64)
+    except Exception as problem:
+        raise SourceError(f"{name}: its forward fails on observations {shape} ({_line(problem)})") from problem
+    actions, _ = actor.step(observations, ())
+    if actor.discrete:
+        agree = own.size == actions.size and float(np.mean(own.reshape(actions.shape) == actions)) > 0.9
+    else:
+        own = np.clip(own, actor.low, actor.high) if own.shape == actions.shape else own
+        agree = own.shape == actions.shape and np.abs(own - actions).max() <= 1e-3 * (1 + np.abs(own).max())
+    if not agree:
+        reason = "its output differs from what its layers, as traced, compute"
+        raise UnsupportedLayerError("forward", name, reason, "Avoid in-place operations, randomness and hidden state")
+
+
+def _line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]

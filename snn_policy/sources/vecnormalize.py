@@ -1,0 +1,114 @@
+"""Stable-Baselines3's observation statistics: from a live `VecNormalize`, or from its pickle without running it.
+
+The unpickler admits NumPy's arrays, dtypes and scalars. Names of the libraries that such a file always mentions
+become inert stubs: nothing is imported for them and nothing runs. Every other name is refused.
+"""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy._core import multiarray
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.files import MEGABYTE, checked, reading
+from snn_policy.sources.operations import Float64, Operation, clip, normalise
+
+_LARGEST = 64 * MEGABYTE
+_ADMITTED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): multiarray._reconstruct,  # pyright: ignore[reportAttributeAccessIssue]
+    ("numpy.core.multiarray", "scalar"): multiarray.scalar,  # pyright: ignore[reportAttributeAccessIssue]
+}
+_INERT = ("stable_baselines3", "sb3_contrib", "gym", "gymnasium", "numpy.random")
+_INERT_NAMES = {("collections", "OrderedDict"), ("collections", "deque")}
+
+
+@dataclass(frozen=True, eq=False)
+class ObservationStatistics:
+    """x = clip((obs − mean) / √(variance + epsilon), ±reach)."""
+
+    mean: Float64
+    variance: Float64
+    epsilon: float
+    reach: float
+
+    def operations(self, shape: tuple[int, ...]) -> list[Operation]:
+        """Raises `SourceError` if the statistics are of other observations than `shape`."""
+        if self.mean.shape != shape or self.variance.shape != shape:
+            found = f"{self.mean.shape} and {self.variance.shape}"
+            raise SourceError(f"vecnormalize: statistics of shape {found} do not fit observations {shape}")
+        if not (np.isfinite(self.mean).all() and (self.variance + self.epsilon > 0).all() and self.reach > 0):
+            raise SourceError("vecnormalize: mean, variance or clip_obs is not a usable number")
+        scale = normalise("vecnormalize", "VecNormalize", self.mean, self.variance, self.epsilon)
+        return [scale, clip("vecnormalize", "clip_obs", -self.reach, self.reach)]
+
+
+class _Stub:
+    """Stands for an object of another library: keeps its state, does nothing."""
+
+    stands_for = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Stub":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.fields: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.fields = state if isinstance(state, dict) else {}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+
+class _NumbersOnly(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        admitted = _ADMITTED.get((module_name.replace("numpy._core", "numpy.core"), global_name))
+        if admitted is not None:
+            return admitted
+        inert = any(module_name == each or module_name.startswith(f"{each}.") for each in _INERT)
+        if inert or (module_name, global_name) in _INERT_NAMES:
+            return type(global_name, (_Stub,), {"stands_for": f"{module_name}.{global_name}"})
+        raise SourceError(f"holds {module_name}.{global_name}, which observation statistics never need; refused")
+
+
+def read_statistics(source: Any) -> ObservationStatistics | None:
+    """Observation statistics from a path or a live `VecNormalize`; None if it leaves observations alone."""
+    if not isinstance(source, str | Path):
+        return _statistics(vars(source), "vecnormalize")
+    path = checked(Path(source), _LARGEST)
+    with path.open("rb") as file, reading(path, "VecNormalize pickle"):
+        root = _NumbersOnly(file).load()
+    if not isinstance(root, _Stub) or not root.stands_for.endswith(".VecNormalize"):
+        raise SourceError(f"{path}: holds no VecNormalize")
+    return _statistics(root.fields, str(path))
+
+
+def _statistics(fields: dict[str, Any], path: str) -> ObservationStatistics | None:
+    if not fields.get("norm_obs", True):
+        return None
+    with reading(path, "VecNormalize"):
+        running = fields["obs_rms"]
+        if isinstance(running, dict):
+            remedy = "Train on one array (gymnasium's FlattenObservation)"
+            raise UnsupportedLayerError("vecnormalize", "dict", "observations are a dictionary", remedy)
+        moments = running.fields if isinstance(running, _Stub) else vars(running)
+        mean, variance = (np.array(moments[key], np.float64) for key in ("mean", "var"))
+        return ObservationStatistics(mean, variance, float(fields["epsilon"]), float(fields["clip_obs"]))
+
+
+def beside(path: Path) -> Path | None:
+    """The statistics saved with NAME.zip, where there are any."""
+    stem = path.with_suffix("")
+    places = (Path(f"{stem}.vecnormalize.pkl"), path.parent / "vecnormalize.pkl", stem / "vecnormalize.pkl")
+    return next((place for place in places if place.is_file()), None)

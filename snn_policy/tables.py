@@ -1,0 +1,150 @@
+"""Results as tables for the terminal (rich), each narrow enough for 80 columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from snn_policy.energy import PICOJOULES_PER_MAC, PICOJOULES_PER_SYNAPTIC_OPERATION
+from snn_policy.evaluation import Comparison, Evaluation
+
+CONVENTION = (
+    f"Energy is counted, not measured: {PICOJOULES_PER_SYNAPTIC_OPERATION} pJ per synaptic operation, "
+    f"{PICOJOULES_PER_MAC} pJ per multiply-accumulate (45 nm estimate), memory traffic left out."
+)
+UNKNOWN = "–"
+
+
+def print_comparison(console: Console, result: Comparison) -> None:
+    """Both tables of a comparison, and the convention that its energies follow."""
+    console.print(task_table(result))
+    console.print(cost_table(result))
+    console.print(CONVENTION, style="dim")
+
+
+def task_table(result: Comparison) -> Table:
+    """Rows ANN and SNN: what the episodes returned."""
+    ann, snn = result.ann, result.snn
+    table = _table(f"{ann.environment}, {_episodes(ann)}")
+    for heading in ("return", "median", "retention\nof means", "retention\nof medians", "failed\nepisodes"):
+        table.add_column(heading, justify="right")
+    table.add_row("ANN", _spread(ann), _decimal(ann.median), "1", "1", _count(result.ann_failed, ann))
+    retention = (_share_of_one(each) for each in (result.retention_of_means, result.retention_of_medians))
+    table.add_row("SNN", _spread(snn), _decimal(snn.median), *retention, _count(result.snn_failed, snn))
+    return table
+
+
+def cost_table(result: Comparison) -> Table:
+    """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
+    ann, snn, dense = result.ann, result.snn, result.dense_energy
+    table = _table(f"cost of one decision (time: {ann.num_envs} at once)")
+    for heading in ("spikes", "synaptic\noperations", "MACs", "energy\nnJ", "of the\ndense", "of zero-\nskipping", "µs"):
+        table.add_column(heading, justify="right")
+
+    def energies(nanojoules: float) -> tuple[str, str, str]:
+        return _decimal(nanojoules), _percent(nanojoules, dense), _percent(nanojoules, ann.energy)
+
+    table.add_row(
+        "ANN, dense", UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies(dense),
+        _decimal(ann.microseconds),
+    )  # fmt: skip
+    table.add_row("ANN, zero-skipping", UNKNOWN, UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), "")
+    table.add_row(
+        "SNN", _decimal(snn.spikes_per_decision), f"{snn.synaptic_operations:,.0f}",
+        f"{snn.multiply_accumulates:,.0f}", *energies(snn.energy), _decimal(snn.microseconds),
+    )  # fmt: skip
+    return table
+
+
+def evaluation_table(result: Evaluation, kind: str) -> Table:
+    """One policy's episodes and the cost of its decisions."""
+    table = _table(f"{kind} on {result.environment}, {_episodes(result)}")
+    table.add_column("", justify="right")
+    table.show_header = False
+    low, high = result.interval
+    table.add_row("return, mean ± std", _spread(result))
+    table.add_row("median", _decimal(result.median))
+    table.add_row("interquartile mean [95 %]", f"{_decimal(result.interquartile_mean)} [{_decimal(low)}, {_decimal(high)}]")
+    lengths = f"{min(result.lengths)} to {max(result.lengths)}"
+    table.add_row("episode length", lengths if len(set(result.lengths)) > 1 else str(result.lengths[0]))
+    if kind == "SNN":
+        table.add_row("spikes per decision", _decimal(result.spikes_per_decision))
+        table.add_row("synaptic operations", f"{result.synaptic_operations:,.0f}")
+    table.add_row("MACs" if kind == "SNN" else "MACs, skipping zeros", f"{result.multiply_accumulates:,.0f}")
+    table.add_row("energy per decision", f"{_decimal(result.energy)} nJ")
+    table.add_row(f"time per decision, {result.num_envs} at once", f"{_decimal(result.microseconds)} µs")
+    return table
+
+
+def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The shipped bundles and what their cards say."""
+    table = _table("policies shipped with snn-policy", corner="name")
+    for heading in ("environment", "neuron"):
+        table.add_column(heading)
+    for heading in ("training\nsteps", "ANN return", "SNN return"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        card, steps = row["card"], row["card"].get("training", {}).get("steps")
+        returns = (_card_return(card.get("comparison", {}).get(each, {})) for each in ("ann", "snn"))
+        table.add_row(
+            row["name"], row["env_id"] or UNKNOWN, row["conversion"].get("neuron", UNKNOWN),
+            UNKNOWN if steps is None else f"{steps:,}", *returns,
+        )  # fmt: skip
+    return table
+
+
+def demo_conclusion(result: Comparison) -> list[str]:
+    """What the demo's numbers mean, and what to try next."""
+    share, fair = result.energy_share, result.snn.energy / result.ann.energy
+    kept = f"{result.retention_of_means:.1%} of the mean and {result.retention_of_medians:.1%} of the median return"
+    slower = result.snn.microseconds / result.ann.microseconds
+    time = (
+        f"This CPU gains nothing from that: it runs the SNN {slower:.1f} times slower than the ANN; "
+        "the saving needs event-driven hardware."
+        if slower > 1
+        else f"This CPU runs the SNN in {slower:.0%} of the ANN's time."
+    )
+    return [
+        f"On these episodes the spiking policy keeps {kept}, for {share:.0%} of the dense ANN's energy "
+        f"({fair:.0%} of an ANN's that skips zeros). {time}",
+        "Next, your own: snn-policy convert MODEL.zip --env ID --out run/mine; snn-policy compare run/mine",
+    ]
+
+
+def _table(title: str, corner: str = "") -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(corner)
+    return table
+
+
+def _episodes(result: Evaluation) -> str:
+    first, last = result.seeds[0], result.seeds[-1]
+    return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first} to {last}"
+
+
+def _decimal(value: float) -> str:
+    """Four figures or so, without an exponent."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 10_000 else f"{value:,.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def _spread(result: Evaluation) -> str:
+    return f"{_decimal(result.mean)} ± {_decimal(result.std)}"
+
+
+def _share_of_one(value: float) -> str:
+    return UNKNOWN if value != value else f"{value:.3f}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else UNKNOWN
+
+
+def _count(share: float, result: Evaluation) -> str:
+    return f"{round(share * result.episodes)} of {result.episodes}"
+
+
+def _card_return(evaluation: Mapping[str, Any]) -> str:
+    mean, std = evaluation.get("mean"), evaluation.get("std")
+    return UNKNOWN if mean is None or std is None else f"{_decimal(mean)} ± {_decimal(std)}"

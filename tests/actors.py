@@ -1,0 +1,145 @@
+"""Small actors for the core's tests.
+
+*Dyadic* ones have weights, thresholds and observations in 64ths, so that every sum is exact in float32 whatever
+its order: two programs must then agree to the bit. Random ones have real weights of the usual size.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.activations import ACTIVATION_NAMES, RELU, Activation
+from snn_policy.actor import Actor, Head, HeadKind, Linear, Normaliser
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.policy import SpikingPolicy
+
+Array = npt.NDArray[Any]
+HEAD_KINDS: tuple[HeadKind, ...] = ("tanh", "clip", "argmax")
+ALL_ACTIVATIONS = tuple(Activation(name, 0.25) for name in ACTIVATION_NAMES)  # pyright: ignore[reportArgumentType]
+MODELS, CODINGS = ("if", "snm", "mt"), ("rate", "differential")
+
+
+def make_head(kind: HeadKind, outputs: int) -> Head:
+    if kind == "argmax":
+        return Head.argmax(outputs)
+    reach = np.arange(1, outputs + 1, dtype=np.float32) / 2
+    return Head.clip(-reach, reach) if kind == "clip" else Head.bounded(-reach, 2 * reach, pre_clip=2.0)
+
+
+def _actor(draw: Any, activation: Activation, kind: HeadKind, shape: tuple[int, ...], widths: tuple[int, ...],
+           outputs: int, normaliser: Normaliser | None) -> Actor:  # fmt: skip
+    sizes = (int(np.prod(shape)), *widths, outputs)
+    layers = tuple(
+        Linear(*draw(fan_out, fan_in), None if index == len(widths) else activation)
+        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False))
+    )
+    return Actor(layers, make_head(kind, outputs), shape, normaliser)
+
+
+def dyadic_actor(
+    seed: int = 0,
+    activation: Activation = RELU,
+    kind: HeadKind = "clip",
+    shape: tuple[int, ...] = (4,),
+    widths: tuple[int, ...] = (8, 6),
+    outputs: int = 2,
+) -> Actor:
+    rng = np.random.default_rng(seed)
+
+    def draw(fan_out: int, fan_in: int) -> tuple[Array, Array]:
+        return rng.integers(-40, 41, (fan_out, fan_in)) / 64, rng.integers(-16, 17, fan_out) / 64
+
+    return _actor(draw, activation, kind, shape, widths, outputs, None)
+
+
+def random_actor(
+    seed: int = 0,
+    activation: Activation = RELU,
+    kind: HeadKind = "tanh",
+    shape: tuple[int, ...] = (11,),
+    widths: tuple[int, ...] = (48, 40),
+    outputs: int = 3,
+    normalised: bool = False,
+) -> Actor:
+    rng = np.random.default_rng(seed)
+
+    def draw(fan_out: int, fan_in: int) -> tuple[Array, Array]:
+        return rng.normal(size=(fan_out, fan_in)) * np.sqrt(1.6 / fan_in), rng.normal(size=fan_out) * 0.1
+
+    normaliser = None
+    if normalised:
+        normaliser = Normaliser(rng.normal(size=shape) * 0.3, rng.uniform(0.5, 2, shape), clip=2.5)  # pyright: ignore
+    return _actor(draw, activation, kind, shape, widths, outputs, normaliser)
+
+
+def dyadic_observations(rows: int, shape: tuple[int, ...] = (4,), seed: int = 0) -> Array:
+    """(rows, *shape) in 64ths, a slow random walk."""
+    steps = np.random.default_rng(seed).integers(-12, 13, (rows, *shape)).cumsum(axis=0)
+    return ((steps + 64) % 256 - 128).astype(np.float32) / 64
+
+
+def walk(rows: int, shape: tuple[int, ...] = (11,), seed: int = 0, correlation: float = 0.95) -> Array:
+    """(rows, *shape) float32: a first-order autoregressive walk of unit variance, like a robot's observations."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(rows, *shape))
+    values = np.empty_like(noise)
+    values[0] = noise[0]
+    for row in range(1, rows):
+        values[row] = correlation * values[row - 1] + np.sqrt(1 - correlation**2) * noise[row]
+    return values.astype(np.float32)
+
+
+def membrane_neurons(actor: Actor, seed: int = 0, dead: bool = True, **settings: Any) -> MembraneNeurons:
+    """IF, SNM or MT neurons with dyadic thresholds, the first neuron of each layer dead."""
+    rng = np.random.default_rng(seed)
+    thresholds = [rng.integers(2, 17, layer.outputs).astype(np.float32) / 8 for layer in actor.hidden]
+    for each in thresholds:
+        each[0] *= 0 if dead else 1
+    defaults: dict[str, Any] = {"model": "if", "coding": "rate", "timesteps": 8, "alpha_clip": 0.5}
+    alpha = settings.pop("alpha", 0.5)
+    return MembraneNeurons(**{**defaults, **settings}, thresholds=tuple(thresholds), alpha=(alpha,) * len(thresholds))
+
+
+def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0) -> SigmaDeltaNeurons:
+    """Sigma-delta neurons with dyadic quanta and offset, mixed predictors, the last neuron of each stage dead."""
+    rng = np.random.default_rng(seed)
+    quanta = [2.0 ** rng.integers(-6, -2, width).astype(np.float32) for width in actor.widths]
+    for each in quanta:
+        each[-1] = 0
+    predictor = tuple(rng.integers(0, 2, width).astype(np.float32) for width in actor.widths)
+    offset = (rng.integers(-16, 17, actor.widths[0]) / 64).astype(np.float32)
+    return SigmaDeltaNeurons(tuple(quanta), predictor, offset, (6, *[4] * (len(quanta) - 2), 6)[: len(quanta)], base)
+
+
+def every_policy(actor: Actor, engine: str = "numpy", **settings: Any) -> list[SpikingPolicy]:
+    """A sigma-delta policy and, for ReLU actors, one of each membrane model and coding."""
+    networks: list[Any] = [sigma_delta_neurons(actor)]
+    if all(layer.activation == RELU for layer in actor.hidden):
+        networks += [membrane_neurons(actor, model=m, coding=c, **settings) for m in MODELS for c in CODINGS]
+    return [SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine) for neurons in networks]
+
+
+def label(policy: SpikingPolicy) -> str:
+    neurons = policy.network.neurons
+    return f"{neurons.model}-{neurons.coding}" if isinstance(neurons, MembraneNeurons) else "sigma-delta"
+
+
+def policies(engine: str = "numpy", seed: int = 0) -> dict[str, SpikingPolicy]:
+    """One dyadic policy for every neuron and coding, by name."""
+    return {label(policy): policy for policy in every_policy(dyadic_actor(seed), engine)}
+
+
+KINDS = tuple(policies())
+
+
+def reference_actor(reference_dir: Path, name: str) -> Actor:
+    from snn_policy.sources import load_actor
+
+    return load_actor(reference_dir / name)
+
+
+def same_state(first: Any, second: Any) -> bool:
+    return type(first) is type(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,122 @@
+"""The spiking networks a second time, from METHODS' equations alone: one row, plain loops, time outside, layers inside.
+
+Slow on purpose, and shares nothing with the package but the actor's weights and head. The tests hold the two together.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+F = np.float32
+
+
+def _fire(model: str, levels: int, v: Any, m: Any, theta: Any) -> Any:
+    """One neuron's output."""
+    if theta == 0:
+        return F(0)
+    if model == "if":
+        return theta if v > theta else F(0)
+    if model == "snm":
+        if v > theta:
+            return theta
+        return -theta if v < 0 and m > theta * F(1e-3) else F(0)  # M > 0, but for what float32 leaves of zero
+    for i in range(levels):
+        if v >= F(0.75) * theta * F(2.0**-i):
+            return theta * F(2.0**-i)
+    o, before = F(0), 0
+    for i in range(levels):
+        level = theta * F(2.0**-i)
+        q = int(v <= F(-0.75) * level) * int(m >= level)
+        o -= level * F(q - before)
+        before = q
+    return o
+
+
+class MembraneProgram:
+    """IF, SNM or MT under rate or differential coding with CRPI: METHODS §1 and §2."""
+
+    def __init__(self, actor: Any, model: str, coding: str, timesteps: int, thresholds: Any, alpha: float,
+                 clip: float, residual: str = "bounded", levels: int = 4) -> None:  # fmt: skip
+        self.actor, self.model, self.coding, self.steps = actor, model, coding, timesteps
+        self.theta = [np.asarray(each, F) for each in thresholds]
+        self.alpha, self.clip, self.residual, self.levels = F(alpha), F(clip), residual, levels
+        self.r = [np.zeros_like(theta) for theta in self.theta]
+
+    def decide(self, obs: Any) -> Any:
+        x = self.actor.inputs(np.asarray(obs, F)[None])[0]
+        weights = [layer.weight for layer in self.actor.layers]
+        bias = [layer.bias for layer in self.actor.layers]
+        start = []
+        for r, theta in zip(self.r, self.theta, strict=True):
+            base = theta * F(0) if self.model == "mt" else theta / F(2)
+            start.append(base + np.clip(self.alpha * r, -self.clip * theta, self.clip * theta))
+        v = [each.copy() for each in start]
+        net = [np.zeros_like(theta) for theta in self.theta]
+        m_in = [b.copy() for b in bias[:-1]]
+        m_out = [np.zeros_like(theta) for theta in self.theta]
+        first = weights[0] @ x
+        readout = np.zeros(len(bias[-1]), F)
+        for t in range(1, self.steps + 1):
+            signal = x
+            for layer in range(len(self.theta)):
+                if layer == 0:
+                    arriving = first if self.coding == "rate" or t == 1 else first * F(0)
+                else:
+                    arriving = weights[layer] @ signal
+                if self.coding == "rate":
+                    v[layer] = v[layer] + (arriving + bias[layer])
+                else:
+                    v[layer] = v[layer] + arriving + m_in[layer] - m_out[layer]
+                    net[layer] = net[layer] + m_out[layer]
+                o = np.array([_fire(self.model, self.levels, *each)
+                              for each in zip(v[layer], net[layer], self.theta[layer], strict=True)], F)  # fmt: skip
+                v[layer] = v[layer] - o
+                net[layer] = net[layer] + o
+                if self.coding == "differential":
+                    m_in[layer] = m_in[layer] + arriving / F(t)
+                    m_out[layer] = m_out[layer] + o / F(t)
+                signal = o
+            arrived = weights[-1] @ signal
+            readout = readout + (arrived if self.coding == "rate" else arrived / F(t))
+        y = (readout / F(self.steps) if self.coding == "rate" else readout) + bias[-1]
+        for layer in range(len(self.theta)):
+            difference = v[layer] - start[layer]
+            self.r[layer] = np.maximum(difference, -net[layer]) if self.residual == "bounded" else difference
+        return self.actor.head(y[None])[0]
+
+
+class SigmaDeltaProgram:
+    """Sigma-delta neurons from explicit quanta: METHODS §1."""
+
+    def __init__(self, actor: Any, quanta: Any, predictor: Any, offset: Any, digits: Any, base: float = 2.0) -> None:
+        self.actor, self.digits, self.base = actor, digits, base
+        self.q, self.gamma = [np.asarray(q, F) for q in quanta], [np.asarray(g, F) for g in predictor]
+        self.offset = np.asarray(offset, F)
+        self.memory = [np.zeros_like(q) for q in self.q]
+
+    def decide(self, obs: Any) -> Any:
+        h = self.actor.inputs(np.asarray(obs, F)[None])[0]
+        for stage, layer in enumerate(self.actor.layers):
+            constant = self.offset if stage == 0 else np.zeros_like(h)
+            for j in range(len(h)):
+                kept = self.gamma[stage][j] * self.memory[stage][j]
+                v, told = F(h[j] - constant[j] - kept), F(0)
+                for _ in range(self.digits[stage]):
+                    s = digit(v, self.q[stage][j], self.base)
+                    v, told = F(v - s), F(told + s)
+                self.memory[stage][j] = kept + told
+            z = layer.weight @ (self.memory[stage] + constant) + layer.bias
+            h = z if layer.activation is None else layer.activation(z)
+        return self.actor.head(h[None])[0]
+
+
+def digit(v: Any, q: Any, base: float = 2.0) -> Any:
+    """The spike of one digit: sign(v)·q·βⁱ with the largest i ≥ 0 for which |v| ≥ k·q·βⁱ; 0 where there is none."""
+    reach = (1 + 1 / base) / 2 * float(q)
+    if q == 0 or abs(float(v)) < reach:
+        return F(0)
+    i = 0
+    while abs(float(v)) >= reach * base ** (i + 1):
+        i += 1
+    return F(math.copysign(float(q) * base**i, float(v)))
