@@ -66,7 +66,7 @@ def convert(
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
             the observations are not consecutive.
         calibration: spike calibration of "if" neurons.
-        engine: "auto", "numpy" or "torch".
+        engine: "auto" (the event-driven one), "event", "numpy" or "torch".
 
     Raises:
         ValueError: an argument that the neuron does not take, or a value out of range.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.engines import make_engine
+from snn_policy.engines import EventEngine, EventSession, make_engine
 from snn_policy.network import SpikingNetwork, State
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask, as_batch, as_mask, unbatch
 
@@ -34,8 +34,13 @@ class StatefulPolicy(ABC):
         self._state: State | None = None
         self._size_is_open = True
         self._unconfirmed: tuple[Mask, Decision] | None = None
-        self.last_decision: Decision | None = None
+        self._last_decision: Decision | None = None
         self.counters = Counters()
+
+    @property
+    def last_decision(self) -> Decision | None:
+        """What the last decision cost; None before the first one and after a reset of all rows."""
+        return self._last_decision
 
     @property
     @abstractmethod
@@ -71,13 +76,24 @@ class StatefulPolicy(ABC):
         if num_envs is not None:
             raise ValueError("reset: give a mask or num_envs, not both")
         chosen = as_mask(mask, None if self._size_is_open else self._rows)
-        self._state, self._size_is_open = cleared(self._adopt(len(chosen)), chosen), False
-        self.counters.clear(chosen)
+        self._store(cleared(self._adopt(len(chosen)), chosen))
+        self._counters_of(len(chosen)).clear(chosen)
 
     def _start(self, rows: int, size_is_open: bool) -> None:
+        """Fresh memory and counters for that many rows."""
         self._state, self._size_is_open = self.initial_state(rows), size_is_open
-        self._unconfirmed, self.last_decision = None, None
+        self._unconfirmed, self._last_decision = None, None
         self.counters = Counters.zeros(rows, len(self.layer_names))
+
+    def _store(self, state: State) -> None:
+        """Keep the new state of all rows; from now on their number is fixed."""
+        self._state, self._size_is_open = state, False
+
+    def _counters_of(self, rows: int) -> Counters:
+        """The counters, started anew where they belong to another number of rows."""
+        if len(self.counters.decisions) != rows:
+            self.counters = Counters.zeros(rows, len(self.layer_names))
+        return self.counters
 
     @property
     def _rows(self) -> int:
@@ -115,10 +131,10 @@ class StatefulPolicy(ABC):
         batch, batched = as_batch(obs, self.observation_shape)
         running = None if active is None else as_mask(active, len(batch), "active")
         state = self._adopt(len(batch))
-        actions, new_state, self.last_decision = self._decide(batch, state)
-        self._state = new_state if running is None else chosen_rows(running, new_state, state)
-        self._size_is_open = False
-        self.counters.add(self.last_decision, slice(None) if running is None else running)
+        actions, new_state, decision = self._decide(batch, state)
+        self._store(new_state if running is None else chosen_rows(running, new_state, state))
+        self._counters_of(len(batch)).add(decision, slice(None) if running is None else running)
+        self._last_decision = decision
         return unbatch(actions, batched)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State]:
@@ -157,18 +173,17 @@ class StatefulPolicy(ABC):
         before = self._adopt(len(batch)) if state is None else self._as_state(state, len(batch))
         actions, after, decision = self._decide(batch, cleared(before, starts))
         if state is None:
-            self._state, self._size_is_open = after, False
+            self._store(after)
         self._count_prediction(decision, starts)
         return unbatch(actions, batched), copied(after)
 
     def _count_prediction(self, decision: Decision, starts: Mask) -> None:
-        if len(self.counters.decisions) != len(starts):
-            self.counters, self._unconfirmed = Counters.zeros(len(starts), len(self.layer_names)), None
-        if self._unconfirmed is not None:
+        counters = self._counters_of(len(starts))
+        if self._unconfirmed is not None and len(self._unconfirmed[0]) == len(starts):
             started, first = self._unconfirmed
-            self.counters.add(first, started & ~starts)
-        self.counters.add(decision, ~starts)
-        self._unconfirmed, self.last_decision = (starts, decision), decision
+            counters.add(first, started & ~starts)
+        counters.add(decision, ~starts)
+        self._unconfirmed, self._last_decision = (starts, decision), decision
 
     @property
     def state(self) -> State:
@@ -181,7 +196,7 @@ class StatefulPolicy(ABC):
         given = self._as_state(value, rows)
         if rows != self._rows:
             self._start(rows, size_is_open=False)
-        self._state, self._size_is_open = copied(given), False
+        self._store(copied(given))
 
     def _as_state(self, value: Any, rows: int) -> State:
         kind = self.initial_state(1)
@@ -240,6 +255,7 @@ class SpikingPolicy(StatefulPolicy):
         self.network, self.engine = network, engine
         self.conversion, self.card = dict(conversion or {}), dict(card or {})
         self._engine = make_engine(network, engine)
+        self._session: EventSession | None = None
 
     def __repr__(self) -> str:
         return f"SpikingPolicy({self.actor.name}, {self.conversion.get('neuron')}, timesteps={self.timesteps})"
@@ -283,6 +299,50 @@ class SpikingPolicy(StatefulPolicy):
     def _decide(self, batch: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
         return self._engine.decide(batch, state)
 
+    def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
+        session = self._session
+        if session is not None and self.counters is session.counters and session.accept(obs):
+            running = None if active is None else as_mask(active, session.rows, "active")
+            if session.run(running):
+                self._size_is_open, self._last_decision = False, None
+                return session.actions_like(obs)
+        return super().act(obs, active=active)
+
+    act.__doc__ = StatefulPolicy.act.__doc__
+
+    @property
+    def last_decision(self) -> Decision | None:
+        """What the last decision cost; None before the first one and after a reset of all rows."""
+        if self._last_decision is None and self._session is not None:
+            self._last_decision = self._session.decision()
+        return self._last_decision
+
+    def _start(self, rows: int, size_is_open: bool) -> None:
+        super()._start(rows, size_is_open)
+        if isinstance(self._engine, EventEngine):
+            self._session = self._engine.session(rows)
+            self._state, self.counters = self._session.state, self._session.counters
+
+    def _store(self, state: State) -> None:
+        if self._session is None:
+            super()._store(state)
+        else:
+            self._session.store(state)
+            self._size_is_open = False
+
+    def _counters_of(self, rows: int) -> Counters:
+        if self._session is not None and self._session.rows == rows and self.counters is not self._session.counters:
+            self.counters = self._session.counters
+            self.counters.clear(np.ones(rows, np.bool_))
+        return super()._counters_of(rows)
+
+    def warm_up(self) -> None:
+        """Compile what the first decision would have to compile; changes nothing else.
+
+        `convert` and `load` call it, so that a control loop never waits for a compiler.
+        """
+        self._decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
+
     def save(self, directory: str | Path) -> None:
         """Write `policy.json` and `weights.safetensors` into the directory (made if missing)."""
         from snn_policy.bundle import write_bundle
@@ -300,4 +360,6 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.bundle import read_bundle
 
         bundle = read_bundle(Path(directory))
-        return cls(bundle.network, engine=engine, conversion=bundle.conversion, card=bundle.card)
+        policy = cls(bundle.network, engine=engine, conversion=bundle.conversion, card=bundle.card)
+        policy.warm_up()
+        return policy

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -38,8 +39,9 @@ def task_table(result: Comparison) -> Table:
 def cost_table(result: Comparison) -> Table:
     """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
     ann, snn, dense = result.ann, result.snn, result.dense_energy
-    table = _table(f"cost of one decision (time: {ann.num_envs} at once)")
-    for heading in ("spikes", "synaptic\noperations", "MACs", "energy\nnJ", "of the\ndense", "of zero-\nskipping", "µs"):
+    table = _table(f"one decision ({ann.num_envs} made at a time)")
+    costs = ("spikes", "synaptic\noperations", "MACs", "energy\nin nJ", "of\ndense", "of zero-\nskipping", "µs")
+    for heading in costs:
         table.add_column(heading, justify="right")
 
     def energies(nanojoules: float) -> tuple[str, str, str]:
@@ -49,7 +51,7 @@ def cost_table(result: Comparison) -> Table:
         "ANN, dense", UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies(dense),
         _decimal(ann.microseconds),
     )  # fmt: skip
-    table.add_row("ANN, zero-skipping", UNKNOWN, UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), "")
+    table.add_row("ANN, skipping", UNKNOWN, UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), "")
     table.add_row(
         "SNN", _decimal(snn.spikes_per_decision), f"{snn.synaptic_operations:,.0f}",
         f"{snn.multiply_accumulates:,.0f}", *energies(snn.energy), _decimal(snn.microseconds),
@@ -65,7 +67,8 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
     low, high = result.interval
     table.add_row("return, mean ± std", _spread(result))
     table.add_row("median", _decimal(result.median))
-    table.add_row("interquartile mean [95 %]", f"{_decimal(result.interquartile_mean)} [{_decimal(low)}, {_decimal(high)}]")
+    middle = f"{_decimal(result.interquartile_mean)} [{_decimal(low)}, {_decimal(high)}]"
+    table.add_row("interquartile mean [95 %]", middle)
     lengths = f"{min(result.lengths)} to {max(result.lengths)}"
     table.add_row("episode length", lengths if len(set(result.lengths)) > 1 else str(result.lengths[0]))
     if kind == "SNN":
@@ -98,39 +101,38 @@ def demo_conclusion(result: Comparison) -> list[str]:
     """What the demo's numbers mean, and what to try next."""
     share, fair = result.energy_share, result.snn.energy / result.ann.energy
     kept = f"{result.retention_of_means:.1%} of the mean and {result.retention_of_medians:.1%} of the median return"
-    slower = result.snn.microseconds / result.ann.microseconds
-    time = (
-        f"This CPU gains nothing from that: it runs the SNN {slower:.1f} times slower than the ANN; "
-        "the saving needs event-driven hardware."
-        if slower > 1
-        else f"This CPU runs the SNN in {slower:.0%} of the ANN's time."
-    )
     return [
-        f"On these episodes the spiking policy keeps {kept}, for {share:.0%} of the dense ANN's energy "
-        f"({fair:.0%} of an ANN's that skips zeros). {time}",
+        f"On these episodes the spiking policy keeps {kept} for {share:.0%} of the dense ANN's energy, "
+        f"{fair:.0%} of the energy of an ANN that skips zeros.",
+        "The times are this CPU's (the ANN in NumPy); the energies are about event-driven hardware, not this CPU.",
         "Next, your own: snn-policy convert MODEL.zip --env ID --out run/mine; snn-policy compare run/mine",
     ]
 
 
 def _table(title: str, corner: str = "") -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(corner)
+    layout = {"box": box.HORIZONTALS, "padding": (0, 1, 0, 0), "pad_edge": False}
+    table = Table(title=title, title_justify="left", title_style="bold", **layout)
+    table.add_column(corner, no_wrap=True)
     return table
 
 
 def _episodes(result: Evaluation) -> str:
     first, last = result.seeds[0], result.seeds[-1]
-    return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first} to {last}"
+    return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first}–{last}"
 
 
 def _decimal(value: float) -> str:
-    """Four figures or so, without an exponent."""
+    """Three figures or more, without an exponent."""
     size = abs(value)
-    return f"{value:,.0f}" if size >= 10_000 else f"{value:,.1f}" if size >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if size >= 1_000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
 def _spread(result: Evaluation) -> str:
-    return f"{_decimal(result.mean)} ± {_decimal(result.std)}"
+    return _mean_and_std(result.mean, result.std)
+
+
+def _mean_and_std(mean: float, std: float) -> str:
+    return f"{mean:,.0f} ± {std:,.0f}" if abs(mean) >= 1_000 else f"{_decimal(mean)} ± {_decimal(std)}"
 
 
 def _share_of_one(value: float) -> str:
@@ -147,4 +149,4 @@ def _count(share: float, result: Evaluation) -> str:
 
 def _card_return(evaluation: Mapping[str, Any]) -> str:
     mean, std = evaluation.get("mean"), evaluation.get("std")
-    return UNKNOWN if mean is None or std is None else f"{_decimal(mean)} ± {_decimal(std)}"
+    return UNKNOWN if mean is None or std is None else _mean_and_std(mean, std).replace(" ", "")

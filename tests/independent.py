@@ -1,9 +1,8 @@
-"""The spiking networks a second time, from METHODS' equations alone: one row, plain loops, time outside, layers inside.
+"""The spiking networks a second time, from METHODS' equations alone: one row, time outside, layers inside.
 
 Slow on purpose, and shares nothing with the package but the actor's weights and head. The tests hold the two together.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,24 +11,18 @@ F = np.float32
 
 
 def _fire(model: str, levels: int, v: Any, m: Any, theta: Any) -> Any:
-    """One neuron's output."""
-    if theta == 0:
-        return F(0)
-    if model == "if":
-        return theta if v > theta else F(0)
-    if model == "snm":
-        if v > theta:
-            return theta
-        return -theta if v < 0 and m > theta * F(1e-3) else F(0)  # M > 0, but for what float32 leaves of zero
-    for i in range(levels):
-        if v >= F(0.75) * theta * F(2.0**-i):
-            return theta * F(2.0**-i)
-    o, before = F(0), 0
+    """The outputs of one layer's neurons."""
+    if model != "mt":
+        o = np.where(v > theta, theta, F(0))
+        return np.where((v < 0) & (m > 0) & (theta > 0), -theta, o) if model == "snm" else o
+    o, before = np.zeros_like(theta), np.zeros_like(theta)
     for i in range(levels):
         level = theta * F(2.0**-i)
-        q = int(v <= F(-0.75) * level) * int(m >= level)
-        o -= level * F(q - before)
-        before = q
+        o = np.where((o == 0) & (v >= F(0.75) * level), level, o)
+    for i in range(levels):
+        level = theta * F(2.0**-i)
+        q = ((v < 0) & (v <= F(-0.75) * level) & (m >= level)).astype(F)
+        o, before = o - level * (q - before), q
     return o
 
 
@@ -69,8 +62,7 @@ class MembraneProgram:
                 else:
                     v[layer] = v[layer] + arriving + m_in[layer] - m_out[layer]
                     net[layer] = net[layer] + m_out[layer]
-                o = np.array([_fire(self.model, self.levels, *each)
-                              for each in zip(v[layer], net[layer], self.theta[layer], strict=True)], F)  # fmt: skip
+                o = _fire(self.model, self.levels, v[layer], net[layer], self.theta[layer])
                 v[layer] = v[layer] - o
                 net[layer] = net[layer] + o
                 if self.coding == "differential":
@@ -99,24 +91,22 @@ class SigmaDeltaProgram:
         h = self.actor.inputs(np.asarray(obs, F)[None])[0]
         for stage, layer in enumerate(self.actor.layers):
             constant = self.offset if stage == 0 else np.zeros_like(h)
-            for j in range(len(h)):
-                kept = self.gamma[stage][j] * self.memory[stage][j]
-                v, told = F(h[j] - constant[j] - kept), F(0)
-                for _ in range(self.digits[stage]):
-                    s = digit(v, self.q[stage][j], self.base)
-                    v, told = F(v - s), F(told + s)
-                self.memory[stage][j] = kept + told
+            kept = self.gamma[stage] * self.memory[stage]
+            v, told = h - constant - kept, np.zeros_like(h)
+            for _ in range(self.digits[stage]):
+                s = digit(v, self.q[stage], self.base)
+                v, told = v - s, told + s
+            self.memory[stage] = kept + told
             z = layer.weight @ (self.memory[stage] + constant) + layer.bias
             h = z if layer.activation is None else layer.activation(z)
         return self.actor.head(h[None])[0]
 
 
 def digit(v: Any, q: Any, base: float = 2.0) -> Any:
-    """The spike of one digit: sign(v)·q·βⁱ with the largest i ≥ 0 for which |v| ≥ k·q·βⁱ; 0 where there is none."""
-    reach = (1 + 1 / base) / 2 * float(q)
-    if q == 0 or abs(float(v)) < reach:
-        return F(0)
-    i = 0
-    while abs(float(v)) >= reach * base ** (i + 1):
+    """The spikes of one digit: sign(v)·q·βⁱ with the largest i ≥ 0 for which |v| ≥ k·q·βⁱ; 0 where there is none."""
+    size, reach = np.float64(q), (1 + 1 / base) / 2 * np.float64(q)
+    s, i = np.zeros(np.shape(v)), 0
+    while ((abs(v) >= reach * base**i) & (size > 0)).any():
+        s = np.where((abs(v) >= reach * base**i) & (size > 0), size * base**i, s)
         i += 1
-    return F(math.copysign(float(q) * base**i, float(v)))
+    return (np.sign(v) * s).astype(F)

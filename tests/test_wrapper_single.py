@@ -77,6 +77,16 @@ def test_episodes_that_begin_inside_step_are_noticed(through):
     assert [each["decisions"] for each in summaries[:5]] == list(DEFAULT_LENGTHS)
 
 
+def test_acting_on_a_finished_episodes_last_observation_neither_advances_nor_counts():
+    policy = RecordingPolicy()
+    env = SpikingPolicyEval(Autoreset(MarkerEnv(lengths=(2,))), policy)
+    obs, _ = env.reset()
+    for _ in range(2):
+        obs = env.step(env.act(obs))[0]
+    env.act(obs)
+    assert_fresh(policy, obs)
+
+
 def test_a_used_policy_starts_from_zero_when_the_environment_does():
     policy = RecordingPolicy()
     for _ in range(3):
@@ -143,6 +153,22 @@ def test_predict_is_accounted_for_like_act():
     for one, other in zip(by_predict, by_act, strict=True):
         assert one["snn"]["spikes"].tolist() == other["snn"]["spikes"].tolist()
     assert by_predict[-1]["snn"]["episode"]["energy"] == by_act[-1]["snn"]["episode"]["energy"]
+
+
+def test_the_shadow_ann_sees_the_observation_that_the_decision_was_taken_on():
+    policy: Any = SPIKING["mt, differential"]()
+    env = SpikingPolicyEval(MarkerEnv(lengths=(6,)), policy, shadow=True)
+    errors = []
+
+    def act(obs: Any) -> Any:
+        action = policy.act(obs)
+        errors.append(np.sqrt(np.mean((action.astype(float) - policy.actor.step(obs, ())[0]) ** 2)))
+        return action
+
+    infos = episode(env, act)
+    assert [info["snn"]["ann_error"] for info in infos] == pytest.approx(errors)
+    assert infos[-1]["snn"]["episode"]["ann_error"] == pytest.approx(np.mean(errors))
+    assert np.ptp(errors) > 0
 
 
 def test_the_error_against_the_ann_is_a_share_of_the_half_range():

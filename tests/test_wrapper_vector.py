@@ -221,6 +221,16 @@ def test_decisions_taken_before_a_masked_reset_count_for_the_other_rows_only():
     assert envs.step(actions)[4]["snn"]["_spikes"].tolist() == [True, False, True]
 
 
+def test_a_masked_reset_of_other_rows_does_not_make_a_replay_a_decision():
+    policy = RecordingPolicy()
+    envs = SpikingPolicyVectorEval(make(lengths=(1, 9, 9)), policy)
+    obs, _ = envs.reset()
+    obs = envs.step(policy.act(obs))[0]  # row 0 is over
+    actions = policy.act(obs)
+    envs.reset(options={"reset_mask": np.array([False, True, False])})
+    assert envs.step(actions)[4]["snn"]["_spikes"].tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_record_episode_statistics_agrees_from_inside_and_outside(mode):
     policy = RecordingPolicy()

@@ -52,13 +52,13 @@ class Ledger:
     def empty(cls, rows: int) -> "Ledger":
         return cls({"decisions": np.zeros(rows, np.int64)}, np.zeros(rows), np.zeros(rows, np.int64))
 
-    def add(self, costs: Costs, counted: Mask, rewards: npt.NDArray[Any], stepped: Mask) -> None:
-        """Count costs for the rows that have decided, rewards for those that have stepped."""
+    def add(self, costs: Costs, counted: Mask, rewards: npt.NDArray[Any]) -> None:
+        """Count one step, and the costs of the rows that have decided for it."""
         self.sums["decisions"][counted] += 1
         for name, values in costs.items():
             self.sums.setdefault(name, np.zeros_like(values))[counted] += values[counted]
-        self.returns[stepped] += rewards[stepped]
-        self.lengths[stepped] += 1
+        self.returns += rewards
+        self.lengths += 1
 
     def clear(self, rows: Mask) -> None:
         for values in (*self.sums.values(), self.returns, self.lengths):
@@ -110,15 +110,14 @@ class Bookkeeper:
     def record(self, actions: Any, rewards: npt.NDArray[Any]) -> tuple[Costs, Mask]:
         """Account for one step: the costs per row, and in which rows a decision was taken for it."""
         costs, counted = self._costs(np.asarray(actions))
-        self._ledger.add(costs, counted, rewards, ~self.replaying)
+        self._ledger.add(costs, counted, rewards)  # rows that replay a reset are cleared before they are read
         return costs, counted
 
     def summary(self) -> Costs:
         return self._ledger.summary()
 
     def _costs(self, actions: npt.NDArray[Any]) -> tuple[Costs, Mask]:
-        decision, before, (old, old_rows) = self.policy.last_decision, self._seen, self._outdated
-        self._seen = decision
+        decision, before, self._seen = self.policy.last_decision, self._seen, self.policy.last_decision
         if decision is None or decision is before or len(decision.spikes) != self.rows:
             return {}, np.zeros(self.rows, np.bool_)
         costs: Costs = {
@@ -128,4 +127,5 @@ class Bookkeeper:
         }
         if self.actor is not None:
             costs["ann_error"] = action_error(self.actor, self._obs, actions)
+        old, old_rows = self._outdated
         return costs, ~(self.replaying | old_rows) if decision is old else ~self.replaying

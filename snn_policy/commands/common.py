@@ -19,12 +19,12 @@ FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a refere
 
 EnvironmentOption = Annotated[
     str | None,
-    typer.Option("--env", metavar="ID", help="Gymnasium id; by default the one stored with the policy.", show_default=False),
+    typer.Option("--env", metavar="ID", help="Gymnasium id; by default the one stored with the policy."),
 ]
 EpisodesOption = Annotated[int, typer.Option(help="Whole episodes to run.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Seed of the first episode; the following ones count on.", min=0)]
 NumEnvsOption = Annotated[
-    int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1, show_default=False)
+    int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1)
 ]
 JsonOption = Annotated[
     str | None,
@@ -32,7 +32,6 @@ JsonOption = Annotated[
         "--json",
         metavar="[FILE|-]",
         help="Everything measured as JSON: to FILE (ending in .json), or alone on stdout for '-' or no FILE.",
-        show_default=False,
     ),
 ]
 
@@ -59,7 +58,8 @@ def check_directory(directory: Path, must_exist: bool = False) -> None:
     while not existing.exists() and not must_exist:
         existing = existing.parent
     if not existing.is_dir():
-        raise ValueError(f"{existing}: {'not a directory' if existing.exists() else 'no such directory'}; choose another place")
+        what = "not a directory" if existing.exists() else "no such directory"
+        raise ValueError(f"{existing}: {what}; choose another place")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(f"{existing}: not writable; choose another directory")
 

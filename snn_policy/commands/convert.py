@@ -22,74 +22,82 @@ if TYPE_CHECKING:
     from snn_policy.actor import Actor
     from snn_policy.policy import SpikingPolicy
 
-_SIGMA_DELTA = "Options of sigma-delta neurons"
-_MEMBRANE = "Options of if, snm and mt neurons"
-_SOURCE = "Options of the source"
-_RECORDING = "Options of the recording"
+_SIGMA_DELTA: dict[str, Any] = {"rich_help_panel": "Options of sigma-delta neurons"}
+_MEMBRANE: dict[str, Any] = {"rich_help_panel": "Options of if, snm and mt neurons"}
+_SOURCE: dict[str, Any] = {"rich_help_panel": "Options of the source"}
+_RECORDING: dict[str, Any] = {"rich_help_panel": "Options of the recording"}
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"A shipped policy's name, or {FORMATS}.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the bundle goes; made if missing.")]
+Neuron = Annotated[str, typer.Option(help="sigma-delta, if, snm or mt.")]
+Engine = Annotated[str, typer.Option(help="What runs it: auto, numpy or torch.")]
+Steps = Annotated[int, typer.Option(help="Observations to record.", min=1, **_RECORDING)]
+Seed = Annotated[int, typer.Option(help="Seed of the recording's first episode.", min=0, **_RECORDING)]
+Observations = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Your own recording instead (.npy, consecutive).", **_RECORDING)
+]
+Tolerance = Annotated[
+    float | None, typer.Option(help="RMS action error in half-ranges; 0.02 by default.", **_SIGMA_DELTA)
+]
+Digits = Annotated[
+    str | None, typer.Option(metavar="N[,N…]", help="Most spikes per neuron and decision, per stage.", **_SIGMA_DELTA)
+]
+Base = Annotated[float | None, typer.Option(help="Of the spikes' sizes; 2 by default.", **_SIGMA_DELTA)]
+Predictor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|0|1",
+        help="1 sends changes, 0 values, auto (default) what spikes less; give it where rows are not consecutive.",
+        **_SIGMA_DELTA,
+    ),
+]
+Threshold = Annotated[str | None, typer.Option(help="mse (default), max or percentile:P.", **_MEMBRANE)]
+Coding = Annotated[str | None, typer.Option(help="rate (default) or differential.", **_MEMBRANE)]
+Timesteps = Annotated[int | None, typer.Option(help="Per decision; 8 by default.", **_MEMBRANE)]
+Levels = Annotated[int | None, typer.Option(help="Of mt; 4 by default.", **_MEMBRANE)]
+Alpha = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A[,A…]|pilot",
+        help="Share of the residual carried to the next decision; 0.3 by default; pilot tries 0.3 and 0.8.",
+        **_MEMBRANE,
+    ),
+]
+AlphaClip = Annotated[float | None, typer.Option(help="Bound of the carried charge, in thresholds.", **_MEMBRANE)]
+Residual = Annotated[str | None, typer.Option(help="bounded (default) or plain.", **_MEMBRANE)]
+VecNormalize = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="VecNormalize statistics that are not beside the zip.", **_SOURCE)
+]
+Low = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Lower action bounds.", **_SOURCE)]
+High = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Upper action bounds.", **_SOURCE)]
+OnnxOutput = Annotated[str | None, typer.Option(help="The ONNX output that is the action.", **_SOURCE)]
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"A shipped policy's name, or {FORMATS}.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the bundle goes; made if missing.")],
+    source: Source,
+    out: Out,
     env: EnvironmentOption = None,
-    steps: Annotated[int, typer.Option(help="Observations to record.", min=1, rich_help_panel=_RECORDING)] = 10_000,
-    seed: Annotated[int, typer.Option(help="Seed of the recording's first episode.", min=0, rich_help_panel=_RECORDING)] = 0,
-    observations: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Your own recording (.npy, consecutive) instead.", rich_help_panel=_RECORDING),
-    ] = None,
-    neuron: Annotated[str, typer.Option(help="sigma-delta, if, snm or mt.")] = "sigma-delta",
-    threshold: Annotated[
-        str | None, typer.Option(help="mse (default), max or percentile:P.", rich_help_panel=_MEMBRANE)
-    ] = None,
-    engine: Annotated[str, typer.Option(help="What runs it: auto, numpy or torch.")] = "auto",
-    tolerance: Annotated[
-        float | None,
-        typer.Option(help="RMS action error in half-ranges; 0.02 by default.", rich_help_panel=_SIGMA_DELTA),
-    ] = None,
-    digits: Annotated[
-        str | None,
-        typer.Option(metavar="N[,N…]", help="Most spikes per decision, per stage.", rich_help_panel=_SIGMA_DELTA),
-    ] = None,
-    base: Annotated[float | None, typer.Option(help="Of the spikes' sizes; 2.", rich_help_panel=_SIGMA_DELTA)] = None,
-    predictor: Annotated[
-        str | None, typer.Option(metavar="auto|0|1", help="auto by default.", rich_help_panel=_SIGMA_DELTA)
-    ] = None,
-    coding: Annotated[
-        str | None, typer.Option(help="rate (default) or differential.", rich_help_panel=_MEMBRANE)
-    ] = None,
-    timesteps: Annotated[
-        int | None, typer.Option(help="Per decision; 8 by default.", rich_help_panel=_MEMBRANE)
-    ] = None,
-    levels: Annotated[int | None, typer.Option(help="Of mt; 4 by default.", rich_help_panel=_MEMBRANE)] = None,
-    alpha: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A[,A…]|pilot",
-            help="Share of the residual carried to the next decision; 0.3 by default.",
-            rich_help_panel=_MEMBRANE,
-        ),
-    ] = None,
-    alpha_clip: Annotated[
-        float | None, typer.Option(help="Bound of the carried charge, in thresholds.", rich_help_panel=_MEMBRANE)
-    ] = None,
-    residual: Annotated[
-        str | None, typer.Option(help="bounded (default) or plain.", rich_help_panel=_MEMBRANE)
-    ] = None,
-    vecnormalize: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="VecNormalize statistics, if not beside the zip.", rich_help_panel=_SOURCE),
-    ] = None,
-    low: Annotated[
-        str | None, typer.Option(metavar="X[,X…]", help="Lower action bounds.", rich_help_panel=_SOURCE)
-    ] = None,
-    high: Annotated[
-        str | None, typer.Option(metavar="X[,X…]", help="Upper action bounds.", rich_help_panel=_SOURCE)
-    ] = None,
-    onnx_output: Annotated[
-        str | None, typer.Option(help="The ONNX output that is the action.", rich_help_panel=_SOURCE)
-    ] = None,
+    neuron: Neuron = "sigma-delta",
+    engine: Engine = "auto",
     json: JsonOption = None,
+    steps: Steps = 10_000,
+    seed: Seed = 0,
+    observations: Observations = None,
+    tolerance: Tolerance = None,
+    digits: Digits = None,
+    base: Base = None,
+    predictor: Predictor = None,
+    coding: Coding = None,
+    timesteps: Timesteps = None,
+    levels: Levels = None,
+    threshold: Threshold = None,
+    alpha: Alpha = None,
+    alpha_clip: AlphaClip = None,
+    residual: Residual = None,
+    vecnormalize: VecNormalize = None,
+    low: Low = None,
+    high: High = None,
+    onnx_output: OnnxOutput = None,
 ) -> None:
     """Convert a trained actor, without retraining, into a spiking policy: a directory to load, evaluate and ship.
 
@@ -103,15 +111,13 @@ def convert(
     """
     check_target(json)
     check_directory(out)
-    actor = read_actor(
-        source, vecnormalize=vecnormalize, low=_numbers("low", low), high=_numbers("high", high), output=onnx_output
-    )
+    bounds = {"low": _numbers("low", low), "high": _numbers("high", high)}
+    actor = read_actor(source, vecnormalize=vecnormalize, output=onnx_output, **bounds)
     settings = {
-        "neuron": neuron, "coding": coding, "timesteps": timesteps, "levels": levels, "threshold": threshold,
-        "alpha": alpha if alpha == "pilot" else _one_or_more("alpha", alpha),
-        "alpha_clip": alpha_clip, "residual": residual, "tolerance": tolerance,
-        "digits": _one_or_more("digits", digits, int), "base": base,
-        "predictor": int(predictor) if predictor in ("0", "1") else predictor, "engine": engine,
+        "neuron": neuron, "engine": engine, "tolerance": tolerance, "digits": _one_or_more("digits", digits, int),
+        "base": base, "predictor": int(predictor) if predictor in ("0", "1") else predictor, "coding": coding,
+        "timesteps": timesteps, "levels": levels, "threshold": threshold, "alpha_clip": alpha_clip,
+        "alpha": alpha if alpha == "pilot" else _one_or_more("alpha", alpha), "residual": residual,
     }  # fmt: skip
     policy = _converted(actor, env, steps, seed, observations, settings)
     policy.save(out)

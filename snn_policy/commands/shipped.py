@@ -13,7 +13,7 @@ PREFERRED = "HalfCheetah"
 def demo(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A shipped policy (see snn-policy list); by default the HalfCheetah one."),
+        typer.Argument(metavar="[NAME]", help="A shipped policy (see snn-policy list); HalfCheetah by default."),
     ] = None,
     episodes: EpisodesOption = 20,
     seed: SeedOption = 5000,
@@ -25,8 +25,9 @@ def demo(
     """
     from rich.console import Console
 
-    from snn_policy import convert, exported
+    from snn_policy import exported
     from snn_policy.commands.common import environment_of, read_actor
+    from snn_policy.convert import convert
     from snn_policy.evaluate import compare
     from snn_policy.tables import demo_conclusion, print_comparison
 

@@ -1,15 +1,18 @@
 """Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
 
-"numpy" runs the network's own array-API code on NumPy; "torch" runs it on torch tensors, for large batches
-and GPUs; "auto" chooses.
+"event" adds only the weights of neurons that spiked (compiled; the default); "numpy" runs the network's own
+array-API code on NumPy, the reference; "torch" runs that on torch tensors, for large batches and GPUs.
 """
 
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from snn_policy.engines.event import EventEngine, EventSession
 from snn_policy.network import SpikingNetwork, State
 from snn_policy.protocol import Decision, FloatArray
+
+__all__ = ["ENGINE_NAMES", "Engine", "EventEngine", "EventSession", "make_engine"]
 
 ENGINE_NAMES = ("auto", "event", "numpy", "torch")
 
@@ -29,9 +32,7 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """
     if name not in ENGINE_NAMES:
         raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")
-    if name == "event":
-        from snn_policy.engines.event import EventEngine
-
+    if name in ("auto", "event"):
         return EventEngine(network)
     if name == "torch":
         from snn_policy.engines.torch_engine import TorchEngine

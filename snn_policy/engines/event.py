@@ -1,6 +1,8 @@
-"""The event-driven engine: packs a network into flat arrays and runs the compiled decisions on them.
+"""The event-driven engine: lays a network out in flat blocks and runs the compiled decisions on them.
 
 Cost grows with the number of spikes, not with T × width². Compiled once per machine (numba's cache).
+`EventEngine.decide` is pure and may be called from several threads; an `EventSession` acts in a control loop,
+on buffers that stay in place.
 """
 
 from typing import Any
@@ -8,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.activations import Activation
-from snn_policy.actor import Actor, Linear
+from snn_policy.actor import Linear
 from snn_policy.engines import event_decisions as compiled
 from snn_policy.engines import event_kernels as kernels
-from snn_policy.network import MembraneState, SigmaDeltaState, SpikingNetwork, State
+from snn_policy.network import SpikingNetwork, State
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.protocol import Decision, FloatArray
+from snn_policy.protocol import Counters, Decision, FloatArray, Mask
 
 REDERIVE_AFTER = 512
 """Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding."""
@@ -29,94 +30,184 @@ class EventEngine:
     """Runs decisions of a network row by row, adding only the weights of neurons that spiked."""
 
     def __init__(self, network: SpikingNetwork, rederive_after: int = REDERIVE_AFTER) -> None:
-        self.network, self.rederive_after = network, rederive_after
-        actor = network.actor
-        self._packed = _Packed(network)
-        widest = max((*actor.widths, *actor.fan_out))
-        self._work = np.zeros((compiled.WORK_ROWS, widest + 1), np.float32)
-        self._indices = np.zeros(widest + 1, np.int64)
-        self._trains = np.zeros((2, network.neurons.timesteps * widest), np.float32)
-        sigma_delta = isinstance(network.neurons, SigmaDeltaNeurons)
-        self._fan_out = np.array(actor.fan_out[0 if sigma_delta else 1 :], np.int64)
-        self._macs = 0 if sigma_delta else actor.layers[0].inputs * actor.layers[0].outputs
+        self.network = network
+        self.parameters, self.plan = _Layout(network, rederive_after).blocks()
+        self.spiking = len(network.spiking_widths)
+        self.state_size = sum(each.shape[1] for each in network.initial_state(1))
+
+    def session(self, rows: int) -> "EventSession":
+        """Buffers for that many environment rows, all at zero."""
+        return EventSession(self, rows)
 
     def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
         """As `SpikingNetwork.decide`."""
-        actor, rows = self.network.actor, len(obs)
-        flat = np.ascontiguousarray(obs.reshape(rows, -1))
-        new_state = type(state)(*(np.array(each, np.float32, order="C") for each in state))
-        actions = np.empty((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
-        spikes = np.zeros((rows, len(self._fan_out)), np.int64)
-        if isinstance(new_state, SigmaDeltaState):
-            self._run_sigma_delta(flat, new_state, actions, spikes)
+        session = EventSession(self, len(obs))
+        session.store(state)
+        session.obs[...] = obs.reshape(len(obs), -1)
+        if not session.run():
+            raise ValueError("observation: holds NaN or infinity")
+        decision = session.decision()
+        assert decision is not None
+        return session.actions_like(obs), session.state, decision
+
+
+class EventSession:
+    """The memory of some environment rows, and all buffers of their decisions.
+
+    Attributes:
+        obs: (rows, inputs) float64, to be filled before `run`.
+        state: views of the memory that `run` updates.
+        counters: views of the sums since each row's reset.
+    """
+
+    def __init__(self, engine: EventEngine, rows: int) -> None:
+        network, spiking = engine.network, engine.spiking
+        actor, timesteps = network.actor, network.neurons.timesteps
+        widest = max((*actor.widths, *actor.fan_out)) + 1
+        trains = 0 if isinstance(network.neurons, SigmaDeltaNeurons) else 2 * timesteps * widest
+        self.rows, self._discrete = rows, actor.discrete
+        self.obs = np.zeros((rows, actor.layers[0].inputs))
+        self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
+        self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
+        self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
+        self._memory = np.zeros((rows, engine.state_size), np.float32)
+        self._counts = np.zeros((rows, 2 * spiking + 5), np.int64)
+        self._spiking, self._decided = spiking, False
+        self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
+                        np.zeros(compiled.WORK_ROWS * widest + trains, np.float32), np.zeros(widest, np.int64),
+                        self._actions, self._counts)  # fmt: skip
+        self.state = self._views(network.initial_state(1))
+        sums = spiking + 3
+        self.counters = Counters(self._counts[:, sums - 1], self._counts[:, sums : sums + spiking],
+                                 self._counts[:, sums + spiking], self._counts[:, sums + spiking + 1])  # fmt: skip
+
+    def _views(self, kind: State) -> State:
+        ends = np.cumsum([each.shape[1] for each in kind])
+        return type(kind)(*np.split(self._memory, ends[:-1], axis=1))
+
+    def store(self, state: State) -> None:
+        """Set the memory of all rows."""
+        for own, given in zip(self.state, state, strict=True):
+            own[...] = given
+
+    def accept(self, obs: Any) -> bool:
+        """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""
+        if type(obs) is not np.ndarray or obs.dtype.kind not in "fiub":
+            return False
+        if obs.shape == self._batch_obs.shape:
+            self._batch_obs[...] = obs
+            return True
+        if self.rows == 1 and obs.shape == self._single_shape:
+            self._single_obs[...] = obs
+            return True
+        return False
+
+    def run(self, running: Mask | None = None) -> bool:
+        """One decision of every row (or of those in the mask) from `obs`; False, with nothing touched, where
+        it is not finite. Rows that are not running keep their memory and their sums.
+        """
+        if running is None:
+            self._decided = compiled.decide(*self._blocks)
+            return self._decided
+        resting, sums = ~running, self._spiking + 2
+        memory, counts = self._memory[resting], self._counts[resting, sums:]
+        self._decided = compiled.decide(*self._blocks)
+        self._memory[resting], self._counts[resting, sums:] = memory, counts
+        return self._decided
+
+    def actions_like(self, obs: Any) -> npt.NDArray[Any]:
+        """The last actions, (rows, act_dim) or integers (rows,); without the first axis for one observation."""
+        actions = self._actions[:, 0].astype(np.int64) if self._discrete else self._actions.copy()
+        return actions if obs.shape == self._batch_obs.shape else actions[0]
+
+    def decision(self) -> Decision | None:
+        """What the last decision cost, if there was one."""
+        if not self._decided:
+            return None
+        counts = self._counts[:, : self._spiking + 2].copy()
+        return Decision(counts[:, : self._spiking], counts[:, -2], counts[:, -1], np.zeros(len(counts), np.int64))
+
+
+class _Layout:
+    """Lays a network out in the blocks that `event_decisions` describes."""
+
+    def __init__(self, network: SpikingNetwork, rederive_after: int) -> None:
+        self._actor, self._neurons = network.actor, network.neurons
+        self._parts: list[FloatArray] = []
+        self._size = 0
+        self._plan = np.zeros((1 + len(self._actor.layers), max(len(compiled.HEADER), len(compiled.LAYER))), np.int64)
+        self._put_scalars()
+        self._describe_network(rederive_after, len(network.spiking_widths))
+        self._describe_layers()
+
+    def blocks(self) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """`parameters` and `plan`."""
+        return np.concatenate(self._parts), self._plan
+
+    def _put(self, values: npt.ArrayLike) -> int:
+        """Append to the parameters; returns the offset."""
+        start = self._size
+        self._parts.append(np.asarray(values, np.float32).ravel())
+        self._size += self._parts[-1].size
+        return start
+
+    def _put_scalars(self) -> None:
+        neurons, normaliser = self._neurons, self._actor.normaliser
+        share, bound = 0.0, 0.0
+        if isinstance(neurons, MembraneNeurons):
+            share, bound = neurons.base(1.0), neurons.alpha_clip
+        self._put([np.inf if normaliser is None else normaliser.clip, self._actor.head.pre_clip, share, bound])
+
+    def _describe_network(self, rederive_after: int, spiking: int) -> None:
+        actor, neurons, head = self._actor, self._neurons, self._actor.head
+        inputs = actor.layers[0].inputs
+        mean, scale = np.zeros(inputs), np.ones(inputs)
+        if actor.normaliser is not None:
+            mean, scale = actor.normaliser.mean.ravel(), actor.normaliser.scale.ravel()
+        bounds = np.zeros((2, head.outputs)) if head.discrete else np.stack([head.low, head.high])
+        described = {
+            "layers": len(actor.layers),
+            "timesteps": neurons.timesteps,
+            "head_kind": HEADS[head.kind],
+            "normaliser": self._put([*mean, *scale]),
+            "head": self._put([*bounds.ravel(), *head.scale, *head.offset]),
+            "spiking": spiking,
+            "widest": max((*actor.widths, *actor.fan_out)),
+        }
+        if isinstance(neurons, SigmaDeltaNeurons):
+            described |= {"sigma_delta": 1, "rederive_after": rederive_after,
+                          "powers": self._put(neurons.powers), "power_count": len(neurons.powers),
+                          "age": sum(actor.widths) + sum(actor.fan_out)}  # fmt: skip
         else:
-            self._run_membrane(flat, new_state, actions, spikes)
-        none = np.zeros(rows, np.int64)
-        decision = Decision(spikes, spikes @ self._fan_out, none + self._macs, none)
-        return (actions[:, 0].astype(np.int64) if actor.discrete else actions), new_state, decision
+            described |= {"model": MODELS[neurons.model], "differential": neurons.coding == "differential",
+                          "levels": neurons.levels, "bounded": neurons.residual == "bounded",
+                          "macs": inputs * actor.layers[0].outputs}  # fmt: skip
+        self._plan[0, : len(compiled.HEADER)] = [described.get(name, 0) for name in compiled.HEADER]
 
-    def _run_sigma_delta(self, obs: FloatArray, state: SigmaDeltaState, actions: Any, spikes: Any) -> None:
-        packed, neurons = self._packed, self.network.neurons
-        assert isinstance(neurons, SigmaDeltaNeurons)
-        compiled.decide_sigma_delta(
-            obs, *state, self.rederive_after, packed.layout, packed.weights, packed.vectors, packed.parameters,
-            packed.normaliser, packed.clip, neurons.powers, packed.head_kind, packed.head, packed.pre_clip,
-            self._work, self._indices, actions, spikes,
-        )  # fmt: skip
-
-    def _run_membrane(self, obs: FloatArray, state: MembraneState, actions: Any, spikes: Any) -> None:
-        packed, neurons = self._packed, self.network.neurons
-        assert isinstance(neurons, MembraneNeurons)
-        compiled.decide_membrane(
-            obs, *state, MODELS[neurons.model], neurons.coding == "differential", neurons.timesteps, neurons.levels,
-            np.float32(neurons.base(1.0)), np.array(neurons.alpha, np.float32), np.float32(neurons.alpha_clip),
-            neurons.residual == "bounded", packed.layout, packed.weights, packed.vectors, packed.normaliser,
-            packed.clip, packed.head_kind, packed.head, packed.pre_clip, self._work, self._indices, self._trains,
-            actions, spikes,
-        )  # fmt: skip
-
-
-class _Packed:
-    """A network as the flat arrays that `event_decisions` describes."""
-
-    def __init__(self, network: SpikingNetwork) -> None:
-        actor, neurons = network.actor, network.neurons
-        per_layer = [_neuron_vectors(actor, neurons, index) for index in range(len(actor.layers))]
-        self.layout = np.zeros((len(actor.layers), len(compiled.LAYOUT)), np.int64)
-        weights, vectors = 0, 0
-        memory, accumulator = 0, 0
-        parts: list[FloatArray] = []
-        for index, (layer, own) in enumerate(zip(actor.layers, per_layer, strict=True)):
-            sigma_delta = isinstance(neurons, SigmaDeltaNeurons)
-            digits = neurons.digits[index] if isinstance(neurons, SigmaDeltaNeurons) else 0
-            self.layout[index] = (layer.inputs, layer.outputs, weights, vectors, vectors + layer.outputs, digits,
-                                  _code(layer.activation), memory, accumulator)  # fmt: skip
-            parts += [_bias(layer, neurons, index), own]
-            weights += layer.weight.size
-            vectors += layer.outputs + own.size
-            memory += layer.inputs if sigma_delta else layer.outputs
+    def _describe_layers(self) -> None:
+        neurons, memory, accumulator = self._neurons, 0, sum(self._actor.widths)
+        for index, layer in enumerate(self._actor.layers):
+            activation = layer.activation
+            described = {
+                "inputs": layer.inputs,
+                "outputs": layer.outputs,
+                "weights": self._put(layer.weight.T),
+                "bias": self._put(_bias(layer, neurons, index)),
+                "neurons": self._put(_neuron_vectors(neurons, index)),
+                "digits": neurons.digits[index] if isinstance(neurons, SigmaDeltaNeurons) else 0,
+                "activation": kernels.LINEAR if activation is None else ACTIVATIONS[activation.name],
+                "slope": self._put([0.0 if activation is None else activation.parameter]),
+                "memory": memory,
+                "accumulator": accumulator,
+                "alpha": self._put(_alpha(neurons, index)),
+            }
+            self._plan[1 + index, : len(compiled.LAYER)] = [described[name] for name in compiled.LAYER]
+            memory += layer.inputs if isinstance(neurons, SigmaDeltaNeurons) else layer.outputs
             accumulator += layer.outputs
-        self.weights = np.concatenate([layer.weight.T.ravel() for layer in actor.layers])
-        self.vectors = np.concatenate(parts)
-        self.parameters = np.array([layer.activation.parameter if layer.activation else 0 for layer in actor.layers],
-                                   np.float32)  # fmt: skip
-        self._pack_ends(actor)
-
-    def _pack_ends(self, actor: Actor) -> None:
-        inputs, head = actor.layers[0].inputs, actor.head
-        if actor.normaliser is None:
-            self.normaliser, clip = np.stack([np.zeros(inputs), np.ones(inputs)]).astype(np.float32), np.inf
-        else:
-            self.normaliser = np.stack([actor.normaliser.mean.ravel(), actor.normaliser.scale.ravel()])
-            clip = actor.normaliser.clip
-        self.clip, self.pre_clip = np.float32(clip), np.float32(head.pre_clip)
-        self.head_kind = HEADS[head.kind]
-        low, high = (np.zeros(head.outputs, np.float32),) * 2 if head.discrete else (head.low, head.high)
-        self.head = np.stack([low, high, head.scale, head.offset])
 
 
-def _code(activation: Activation | None) -> int:
-    return kernels.LINEAR if activation is None else ACTIVATIONS[activation.name]
+def _alpha(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> tuple[float, ...]:
+    return neurons.alpha[index : index + 1] if isinstance(neurons, MembraneNeurons) else ()
 
 
 def _bias(layer: Linear, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
@@ -126,7 +217,7 @@ def _bias(layer: Linear, neurons: MembraneNeurons | SigmaDeltaNeurons, index: in
     return (layer.bias + layer.weight.astype(np.float64) @ neurons.offset).astype(np.float32)
 
 
-def _neuron_vectors(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
+def _neuron_vectors(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
     """Sigma-delta: quantum, quantum·k (infinite for a dead neuron), γ, offset of stage `index`; else θ, if any."""
     if isinstance(neurons, MembraneNeurons):
         return neurons.thresholds[index] if index < len(neurons.thresholds) else np.zeros(0, np.float32)

@@ -1,8 +1,10 @@
 """Compiled whole decisions of a batch, row by row, out of the kernels in `event_kernels`.
 
-A network arrives as flat arrays: `weights` (every layer's weight transposed, so that a neuron's outgoing
-weights are one contiguous row), `vectors` (everything of length one layer) and `layout`, one row per layer
-with the offsets into both; `engines/event.py` packs them. A row's result never depends on its batch.
+Handing over an array costs a call about as much as ten rows of weights do, so everything comes in few
+blocks: `parameters` (every float of the network; weights transposed, so that a neuron's outgoing weights are
+one contiguous row), `plan` (int64: a header row, then a row per layer with sizes and offsets into the other
+blocks), `state` (rows, everything a row carries), `counts` (rows, what the decision cost and the sums since
+the row's reset). `engines/event.py` lays them out. A row's result never depends on its batch.
 """
 
 import math
@@ -22,23 +24,44 @@ from snn_policy.engines.event_kernels import (
     run_layer,
 )
 
-# the columns of `layout`
-LAYOUT = ("inputs", "outputs", "weights", "bias", "neurons", "digits", "activation", "memory", "accumulator")
-INPUTS, OUTPUTS, WEIGHTS, BIAS, NEURONS, DIGITS, ACTIVATION, MEMORY, ACCUMULATOR = range(len(LAYOUT))
+# plan[0]: the network
+HEADER = ("layers", "sigma_delta", "model", "differential", "timesteps", "levels", "bounded", "head_kind",
+          "rederive_after", "normaliser", "head", "powers", "power_count", "age", "spiking", "macs",
+          "widest")  # fmt: skip
+(LAYERS, SIGMA_DELTA, MODEL, DIFFERENTIAL, TIMESTEPS, LEVELS, BOUNDED, HEAD_KIND, REDERIVE_AFTER, NORMALISER, HEAD,
+ POWERS, POWER_COUNT, AGE, SPIKING, MACS, WIDEST) = range(len(HEADER))  # fmt: skip
+# plan[1 + layer]: a layer; offsets into `parameters`, MEMORY and ACCUMULATOR into a row of `state`
+LAYER = ("inputs", "outputs", "weights", "bias", "neurons", "digits", "activation", "slope", "memory", "accumulator",
+         "alpha")  # fmt: skip
+(INPUTS, OUTPUTS, WEIGHTS, BIAS, NEURONS, DIGITS, ACTIVATION, SLOPE, MEMORY, ACCUMULATOR,
+ ALPHA) = range(len(LAYER))  # fmt: skip
+# parameters[:4]
+CLIP, PRE_CLIP, START_SHARE, BOUND = range(4)
 HEAD_TANH, HEAD_CLIP, HEAD_ARGMAX = range(3)
+LARGEST = np.float32(3.4028235e38)
 WORK_ROWS = 8
 
 
 @compiled
-def matrix(values: Any, start: int, rows: int, columns: int) -> Any:
-    return values[start : start + rows * columns].reshape(rows, columns)
+def matrix(block: Any, start: int, rows: int, columns: int) -> Any:
+    return block[start : start + rows * columns].reshape(rows, columns)
+
+
+@compiled
+def finite(given: Any) -> Any:
+    """Whether every value is a finite float32."""
+    good = True
+    for row in range(given.shape[0]):
+        for j in range(given.shape[1]):
+            good &= abs(np.float32(given[row, j])) <= LARGEST
+    return good
 
 
 @compiled
 def normalise(obs: Any, normaliser: Any, clip: Any, x: Any) -> None:
     """`normaliser`: (2, inputs) mean and scale."""
     for j in range(x.shape[0]):
-        x[j] = min(max((obs[j] - normaliser[0, j]) / normaliser[1, j], -clip), clip)
+        x[j] = min(max((np.float32(obs[j]) - normaliser[0, j]) / normaliser[1, j], -clip), clip)
 
 
 @compiled
@@ -79,8 +102,9 @@ def encode(v: Any, stage: Any, digits: int, powers: Any, told: Any) -> int:
 
 
 @compiled
-def tell(told: Any, memory: Any, gamma: Any, weights: Any, rederive: bool, accumulator: Any, z: Any, work: Any,
-         indices: Any) -> None:  # fmt: skip
+def tell(
+    told: Any, memory: Any, gamma: Any, weights: Any, rederive: bool, accumulator: Any, z: Any, work: Any, indices: Any
+) -> None:
     """Pass a stage's spikes on: γ=1 neurons to the accumulator that persists, γ=0 neurons to z alone.
 
     z (outputs,) comes with the bias, and is left with the next layer's whole input.
@@ -104,101 +128,132 @@ def tell(told: Any, memory: Any, gamma: Any, weights: Any, rederive: bool, accum
 
 @compiled
 def decide_sigma_delta(
-    obs: Any, memory: Any, accumulator: Any, age: Any, rederive_after: int, layout: Any, weights: Any, vectors: Any,
-    parameters: Any, normaliser: Any, clip: Any, powers: Any, head_kind: int, head: Any, pre_clip: Any, work: Any,
-    indices: Any, actions: Any, spikes: Any,
-) -> None:  # fmt: skip
-    """One decision of every row; memory, accumulator, age (rows, …) are updated in place.
-
-    Args:
-        obs: (rows, inputs).
-        rederive_after: decisions after which a row's accumulators are derived anew from its memory.
-        parameters: (layers,) of the activations.
-        work: (WORK_ROWS, widest + 1) scratch; indices: (widest + 1,).
-        actions: (rows, action size) and spikes: (rows, stages), filled.
-    """
-    for row in range(obs.shape[0]):
-        h = work[2, : obs.shape[1]]
-        normalise(obs[row], normaliser, clip, h)
-        rederive = age[row, 0] >= rederive_after
-        age[row, 0] = ZERO if rederive else age[row, 0] + ONE
-        for layer in range(layout.shape[0]):
-            n, outputs, at = layout[layer, INPUTS], layout[layer, OUTPUTS], layout[layer, MEMORY]
-            stage = matrix(vectors, layout[layer, NEURONS], 4, n)
-            kept, v, told, gamma = memory[row, at : at + n], work[3, :n], work[4, :n], stage[2]
-            for j in range(n):
-                kept[j] *= gamma[j]
-                v[j] = h[j] - stage[3, j] - kept[j]
-            spikes[row, layer] = encode(v, stage, layout[layer, DIGITS], powers, told)
-            for j in range(n):
-                kept[j] += told[j]
-            z = work[2, :outputs]
-            for k in range(outputs):
-                z[k] = vectors[layout[layer, BIAS] + k]
-            start = layout[layer, ACCUMULATOR]
-            tell(told, kept, gamma, matrix(weights, layout[layer, WEIGHTS], n, outputs), rederive,
-                 accumulator[row, start : start + outputs], z, work, indices)  # fmt: skip
-            activate(z, layout[layer, ACTIVATION], parameters[layer])
-            h = z
-        apply_head(h, head_kind, head, pre_clip, actions[row])
+    obs: Any, state: Any, parameters: Any, plan: Any, work: Any, indices: Any, action: Any, spikes: Any
+) -> None:
+    """One decision of one row; `state` is updated in place, `action` and `spikes` (stages,) are filled."""
+    header = plan[0]
+    h = work[2, : obs.shape[0]]
+    normalise(obs, matrix(parameters, header[NORMALISER], 2, obs.shape[0]), parameters[CLIP], h)
+    powers = parameters[header[POWERS] : header[POWERS] + header[POWER_COUNT]]
+    age = header[AGE]
+    rederive = state[age] >= header[REDERIVE_AFTER]
+    state[age] = ZERO if rederive else state[age] + ONE
+    for layer in range(header[LAYERS]):
+        own = plan[1 + layer]
+        n, outputs = own[INPUTS], own[OUTPUTS]
+        stage = matrix(parameters, own[NEURONS], 4, n)
+        memory, v, told, gamma = state[own[MEMORY] : own[MEMORY] + n], work[3, :n], work[4, :n], stage[2]
+        for j in range(n):
+            memory[j] *= gamma[j]
+            v[j] = h[j] - stage[3, j] - memory[j]
+        spikes[layer] = encode(v, stage, own[DIGITS], powers, told)
+        for j in range(n):
+            memory[j] += told[j]
+        z = work[2, :outputs]
+        for k in range(outputs):
+            z[k] = parameters[own[BIAS] + k]
+        accumulator = state[own[ACCUMULATOR] : own[ACCUMULATOR] + outputs]
+        weights = matrix(parameters, own[WEIGHTS], n, outputs)
+        tell(told, memory, gamma, weights, rederive, accumulator, z, work, indices)
+        activate(z, own[ACTIVATION], parameters[own[SLOPE]])
+        h = z
+    outputs = h.shape[0]
+    apply_head(h, header[HEAD_KIND], matrix(parameters, header[HEAD], 4, outputs), parameters[PRE_CLIP], action)
 
 
 @compiled
-def start_layer(threshold: Any, residual: Any, base: Any, alpha: Any, bound: Any, start: Any) -> None:
-    """CRPI: start ← v[0] = base·θ + clip(α·r, ±bound·θ)."""
+def start_layer(threshold: Any, residual: Any, share: Any, alpha: Any, bound: Any, start: Any) -> None:
+    """CRPI: start ← v[0] = share·θ + clip(α·r, ±bound·θ)."""
     for k in range(start.shape[0]):
         reach = bound * threshold[k]
-        start[k] = base * threshold[k] + min(max(alpha * residual[k], -reach), reach)
+        start[k] = share * threshold[k] + min(max(alpha * residual[k], -reach), reach)
+
+
+@compiled
+def drive_layer(source: Any, before: Any, weights: Any, indices: Any, sizes: Any, drive: Any) -> None:
+    """drive[t] ← W·o[t]; a single row is the constant input W·source."""
+    for t in range(drive.shape[0]):
+        for k in range(drive.shape[1]):
+            drive[t, k] = ZERO
+        values = source if drive.shape[0] == 1 and before.shape[0] == 0 else before[t]
+        add_rows(weights, indices, sizes, gather(values, indices, sizes), drive[t])
 
 
 @compiled
 def decide_membrane(
-    obs: Any, residual: Any, model: int, differential: bool, timesteps: int, levels: int, base: Any, alpha: Any,
-    bound: Any, bounded: bool, layout: Any, weights: Any, vectors: Any, normaliser: Any, clip: Any, head_kind: int,
-    head: Any, pre_clip: Any, work: Any, indices: Any, trains: Any, actions: Any, spikes: Any,
-) -> None:  # fmt: skip
-    """One decision of every row; residual (rows, neurons) is updated in place.
+    obs: Any, state: Any, parameters: Any, plan: Any, work: Any, trains: Any, indices: Any, action: Any, spikes: Any
+) -> None:
+    """One decision of one row; `state`, the residual, is updated in place; `trains` is (2, T·widest) scratch."""
+    header = plan[0]
+    timesteps, last = header[TIMESTEPS], header[LAYERS] - 1
+    decoded = work[2, : obs.shape[0]]
+    normalise(obs, matrix(parameters, header[NORMALISER], 2, obs.shape[0]), parameters[CLIP], decoded)
+    for layer in range(last):
+        own = plan[1 + layer]
+        n, outputs = own[INPUTS], own[OUTPUTS]
+        drive = matrix(trains[0], 0, 1 if layer == 0 else timesteps, outputs)
+        before = matrix(trains[1], 0, 0 if layer == 0 else timesteps, n)
+        drive_layer(decoded, before, matrix(parameters, own[WEIGHTS], n, outputs), indices, work[1], drive)
+        threshold = parameters[own[NEURONS] : own[NEURONS] + outputs]
+        bias = parameters[own[BIAS] : own[BIAS] + outputs]
+        residual, start = state[own[MEMORY] : own[MEMORY] + outputs], work[0, :outputs]
+        start_layer(threshold, residual, parameters[START_SHARE], parameters[own[ALPHA]], parameters[BOUND], start)
+        membrane = matrix(work[3:].reshape(-1), 0, 5, outputs)
+        fired = matrix(trains[1], 0, timesteps, outputs)
+        spikes[layer] = run_layer(drive, layer == 0, bias, start, threshold, header[MODEL], header[DIFFERENTIAL] == 1,
+                                  header[LEVELS], fired, membrane)  # fmt: skip
+        decoded = work[2, :outputs]
+        for k in range(outputs):
+            difference = membrane[0, k] - start[k]
+            residual[k] = max(difference, -membrane[1, k]) if header[BOUNDED] else difference
+            decoded[k] = membrane[2, k]
+    own = plan[1 + last]
+    n, outputs = own[INPUTS], own[OUTPUTS]
+    y = work[0, :outputs]
+    for k in range(outputs):
+        y[k] = parameters[own[BIAS] + k]
+    add_rows(matrix(parameters, own[WEIGHTS], n, outputs), indices, work[1], gather(decoded, indices, work[1]), y)
+    apply_head(y, header[HEAD_KIND], matrix(parameters, header[HEAD], 4, outputs), parameters[PRE_CLIP], action)
+
+
+@compiled
+def tally(counts: Any, plan: Any) -> None:
+    """Fill in one row's operations, and add its decision to the sums since its reset.
+
+    A row of counts: spikes per spiking layer, synaptic operations, MACs; then the number of decisions and the sums
+    of the same.
+    """
+    spiking = plan[0, SPIKING]
+    first = 1 + plan[0, LAYERS] - spiking
+    operations = 0
+    for layer in range(spiking):
+        operations += counts[layer] * plan[first + layer, OUTPUTS]
+    counts[spiking], counts[spiking + 1] = operations, plan[0, MACS]
+    counts[spiking + 2] += 1
+    for column in range(spiking + 2):
+        counts[spiking + 3 + column] += counts[column]
+
+
+@compiled
+def decide(
+    obs: Any, state: Any, parameters: Any, plan: Any, scratch: Any, indices: Any, actions: Any, counts: Any
+) -> bool:
+    """One decision of every row; False, with nothing touched, where an observation is not finite.
 
     Args:
-        alpha: (hidden layers,); bound: c.
-        trains: (2, T·widest) scratch for a layer's drive and its outputs.
-        Others as in `decide_sigma_delta`.
+        obs: (rows, inputs) float64 or float32.
+        state: (rows, …), counts: (rows, …): updated in place; actions: (rows, action size): filled.
+        scratch: float32 block, indices: (widest + 1,).
     """
-    last = layout.shape[0] - 1
+    if not finite(obs):
+        return False
+    width, timesteps = plan[0, WIDEST] + 1, plan[0, TIMESTEPS]
+    work = matrix(scratch, 0, WORK_ROWS, width)
     for row in range(obs.shape[0]):
-        decoded = work[2, : obs.shape[1]]
-        normalise(obs[row], normaliser, clip, decoded)
-        for layer in range(last):
-            n, outputs = layout[layer, INPUTS], layout[layer, OUTPUTS]
-            kernel = matrix(weights, layout[layer, WEIGHTS], n, outputs)
-            steps = 1 if layer == 0 else timesteps
-            drive = matrix(trains[0], 0, steps, outputs)
-            before = matrix(trains[1], 0, timesteps, n)
-            for t in range(steps):
-                for k in range(outputs):
-                    drive[t, k] = ZERO
-                source = decoded if layer == 0 else before[t]
-                add_rows(kernel, indices, work[1], gather(source, indices, work[1]), drive[t])
-            threshold = vectors[layout[layer, NEURONS] : layout[layer, NEURONS] + outputs]
-            bias = vectors[layout[layer, BIAS] : layout[layer, BIAS] + outputs]
-            r = residual[row, layout[layer, MEMORY] : layout[layer, MEMORY] + outputs]
-            start = work[0, :outputs]
-            start_layer(threshold, r, base, alpha[layer], bound, start)
-            membrane = matrix(work[3:].reshape(-1), 0, 5, outputs)
-            fired = matrix(trains[1], 0, timesteps, outputs)
-            spikes[row, layer] = run_layer(
-                drive, layer == 0, bias, start, threshold, model, differential, levels, fired, membrane
-            )
-            for k in range(outputs):
-                difference = membrane[0, k] - start[k]
-                r[k] = max(difference, -membrane[1, k]) if bounded else difference
-            decoded = work[2, :outputs]
-            for k in range(outputs):
-                decoded[k] = membrane[2, k]
-        n, outputs = layout[last, INPUTS], layout[last, OUTPUTS]
-        y = work[0, :outputs]
-        for k in range(outputs):
-            y[k] = vectors[layout[last, BIAS] + k]
-        kernel = matrix(weights, layout[last, WEIGHTS], n, outputs)
-        add_rows(kernel, indices, work[1], gather(decoded, indices, work[1]), y)
-        apply_head(y, head_kind, head, pre_clip, actions[row])
+        if plan[0, SIGMA_DELTA]:
+            decide_sigma_delta(obs[row], state[row], parameters, plan, work, indices, actions[row], counts[row])
+        else:
+            trains = matrix(scratch, WORK_ROWS * width, 2, timesteps * width)
+            decide_membrane(obs[row], state[row], parameters, plan, work, trains, indices, actions[row], counts[row])
+        tally(counts[row], plan)
+    return True

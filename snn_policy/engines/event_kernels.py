@@ -171,9 +171,8 @@ def run_layer(
         v[k], net[k], decoded[k], inflow[k] = start[k], ZERO, ZERO, bias[k]
     spikes = 0
     for t in range(timesteps):
-        x = drive[0 if constant else t]
+        x, share = drive[0 if constant else t], np.float32(t + 1)
         if differential:
-            share = np.float32(t + 1)
             present = ONE if t == 0 or not constant else ZERO
             for k in range(n):
                 d = x[k] * present

@@ -58,10 +58,10 @@ def load_actor(
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:
-    actor = source if isinstance(source, Actor) else getattr(source, "actor", None)
-    if isinstance(actor, Actor):
+    held: Any = source if isinstance(source, Actor) else getattr(source, "actor", None)
+    if isinstance(held, Actor):
         _takes(options, "an Actor")
-        return actor
+        return held
     if _has_base(source, "BaseAlgorithm", "stable_baselines3") or _has_base(source, "BasePolicy", "stable_baselines3"):
         from snn_policy.sources.sb3 import read_algorithm
 

@@ -126,7 +126,7 @@ def _select(operation: Operation, chosen: npt.NDArray[np.int64]) -> Operation:
         case Clip(low, high):
             return Clip(rows(low), rows(high), **where)
         case Flatten():
-            return Flatten(**where)
+            return Flatten(path=operation.path, kind=operation.kind)
         case Activate():
             return operation
     raise refusal(operation.path, operation.kind)

@@ -32,6 +32,8 @@ class Run:
         return replace(self, scale=self.scale * scale, offset=self.offset * scale + offset, low=low, high=high)
 
     def then_clip(self, low: Float64, high: Float64, source: Operation | None) -> "Run":
+        if (low == -np.inf).all() and (high == np.inf).all():
+            return self
         bottom, top = np.clip(self.low, low, high), np.clip(self.high, low, high)
         return replace(self, low=bottom, high=top, clipped_by=source or self.clipped_by)
 

@@ -22,7 +22,8 @@ def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tup
         if not (run.scale > 0).all():
             return None, run
         return _normaliser(run.scale, run.offset, np.inf, shape), None
-    reach, centre = (run.high - run.low) / 2, (run.high + run.low) / 2
+    with np.errstate(invalid="ignore"):  # infinite bounds are refused below
+        reach, centre = (run.high - run.low) / 2, (run.high + run.low) / 2
     if not (np.isfinite(reach).all() and (reach > 0).all() and (run.scale != 0).all()):
         reason = "the observation is clipped on one side only, or to a constant"
         raise UnsupportedLayerError(run.clipped_by.path, run.clipped_by.kind, reason, "Clip it on both sides, or not")

@@ -111,8 +111,9 @@ def normalise(
     path: str, kind: str, mean: Any, variance: Any, epsilon: float, factor: Any = 1.0, offset: Any = 0.0
 ) -> Scale:
     """(x − mean) / √(variance + epsilon) · factor + offset: batch normalisation and observation statistics."""
-    slope = as_float64(factor) / np.sqrt(as_float64(variance) + epsilon)
-    return scale(path, kind, slope, as_float64(offset) - as_float64(mean) * slope)
+    with np.errstate(all="ignore"):  # `assemble` refuses what is not finite
+        slope = as_float64(factor) / np.sqrt(as_float64(variance) + epsilon)
+        return scale(path, kind, slope, as_float64(offset) - as_float64(mean) * slope)
 
 
 def squash(path: str, low: Any, high: Any, pre_clip: float | None = None) -> list[Operation]:

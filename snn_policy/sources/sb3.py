@@ -77,9 +77,9 @@ def _live(policy: Any) -> Archive:
     family = family_of(type(policy).__module__)
     observations, actions = policy.observation_space, policy.action_space
     kinds = type(observations).__name__, type(actions).__name__
-    extractor = type(getattr(policy, "features_extractor", None) or getattr(policy, "actor", policy).features_extractor)
-    if extractor.__name__ != "FlattenExtractor":
-        raise features_refused("policy.features_extractor", extractor.__name__)
+    for path, module in policy.named_modules():
+        if path.endswith("features_extractor") and type(module).__name__ != "FlattenExtractor":
+            raise features_refused(f"policy.{path}", type(module).__name__)
     if kinds[1] == "Discrete":
         space = ActionSpace(choices=int(actions.n))
     else:
@@ -170,7 +170,7 @@ def _activation(archive: Archive) -> tuple[str, str, float]:
 
 def _clips_mean(archive: Archive) -> bool:
     """SAC and TQC with gSDE clip the mean to ±clip_mean before the tanh, unless that is 0."""
-    return "actor.mu.0.weight" in archive.weights
+    return archive.family == "sac" and "actor.mu.0.weight" in archive.weights
 
 
 def _head(archive: Archive, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Sequence[Operation]:

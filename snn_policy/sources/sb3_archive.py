@@ -6,6 +6,7 @@ From the zip's `data` only plain JSON is used, never its `:serialized:` parts; t
 
 import io
 import re
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
             if sum(each.file_size for each in inner.infolist()) > LARGEST_WEIGHTS:
                 raise SourceError(f"{path}: policy.pth unpacks to more than {LARGEST_WEIGHTS // MEGABYTE} MB; refused")
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return {str(key): value.detach().numpy() for key, value in loaded.items()}
     except Exception as problem:
         reason = "holds more than weights, or is damaged" if "weights" in str(problem).lower() else "is damaged"

@@ -1,0 +1,49 @@
+"""Every example runs from the command line, on any bundle and environment."""
+
+import importlib.util
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snn_policy import Actor, convert
+from snn_policy.activations import RELU
+from snn_policy.actor import Head, Linear
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NEEDS = {"sb3_evaluate_policy.py": "stable_baselines3", "dm_env_loop.py": "dm_env"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small untrained policy for Pendulum."""
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    layers = (Linear(weights(16, 3), weights(16), RELU), Linear(weights(1, 16), weights(1)))
+    actor = Actor(layers, Head.bounded([-2], [2]), (3,), env_id="Pendulum-v1")
+    directory = tmp_path_factory.mktemp("bundle")
+    convert(actor, actor.collect("Pendulum-v1", steps=400)).save(directory)
+    return str(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gymnasium_loop.py", "in 200 decisions"),
+        ("sb3_evaluate_policy.py", "SNN: "),
+        ("cleanrl_vector_loop.py", "length 200"),
+        ("dm_env_loop.py", "returns ["),
+    ],
+)
+def test_example_runs(name, says, bundle, monkeypatch, capsys):
+    needed = NEEDS.get(name)
+    if needed and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
+    monkeypatch.setattr(sys, "argv", [name, bundle, "Pendulum-v1"])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert says in capsys.readouterr().out

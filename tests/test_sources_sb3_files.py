@@ -1,0 +1,257 @@
+"""Damaged and hostile Stable-Baselines3 files: one clear error each, and nothing in them is ever executed."""
+
+import base64
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from snn_policy.errors import SourceError
+from snn_policy.sources import load_actor, sb3_archive
+
+EXECUTED: list[str] = []
+
+
+def detonate(where: str) -> str:
+    EXECUTED.append(where)
+    return where
+
+
+class Bomb:
+    """Runs `detonate` when unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
+        return detonate, ("bomb",)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs() -> Any:
+    EXECUTED.clear()
+    yield
+    assert EXECUTED == []
+
+
+@pytest.fixture(scope="session")
+def members(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The members of a saved SAC, as bytes."""
+    path = tmp_path_factory.mktemp("sb3") / "sac.zip"
+    SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [4]}, buffer_size=1).save(path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in ("data", "policy.pth")}
+
+
+def written(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def changed(members: dict[str, bytes], change: Callable[[dict[str, Any]], Any]) -> dict[str, bytes]:
+    data = json.loads(members["data"])
+    change(data)
+    return members | {"data": json.dumps(data).encode()}
+
+
+def one_line(path: Path, message: str, **options: Any) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        load_actor(path, **options)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value) or options
+
+
+def saved(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def test_serialized_parts_of_the_data_are_never_unpickled(members: dict[str, bytes], tmp_path: Path) -> None:
+    bomb = base64.b64encode(pickle.dumps(Bomb())).decode()
+
+    def arm(data: dict[str, Any]) -> None:
+        for value in data.values():
+            if isinstance(value, dict) and ":serialized:" in value:
+                value[":serialized:"] = bomb
+        data["policy_kwargs"] = data["policy_kwargs"] | {":type:": "<class 'dict'>", ":serialized:": bomb}
+
+    plain, armed = written(tmp_path / "a.zip", members), written(tmp_path / "b.zip", changed(members, arm))
+    obs = np.ones((5, 3), np.float32)
+    assert np.array_equal(load_actor(plain).act(obs), load_actor(armed).act(obs))
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(Bomb()), saved(Bomb()), saved({"actor.mu.weight": Bomb()})])
+def test_a_bomb_among_the_weights_is_refused(members: dict[str, bytes], tmp_path: Path, content: bytes) -> None:
+    path = written(tmp_path / "bomb.zip", members | {"policy.pth": content})
+    one_line(path, "nothing of it was executed")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", saved([1, 2]), saved({"a": 1}), saved({"a": torch.ones(1)})])
+def test_weights_of_another_kind_are_refused(members: dict[str, bytes], tmp_path: Path, content: bytes) -> None:
+    one_line(written(tmp_path / "other.zip", members | {"policy.pth": content}), r"policy\.pth|is missing")
+
+
+def test_weights_that_are_not_finite_are_refused(members: dict[str, bytes], tmp_path: Path) -> None:
+    weights = torch.load(io.BytesIO(members["policy.pth"]), weights_only=True)
+    weights["actor.mu.weight"][0, 0] = float("nan")
+    one_line(written(tmp_path / "nan.zip", members | {"policy.pth": saved(weights)}), "NaN")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_truncated_zip_is_refused(members: dict[str, bytes], tmp_path: Path, share: float) -> None:
+    path = written(tmp_path / "half.zip", members)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    one_line(path, "not a readable zip")
+
+
+def test_a_flipped_byte_is_noticed(members: dict[str, bytes], tmp_path: Path) -> None:
+    path = written(tmp_path / "flipped.zip", members)
+    content = bytearray(path.read_bytes())
+    content[len(members["data"]) // 8] ^= 0xFF
+    path.write_bytes(bytes(content))
+    one_line(path, "not a readable zip")
+
+
+@pytest.mark.parametrize("name", ["data", "policy.pth"])
+def test_a_missing_member_is_named(members: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    left = {key: value for key, value in members.items() if key != name}
+    one_line(written(tmp_path / "partial.zip", left), f"no '{name}' inside")
+    (tmp_path / "text.zip").write_text("hello")
+    one_line(tmp_path / "text.zip", "not a readable zip")
+
+
+def test_a_zip_bomb_is_refused_without_unpacking_it(
+    members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sb3_archive._MEMBERS, "data", 2**20)
+    path = written(tmp_path / "zeros.zip", members | {"data": bytes(2**21)})
+    assert path.stat().st_size < 2**16
+    one_line(path, "data unpacks to more than 1 MB; refused")
+
+
+def test_a_bomb_inside_the_weights_is_refused_without_unpacking_it(
+    members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sb3_archive, "LARGEST_WEIGHTS", 2**20)
+    inner = written(tmp_path / "inner.zip", {"archive/data/0": bytes(2**21)}).read_bytes()
+    one_line(written(tmp_path / "outer.zip", members | {"policy.pth": inner}), "unpacks to more than 1 MB")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.pop("action_space"), "lacks 'action_space'"),
+        (lambda data: data.pop("policy_class"), "lacks 'policy_class'"),
+        (lambda data: data["action_space"].pop("_shape"), "lacks 'shape'"),
+        (lambda data: data["action_space"].update(low="[-2. x]"), "could not convert"),
+        (lambda data: data["action_space"].update(low="[-2. ... -2.]"), "pass low="),
+        (lambda data: data["action_space"].update(low="[nan]"), "finite action bounds|NaN"),
+        (lambda data: data["action_space"].update(low=None), "pass low="),
+        (lambda data: data["observation_space"].update(_shape=[4]), "3 inputs, which do not fit"),
+        (lambda data: data.update(policy_class=None), "not a readable"),
+        (lambda data: data.update(policy_kwargs="{}"), "not a readable"),
+    ],
+)
+def test_a_wrong_description_is_one_clear_error(
+    members: dict[str, bytes], tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    one_line(written(tmp_path / "wrong.zip", changed(members, change)), message)
+
+
+def test_shortened_bounds_may_be_given(members: dict[str, bytes], tmp_path: Path) -> None:
+    shortened = changed(members, lambda data: data["action_space"].update(low="[-2. ... -2.]", high="[2. ... 2.]"))
+    actor = load_actor(written(tmp_path / "short.zip", shortened), low=[-2], high=[2])
+    plain = load_actor(written(tmp_path / "plain.zip", members))
+    assert np.array_equal(actor.act(np.ones(3)), plain.act(np.ones(3)))
+    one_repr = changed(members, lambda data: data["action_space"].update(low="...", low_repr="-2.0"))
+    assert load_actor(written(tmp_path / "repr.zip", one_repr)).low == pytest.approx([-2])
+
+
+def test_data_that_is_not_a_json_object_is_refused(members: dict[str, bytes], tmp_path: Path) -> None:
+    for content in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
+        one_line(written(tmp_path / "json.zip", members | {"data": content}), "JSON")
+
+
+@pytest.fixture
+def statistics(tmp_path: Path) -> Path:
+    """A saved VecNormalize of Pendulum."""
+    import gymnasium as gym
+
+    VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")])).save(str(tmp_path / "vecnormalize.pkl"))
+    return tmp_path / "vecnormalize.pkl"
+
+
+def alter(statistics: Path, change: dict[str, Any]) -> None:
+    with statistics.open("rb") as file:
+        real = pickle.load(file)
+    vars(real).update({"venv": None, "class_attributes": {}, "returns": None} | change)
+    with statistics.open("wb") as file:
+        pickle.dump(real, file)
+
+
+class Nested:
+    """Pickles as an attribute of a harmless object would."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray, ((1,), "f8"), {"obs_rms": Bomb()}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [Bomb(), {"a": [Bomb()]}, Nested(), np.array([Bomb()], object), print, eval, io.BytesIO, Path("x")],
+    ids=["bomb", "nested", "state", "object array", "print", "eval", "io", "path"],
+)
+def test_a_pickle_with_anything_but_numbers_is_refused(
+    members: dict[str, bytes], tmp_path: Path, payload: Any
+) -> None:
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(pickle.dumps(payload))
+    with pytest.raises(SourceError, match=r"bomb\.pkl: holds .*, which observation statistics never need"):
+        load_actor(written(tmp_path / "sac.zip", members), vecnormalize=path)
+
+
+def test_a_bomb_within_real_statistics_is_refused(members: dict[str, bytes], tmp_path: Path, statistics: Path) -> None:
+    alter(statistics, {"epsilon": Bomb()})
+    archive = written(tmp_path / "sac.zip", members)
+    one_line(archive, "detonate, which observation statistics never need; refused", vecnormalize=statistics)
+
+
+def test_real_statistics_are_read_and_broken_ones_refused(
+    members: dict[str, bytes], tmp_path: Path, statistics: Path
+) -> None:
+    archive = written(tmp_path / "sac.zip", members)
+    normaliser = load_actor(archive).normaliser
+    assert normaliser is not None
+    assert normaliser.clip == 10
+    content = statistics.read_bytes()
+    for broken in (b"", content[:100], content[:-3], b"hello", pickle.dumps([1, 2]), pickle.dumps(np.ones(3))):
+        statistics.write_bytes(broken)
+        one_line(archive, r"vecnormalize\.pkl", vecnormalize=statistics)
+    with pytest.raises(SourceError, match="no such file"):
+        load_actor(archive, vecnormalize=tmp_path / "absent.pkl")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": "x"}, "not a readable VecNormalize"),
+        ({"clip_obs": -1.0}, "not a usable number"),
+        ({"epsilon": float("nan")}, "not a usable number"),
+        ({"obs_rms": None}, "not a readable VecNormalize"),
+    ],
+)
+def test_unusable_statistics_are_refused(
+    members: dict[str, bytes], tmp_path: Path, statistics: Path, change: dict[str, Any], message: str
+) -> None:
+    alter(statistics, change)
+    one_line(written(tmp_path / "sac.zip", members), message, vecnormalize=statistics)

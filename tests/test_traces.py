@@ -1,0 +1,139 @@
+"""500-decision traces: the package's actions are those of METHODS' equations, by an independent program."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snn_policy import Actor, SpikingPolicy, convert
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from tests.actors import (
+    ALL_ACTIVATIONS,
+    CODINGS,
+    HEAD_KINDS,
+    MODELS,
+    dyadic_actor,
+    dyadic_observations,
+    membrane_neurons,
+    random_actor,
+    reference_actor,
+    sigma_delta_neurons,
+    walk,
+)
+from tests.independent import MembraneProgram, SigmaDeltaProgram
+
+DECISIONS = 500
+
+
+def program(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons) -> Any:
+    if isinstance(neurons, SigmaDeltaNeurons):
+        return SigmaDeltaProgram(
+            actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base
+        )
+    return MembraneProgram(
+        actor,
+        neurons.model,
+        neurons.coding,
+        neurons.timesteps,
+        neurons.thresholds,
+        neurons.alpha[0],
+        neurons.alpha_clip,
+        neurons.residual,
+        neurons.levels,
+    )
+
+
+def differences(policy: SpikingPolicy, observations: Any) -> Any:
+    """Largest action difference of each decision of a trace that both programs run by themselves."""
+    twin = program(policy.actor, policy.network.neurons)
+    policy.reset()
+    return np.array([np.max(abs(policy.act(obs) - twin.decide(obs))) for obs in observations])
+
+
+def agreement(policy: SpikingPolicy, observations: Any) -> float:
+    return float(np.mean(differences(policy, observations) < 1e-4))
+
+
+@pytest.mark.parametrize(("coding", "timesteps"), [("rate", 1), ("rate", 8), ("differential", 2)])
+@pytest.mark.parametrize("model", MODELS)
+def test_membrane_traces_are_exact_on_dyadic_weights(model: str, coding: str, timesteps: int) -> None:
+    # under differential coding o/t is dyadic up to T = 2
+    actor = dyadic_actor(seed=timesteps)
+    neurons = membrane_neurons(actor, model=model, coding=coding, timesteps=timesteps, alpha=0.0)
+    policy = SpikingPolicy(SpikingNetwork(actor, neurons), engine="numpy")
+    assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
+
+
+@pytest.mark.parametrize("residual", ["bounded", "plain"])
+@pytest.mark.parametrize("model", MODELS)
+def test_carried_residuals_are_exact_on_dyadic_weights(model: str, residual: str) -> None:
+    # α = 1: the residual itself is carried, so it stays dyadic for the whole trace
+    actor = dyadic_actor(seed=3)
+    neurons = membrane_neurons(actor, model=model, residual=residual, timesteps=4, alpha=1.0, alpha_clip=0.25)
+    policy = SpikingPolicy(SpikingNetwork(actor, neurons), engine="numpy")
+    assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
+
+
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("activation", ALL_ACTIVATIONS[::4], ids=lambda a: a.name)  # relu, leaky relu
+def test_sigma_delta_traces_are_exact_on_dyadic_weights(activation: Any, kind: Any) -> None:
+    actor = dyadic_actor(activation=activation, kind=kind)
+    policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor)), engine="numpy")
+    assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("residual", ["bounded", "plain"])
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("model", MODELS)
+def test_membrane_traces_agree_on_random_actors(model: str, coding: str, residual: Any, alpha: float) -> None:
+    actor, observations = random_actor(normalised=alpha > 0), walk(DECISIONS)
+    policy = convert(actor, observations, neuron=model, coding=coding, timesteps=6, alpha=alpha, residual=residual,
+                     threshold="max", engine="numpy")  # fmt: skip
+    assert agreement(policy, observations) >= 0.99
+
+
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
+def test_sigma_delta_traces_agree_on_random_actors(activation: Any, kind: Any) -> None:
+    actor, observations = random_actor(activation=activation, kind=kind, widths=(24, 20)), walk(DECISIONS)
+    policy = convert(actor, observations, engine="numpy")
+    assert agreement(policy, observations) >= 0.99
+
+
+@pytest.mark.parametrize("base", [2.0**0.5, 3.0, 4.0])
+def test_other_bases_agree_decision_by_decision_from_a_shared_state(base: float) -> None:
+    # powers of √2 are rounded, and a memory keeps a difference for ever: no trace, one decision at a time
+    actor, observations = random_actor(), walk(DECISIONS)
+    policy = convert(actor, observations, base=base, engine="numpy")
+    twin, errors = program(actor, policy.network.neurons), []
+    for obs in observations:
+        twin.memory = np.split(policy.state[0][0], np.cumsum(actor.widths)[:-1])
+        errors.append(np.max(abs(policy.act(obs) - twin.decide(obs))))
+    assert np.mean(np.array(errors) < 1e-4) >= 0.99
+
+
+@pytest.fixture(scope="module")
+def cheetah(reference_dir: Path) -> tuple[Actor, Any]:
+    actor = reference_actor(reference_dir, "tqc-HalfCheetah-v3")
+    return actor, actor.collect("HalfCheetah-v5", steps=2 * DECISIONS, seed=11)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("model", MODELS)
+def test_membrane_traces_agree_on_the_half_cheetah(
+    cheetah: tuple[Actor, Any], model: str, coding: str, alpha: float
+) -> None:
+    actor, observations = cheetah
+    policy = convert(actor, observations, neuron=model, coding=coding, timesteps=8, alpha=alpha, engine="numpy")
+    assert agreement(policy, observations[:DECISIONS]) >= 0.99
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.02, 0.03])
+def test_sigma_delta_traces_agree_on_the_half_cheetah(cheetah: tuple[Actor, Any], tolerance: float) -> None:
+    actor, observations = cheetah
+    policy = convert(actor, observations, tolerance=tolerance, engine="numpy")
+    assert agreement(policy, observations[:DECISIONS]) >= 0.99
