@@ -8,19 +8,22 @@ import sys
 
 import gymnasium as gym
 import numpy as np
+from snn_policy.exported import path
 from snn_policy.wrappers import SpikingPolicyVectorEval
 
-from snn_policy import SpikingPolicy, exported
+from snn_policy import SpikingPolicy
+
+EPISODES, NUM_ENVS = 8, 4
 
 
-def main(bundle: str | None = None, env_id: str = "Pendulum-v1", episodes: int = 8, num_envs: int = 4) -> None:
-    policy = SpikingPolicy.load(bundle or exported.path("td3-Pendulum-v1"))
-    envs = gym.vector.SyncVectorEnv([lambda: gym.make(env_id) for _ in range(num_envs)])
+def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
+    policy = SpikingPolicy.load(bundle or path("td3-Pendulum-v1"))
+    envs = gym.vector.SyncVectorEnv([lambda: gym.make(env_id) for _ in range(NUM_ENVS)])
     envs = SpikingPolicyVectorEval(gym.wrappers.vector.RecordEpisodeStatistics(envs), policy)
 
     obs, _ = envs.reset(seed=0)
     episodic_returns: list[float] = []
-    while len(episodic_returns) < episodes:
+    while len(episodic_returns) < EPISODES:
         actions = policy.act(obs)  # envs.act(obs) does the same, and leaves rows alone that wait for their reset
         obs, _rewards, _terminations, _truncations, infos = envs.step(actions)
         for row in np.flatnonzero(infos.get("_episode", ())):

@@ -14,8 +14,11 @@ import dm_env
 import gymnasium as gym
 import numpy as np
 from dm_env import specs
+from snn_policy.exported import path
 
-from snn_policy import Policy, SpikingPolicy, exported
+from snn_policy import Policy, SpikingPolicy
+
+EPISODES = 5
 
 
 class GymnasiumAsDmEnv(dm_env.Environment):
@@ -38,10 +41,10 @@ class GymnasiumAsDmEnv(dm_env.Environment):
             return dm_env.termination(float(reward), obs)
         return dm_env.truncation(float(reward), obs) if truncated else dm_env.transition(float(reward), obs)
 
-    def observation_spec(self) -> specs.BoundedArray:
+    def observation_spec(self) -> Any:
         return bounded(self.env.observation_space, "observation")
 
-    def action_spec(self) -> specs.BoundedArray:
+    def action_spec(self) -> Any:
         return bounded(self.env.action_space, "action")
 
     def close(self) -> None:
@@ -58,22 +61,19 @@ def run(env: dm_env.Environment, policy: Policy, episodes: int) -> list[float]:
     """Returns of that many episodes."""
     returns: list[float] = []
     timestep = env.reset()
-    while len(returns) < episodes:
+    while not (timestep.last() and len(returns) == episodes):
         if timestep.first():
             policy.reset()
-            total = 0.0
+            returns.append(0.0)
         timestep = env.step(policy.act(timestep.observation))
-        total += timestep.reward or 0.0
-        if timestep.last():
-            returns.append(total)
-            timestep = env.reset()
+        returns[-1] += timestep.reward or 0.0
     return returns
 
 
-def main(bundle: str | None = None, env_id: str = "Pendulum-v1", episodes: int = 5) -> None:
-    policy = SpikingPolicy.load(bundle or exported.path("td3-Pendulum-v1"))
+def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
+    policy = SpikingPolicy.load(bundle or path("td3-Pendulum-v1"))
     env = GymnasiumAsDmEnv(gym.make(env_id), seed=0)
-    returns = run(env, policy, episodes)
+    returns = run(env, policy, EPISODES)
     print(f"returns {np.round(returns, 1).tolist()}, mean {np.mean(returns):.1f}")
     env.close()
 

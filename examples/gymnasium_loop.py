@@ -7,15 +7,18 @@
 import sys
 
 import gymnasium as gym
+from snn_policy.exported import path
 from snn_policy.wrappers import SpikingPolicyEval
 
-from snn_policy import SpikingPolicy, exported
+from snn_policy import SpikingPolicy
+
+EPISODES = 5
 
 
-def main(bundle: str | None = None, env_id: str = "Pendulum-v1", episodes: int = 5) -> None:
-    policy = SpikingPolicy.load(bundle or exported.path("td3-Pendulum-v1"))
+def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
+    policy = SpikingPolicy.load(bundle or path("td3-Pendulum-v1"))
     env = SpikingPolicyEval(gym.make(env_id), policy, shadow=True)
-    for seed in range(episodes):
+    for seed in range(EPISODES):
         obs, info = env.reset(seed=seed)
         over = False
         while not over:

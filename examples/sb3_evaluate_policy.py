@@ -8,18 +8,21 @@ Needs: pip install 'snn-policy[sb3]'
 
 import sys
 
+from snn_policy.exported import path
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from snn_policy import SpikingPolicy, exported
+from snn_policy import SpikingPolicy
+
+EPISODES = 8
 
 
-def main(bundle: str | None = None, env_id: str = "Pendulum-v1", episodes: int = 8) -> None:
-    policy = SpikingPolicy.load(bundle or exported.path("td3-Pendulum-v1"))
+def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
+    policy = SpikingPolicy.load(bundle or path("td3-Pendulum-v1"))
     for name, each in (("ANN", policy.actor), ("SNN", policy)):
         envs = make_vec_env(env_id, n_envs=4, seed=0)
-        mean, std = evaluate_policy(each, envs, n_eval_episodes=episodes)
-        print(f"{name}: {mean:.1f} ± {std:.1f} over {episodes} episodes")
+        mean, std = evaluate_policy(each, envs, n_eval_episodes=EPISODES)  # pyright: ignore[reportArgumentType]
+        print(f"{name}: {mean:.1f} ± {std:.1f} over {EPISODES} episodes")
         envs.close()
 
 

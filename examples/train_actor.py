@@ -1,7 +1,7 @@
 """Train one of the actors shipped in `exported/`: Stable-Baselines3 TD3 or SAC, 256×256 ReLU.
 
-    python examples/train_actor.py train HalfCheetah-v5 --steps 500000      # hours: run it in the background
-    python examples/train_actor.py export HalfCheetah-v5                    # converts, measures, writes exported/td3-HalfCheetah-v5
+    python examples/train_actor.py train HalfCheetah-v5 --steps 500000    # hours: run it in the background
+    python examples/train_actor.py export HalfCheetah-v5                  # writes exported/td3-HalfCheetah-v5
 
 `train` keeps the actor with the best evaluation so far in `runs/` and can be stopped at any time:
 `export` takes what was reached and says in the card (`policy.json`) what that is. The checkpoint is
@@ -12,9 +12,12 @@ import json
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from snn_policy import Evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
 SELECTION_SEED, REPORT_SEED = 1_000, 5_000
@@ -106,6 +109,50 @@ def train(
                 "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "mujoco")}}
     (directory / "training.json").write_text(json.dumps(settings, indent=1))
     model.learn(steps, callback=KeepTheBest(), progress_bar=True)
+
+
+@app.command()
+def export(
+    env_id: Annotated[str, typer.Argument(help="an environment that `train` has been run on")],
+    algorithm: Annotated[str, typer.Option(help="td3 or sac")] = "td3",
+    episodes: Annotated[int, typer.Option(help="episodes of the returns in the card")] = 50,
+) -> None:
+    """Convert the best actor of a run with the defaults, measure it, and ship it with its card."""
+    import torch
+
+    from snn_policy import Comparison, compare, convert, load_actor
+
+    torch.set_num_threads(1)
+    run = run_directory(algorithm, env_id)
+    settings, reached = (json.loads((run / name).read_text()) for name in ("training.json", "best.json"))
+    name = f"{algorithm}-{env_id}"
+    actor = load_actor(run / "best.zip", env_id=env_id, name=name)
+    policy = convert(actor, actor.collect(env_id, progress=True))
+    comparison: Comparison = compare(actor, policy, env_id, episodes=episodes, seed=REPORT_SEED, progress=True)
+    policy.card = {
+        "env_id": env_id,
+        "algorithm": f"Stable-Baselines3 {algorithm.upper()}, 256×256 ReLU",
+        "training": {**settings, "steps": reached["steps"], "planned_steps": settings["steps"]},
+        "chosen": f"the best mean − std of the returns at the evaluations, seeds {SELECTION_SEED}…",
+        "returns": {
+            "seeds": [REPORT_SEED, REPORT_SEED + episodes - 1],
+            "ann": _summary(comparison.ann),
+            "snn": _summary(comparison.snn),
+            "retention_of_means": comparison.retention_of_means,
+            "retention_of_medians": comparison.retention_of_medians,
+            "ann_failed": comparison.ann_failed,
+            "snn_failed": comparison.snn_failed,
+            "energy_share": comparison.energy_share,
+            "zero_skipping_share": comparison.zero_skipping_share,
+            "versions": comparison.snn.versions,
+        },
+    }
+    policy.save(ROOT / "exported" / name)
+    print(json.dumps(policy.card, indent=1, ensure_ascii=False))
+
+
+def _summary(evaluation: "Evaluation") -> dict[str, float]:
+    return {name: getattr(evaluation, name) for name in ("mean", "std", "median")}
 
 
 if __name__ == "__main__":

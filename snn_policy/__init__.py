@@ -10,18 +10,25 @@ from importlib.metadata import version
 from snn_policy.actor import Actor
 from snn_policy.convert import convert
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import Policy
+from snn_policy.sources import load_actor
 from snn_policy.spike_calibration import SpikeCalibration
 
 __version__ = version("snn-policy")
 
 __all__ = [
     "Actor",
+    "Comparison",
+    "Evaluation",
     "Policy",
     "SourceError",
     "SpikeCalibration",
     "SpikingPolicy",
     "UnsupportedLayerError",
+    "compare",
     "convert",
+    "evaluate",
+    "load_actor",
 ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from snn_policy.activations import Activation
-from snn_policy.protocol import Counters, Decision, FloatArray, as_batch, unbatch
+from snn_policy.protocol import Counters, Decision, FloatArray, as_batch, as_mask, unbatch
 
 HeadKind = Literal["tanh", "clip", "argmax"]
 
@@ -238,19 +238,25 @@ class Actor:
         return stages, h
 
     def reset(self, mask: npt.ArrayLike | None = None, *, num_envs: int | None = None, seed: int | None = None) -> None:
-        """Clear the counters; an actor has no other memory."""
-        self.counters, self.last_decision = Counters(), None
+        """Clear the counters, all or those of the masked rows; an actor has no other memory."""
+        if mask is None:
+            self.counters, self.last_decision = Counters(), None
+            return
+        rows = as_mask(mask, len(self.counters.decisions) or None)
+        if len(self.counters.decisions):
+            self.counters.clear(rows)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
         """Actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
         batch, batched = as_batch(obs, self.observation_shape)
+        running = slice(None) if active is None else as_mask(active, len(batch), "active")
         stages, y = self.activations(batch)
         nonzero = np.stack([np.count_nonzero(h, axis=1) for h in stages], axis=1).astype(np.int64)
         none = np.zeros(len(batch), np.int64)
         self.last_decision = Decision(nonzero, none, nonzero @ np.array(self.fan_out), none)
         if self.counters.decisions.shape != none.shape:
             self.counters = Counters.zeros(len(batch), len(stages))
-        self.counters.add(self.last_decision, slice(None) if active is None else np.asarray(active))
+        self.counters.add(self.last_decision, running)
         return unbatch(self.head(y), batched)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:

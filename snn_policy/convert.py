@@ -10,7 +10,7 @@ from snn_policy.actor import Actor, frozen_array
 from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alpha
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons
+from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons, whole
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
@@ -19,7 +19,7 @@ from snn_policy.spike_calibration import SpikeCalibration
 from snn_policy.thresholds import recorded_thresholds
 
 DEFAULT_TOLERANCE = 0.02
-DEFAULT_TIMESTEPS = 8
+DEFAULT_TIMESTEPS, DEFAULT_LEVELS = 8, 4
 PILOT_SEED, PILOT_EPISODES = 90_000, 8
 NEURONS = ("sigma-delta", "if", "snm", "mt")
 
@@ -155,15 +155,15 @@ def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
 def _digits(digits: int | Sequence[int] | None, stages: int) -> tuple[int, ...]:
     if digits is None:
         return default_digits(stages)
-    per_stage = (digits,) * stages if isinstance(digits, int) else tuple(digits)
-    if len(per_stage) != stages:
-        raise ValueError(f"digits {digits!r}: expected one number, or one for each of {stages} stages")
-    return per_stage
+    per_stage = [digits] * stages if np.ndim(digits) == 0 else list(digits)  # pyright: ignore[reportArgumentType]
+    if len(per_stage) != stages or not all(whole(count, 1, MOST_DIGITS) for count in per_stage):
+        raise ValueError(f"digits {digits!r}: expected 1 to {MOST_DIGITS}, one number or one per stage ({stages})")
+    return tuple(int(count) for count in per_stage)
 
 
 def _given_thresholds(threshold: Any, widths: tuple[int, ...], place: str) -> tuple[FloatArray, ...]:
-    if len(threshold) != len(widths):
-        raise ValueError(f"threshold: expected one array per {place} ({len(widths)}), got {len(threshold)}")
+    if not hasattr(threshold, "__len__") or len(threshold) != len(widths):
+        raise ValueError(f"threshold {threshold!r}: expected one array per {place} ({len(widths)})")
     arrays = []
     for index, (values, width) in enumerate(zip(threshold, widths, strict=True)):
         array = frozen_array(np.broadcast_to(np.asarray(values), (width,)) if np.ndim(values) == 0 else values,
@@ -189,7 +189,7 @@ def _convert_membrane(
     residual: Any,
 ) -> SpikingPolicy:
     _only_relu(actor, model)
-    coding, steps = coding or "rate", DEFAULT_TIMESTEPS if timesteps is None else timesteps
+    coding, steps = coding or "rate", _whole("timesteps", timesteps, DEFAULT_TIMESTEPS, MOST_TIMESTEPS)
     rule = "mse" if threshold is None else threshold
     if isinstance(rule, str):
         thresholds = recorded_thresholds(actor, recordings, rule, steps)
@@ -205,9 +205,10 @@ def _convert_membrane(
             alpha=_alphas(value, len(thresholds)),
             alpha_clip=default_clip(model, coding) if alpha_clip is None else float(alpha_clip),
             residual=residual or "bounded",
-            levels=4 if levels is None else levels,
+            levels=_whole("levels", levels, DEFAULT_LEVELS, MOST_LEVELS),
         )
-        conversion = {"neuron": model, "coding": coding, "timesteps": steps, "threshold": rule, "alpha": value,
+        conversion = {"neuron": model, "coding": coding, "timesteps": steps, "threshold": rule,
+                      "alpha": np.asarray(value, np.float64).tolist(),
                       "alpha_rule": alpha if isinstance(alpha, str) else "given",
                       "observations": len(recordings)}  # fmt: skip
         return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
@@ -218,6 +219,12 @@ def _convert_membrane(
             raise ValueError(f"alpha {alpha!r}: expected a number, one per hidden layer, or 'pilot'")
         return with_alpha(alpha_chosen)
     return with_alpha(DEFAULT_ALPHA if alpha is None else alpha)
+
+
+def _whole(name: str, value: Any, default: int, most: int) -> int:
+    if value is not None and not whole(value, 1, most):
+        raise ValueError(f"{name} {value!r}: expected a whole number from 1 to {most}")
+    return default if value is None else int(value)
 
 
 def _only_relu(actor: Actor, model: str) -> None:

@@ -15,9 +15,10 @@ from gymnasium.vector import VectorEnv
 
 from snn_policy.actor import Actor
 from snn_policy.environments import EnvironmentSource, environment_name, make_environment
-from snn_policy.evaluation import Comparison, Evaluation, versions
+from snn_policy.evaluation import Comparison, Evaluation
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy
+from snn_policy.versions import installed_versions
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate", "evaluate_in"]
 
@@ -178,5 +179,5 @@ def evaluation(
         lengths=tuple(lengths),
         num_envs=num_envs,
         **meter.averages(),
-        versions=versions(),
+        versions={name.replace("-", "_"): each for name, each in installed_versions().items()},
     )

@@ -2,10 +2,8 @@
 
 import json
 import math
-import platform
 from dataclasses import dataclass, fields
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import numpy as np
 from snn_policy import statistics
 from snn_policy.energy import nanojoules
 
-MEASURED_PACKAGES = ("gymnasium", "mujoco", "numpy", "snn-policy")
 Interval = tuple[float, float]
 
 
@@ -27,7 +24,7 @@ class Evaluation:
         spikes: per layer (of an ANN: non-zero activations).
         synaptic_operations, multiply_accumulates: as in `protocol.Decision`.
         microseconds: time inside `policy.act`, `num_envs` rows at a time, divided by those rows.
-        versions: of the packages (and of Python) that the returns depend on.
+        versions: of Python and of the packages that the returns depend on, by import name.
     """
 
     environment: str
@@ -155,17 +152,6 @@ class Comparison:
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict(), indent=1, allow_nan=False)
-
-
-def versions() -> dict[str, str]:
-    """Python and the packages that returns depend on, as installed."""
-    found = {"python": platform.python_version()}
-    for name in MEASURED_PACKAGES:
-        try:
-            found[name.replace("-", "_")] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _plain(value: Any) -> Any:

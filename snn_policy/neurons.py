@@ -190,7 +190,8 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
     """One digit: s = sign(v)·q·βⁱ, i = ⌊log_β(|v| / (k·q))⌋, where |v| ≥ k·q with k = (1 + 1/β)/2; else 0."""
     xp = array_namespace(v)
     alive = quantum > 0
-    ratio = abs(v) / xp.where(alive, quantum * ((1 + 1 / powers[1]) / 2), xp.ones_like(quantum))
+    reach = xp.where(alive, quantum * ((1 + 1 / powers[1]) / 2), xp.ones_like(quantum))
+    ratio = xp.minimum(abs(v), reach * powers[-1]) / reach
     fires = (ratio >= 1) & alive
     power = _largest_power(xp.where(fires, ratio, xp.ones_like(ratio)), powers, xp)
     return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))

@@ -78,6 +78,8 @@ class StatefulPolicy(ABC):
         chosen = as_mask(mask, None if self._size_is_open else self._rows)
         self._store(cleared(self._adopt(len(chosen)), chosen))
         self._counters_of(len(chosen)).clear(chosen)
+        if self._unconfirmed is not None and len(self._unconfirmed[0]) == len(chosen):
+            self._unconfirmed = self._unconfirmed[0] & ~chosen, self._unconfirmed[1]
 
     def _start(self, rows: int, size_is_open: bool) -> None:
         """Fresh memory and counters for that many rows."""
@@ -183,7 +185,7 @@ class StatefulPolicy(ABC):
             started, first = self._unconfirmed
             counters.add(first, started & ~starts)
         counters.add(decision, ~starts)
-        self._unconfirmed, self._last_decision = (starts, decision), decision
+        self._unconfirmed, self._last_decision = (starts.copy(), decision), decision  # SB3 reuses its array
 
     @property
     def state(self) -> State:
@@ -192,7 +194,8 @@ class StatefulPolicy(ABC):
 
     @state.setter
     def state(self, value: Any) -> None:
-        rows = len(np.asarray(value[0])) if value else 0
+        shape = np.shape(value[0]) if isinstance(value, tuple | list) and value else ()
+        rows = shape[0] if shape else 1
         given = self._as_state(value, rows)
         if rows != self._rows:
             self._start(rows, size_is_open=False)
@@ -205,8 +208,11 @@ class StatefulPolicy(ABC):
             raise ValueError(f"state: expected a tuple of {len(kind)} array(s) ({', '.join(names)}), got {type(value)}")
         arrays = []
         for name, own, given in zip(names, kind, value, strict=True):
-            array = np.asarray(given, dtype=own.dtype)
-            if array.shape != (rows, *own.shape[1:]):
+            try:
+                array = np.asarray(given, dtype=own.dtype)
+            except (TypeError, ValueError):
+                raise ValueError(f"state.{name}: expected numbers, got {type(given).__name__}") from None
+            if array.shape != (rows, *own.shape[1:]) or not rows:
                 raise ValueError(f"state.{name}: expected shape {(rows, *own.shape[1:])}, got {array.shape}")
             if not np.isfinite(array).all():
                 raise ValueError(f"state.{name}: holds NaN or infinity")

@@ -129,7 +129,8 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
     batched = values.ndim == len(shape) + 1
     if values.shape[batched:] != shape or values.ndim < len(shape):
         raise ValueError(f"{name}: expected shape {shape} or (N, *{shape}), got {values.shape}")
-    batch = values.astype(np.float32, copy=False) if batched else values.astype(np.float32)[None]
+    with np.errstate(over="ignore"):
+        batch = values.astype(np.float32, copy=False) if batched else values.astype(np.float32)[None]
     if not batch.shape[0]:
         raise ValueError(f"{name}: the batch is empty, shape {values.shape}")
     if not np.isfinite(batch).all():
@@ -145,7 +146,8 @@ def as_mask(mask: npt.ArrayLike, rows: int | None, name: str = "mask") -> Mask:
         ValueError: not boolean, or another shape.
     """
     values = np.asarray(mask)
-    if values.dtype != np.bool_ or values.ndim != 1 or (rows is not None and values.shape != (rows,)):
+    fits = values.size > 0 if rows is None else values.size == rows
+    if values.dtype != np.bool_ or values.ndim != 1 or not fits:
         raise ValueError(
             f"{name}: expected booleans of shape ({'N' if rows is None else rows},), got {values.dtype} {values.shape}"
         )

@@ -69,14 +69,19 @@ def calibrated_neurons(
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
         return _encode(recording, quanta, digits, base, predictor)
 
-    low, high, scale, best = SMALLEST_SCALE, LARGEST_SCALE, 1.0, at(1.0)
+    def distance(tried: tuple[SigmaDeltaNeurons, OpenLoop]) -> float:
+        return abs(tried[1].error / tolerance - 1)
+
+    low, high, scale, tried = SMALLEST_SCALE, LARGEST_SCALE, 1.0, at(1.0)
+    best = tried
     for _ in range(BISECTION_STEPS):
-        error = best[1].error
-        if abs(error / tolerance - 1) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
+        error = tried[1].error
+        if distance(tried) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
             break
         low, high = (scale, high) if error < tolerance else (low, scale)
         scale = _next_scale(scale, low, high, error, tolerance)
-        best = at(scale)
+        tried = at(scale)
+        best = min(best, tried, key=distance)  # the error jumps, most of all on short recordings
     return best
 
 

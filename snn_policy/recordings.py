@@ -24,8 +24,11 @@ def as_recordings(observations: Any, shape: tuple[int, ...]) -> FloatArray:
         parts = iter([observations])
     elif hasattr(observations, "iterate_episodes"):
         parts = (episode.observations for episode in observations.iterate_episodes())
-    else:
+    elif hasattr(observations, "__iter__") and not isinstance(observations, str | bytes):
         parts = iter(observations)
+    else:
+        kind = type(observations).__name__
+        raise ValueError(f"observations: expected an array, an iterable of arrays or a Minari dataset, got {kind}")
     batches = [as_batch(part, shape, f"observations[{i}]")[0] for i, part in enumerate(parts)]
     if not batches:
         raise ValueError("observations: none were given")

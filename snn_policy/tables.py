@@ -89,7 +89,7 @@ def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     for row in rows:
         card, steps = row["card"], row["card"].get("training", {}).get("steps")
-        returns = (_card_return(card.get("comparison", {}).get(each, {})) for each in ("ann", "snn"))
+        returns = (_card_return(card.get("returns", {}).get(each, {})) for each in ("ann", "snn"))
         table.add_row(
             row["name"], row["env_id"] or UNKNOWN, row["conversion"].get("neuron", UNKNOWN),
             UNKNOWN if steps is None else f"{steps:,}", *returns,

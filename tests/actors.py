@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import settings as hypothesis_settings
 
 from snn_policy.activations import ACTIVATION_NAMES, RELU, Activation
 from snn_policy.actor import Actor, Head, HeadKind, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.policy import SpikingPolicy
+
+hypothesis_settings.register_profile("steady", deadline=None, max_examples=60)  # first calls compile
+hypothesis_settings.load_profile("steady")
 
 Array = npt.NDArray[Any]
 HEAD_KINDS: tuple[HeadKind, ...] = ("tanh", "clip", "argmax")
@@ -118,7 +122,9 @@ def every_policy(actor: Actor, engine: str = "numpy", **settings: Any) -> list[S
     """A sigma-delta policy and, for ReLU actors, one of each membrane model and coding."""
     networks: list[Any] = [sigma_delta_neurons(actor)]
     if all(layer.activation == RELU for layer in actor.hidden):
-        networks += [membrane_neurons(actor, model=m, coding=c, **settings) for m in MODELS for c in CODINGS]
+        steps = {"rate": 8, "differential": 2}  # o/t is dyadic up to T = 2
+        networks += [membrane_neurons(actor, model=m, coding=c, **{"timesteps": steps[c], **settings})
+                     for m in MODELS for c in CODINGS]  # fmt: skip
     return [SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine) for neurons in networks]
 
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from snn_policy.activations import RELU
 from snn_policy.actor import Actor, Head, Linear
@@ -179,3 +180,28 @@ def fresh_state(policy: Any, obs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     for step in range(steps):
         _, state = policy.step(observation(episode, step, name)[None], state)
     return [each[0] for each in state]
+
+
+ROWS = 3
+MODES = list(AutoresetMode)
+
+
+def make_vector(kind: Any = SyncVectorEnv, mode: AutoresetMode = AutoresetMode.NEXT_STEP, **env: Any) -> Any:
+    """Three marker environments side by side, named 0, 1, 2."""
+    return kind([lambda row=row: MarkerEnv(name=row, **env) for row in range(ROWS)], autoreset_mode=mode)
+
+
+def length_at(place: tuple[int, int, int]) -> int:
+    """Steps of the episode at (episode, step, name)."""
+    env = MarkerEnv(name=place[2])
+    env.episode = place[0]
+    return env.length
+
+
+def assert_fresh(policy: Any, obs: Sequence[npt.NDArray[Any]] | npt.NDArray[Any]) -> None:
+    """Every row is exactly where a fresh policy is that saw this row's episode alone; its counters too."""
+    state = policy.state
+    for row, row_obs in enumerate(obs):
+        for name, own, expected in zip(state._fields, state, fresh_state(policy, row_obs), strict=True):
+            assert own[row].tobytes() == expected.tobytes(), f"row {row}, {name}, at {where(row_obs)}"
+        assert policy.counters.decisions[row] == where(row_obs)[1]

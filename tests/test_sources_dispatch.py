@@ -57,7 +57,9 @@ def test_an_argument_that_a_source_does_not_take_is_an_error(actor: Actor, tmp_p
 
 
 def test_importing_the_sources_imports_no_framework() -> None:
-    code = "import sys, snn_policy.sources; print([m for m in ('torch', 'onnx', 'stable_baselines3') if m in sys.modules])"
+    code = (
+        "import sys, snn_policy.sources; print([m for m in ('torch', 'onnx', 'stable_baselines3') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

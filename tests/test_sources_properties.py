@@ -17,6 +17,10 @@ HEADS = ("none", "tanh", "rescaled", "sigmoid", "hardtanh", "clamp", "gsde", "ar
 class Network(nn.Module):
     """[normaliser, clip] → ([dropout] linear [norm] activation [norm])* → linear → head."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, layers: list[nn.Module], statistics: tuple[Any, Any, float] | None, head: str) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)

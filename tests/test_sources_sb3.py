@@ -1,4 +1,4 @@
-"""Stable-Baselines3: the actor decides as `model.predict(deterministic=True)` does, from the live algorithm and its zip."""
+"""Stable-Baselines3: the actor decides as `model.predict(deterministic=True)`, from the live algorithm and its zip."""
 
 import shutil
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, TQC, TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
@@ -21,7 +22,9 @@ from snn_policy.sources import load_actor
 class Arm(gym.Env):
     """Does nothing, with spaces as given."""
 
-    def __init__(self, low: Any = (-3.0, -0.5), high: Any = (1.0, 2.0), observations: spaces.Space | None = None) -> None:
+    def __init__(
+        self, low: Any = (-3.0, -0.5), high: Any = (1.0, 2.0), observations: spaces.Space | None = None
+    ) -> None:
         self.observation_space = observations or spaces.Box(-np.inf, np.inf, (5,))
         self.action_space: Any = spaces.Discrete(3)
         if low is not None:
@@ -40,7 +43,9 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
     "sac": lambda: SAC("MlpPolicy", Arm(), policy_kwargs=_net(), buffer_size=1),
     "sac-sde": lambda: SAC("MlpPolicy", Arm(), policy_kwargs=_net(), use_sde=True, buffer_size=1),
     "sac-sde-clip": lambda: SAC("MlpPolicy", Arm(), policy_kwargs=_net(clip_mean=0.3), use_sde=True, buffer_size=1),
-    "sac-sde-unclipped": lambda: SAC("MlpPolicy", Arm(), policy_kwargs=_net(clip_mean=0.0), use_sde=True, buffer_size=1),
+    "sac-sde-unclipped": lambda: SAC(
+        "MlpPolicy", Arm(), policy_kwargs=_net(clip_mean=0.0), use_sde=True, buffer_size=1
+    ),
     "tqc": lambda: TQC("MlpPolicy", Arm(), policy_kwargs=_net(activation_fn=torch.nn.SiLU), buffer_size=1),
     "tqc-sde": lambda: TQC("MlpPolicy", Arm(), policy_kwargs=_net(), use_sde=True, buffer_size=1),
     "ppo": lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net()),
@@ -168,7 +173,7 @@ def test_statistics_of_other_observations_are_refused(tmp_path: Path) -> None:
         load_actor(model, vecnormalize=tmp_path / "statistics.pkl")
 
 
-class OwnPolicy(PPO.policy_aliases["MlpPolicy"]):
+class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 

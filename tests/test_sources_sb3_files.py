@@ -191,29 +191,20 @@ def statistics(tmp_path: Path) -> Path:
     return tmp_path / "vecnormalize.pkl"
 
 
-def alter(statistics: Path, change: dict[str, Any]) -> None:
+def alter(statistics: Path, change: dict[str, Any], protocol: int | None = None) -> None:
     with statistics.open("rb") as file:
         real = pickle.load(file)
     vars(real).update({"venv": None, "class_attributes": {}, "returns": None} | change)
     with statistics.open("wb") as file:
-        pickle.dump(real, file)
-
-
-class Nested:
-    """Pickles as an attribute of a harmless object would."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return np.ndarray, ((1,), "f8"), {"obs_rms": Bomb()}
+        pickle.dump(real, file, protocol)
 
 
 @pytest.mark.parametrize(
     "payload",
-    [Bomb(), {"a": [Bomb()]}, Nested(), np.array([Bomb()], object), print, eval, io.BytesIO, Path("x")],
-    ids=["bomb", "nested", "state", "object array", "print", "eval", "io", "path"],
+    [Bomb(), {"a": [Bomb()]}, np.array([Bomb()], object), print, eval, io.BytesIO, Path("x")],
+    ids=["bomb", "nested", "object array", "print", "eval", "io", "path"],
 )
-def test_a_pickle_with_anything_but_numbers_is_refused(
-    members: dict[str, bytes], tmp_path: Path, payload: Any
-) -> None:
+def test_a_pickle_with_anything_but_numbers_is_refused(members: dict[str, bytes], tmp_path: Path, payload: Any) -> None:
     path = tmp_path / "bomb.pkl"
     path.write_bytes(pickle.dumps(payload))
     with pytest.raises(SourceError, match=r"bomb\.pkl: holds .*, which observation statistics never need"):
@@ -224,6 +215,42 @@ def test_a_bomb_within_real_statistics_is_refused(members: dict[str, bytes], tmp
     alter(statistics, {"epsilon": Bomb()})
     archive = written(tmp_path / "sac.zip", members)
     one_line(archive, "detonate, which observation statistics never need; refused", vecnormalize=statistics)
+
+
+@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
+def test_statistics_are_read_whatever_the_pickle_protocol(
+    members: dict[str, bytes], tmp_path: Path, statistics: Path, protocol: int
+) -> None:
+    with statistics.open("rb") as file:
+        real = pickle.load(file)
+    real.obs_rms.mean, real.epsilon = np.array([1.0, -2.0, 3.0]), np.float64(0.5)
+    alter(statistics, {"obs_rms": real.obs_rms, "epsilon": real.epsilon}, protocol)
+    normaliser = load_actor(written(tmp_path / "sac.zip", members), vecnormalize=statistics).normaliser
+    assert normaliser is not None
+    assert normaliser.mean == pytest.approx([1, -2, 3])
+    assert normaliser.scale == pytest.approx([1.5**0.5] * 3)
+
+
+class Forged:
+    """An array whose dtype claims that its bytes are objects' addresses, and hides it in its flags."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reconstruct: Any = np.zeros(1).__reduce__()[0]
+        return reconstruct, (np.ndarray, (0,), b"b"), (1, (3,), ForgedType(), False, b"A" * 24)
+
+
+class ForgedType:
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {"x": (np.dtype("O"), 0)}
+        return np.dtype, ("V8", False, True), (3, "|", None, ("x",), fields, 8, 1, 0)
+
+
+def test_a_forged_dtype_is_not_believed(members: dict[str, bytes], tmp_path: Path, statistics: Path) -> None:
+    with statistics.open("rb") as file:
+        real = pickle.load(file)
+    real.obs_rms.mean = Forged()
+    alter(statistics, {"obs_rms": real.obs_rms})
+    one_line(written(tmp_path / "sac.zip", members), "does not hold numbers", vecnormalize=statistics)
 
 
 def test_real_statistics_are_read_and_broken_ones_refused(

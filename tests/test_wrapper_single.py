@@ -16,7 +16,7 @@ from gymnasium.wrappers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, fresh_state, marker, spiking_policies, where
+from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, assert_fresh, marker, spiking_policies, where
 from snn_policy.wrappers import SpikingPolicyEval
 
 from snn_policy import Actor
@@ -24,14 +24,6 @@ from snn_policy.actor import Head, Linear
 
 SPIKING = spiking_policies()
 MAKERS: dict[str, Any] = {"recording": RecordingPolicy, **SPIKING}
-
-
-def assert_fresh(policy: Any, obs: Any) -> None:
-    """The policy is exactly where a fresh one is that saw this episode alone; its counters too."""
-    state = policy.state
-    for name, own, expected in zip(state._fields, state, fresh_state(policy, obs), strict=True):
-        assert own[0].tobytes() == expected.tobytes(), f"{name} at {where(obs)}"
-    assert policy.counters.decisions.tolist() == [where(obs)[1]]
 
 
 def episode(env: Any, act: Any, **reset: Any) -> list[dict[str, Any]]:
@@ -60,7 +52,7 @@ def test_whatever_the_loop_does_the_memory_is_that_of_the_running_episode(name, 
             action = env.act(obs) if move == "env.act" else policy.act(obs)
             obs, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
-        assert_fresh(policy, obs)
+        assert_fresh(policy, [obs])
 
 
 @pytest.mark.parametrize("through", ["env.act", "policy.act"])
@@ -71,7 +63,7 @@ def test_episodes_that_begin_inside_step_are_noticed(through):
     summaries = []
     for _ in range(40):
         obs, _, _, _, info = env.step(env.act(obs) if through == "env.act" else policy.act(obs))
-        assert_fresh(policy, obs)
+        assert_fresh(policy, [obs])
         assert (where(obs)[1] == 0) == (info["snn"] == {})  # replaying a reset is not a decision
         summaries += [info["snn"]["episode"]] if "episode" in info["snn"] else []
     assert [each["decisions"] for each in summaries[:5]] == list(DEFAULT_LENGTHS)
@@ -84,7 +76,7 @@ def test_acting_on_a_finished_episodes_last_observation_neither_advances_nor_cou
     for _ in range(2):
         obs = env.step(env.act(obs))[0]
     env.act(obs)
-    assert_fresh(policy, obs)
+    assert_fresh(policy, [obs])
 
 
 def test_a_used_policy_starts_from_zero_when_the_environment_does():
@@ -93,7 +85,7 @@ def test_a_used_policy_starts_from_zero_when_the_environment_does():
         policy.act(np.ones(4))
     env = SpikingPolicyEval(MarkerEnv(), policy)
     obs, _ = env.reset()
-    assert_fresh(policy, obs)
+    assert_fresh(policy, [obs])
 
 
 def test_every_step_reports_its_decision_and_the_last_one_sums_up_the_episode():
@@ -275,3 +267,15 @@ def test_env_evaluate_runs_whole_episodes_with_their_seeds(name):
     assert found.lengths == tuple(DEFAULT_LENGTHS[each % 5] for each in found.seeds)
     assert found.decisions == sum(found.lengths)
     assert found.environment == "MarkerEnv"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_sb3s_evaluate_policy_sees_the_same_episodes_through_the_wrapper(name):
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+    plain = SpikingPolicyEval(MarkerEnv(), MAKERS[name]())
+    returns = [episode(plain, plain.act)[-1]["snn"]["episode"]["return"] for _ in range(6)]
+    policy = MAKERS[name]()
+    env = SpikingPolicyEval(MarkerEnv(), policy)
+    found, lengths = evaluation.evaluate_policy(policy, env, 6, return_episode_rewards=True, warn=False)
+    assert lengths == [*DEFAULT_LENGTHS, DEFAULT_LENGTHS[0]]
+    assert found == pytest.approx(returns, abs=1e-3)  # SB3 adds rewards in float32

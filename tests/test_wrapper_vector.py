@@ -1,33 +1,27 @@
 """SpikingPolicyVectorEval: no row ever remembers another episode, in any autoreset mode."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marker_env import MarkerEnv, RecordingPolicy, dyadic_actor, fresh_state, marker, spiking_policies, where
+from marker_env import MODES, ROWS, RecordingPolicy, assert_fresh, make_vector, spiking_policies
 from snn_policy.wrappers import SpikingPolicyVectorEval
 
-ROWS = 3
-MODES = list(AutoresetMode)
 VECTORS = (SyncVectorEnv, AsyncVectorEnv)
 SPIKING = spiking_policies()
-
-
-def make(kind: Any = SyncVectorEnv, mode: AutoresetMode = AutoresetMode.NEXT_STEP, rows: int = ROWS, **env: Any) -> Any:
-    return kind([lambda row=row: MarkerEnv(name=row, **env) for row in range(rows)], autoreset_mode=mode)
 
 
 @pytest.fixture(scope="module")
 def vectors() -> Iterator[Any]:
     """Vector environments by class and mode, made once: their observations tell which episode it is."""
-    made = cache(make)
+    made = cache(make_vector)
     kept: list[VectorEnv] = []
 
     def get(kind: Any, mode: AutoresetMode) -> VectorEnv:
@@ -37,15 +31,6 @@ def vectors() -> Iterator[Any]:
     yield get
     for each in set(kept):
         each.close()
-
-
-def assert_fresh(policy: Any, obs: Any) -> None:
-    """Every row is exactly where a fresh policy is that saw this row's episode alone; its counters too."""
-    state = policy.state
-    for row, row_obs in enumerate(obs):
-        for name, own, expected in zip(state._fields, state, fresh_state(policy, row_obs), strict=True):
-            assert own[row].tobytes() == expected.tobytes(), f"row {row}, {name}, at {where(row_obs)}"
-        assert policy.counters.decisions[row] == where(row_obs)[1]
 
 
 masks = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS).filter(any)
@@ -95,72 +80,11 @@ def test_spiking_policies_hold_to_the_bit_what_single_runs_hold(vectors, kind, m
     run(SpikingPolicyVectorEval(vectors(kind, mode), policy), plan, policy)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("through", ["env.act", "policy.act"])
-def test_every_episode_is_summed_up_once_with_its_own_decisions_only(mode, through):
-    policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(mode=mode), policy)
-    obs, _ = envs.reset()
-    rewards_so_far, episodes = np.zeros(ROWS), 0
-    collected = np.zeros((ROWS, 2), np.int64)
-    for _ in range(60):
-        before = obs
-        decided_for = np.array([each[1] < length_at(each) for each in map(where, before)])  # else: a replay
-        actions = envs.act(obs) if through == "env.act" else policy.act(obs)
-        obs, rewards, terminated, truncated, infos = envs.step(actions)
-        snn, over = infos["snn"], terminated | truncated
-        assert (snn["_spikes"] == decided_for).all()
-        assert (snn["spikes"][:, 1] == decided_for).all()
-        np.testing.assert_allclose(snn["energy"], 0.9e-3 * 10 * snn["spikes"].sum(1))
-        collected += snn["spikes"]
-        rewards_so_far += np.where(decided_for, rewards, 0)
-        assert ("episode" in snn) == over.any()
-        for row in np.flatnonzero(over):
-            episode, length = where(before[row])[0], where(before[row])[1] + 1
-            summary = {name: values[row] for name, values in snn["episode"].items()}
-            assert summary["length"] == summary["decisions"] == length
-            assert summary["spikes"].tolist() == [sum(marker(episode, s) for s in range(length)), length]
-            assert summary["spikes"].tolist() == collected[row].tolist()
-            assert summary["return"] == rewards_so_far[row]
-            assert summary["_decisions"]
-            collected[row] = rewards_so_far[row] = 0
-            episodes += 1
-        if mode == AutoresetMode.DISABLED and over.any():
-            obs, _ = envs.reset(options={"reset_mask": over})
-    assert episodes > 30
-
-
-def length_at(place: tuple[int, int, int]) -> int:
-    env = MarkerEnv(name=place[2])
-    env.episode = place[0]
-    return env.length
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_async_and_sync_environments_give_the_same_actions_and_reports(vectors, mode):
-    def reports(kind: Any) -> list[Any]:
-        policy = RecordingPolicy()
-        envs = SpikingPolicyVectorEval(make(kind, mode), policy, shadow=False)
-        obs, _ = envs.reset(seed=0)
-        found = []
-        for _ in range(12):
-            actions = envs.act(obs)
-            obs, _, terminated, truncated, infos = envs.step(actions)
-            found.append((actions.tolist(), {name: values.tolist() for name, values in infos["snn"].items()
-                                             if isinstance(values, np.ndarray)}))  # fmt: skip
-            if mode == AutoresetMode.DISABLED and (terminated | truncated).any():
-                obs, _ = envs.reset(options={"reset_mask": terminated | truncated})
-        envs.close()
-        return found
-
-    assert reports(SyncVectorEnv) == reports(AsyncVectorEnv)
-
-
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
 @pytest.mark.parametrize("name", ["recording", *SPIKING])
 def test_acting_on_a_finished_episodes_last_observation_neither_advances_nor_counts(mode, name):
     policy: Any = RecordingPolicy() if name == "recording" else SPIKING[name]()
-    envs = SpikingPolicyVectorEval(make(mode=mode, lengths=(1, 2, 9)), policy)
+    envs = SpikingPolicyVectorEval(make_vector(mode=mode, lengths=(1, 2, 9)), policy)
     obs, _ = envs.reset()
     for _ in range(2):
         obs, _, terminated, truncated, _ = envs.step(envs.act(obs))
@@ -176,8 +100,21 @@ def test_acting_on_a_finished_episodes_last_observation_neither_advances_nor_cou
             obs, _ = envs.reset(options={"reset_mask": over})
 
 
+@pytest.mark.parametrize("options", [None, {"reset_mask": np.array([True, False, False])}])
+def test_a_reset_that_environments_without_shared_memory_would_repeat_is_refused(options):
+    policy = RecordingPolicy()
+    envs = SpikingPolicyVectorEval(make_vector(partial(AsyncVectorEnv, shared_memory=False), lengths=(1, 3, 2)), policy)
+    obs, _ = envs.reset()
+    obs = envs.step(envs.act(obs))[0]
+    with pytest.raises(ValueError, match=r"rows \[0\] is due, .* use shared_memory=True"):
+        envs.reset(options=options)
+    obs = envs.step(envs.act(obs))[0]
+    assert_fresh(policy, obs)
+    envs.close()
+
+
 def test_a_masked_reset_leaves_the_callers_options_as_they_were():
-    envs = SpikingPolicyVectorEval(make(mode=AutoresetMode.DISABLED), RecordingPolicy())
+    envs = SpikingPolicyVectorEval(make_vector(mode=AutoresetMode.DISABLED), RecordingPolicy())
     envs.reset()
     options = {"reset_mask": np.array([True, False, False])}
     envs.reset(options=options)
@@ -186,7 +123,7 @@ def test_a_masked_reset_leaves_the_callers_options_as_they_were():
 
 def test_a_wrong_reset_mask_is_refused_before_any_row_is_cleared():
     policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(mode=AutoresetMode.DISABLED), policy)
+    envs = SpikingPolicyVectorEval(make_vector(mode=AutoresetMode.DISABLED), policy)
     obs, _ = envs.reset()
     obs = envs.step(envs.act(obs))[0]
     with pytest.raises(ValueError, match="shape"):
@@ -196,45 +133,17 @@ def test_a_wrong_reset_mask_is_refused_before_any_row_is_cleared():
 
 def test_stepping_on_without_the_reset_that_disabled_mode_asks_for_is_an_error():
     policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(mode=AutoresetMode.DISABLED, lengths=(1, 2, 3)), policy)
+    envs = SpikingPolicyVectorEval(make_vector(mode=AutoresetMode.DISABLED, lengths=(1, 2, 3)), policy)
     obs, _ = envs.reset()
     obs = envs.step(envs.act(obs))[0]
     with pytest.raises(gym.error.ResetNeeded, match=r"rows \[0\]"):
         envs.step(envs.act(obs))
 
 
-def test_a_step_without_a_new_decision_reports_none():
-    policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(lengths=(9,)), policy)
-    obs, _ = envs.reset()
-    actions = envs.act(obs)
-    assert "spikes" in envs.step(actions)[4]["snn"]
-    assert envs.step(actions)[4]["snn"] == {}
-
-
-def test_decisions_taken_before_a_masked_reset_count_for_the_other_rows_only():
-    policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(lengths=(9,), mode=AutoresetMode.DISABLED), policy)
-    obs, _ = envs.reset()
-    actions = policy.act(obs)
-    envs.reset(options={"reset_mask": np.array([False, True, False])})
-    assert envs.step(actions)[4]["snn"]["_spikes"].tolist() == [True, False, True]
-
-
-def test_a_masked_reset_of_other_rows_does_not_make_a_replay_a_decision():
-    policy = RecordingPolicy()
-    envs = SpikingPolicyVectorEval(make(lengths=(1, 9, 9)), policy)
-    obs, _ = envs.reset()
-    obs = envs.step(policy.act(obs))[0]  # row 0 is over
-    actions = policy.act(obs)
-    envs.reset(options={"reset_mask": np.array([False, True, False])})
-    assert envs.step(actions)[4]["snn"]["_spikes"].tolist() == [False, False, True]
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_record_episode_statistics_agrees_from_inside_and_outside(mode):
     policy = RecordingPolicy()
-    inside = RecordEpisodeStatistics(make(mode=mode), stats_key="inner")
+    inside = RecordEpisodeStatistics(make_vector(mode=mode), stats_key="inner")
     envs = RecordEpisodeStatistics(SpikingPolicyVectorEval(inside, policy))
     obs, _ = envs.reset()
     for _ in range(30):
@@ -247,62 +156,3 @@ def test_record_episode_statistics_agrees_from_inside_and_outside(mode):
             if mode == AutoresetMode.DISABLED:
                 obs, _ = envs.reset(options={"reset_mask": over})
         assert_fresh(policy, obs)
-
-
-def test_reports_can_be_turned_into_one_dictionary_per_row():
-    policy = RecordingPolicy()
-    envs = DictInfoToList(SpikingPolicyVectorEval(make(lengths=(1, 2, 3)), policy))
-    obs, _ = envs.reset()
-    infos: Any = envs.step(policy.act(obs))[4]
-    assert infos[0]["snn"]["episode"]["length"] == 1
-    assert infos[0]["snn"]["episode"]["spikes"].tolist() == [0, 1]
-    assert "episode" not in infos[1]["snn"]
-    assert infos[1]["snn"]["synaptic_operations"] == 10
-
-
-def test_the_shadow_ann_sees_the_observation_that_the_decision_was_taken_on():
-    policy: Any = SPIKING["sigma-delta"]()
-    envs = SpikingPolicyVectorEval(make(mode=AutoresetMode.SAME_STEP), policy, shadow=True)
-    obs, _ = envs.reset()
-    for _ in range(12):
-        actions = policy.act(obs)
-        wanted = policy.actor.step(obs, ())[0]
-        obs, _, _, _, infos = envs.step(actions)
-        expected = np.sqrt(np.mean((actions.astype(float) - wanted) ** 2, axis=1))  # the half-range is 1
-        np.testing.assert_allclose(infos["snn"]["ann_error"], expected, rtol=1e-6)
-
-
-def test_an_ann_is_accounted_for_like_a_spiking_policy():
-    actor = dyadic_actor()
-    envs = SpikingPolicyVectorEval(make(lengths=(2, 2, 2)), actor, shadow=True)
-    obs, _ = envs.reset()
-    obs = envs.step(envs.act(obs))[0]
-    infos = envs.step(envs.act(obs))[4]
-    assert infos["snn"]["episode"]["decisions"].tolist() == [2, 2, 2]
-    assert infos["snn"]["episode"]["ann_error"].tolist() == [0, 0, 0]
-    assert (infos["snn"]["episode"]["energy"] > 0).all()
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("episodes", [2, 7])
-def test_evaluate_gives_every_episode_its_own_seed_in_every_mode(mode, episodes):
-    envs = SpikingPolicyVectorEval(make(mode=mode, seeded=True), RecordingPolicy())
-    found = envs.evaluate(episodes=episodes, seed=4)
-    seeds = range(4, 4 + episodes)
-    assert found.lengths == tuple(length_at((seed, 0, i % ROWS)) for i, seed in enumerate(seeds))
-    assert found.decisions == sum(found.lengths)
-    decided = [marker(seed, step) for seed, length in zip(seeds, found.lengths, strict=True) for step in range(length)]
-    assert found.spikes == (pytest.approx(np.mean(decided)), 1.0)
-
-
-def test_environments_that_do_not_fit_are_refused():
-    pendulums, poles = (gym.make_vec(each, num_envs=2) for each in ("Pendulum-v1", "CartPole-v1"))
-    with pytest.raises(ValueError, match=r"gives observations of shape \(3,\) .* the policy takes shape \(4,\)"):
-        SpikingPolicyVectorEval(pendulums, RecordingPolicy())
-    with pytest.raises(ValueError, match=r"takes actions 2 choices from 0, the policy gives shape \(2,\)"):
-        SpikingPolicyVectorEval(poles, RecordingPolicy())
-
-
-def test_the_specification_survives():
-    envs = gym.make_vec("Marker-v0", num_envs=2)
-    assert SpikingPolicyVectorEval(envs, RecordingPolicy()).spec == envs.spec

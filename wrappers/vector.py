@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
 
 from snn_policy.environments import check_spaces
 from snn_policy.evaluate import Meter, check_counts, evaluation
@@ -35,7 +35,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
     mode, too, they belong to the step just made.
 
     Raises:
-        ValueError: spaces that do not fit the policy.
+        ValueError: spaces that do not fit the policy, or a reset that Gymnasium would carry out twice.
         gymnasium.error.ResetNeeded: a step in DISABLED mode while a row's episode is over.
     """
 
@@ -51,6 +51,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every row, or in those where `options["reset_mask"]` is true."""
         mask = None if options is None else options.get("reset_mask")
+        self._refuse_double_reset(mask)
         # the environment takes the mask out of the dictionary, which wrappers further out still need
         obs, infos = self.env.reset(
             seed=seed,  # pyright: ignore[reportArgumentType]
@@ -61,6 +62,17 @@ class SpikingPolicyVectorEval(VectorWrapper):
         else:
             self._book.begin(obs, np.array(mask))
         return obs, infos
+
+    def _refuse_double_reset(self, mask: Mask | None) -> None:
+        """Gymnasium's AsyncVectorEnv without shared memory forgets that a reset replaces the autoreset that is due,
+        and resets the row once more in the next step (seen in 1.4.0), which nothing it returns would tell."""
+        due, base = self._book.replaying if mask is None else self._book.replaying & mask, self.unwrapped
+        forgetful = isinstance(base, AsyncVectorEnv) and not base.shared_memory
+        if forgetful and self.autoreset_mode == AutoresetMode.NEXT_STEP and np.any(due):
+            raise ValueError(
+                f"reset: the autoreset of rows {np.flatnonzero(due).tolist()} is due, and AsyncVectorEnv(shared_memory="
+                "False) would reset them again in the next step; use shared_memory=True or another autoreset mode"
+            )
 
     def act(self, obs: Any) -> npt.NDArray[Any]:
         """The policy's actions; rows whose episode is over neither advance nor count."""

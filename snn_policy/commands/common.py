@@ -39,7 +39,7 @@ JsonOption = Annotated[
 def explicit_json_target(arguments: list[str]) -> list[str]:
     """Give a bare `--json` its '-': it names a file only if what follows is '-' or ends in .json."""
     complete = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         complete.append(argument)
         if argument == "--json" and following != STDOUT and not following.endswith(".json"):
             complete.append(STDOUT)
@@ -78,10 +78,11 @@ def write_json(values: Any, target: str | None) -> bool:
 
 def place_of(source: str) -> Path:
     """A path as given, or a shipped policy's directory where there is no such path but such a name."""
-    from snn_policy import exported
+    from snn_policy.exported import names
+    from snn_policy.exported import path as shipped
 
     path = Path(source)
-    return path if path.exists() or source not in exported.names() else exported.path(source)
+    return path if path.exists() or source not in names() else shipped(source)
 
 
 def is_bundle(path: Path) -> bool:

@@ -111,7 +111,7 @@ def convert(
     """
     check_target(json)
     check_directory(out)
-    bounds = {"low": _numbers("low", low), "high": _numbers("high", high)}
+    bounds = {"low": _one_or_more("low", low), "high": _one_or_more("high", high)}
     actor = read_actor(source, vecnormalize=vecnormalize, output=onnx_output, **bounds)
     settings = {
         "neuron": neuron, "engine": engine, "tolerance": tolerance, "digits": _one_or_more("digits", digits, int),

@@ -25,15 +25,15 @@ def demo(
     """
     from rich.console import Console
 
-    from snn_policy import exported
     from snn_policy.commands.common import environment_of, read_actor
     from snn_policy.convert import convert
     from snn_policy.evaluate import compare
+    from snn_policy.exported import names, path
     from snn_policy.tables import demo_conclusion, print_comparison
 
     check_target(json)
-    chosen = name or _preferred(exported.names())
-    actor = read_actor(str(exported.path(chosen)))
+    chosen = name or _preferred(names())
+    actor = read_actor(str(path(chosen)))
     env_id = environment_of(actor, None)
     note = Console(stderr=True)
     note.print(f"[bold]{chosen}[/]: {_shape(actor)} on {env_id}")
@@ -70,18 +70,18 @@ def list_policies(json: JsonOption = None) -> None:
     """
     from rich.console import Console
 
-    from snn_policy import exported
     from snn_policy.bundle import read_bundle
+    from snn_policy.exported import names, path
     from snn_policy.tables import shipped_table
 
     check_target(json)
     rows = []
-    for name in exported.names():
-        bundle = read_bundle(exported.path(name))
+    for name in names():
+        bundle = read_bundle(path(name))
         rows.append(
             {
                 "name": name,
-                "path": str(exported.path(name)),
+                "path": str(path(name)),
                 "env_id": bundle.actor.env_id,
                 "conversion": bundle.conversion,
                 "card": bundle.card,

@@ -58,7 +58,7 @@ def load_actor(
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:
-    held: Any = source if isinstance(source, Actor) else getattr(source, "actor", None)
+    held = getattr(source, "actor", source)
     if isinstance(held, Actor):
         _takes(options, "an Actor")
         return held

@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.onnx_operators import FOLDED, activation_operations, arithmetic
+from snn_policy.sources.onnx_shapes import expanded_width, row_width, width
 from snn_policy.sources.operations import (
     ArgMax,
     Flatten,
@@ -72,7 +73,7 @@ class Reader:
             "Gemm": self._gemm, "MatMul": self._matmul, "Clip": self._clip, "BatchNormalization": self._batch_norm,
             "Reshape": self._reshape, "Flatten": self._flatten, "Cast": self._cast, "Dropout": self._dropout,
             "Slice": self._slice, "Gather": self._gather, "ArgMax": self._argmax, "Softmax": self._softmax,
-            "LogSoftmax": self._softmax, "Squeeze": self._squeeze,
+            "LogSoftmax": self._softmax, "Squeeze": self._squeeze, "Expand": self._expand,
         }  # fmt: skip
         if kind == "Split":
             return self._split(node, value, path)
@@ -91,6 +92,9 @@ class Reader:
             attribute = node.attribute[0]
             found = helper.get_attribute_value(attribute)
             return np.asarray(numpy_helper.to_array(found) if attribute.name == "value" else found)
+        shape = self.makers.get(node.input[0]) if node.op_type == "Gather" else None
+        if shape is not None and shape.op_type == "Shape" and self.value(node.input[1]).tolist() in (1, -1, [1], [-1]):
+            return np.full_like(self.value(node.input[1]), width(self, shape.input[0], node.name or name))
         if node.op_type not in FOLDED or node.domain not in ("", "ai.onnx"):
             raise refusal(node.name or name, node.op_type)
         return FOLDED[node.op_type](*(self.value(each, depth + 1) for each in node.input if each))
@@ -145,28 +149,10 @@ class Reader:
         return [normalise(path, "BatchNormalization", mean, variance, epsilon, factor, offset)]
 
     def _reshape(self, node: NodeProto, path: str) -> list[Operation]:
-        sizes = self._sizes(node.input[1])
-        widths = [size for size in sizes[1:] if size]
-        if len(sizes) < 2 or sizes[0] not in (None, -1, 0, 1) or len(widths) < len(sizes) - 1:
-            remedy = "Export with one row per observation"
-            raise UnsupportedLayerError(path, "Reshape", f"it reshapes to {sizes}", remedy)
-        width = None if -1 in widths else int(np.prod(widths))
-        return [Flatten(width, path=path, kind="Reshape")]
+        return [Flatten(row_width(self, node.input[1], path), path=path, kind="Reshape")]
 
-    def _sizes(self, name: str) -> list[int | None]:
-        """A shape; None for what depends on the batch."""
-        maker = self.makers.get(name)
-        if maker is not None and maker.op_type == "Concat":
-            return [size for each in maker.input for size in self._sizes(each)]
-        if maker is not None and self._follows_batch(name):
-            return [None]
-        return [int(size) for size in np.atleast_1d(self.value(name))]
-
-    def _follows_batch(self, name: str) -> bool:
-        maker = self.makers.get(name)
-        while maker is not None and maker.op_type in ("Gather", "Slice", "Unsqueeze", "Squeeze", "Cast"):
-            maker = self.makers.get(maker.input[0])
-        return maker is not None and maker.op_type == "Shape"
+    def _expand(self, node: NodeProto, path: str) -> list[Operation]:
+        return [Flatten(expanded_width(self, node.input[0], node.input[1], path), path=path, kind="Expand")]
 
     def _flatten(self, node: NodeProto, path: str) -> list[Operation]:
         if self._options(node).get("axis", 1) != 1:

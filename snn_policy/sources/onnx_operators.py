@@ -16,7 +16,7 @@ FOLDED: dict[str, Callable[..., npt.NDArray[Any]]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": np.divide,
+    "Div": lambda a, b: a // b if a.dtype.kind == "i" else a / b,
     "Neg": np.negative,
     "Sqrt": np.sqrt,
     "Reciprocal": lambda x: 1.0 / x,

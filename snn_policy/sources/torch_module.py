@@ -62,6 +62,7 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedLayerError("module", kind, "a scripted module cannot be traced", "Pass the original module")
     module = getattr(module, "_orig_mod", module)  # torch.compile
+    _refuse_computed_weights(module)
     try:
         twin = copy.deepcopy(module)
     except Exception as problem:
@@ -69,14 +70,19 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
     hooked = set()
     for path, each in twin.named_modules():
         for hooks in (getattr(each, key, {}) for key in _HOOKS):
-            if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in hooks.values()):
-                remedy = "Call torch.nn.utils.remove_weight_norm (or remove_spectral_norm) on it first"
-                raise UnsupportedLayerError(path or "module", "weight norm", "a hook computes its weights", remedy)
             hooked |= {path or "module"} if hooks else set()
             hooks.clear()
     if hooked:
         warnings.warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion", stacklevel=4)
     return twin.cpu().eval()
+
+
+def _refuse_computed_weights(module: "nn.Module") -> None:
+    for path, each in module.named_modules():
+        for hook in each._forward_pre_hooks.values():
+            if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
+                remedy = "Call torch.nn.utils.remove_weight_norm (or remove_spectral_norm) on it first"
+                raise UnsupportedLayerError(path or "module", "weight norm", "a hook computes its weights", remedy)
 
 
 def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":

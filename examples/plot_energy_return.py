@@ -1,0 +1,118 @@
+"""Draw `docs/results.json`: how much return each kind of spiking network keeps, against the energy it needs.
+
+    python examples/plot_energy_return.py            # writes docs/energy_return_{light,dark}.svg
+
+Faint dots are actors, connected dots the medians over actors. The line below which a spiking network beats the
+ANN that skips zeros is drawn at the median of those ANNs.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import numpy as np
+import typer
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+Row = dict[str, Any]
+
+# legend → its variants and their labels in the picture, in order
+FAMILIES = {
+    "sigma-delta, tolerance": {"sigma-delta 0.01": "0.01", "sigma-delta 0.02": "0.02", "sigma-delta 0.03": "0.03"},
+    "MT differential, timesteps": {"MT differential T=2": "2", "MT differential T=4": "4"},
+    "SNM, timesteps": {"SNM T=8": "8"},
+    "IF with α = 0.3, timesteps": {"IF T=8 α=0.3": "8", "IF T=16 α=0.3": "16"},
+    "IF with α = 0, timesteps": {"IF T=8 α=0": "8", "IF T=16 α=0": "16"},
+}
+THEMES = {
+    "light": {"ink": "#1f2328", "faint": "#8c959f", "colours": ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700")},
+    "dark": {"ink": "#e6edf3", "faint": "#7d8590", "colours": ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922")},
+}
+ENERGY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
+
+
+def main(
+    results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = DOCS / "results.json",
+    out: Annotated[Path, typer.Option(help="directory of the pictures")] = DOCS,
+) -> None:
+    """Draw the picture for light and for dark pages."""
+    if not results.is_file():
+        raise typer.BadParameter(f"{results}: no such file; write it with examples/measure_reference_actors.py")
+    rows = json.loads(results.read_text())["rows"]
+    out.mkdir(parents=True, exist_ok=True)
+    plt.rcParams |= {"svg.hashsalt": "snn-policy", "font.size": 12, "svg.fonttype": "path"}
+    for name, theme in THEMES.items():
+        target = out / f"energy_return_{name}.svg"
+        draw(rows, theme, target)
+        print(target)
+
+
+def draw(rows: list[Row], theme: dict[str, Any], target: Path) -> None:
+    figure, axes = plt.subplots(figsize=(9, 4.6), layout="constrained")
+    axes.set_facecolor("none")
+    skipping = float(np.median([row["zero_skipping_share"] for row in rows]))
+    axes.axhline(1, color=theme["faint"], linewidth=1)
+    axes.axvline(skipping, color=theme["faint"], linewidth=1, linestyle=":")
+    axes.annotate("ANN skipping\nzeros (median)", (skipping, 0.03), xytext=(5, 0), textcoords="offset points",
+                  color=theme["faint"], fontsize=10, va="bottom")  # fmt: skip
+    for (family, variants), colour in zip(FAMILIES.items(), theme["colours"], strict=True):
+        draw_family(axes, rows, family, variants, colour, above="α = 0," not in family)
+    finish(axes, theme)
+    figure.savefig(target, transparent=True, metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw_family(
+    axes: Axes, rows: list[Row], family: str, variants: dict[str, str], colour: str, above: bool
+) -> None:
+    """The family's actors as dots, its medians connected, labelled above or below."""
+    medians = []
+    for variant, label in variants.items():
+        of_variant = [row for row in rows if row["variant"] == variant]
+        if not of_variant:
+            continue
+        energy = np.array([row["energy_share"] for row in of_variant])
+        kept = np.array([np.nan if row["retention_mean"] is None else row["retention_mean"] for row in of_variant])
+        shown = np.clip(kept, LEAST_RETENTION, MOST_RETENTION)
+        outside = kept != shown
+        axes.scatter(energy[~outside], shown[~outside], s=14, color=colour, alpha=0.35, linewidths=0)
+        axes.scatter(energy[outside], shown[outside], s=20, color=colour, alpha=0.35, linewidths=0, marker="v",
+                     clip_on=False)  # fmt: skip
+        medians.append((float(np.median(energy)), float(np.nanmedian(shown)), label))
+    if not medians:
+        return
+    x, y, labels = zip(*medians, strict=True)
+    axes.plot(x, y, "o-", color=colour, markersize=8, linewidth=2, label=family)
+    for each_x, each_y, label in zip(x, y, labels, strict=True):
+        axes.annotate(label, (each_x, each_y), xytext=(0, 9 if above else -18), textcoords="offset points",
+                      color=colour, ha="center", fontsize=10, fontweight="bold")  # fmt: skip
+
+
+def finish(axes: Axes, theme: dict[str, Any]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(ENERGY_TICKS[0], ENERGY_TICKS[-1])
+    axes.set_ylim(LEAST_RETENTION, MOST_RETENTION)
+    axes.xaxis.set_major_locator(FixedLocator(ENERGY_TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ENERGY_TICKS, [f"{tick:g}" for tick in ENERGY_TICKS])
+    axes.set_xlabel("energy of a decision, as a share of the dense ANN's (estimate from operation counts)")
+    axes.set_ylabel("mean return, as a share of the ANN's")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.02), labelcolor=theme["ink"], fontsize=11)
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(False)
+    for spine in ("bottom", "left"):
+        axes.spines[spine].set_color(theme["faint"])
+    axes.tick_params(colors=theme["ink"])
+    axes.xaxis.label.set_color(theme["ink"])
+    axes.yaxis.label.set_color(theme["ink"])
+
+
+if __name__ == "__main__":
+    typer.run(main)

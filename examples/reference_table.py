@@ -1,0 +1,170 @@
+"""From the records of `measure_reference_actors.py` to `docs/results.json` and the tables in Markdown.
+
+The tables replace what stands between `<!-- results: begin -->` and `<!-- results: end -->`; text around it stays.
+"""
+
+import json
+import re
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from snn_policy.evaluation import Comparison, Evaluation
+from snn_policy.versions import installed_versions
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+DEFAULT_VARIANT = "sigma-delta 0.02"
+Row = dict[str, Any]
+
+
+def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) -> None:
+    """Write `results.json` and `results.md` into the directory, and the short table into the README."""
+    rows = rows_of(records)
+    open_loop = [{"actor": each["actor"], "variant": each["variant"], **each["open_loop"]}
+                 for each in records if "open_loop" in each]  # fmt: skip
+    if not rows and not open_loop:
+        print("nothing measured yet")
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    document = {"versions": versions_of(records), "rows": rows, "open_loop": open_loop}
+    (directory / "results.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
+                      open_loop_table(open_loop)])  # fmt: skip
+    fill(directory / "results.md", text)
+    if directory == readme.parent / "docs":
+        fill(readme, short_table(rows))
+    print(text)
+
+
+def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
+    """Those of the evaluations, if they agree (as they should), else marked as mixed."""
+    found = [each["evaluation"]["versions"] for each in records if "evaluation" in each] or [installed_versions()]
+    return {name: version if all(each.get(name) == version for each in found) else "mixed"
+            for name, version in found[-1].items()}  # fmt: skip
+
+
+def evaluation_of(values: dict[str, Any]) -> Evaluation:
+    given: dict[str, Any] = {each.name: values[each.name] for each in fields(Evaluation)}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return Evaluation(**given)
+
+
+def rows_of(records: list[dict[str, Any]]) -> list[Row]:
+    """One row per actor and variant; an actor without its ANN's episodes has none."""
+    measured = [each for each in records if "evaluation" in each]
+    anns = {each["actor"]: evaluation_of(each["evaluation"]) for each in measured if each["variant"] == "ANN"}
+    rows = []
+    for each in measured:
+        if each["variant"] != "ANN" and each["actor"] in anns:
+            snn = evaluation_of(each["evaluation"])
+            comparison = Comparison(anns[each["actor"]], snn, each["dense_macs"])
+            rows.append({"actor": each["actor"], "variant": each["variant"], **row_of(comparison)})
+    return rows
+
+
+def row_of(comparison: Comparison) -> Row:
+    ann, snn = comparison.ann, comparison.snn
+    return {
+        "environment": snn.environment,
+        "episodes": snn.episodes,
+        "first_seed": snn.seeds[0],
+        "ann_return_mean": ann.mean,
+        "ann_return_std": ann.std,
+        "ann_return_median": ann.median,
+        "ann_interquartile_mean": ann.interquartile_mean,
+        "ann_interval": list(ann.interval),
+        "return_mean": snn.mean,
+        "return_std": snn.std,
+        "return_median": snn.median,
+        "interquartile_mean": snn.interquartile_mean,
+        "interval": list(snn.interval),
+        "retention_mean": comparison.retention_of_means,
+        "retention_median": comparison.retention_of_medians,
+        "retention_mean_interval": list(comparison.retention_of_means_interval),
+        "failed": comparison.snn_failed,
+        "ann_failed": comparison.ann_failed,
+        "energy_share": comparison.energy_share,
+        "zero_skipping_share": comparison.zero_skipping_share,
+        "spikes_per_decision": snn.spikes_per_decision,
+        "synaptic_operations": snn.synaptic_operations,
+        "energy_nanojoules": snn.energy,
+        "dense_energy_nanojoules": comparison.dense_energy,
+    }
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+
+
+def count(share: float, episodes: int) -> str:
+    return str(round(share * episodes))
+
+
+def actor_table(rows: list[Row]) -> str:
+    """One actor's variants under its ANN, whose energy is 1 (or, skipping zero activations, that share of it)."""
+    first = rows[0]
+    low, high = first["ann_interval"]
+    episodes = first["episodes"]
+    lines = [
+        f"### {first['actor']} on {first['environment']}",
+        "",
+        "| | return, mean ± std | interquartile mean [95 %] | retention: mean · median | failed | energy |",
+        "|---|---|---|---|---|---|",
+        f"| ANN | {number(first['ann_return_mean'])} ± {number(first['ann_return_std'])} "
+        f"| {number(first['ann_interquartile_mean'])} [{number(low)}, {number(high)}] | "
+        f"| {count(first['ann_failed'], episodes)} of {episodes} | 1 (or {first['zero_skipping_share']:.3f}) |",
+    ]
+    for row in rows:
+        low, high = row["interval"]
+        lines.append(
+            f"| {row['variant']} | {number(row['return_mean'])} ± {number(row['return_std'])} "
+            f"| {number(row['interquartile_mean'])} [{number(low)}, {number(high)}] "
+            f"| {row['retention_mean']:.3f} · {row['retention_median']:.3f} "
+            f"| {count(row['failed'], episodes)} of {episodes} | {row['energy_share']:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def open_loop_table(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        f"### {rows[0]['actor']}, open loop",
+        "",
+        "| | lag-1 correlation | RMS action error, half-ranges | energy of dense ANN | ANN skipping zeros |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['variant']} | {row['correlation']:g} | {row['error']:.4f} | {row['energy_share']:.3f} "
+            f"| {row['zero_skipping_share']:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def short_table(rows: list[Row]) -> str:
+    """The default conversion of every actor."""
+    lines = [
+        "| actor | environment | ANN return | retention: mean · median | failed SNN · ANN "
+        "| energy of dense ANN | ANN skipping zeros |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["variant"] == DEFAULT_VARIANT:
+            lines.append(
+                f"| {row['actor']} | {row['environment']} | {number(row['ann_return_mean'])} "
+                f"| {row['retention_mean']:.3f} · {row['retention_median']:.3f} "
+                f"| {count(row['failed'], row['episodes'])} · {count(row['ann_failed'], row['episodes'])} "
+                f"of {row['episodes']} | {row['energy_share']:.3f} | {row['zero_skipping_share']:.3f} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def fill(path: Path, text: str) -> None:
+    """Put the text between the markers, which are appended where they are missing."""
+    page = path.read_text() if path.is_file() else "# Results\n"
+    if BEGIN not in page or END not in page:
+        page = f"{page.rstrip()}\n\n{BEGIN}\n{END}\n"
+    between = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    path.write_text(between.sub(lambda _: f"{BEGIN}\n\n{text.strip()}\n\n{END}", page, count=1))
