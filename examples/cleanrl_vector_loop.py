@@ -8,10 +8,10 @@ import sys
 
 import gymnasium as gym
 import numpy as np
-from snn_policy.exported import path
-from snn_policy.wrappers import SpikingPolicyVectorEval
 
 from snn_policy import SpikingPolicy
+from snn_policy.exported import path
+from snn_policy.wrappers import SpikingPolicyVectorEval
 
 EPISODES, NUM_ENVS = 8, 4
 

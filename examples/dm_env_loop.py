@@ -14,9 +14,9 @@ import dm_env
 import gymnasium as gym
 import numpy as np
 from dm_env import specs
-from snn_policy.exported import path
 
 from snn_policy import Policy, SpikingPolicy
+from snn_policy.exported import path
 
 EPISODES = 5
 

@@ -7,10 +7,10 @@
 import sys
 
 import gymnasium as gym
-from snn_policy.exported import path
-from snn_policy.wrappers import SpikingPolicyEval
 
 from snn_policy import SpikingPolicy
+from snn_policy.exported import path
+from snn_policy.wrappers import SpikingPolicyEval
 
 EPISODES = 5
 

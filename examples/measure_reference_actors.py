@@ -25,12 +25,12 @@ import numpy as np
 import typer
 from reference_table import write_results
 from rich.console import Console
-from snn_policy.exported import names as shipped_names
-from snn_policy.exported import path as shipped_path
 
 from snn_policy import Actor, convert
 from snn_policy.energy import nanojoules
 from snn_policy.evaluate import evaluate
+from snn_policy.exported import names as shipped_names
+from snn_policy.exported import path as shipped_path
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 from snn_policy.sources import load_actor

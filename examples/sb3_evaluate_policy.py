@@ -8,11 +8,11 @@ Needs: pip install 'snn-policy[sb3]'
 
 import sys
 
-from snn_policy.exported import path
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from snn_policy import SpikingPolicy
+from snn_policy.exported import path
 
 EPISODES = 8
 

@@ -1,5 +1,6 @@
 """The hidden layers' activation functions, written once for every array-API namespace, with their derivatives."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,8 @@ class Activation:
     def __post_init__(self) -> None:
         if self.name not in ACTIVATION_NAMES:
             raise ValueError(f"activation {self.name!r}: expected one of {', '.join(ACTIVATION_NAMES)}")
+        if not math.isfinite(self.parameter):
+            raise ValueError(f"activation {self.name!r}: its parameter {self.parameter!r} is not finite")
 
     def __call__(self, z: Any) -> Any:
         xp = array_namespace(z)

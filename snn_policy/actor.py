@@ -4,6 +4,7 @@ Every source format is read into this form, and everything else starts from it. 
 so no conversion can change the actor it came from.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,7 +21,8 @@ HeadKind = Literal["tanh", "clip", "argmax"]
 
 def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
     """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
-    array = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float32)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
     if not np.isfinite(array).all():
@@ -124,6 +126,8 @@ class Head:
     def __post_init__(self) -> None:
         if self.kind not in ("tanh", "clip", "argmax"):
             raise ValueError(f"head {self.kind!r}: expected tanh, clip or argmax")
+        if not self.pre_clip > 0:
+            raise ValueError(f"head: pre_clip {self.pre_clip!r} must be positive")
         if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
             raise ValueError("head: low must not exceed high")
 
@@ -175,7 +179,9 @@ class Actor:
 
     def __post_init__(self) -> None:
         self.layers, self.observation_shape = tuple(self.layers), tuple(self.observation_shape)
-        size = int(np.prod(self.observation_shape))
+        if any(length < 1 for length in self.observation_shape):
+            raise ValueError(f"observation shape {self.observation_shape}: expected sizes of at least 1")
+        size = math.prod(self.observation_shape)
         for index, layer in enumerate(self.layers):
             if layer.inputs != size:
                 raise ValueError(f"layer {index}: takes {layer.inputs} inputs, but gets {size}")
@@ -266,7 +272,7 @@ class Actor:
 
     def predict(
         self,
-        observation: npt.ArrayLike,
+        observation: Any,
         state: Any = None,
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,

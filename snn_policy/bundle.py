@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from snn_policy.activations import Activation
-from snn_policy.actor import Actor, Head, Linear, Normaliser
+from snn_policy.actor import Actor, Head, Linear, Normaliser, frozen_array
 from snn_policy.errors import SourceError
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -59,6 +59,7 @@ def write_bundle(
         "versions": installed_versions(),
     }
     weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    document = json.loads(json.dumps(document))  # as a reader will see it: keys are texts
     document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     document["sha256"] = _digest(document)
     directory.mkdir(parents=True, exist_ok=True)
@@ -140,6 +141,7 @@ def read_bundle(directory: Path) -> Bundle:
     content = _read(policy_path, MOST_JSON_BYTES)
     try:
         document = json.loads(content)
+        digest = _digest(document) if isinstance(document, dict) else ""
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -148,7 +150,7 @@ def read_bundle(directory: Path) -> Bundle:
         raise SourceError(
             f"{policy_path}: format version {document.get('format_version')!r}, but this release reads {FORMAT_VERSION}"
         )
-    if document.get("sha256") != _digest(document):
+    if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
     weights = _read(weights_path, MOST_WEIGHT_BYTES)
     if hashlib.sha256(weights).hexdigest() != document.get("weights_sha256"):
@@ -158,7 +160,7 @@ def read_bundle(directory: Path) -> Bundle:
         actor = _read_actor(document["actor"], arrays)
         network = SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
         return Bundle(network, dict(document["conversion"]), dict(document["card"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SourceError(f"{directory}: a damaged bundle ({type(error).__name__}: {error})") from None
 
 
@@ -177,18 +179,26 @@ def _infinite(value: float | None) -> float:
 def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     layers = []
     for index, entry in enumerate(described["layers"]):
-        activation = entry["activation"] and Activation(entry["activation"]["name"], entry["activation"]["parameter"])
+        given = entry["activation"]
+        activation = None if given is None else Activation(given["name"], given["parameter"])
         layers.append(Linear(arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
         tuple(layers),
         _read_head(head["kind"], _infinite(head["pre_clip"]), arrays, layers[-1].outputs),
         tuple(int(size) for size in described["observation_shape"]),
-        normaliser
-        and Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
-        env_id=described["env_id"],
+        None
+        if normaliser is None
+        else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
+        env_id=_text_or_none(described["env_id"]),
         name=str(described["name"]),
     )
+
+
+def _text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"env_id: expected a text, got {type(value).__name__}")
+    return value
 
 
 def _read_head(kind: str, pre_clip: float, arrays: Arrays, outputs: int) -> Head:
@@ -197,12 +207,18 @@ def _read_head(kind: str, pre_clip: float, arrays: Arrays, outputs: int) -> Head
     low, high, scale, offset = (arrays[f"head.{name}"] for name in ("low", "high", "scale", "offset"))
     if any(array.shape != (outputs,) or array.dtype != np.float32 for array in (low, high, scale, offset)):
         raise ValueError(f"head: expected float32 arrays of shape ({outputs},)")
+    scale, offset = frozen_array(scale, "head.scale"), frozen_array(offset, "head.offset")
     return Head(kind, low, high, scale, offset, pre_clip)  # pyright: ignore[reportArgumentType]
 
 
 def _read_neurons(
     described: dict[str, Any], arrays: Arrays, actor: Actor
 ) -> MembraneNeurons | SigmaDeltaNeurons:
+    def sizes(name: str, width: int) -> np.ndarray:
+        if (array(name, width) < 0).any():
+            raise ValueError(f"{name}: expected values of at least 0")
+        return arrays[name]
+
     def array(name: str, width: int) -> np.ndarray:
         values = arrays[name]
         if values.shape != (width,) or values.dtype != np.float32 or not np.isfinite(values).all():
@@ -212,13 +228,13 @@ def _read_neurons(
     settings = dict(described)
     if settings.pop("model") == "sigma-delta":
         stages = range(len(actor.layers))
-        quanta = tuple(array(f"stages.{i}.quantum", actor.widths[i]) for i in stages)
+        quanta = tuple(sizes(f"stages.{i}.quantum", actor.widths[i]) for i in stages)
         predictor = tuple(array(f"stages.{i}.predictor", actor.widths[i]) for i in stages)
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
         return SigmaDeltaNeurons(quanta, predictor, array("offset", actor.widths[0]), digits, float(settings["base"]))
-    thresholds = tuple(array(f"layers.{i}.threshold", layer.outputs) for i, layer in enumerate(actor.hidden))
+    thresholds = tuple(sizes(f"layers.{i}.threshold", layer.outputs) for i, layer in enumerate(actor.hidden))
     settings["alpha"] = tuple(float(alpha) for alpha in settings["alpha"])
     if len(settings["alpha"]) != len(thresholds):
         raise ValueError("alpha: expected one number per hidden layer")

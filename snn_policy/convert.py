@@ -155,7 +155,8 @@ def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
 def _digits(digits: int | Sequence[int] | None, stages: int) -> tuple[int, ...]:
     if digits is None:
         return default_digits(stages)
-    per_stage = [digits] * stages if np.ndim(digits) == 0 else list(digits)  # pyright: ignore[reportArgumentType]
+    given: Any = digits
+    per_stage = [given] * stages if np.ndim(given) == 0 else list(given)
     if len(per_stage) != stages or not all(whole(count, 1, MOST_DIGITS) for count in per_stage):
         raise ValueError(f"digits {digits!r}: expected 1 to {MOST_DIGITS}, one number or one per stage ({stages})")
     return tuple(int(count) for count in per_stage)

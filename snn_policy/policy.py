@@ -151,7 +151,7 @@ class StatefulPolicy(ABC):
 
     def predict(
         self,
-        observation: npt.ArrayLike,
+        observation: Any,
         state: Any = None,
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,

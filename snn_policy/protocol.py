@@ -47,7 +47,7 @@ class Policy(Protocol):
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]: ...
     def predict(
         self,
-        observation: npt.ArrayLike,
+        observation: Any,
         state: Any = None,
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,

@@ -4,6 +4,7 @@
 its order: two programs must then agree to the bit. Random ones have real weights of the usual size.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def _actor(draw: Any, activation: Activation, kind: HeadKind, shape: tuple[int, 
            outputs: int, normaliser: Normaliser | None) -> Actor:  # fmt: skip
     sizes = (int(np.prod(shape)), *widths, outputs)
     layers = tuple(
-        Linear(*draw(fan_out, fan_in), None if index == len(widths) else activation)
-        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False))
+        Linear(*draw(fan_out, fan_in), activation=None if index == len(widths) else activation)
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes))
     )
     return Actor(layers, make_head(kind, outputs), shape, normaliser)
 
@@ -99,7 +100,7 @@ def walk(rows: int, shape: tuple[int, ...] = (11,), seed: int = 0, correlation: 
 def membrane_neurons(actor: Actor, seed: int = 0, dead: bool = True, **settings: Any) -> MembraneNeurons:
     """IF, SNM or MT neurons with dyadic thresholds, the first neuron of each layer dead."""
     rng = np.random.default_rng(seed)
-    thresholds = [rng.integers(2, 17, layer.outputs).astype(np.float32) / 8 for layer in actor.hidden]
+    thresholds: list[Any] = [rng.integers(2, 17, layer.outputs).astype(np.float32) / 8 for layer in actor.hidden]
     for each in thresholds:
         each[0] *= 0 if dead else 1
     defaults: dict[str, Any] = {"model": "if", "coding": "rate", "timesteps": 8, "alpha_clip": 0.5}

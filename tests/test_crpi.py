@@ -66,9 +66,9 @@ def test_the_carried_charge_is_clipped(residual: Any, alpha: int, theta: int, cl
 
 @given(v_end=DYADIC, v_start=DYADIC, net=st.integers(0, 64))
 def test_the_residual_is_bounded_by_what_was_sent(v_end: Any, v_start: Any, net: int) -> None:
-    arrays = [np.array([value], np.float32) for value in (v_end, v_start, net / 8)]
-    assert residual_potential(*arrays, "bounded").item() == max(float(v_end - v_start), -net / 8)
-    assert residual_potential(*arrays, "plain").item() == float(v_end - v_start)
+    v1, v0, sent = (np.array([value], np.float32) for value in (v_end, v_start, net / 8))
+    assert residual_potential(v1, v0, sent, "bounded").item() == max(float(v_end - v_start), -net / 8)
+    assert residual_potential(v1, v0, sent, "plain").item() == float(v_end - v_start)
 
 
 def test_alpha_zero_forgets_and_a_reset_forgets() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, dyadic_actor, marker, spiking_policies
-from snn_policy.wrappers import SpikingPolicyEval
 
 from snn_policy import statistics
 from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
+from snn_policy.wrappers import SpikingPolicyEval
 
 SPIKING = spiking_policies()
 MAKERS: dict[str, Any] = {"recording": RecordingPolicy, "ann": dyadic_actor, **SPIKING}

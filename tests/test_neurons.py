@@ -104,7 +104,7 @@ def test_charge_is_balanced(model: str, inputs: list[float], theta: int) -> None
 @pytest.mark.parametrize("model", MODELS)
 @given(inputs=st.lists(SIXTY_FOURTHS, min_size=1, max_size=16), theta=st.integers(1, 32))
 def test_net_output_never_falls_below_zero(model: str, inputs: list[float], theta: int) -> None:
-    # with thresholds whose multiples float32 holds exactly; see the next test for others
+    # SNM: with thresholds whose multiples float32 holds exactly; otherwise a rounded M > 0 may cost one spike too many
     outputs, _, _ = run_rate(model, inputs, theta / 8)
     assert (outputs.cumsum() >= 0).all()
 

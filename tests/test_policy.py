@@ -151,8 +151,8 @@ def test_inactive_rows_get_an_action_but_neither_advance_nor_count(policy: Spiki
 
 
 def test_step_is_pure_and_equals_act(policy: SpikingPolicy) -> None:
-    observations = batches()
-    state = policy.initial_state(ROWS)
+    observations, state = batches(), policy.initial_state(ROWS)
+    expected: Any = None
     for obs in observations:
         kept = type(state)(*(each.copy() for each in state))
         expected, after = policy.step(obs, state)
@@ -233,7 +233,9 @@ def test_the_engines_agree_and_may_change_between_two_decisions() -> None:
     membrane=st.booleans(),
     engine=st.sampled_from(ENGINES),
 )
-def test_actions_are_always_within_their_bounds(seed: int, kind: Any, scale: float, membrane: bool, engine: str) -> None:
+def test_actions_are_always_within_their_bounds(
+    seed: int, kind: Any, scale: float, membrane: bool, engine: str
+) -> None:
     actor = random_actor(seed, kind=kind, widths=(9, 7))
     neurons = membrane_neurons(actor) if membrane else sigma_delta_neurons(actor)
     policy = SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine)

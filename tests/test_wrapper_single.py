@@ -17,10 +17,10 @@ from gymnasium.wrappers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, assert_fresh, marker, spiking_policies, where
-from snn_policy.wrappers import SpikingPolicyEval
 
 from snn_policy import Actor
 from snn_policy.actor import Head, Linear
+from snn_policy.wrappers import SpikingPolicyEval
 
 SPIKING = spiking_policies()
 MAKERS: dict[str, Any] = {"recording": RecordingPolicy, **SPIKING}

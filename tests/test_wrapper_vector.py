@@ -12,6 +12,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from marker_env import MODES, ROWS, RecordingPolicy, assert_fresh, make_vector, spiking_policies
+
 from snn_policy.wrappers import SpikingPolicyVectorEval
 
 VECTORS = (SyncVectorEnv, AsyncVectorEnv)

@@ -18,6 +18,7 @@ from marker_env import (
     spiking_policies,
     where,
 )
+
 from snn_policy.wrappers import SpikingPolicyVectorEval
 
 SPIKING = spiking_policies()

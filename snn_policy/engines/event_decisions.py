@@ -21,6 +21,7 @@ from snn_policy.engines.event_kernels import (
     fire_digit,
     fire_digit_base_two,
     gather,
+    gather_by_predictor,
     run_layer,
 )
 
@@ -38,6 +39,8 @@ LAYER = ("inputs", "outputs", "weights", "bias", "neurons", "digits", "activatio
 # parameters[:4]
 CLIP, PRE_CLIP, START_SHARE, BOUND = range(4)
 HEAD_TANH, HEAD_CLIP, HEAD_ARGMAX = range(3)
+COARSE_SPIKE = np.float32(2**14).view(np.int32)
+"""In quanta, as bits: after a spike of this size, the next decision derives the accumulators anew."""
 LARGEST = np.float32(3.4028235e38)
 WORK_ROWS = 8
 
@@ -82,23 +85,25 @@ def apply_head(y: Any, kind: int, head: Any, pre_clip: Any, action: Any) -> None
 
 
 @compiled
-def encode(v: Any, stage: Any, digits: int, powers: Any, told: Any) -> int:
-    """Up to `digits` spikes per neuron: v is spent, `told` filled with Σ s. Returns the number of spikes.
+def encode(v: Any, stage: Any, digits: int, powers: Any, told: Any) -> Any:
+    """Up to `digits` spikes per neuron: v is spent, `told` filled with Σ s.
 
-    `stage`: (4, n) quantum, quantum·k (infinite for a dead neuron), γ, offset.
+    `stage`: (4, n) quantum, quantum·k (infinite for a dead neuron), γ, offset. Returns the number of spikes,
+    and whether one was so large that the accumulators lose precision.
     """
     for j in range(v.shape[0]):
         told[j] = ZERO
-    spikes = 0
+    spikes, largest = 0, np.int32(0)
     for _ in range(digits):
         if powers[1] == np.float32(2):
-            fired = fire_digit_base_two(v, stage[0], stage[1], told)
+            fired, peak = fire_digit_base_two(v, stage[0], stage[1], told)
         else:
-            fired = fire_digit(v, stage[0], stage[1], powers, told)
+            fired, peak = fire_digit(v, stage[0], stage[1], powers, told)
         if fired == 0:
             break
         spikes += fired
-    return spikes
+        largest = max(largest, peak)
+    return spikes, largest >= COARSE_SPIKE
 
 
 @compiled
@@ -109,19 +114,17 @@ def tell(
 
     z (outputs,) comes with the bias, and is left with the next layer's whole input.
     """
-    values, sizes = work[0, : told.shape[0]], work[1]
+    sizes = work[1]
+    front, back = gather_by_predictor(told, gamma, indices, sizes)
+    add_rows(weights, indices[back:], sizes[back:], indices.shape[0] - back, z)
     if rederive:
+        values = work[0, : told.shape[0]]
         for k in range(accumulator.shape[0]):
             accumulator[k] = ZERO
         for j in range(told.shape[0]):
             values[j] = memory[j] * gamma[j]
-    else:
-        for j in range(told.shape[0]):
-            values[j] = told[j] * gamma[j]
-    add_rows(weights, indices, sizes, gather(values, indices, sizes), accumulator)
-    for j in range(told.shape[0]):
-        values[j] = told[j] * (ONE - gamma[j])
-    add_rows(weights, indices, sizes, gather(values, indices, sizes), z)
+        front = gather(values, indices, sizes)
+    add_rows(weights, indices, sizes, front, accumulator)
     for k in range(z.shape[0]):
         z[k] += accumulator[k]
 
@@ -146,7 +149,9 @@ def decide_sigma_delta(
         for j in range(n):
             memory[j] *= gamma[j]
             v[j] = h[j] - stage[3, j] - memory[j]
-        spikes[layer] = encode(v, stage, own[DIGITS], powers, told)
+        spikes[layer], coarse = encode(v, stage, own[DIGITS], powers, told)
+        if coarse:
+            state[age] = header[REDERIVE_AFTER]
         for j in range(n):
             memory[j] += told[j]
         z = work[2, :outputs]

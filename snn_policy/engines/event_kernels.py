@@ -11,12 +11,15 @@ from typing import Any
 import numba
 import numpy as np
 
+from snn_policy.neurons import LARGEST_SPIKE
+
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
 
 RELU, TANH, ELU, SILU, LEAKY_RELU, LINEAR = range(6)
 IF, SNM, MT = range(3)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 EXPONENT_BITS = np.int32(0x7F800000)
+LARGEST_RATIO = np.float32(LARGEST_SPIKE)
 
 
 @compiled
@@ -50,6 +53,24 @@ def gather(values: Any, indices: Any, sizes: Any) -> int:
 
 
 @compiled
+def gather_by_predictor(values: Any, gamma: Any, indices: Any, sizes: Any) -> Any:
+    """List the non-zero values, those with γ=1 from the front, those with γ=0 from the back (one place spare).
+
+    Returns the number of the former, and the place where the latter begin.
+    """
+    front, back = 0, indices.shape[0] - 1
+    for j in range(values.shape[0]):
+        kept = (values[j] != ZERO) & (gamma[j] != ZERO)
+        indices[front] = j
+        sizes[front] = values[j]
+        front += kept
+        indices[back] = j
+        sizes[back] = values[j]
+        back -= (values[j] != ZERO) & (gamma[j] == ZERO)
+    return front, back + 1
+
+
+@compiled
 def activate(z: Any, activation: int, parameter: Any) -> None:
     """z ← f(z), in place."""
     if activation == RELU:
@@ -70,26 +91,31 @@ def activate(z: Any, activation: int, parameter: Any) -> None:
 
 
 @compiled
-def fire_digit_base_two(v: Any, quantum: Any, unit: Any, told: Any) -> int:
-    """One sigma-delta digit of all neurons, β = 2: a spike's size is an exponent. Returns the number of spikes."""
-    fired = 0
+def fire_digit_base_two(v: Any, quantum: Any, unit: Any, told: Any) -> Any:
+    """One sigma-delta digit of all neurons, β = 2: a spike's size is an exponent.
+
+    Returns the number of spikes, and the largest |v|/(k·q) as the bits of a float32.
+    """
+    fired, peak = 0, np.int32(0)
     for j in range(v.shape[0]):
-        ratio = abs(v[j]) / unit[j]
-        power = np.int32(np.float32(ratio).view(np.int32) & EXPONENT_BITS).view(np.float32)
+        ratio = min(np.float32(abs(v[j]) / unit[j]), LARGEST_RATIO)
+        bits = np.float32(ratio).view(np.int32)
+        power = np.int32(bits & EXPONENT_BITS).view(np.float32)
         size = quantum[j] * power if ratio >= ONE else ZERO
         s = size if v[j] > ZERO else -size
         v[j] -= s
         told[j] += s
         fired += ratio >= ONE
-    return fired
+        peak = max(peak, bits)
+    return fired, peak
 
 
 @compiled
-def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> int:
-    """One sigma-delta digit of all neurons, any β."""
-    fired, last = 0, powers.shape[0] - 1
+def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> Any:
+    """One sigma-delta digit of all neurons, any β; returns as `fire_digit_base_two`."""
+    fired, peak, last = 0, np.int32(0), powers.shape[0] - 1
     for j in range(v.shape[0]):
-        ratio = abs(v[j]) / unit[j]
+        ratio = np.float32(abs(v[j]) / unit[j])
         if ratio < ONE:
             continue
         i = 0
@@ -99,7 +125,8 @@ def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> int:
         v[j] -= s
         told[j] += s
         fired += 1
-    return fired
+        peak = max(peak, np.float32(powers[i]).view(np.int32))
+    return fired, peak
 
 
 @compiled
