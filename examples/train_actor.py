@@ -97,7 +97,7 @@ def train(
     shared = {"learning_rate": learning_rate, "policy_kwargs": {"net_arch": [256, 256]}, "seed": seed, "device": "cpu"}
     start = min(10_000, steps // 10)
     if algorithm == "td3":
-        size = env.action_space.shape
+        size = env.action_space.sample().shape
         noise = NormalActionNoise(np.zeros(size), 0.1 * np.ones(size))
         model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=start, batch_size=256,
                     train_freq=1, gradient_steps=1, **shared)

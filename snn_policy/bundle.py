@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from snn_policy.activations import Activation
-from snn_policy.actor import Actor, Head, Linear, Normaliser, frozen_array
+from snn_policy.actor import Actor
 from snn_policy.errors import SourceError
+from snn_policy.layers import Head, Linear, Normaliser, frozen_array
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 
@@ -198,6 +199,8 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
 def _text_or_none(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"env_id: expected a text, got {type(value).__name__}")
+    if value is not None and ":" in value:
+        raise ValueError(f"env_id {value!r}: an id that would import a module is not taken from a file")
     return value
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.actor import Actor, frozen_array
+from snn_policy.actor import Actor
 from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alpha
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.layers import frozen_array
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons, whole
 from snn_policy.policy import SpikingPolicy
@@ -81,7 +82,9 @@ def convert(
         raise ValueError(f"neuron {neuron!r}: expected one of {', '.join(NEURONS)}")
     if neuron == "sigma-delta":
         _refuse(neuron, membrane)
-        return _convert_sigma_delta(source, recordings, threshold, engine, **sigma_delta)
+        policy = _convert_sigma_delta(source, recordings, threshold, engine, **sigma_delta)
+        policy.warm_up()
+        return policy
     _refuse(neuron, sigma_delta)
     if neuron != "mt":
         _refuse(neuron, {"levels": levels})
@@ -90,7 +93,9 @@ def convert(
             _refuse(neuron, {"calibration": calibration})
         raise NotImplementedError("spike calibration is not implemented yet; leave `calibration` out")
     del membrane["calibration"]
-    return _convert_membrane(source, recordings, neuron, threshold, engine, **membrane)
+    policy = _convert_membrane(source, recordings, neuron, threshold, engine, **membrane)
+    policy.warm_up()
+    return policy
 
 
 def _as_actor(actor: Any) -> Actor:

@@ -30,7 +30,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 5000,
     num_envs: int | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> Evaluation:
     """Run whole episodes, `num_envs` of them side by side (by default at most 10), and close the environments.
 
@@ -39,6 +39,7 @@ def evaluate(
     Args:
         env: a Gymnasium id, or a function that makes an environment.
         seed: of the first episode; episode i has seed + i.
+        progress: show a bar on stderr; a text names it.
 
     Raises:
         ValueError: an environment that cannot be made or does not fit the policy; numbers below 1.
@@ -48,7 +49,7 @@ def evaluate(
     try:
         for _ in range(min(episodes, num_envs or 10)):
             envs.append(make_environment(env, policy))
-        with counting("episodes", episodes, progress) as advance:
+        with counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress)) as advance:
             return evaluate_in(policy, envs, episodes=episodes, seed=seed, advance=advance)
     finally:
         for each in envs:
@@ -67,8 +68,8 @@ def compare(
 ) -> Comparison:
     """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`."""
     ann, snn = (
-        evaluate(each, env, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress)
-        for each in (actor, policy)
+        evaluate(each, env, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress and name)
+        for each, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
     )
     return Comparison(ann, snn, actor.dense_macs)
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from snn_policy.actor import Actor, Linear, affine
+from snn_policy.actor import Actor
 from snn_policy.crpi import residual_potential, start_potential
+from snn_policy.layers import Linear, affine
 from snn_policy.neurons import (
     DifferentialMembrane,
     Membrane,

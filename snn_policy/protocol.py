@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from snn_policy.energy import nanojoules
 
+LARGEST_OBSERVATION = 1e30
+"""Beyond it float32 sums overflow inside the network, and a membrane that is not finite would never recover."""
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -121,7 +124,8 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
     """Check one observation (*shape) or a batch (N, *shape); give (N, *shape) float32 and whether it was a batch.
 
     Raises:
-        ValueError: another shape, an empty batch, not numbers, NaN or infinity (naming where).
+        ValueError: another shape, an empty batch, not numbers, NaN, infinity or beyond `LARGEST_OBSERVATION`
+            (naming where).
     """
     values = np.asarray(obs)
     if values.dtype.kind not in "fiub":
@@ -133,9 +137,12 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
         batch = values.astype(np.float32, copy=False) if batched else values.astype(np.float32)[None]
     if not batch.shape[0]:
         raise ValueError(f"{name}: the batch is empty, shape {values.shape}")
-    if not np.isfinite(batch).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(batch))[0][0 if batched else 1 :])
-        raise ValueError(f"{name}: not finite in float32 at index {where}: {values[where]}")
+    usable = abs(batch) <= LARGEST_OBSERVATION  # false for NaN
+    if not usable.all():
+        where = tuple(int(i) for i in np.argwhere(~usable)[0][0 if batched else 1 :])
+        raise ValueError(
+            f"{name}: not finite, or beyond ±{LARGEST_OBSERVATION:.0e}, at index {where}: {values[where]}"
+        )
     return batch, batched
 
 

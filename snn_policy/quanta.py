@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.engines.sequence import encode_sequence
 from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
 from snn_policy.recordings import chunks
@@ -212,6 +211,8 @@ def _encode_stage(
     h: FloatArray, quantum: FloatArray, digits: int, powers: FloatArray, predictor: Predictor
 ) -> tuple[FloatArray, FloatArray, int]:
     """What the stage told, (rows, neurons), its predictors, and its number of spikes."""
+    from snn_policy.engines.sequence import encode_sequence
+
     results = {}
     for gamma in (0, 1) if predictor == "auto" else (predictor,):
         constant = np.full(len(quantum), gamma, np.float32)

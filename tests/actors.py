@@ -13,7 +13,8 @@ import numpy.typing as npt
 from hypothesis import settings as hypothesis_settings
 
 from snn_policy.activations import ACTIVATION_NAMES, RELU, Activation
-from snn_policy.actor import Actor, Head, HeadKind, Linear, Normaliser
+from snn_policy.actor import Actor
+from snn_policy.layers import Head, HeadKind, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.policy import SpikingPolicy

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from snn_policy.activations import RELU
-from snn_policy.actor import Actor, Head, Linear
+from snn_policy.actor import Actor
 from snn_policy.cli import main
+from snn_policy.layers import Head, Linear
 from snn_policy.policy import SpikingPolicy
 
 COMMANDS = ("demo", "list", "convert", "eval", "compare")

@@ -10,7 +10,7 @@ import pytest
 
 from snn_policy import Actor, convert
 from snn_policy.activations import RELU
-from snn_policy.actor import Head, Linear
+from snn_policy.layers import Head, Linear
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NEEDS = {"sb3_evaluate_policy.py": "stable_baselines3", "dm_env_loop.py": "dm_env"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor, convert
-from snn_policy.actor import Head
+from snn_policy.layers import Head
 from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.quanta import _quantum_shapes, _Recording, _sensitivities
 from tests.actors import ALL_ACTIVATIONS, HEAD_KINDS, random_actor, reference_actor, walk

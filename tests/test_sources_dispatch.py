@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from snn_policy.activations import RELU
-from snn_policy.actor import Actor, Head, Linear
+from snn_policy.actor import Actor
 from snn_policy.errors import SourceError
+from snn_policy.layers import Head, Linear
 from snn_policy.sources import load_actor
 
 

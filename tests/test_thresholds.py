@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy.actor import Actor, Linear
+from snn_policy.actor import Actor
+from snn_policy.layers import Linear
 from snn_policy.thresholds import CANDIDATES, recorded_thresholds, rounded
 from tests.actors import make_head, random_actor, walk
 

@@ -4,23 +4,39 @@
 array-API code on NumPy, the reference; "torch" runs that on torch tensors, for large batches and GPUs.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from snn_policy.engines.event import EventEngine, EventSession
 from snn_policy.network import SpikingNetwork, State
 from snn_policy.protocol import Decision, FloatArray
 
-__all__ = ["ENGINE_NAMES", "Engine", "EventEngine", "EventSession", "make_engine"]
+if TYPE_CHECKING:
+    from snn_policy.engines.event import EventSession
 
 ENGINE_NAMES = ("auto", "event", "numpy", "torch")
 
 
 class Engine(Protocol):
-    """Runs decisions of NumPy arrays; see `SpikingNetwork.decide`."""
+    """Runs decisions of NumPy arrays."""
 
-    def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]: ...
+    def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
+        """As `SpikingNetwork.decide`; may be called from several threads."""
+        ...
+
+    def session(self, rows: int) -> "EventSession | None":
+        """Buffers to act in place with that many rows; None where the engine has none."""
+        ...
+
+
+class ReferenceEngine:
+    """The network's own code on NumPy: what the other engines are held to."""
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        self.decide = network.decide
+
+    def session(self, rows: int) -> None:
+        return None
 
 
 def make_engine(network: SpikingNetwork, name: str) -> Engine:
@@ -30,12 +46,15 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
         ValueError: an unknown name.
         ModuleNotFoundError: "torch" where torch is not installed.
     """
-    if name not in ENGINE_NAMES:
-        raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")
-    if name in ("auto", "event"):
-        return EventEngine(network)
-    if name == "torch":
-        from snn_policy.engines.torch_engine import TorchEngine
+    match name:
+        case "auto" | "event":
+            from snn_policy.engines.event import EventEngine
 
-        return TorchEngine(network)
-    return network
+            return EventEngine(network)
+        case "numpy":
+            return ReferenceEngine(network)
+        case "torch":
+            from snn_policy.engines.torch_engine import TorchEngine
+
+            return TorchEngine(network)
+    raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")

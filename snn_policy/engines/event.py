@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.actor import Linear
 from snn_policy.engines import event_decisions as compiled
 from snn_policy.engines import event_kernels as kernels
+from snn_policy.layers import Linear
 from snn_policy.network import SpikingNetwork, State
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
@@ -45,7 +45,7 @@ class EventEngine:
         session.store(state)
         session.obs[...] = obs.reshape(len(obs), -1)
         if not session.run():
-            raise ValueError("observation: holds NaN or infinity")
+            raise ValueError("observation: not finite, or too large")
         decision = session.decision()
         assert decision is not None
         return session.actions_like(obs), session.state, decision
@@ -107,13 +107,15 @@ class EventSession:
         it is not finite. Rows that are not running keep their memory and their sums.
         """
         if running is None:
-            self._decided = compiled.decide(*self._blocks)
-            return self._decided
+            decided = compiled.decide(*self._blocks)
+            self._decided |= decided
+            return decided
         resting, sums = ~running, self._spiking + 2
         memory, counts = self._memory[resting], self._counts[resting, sums:]
-        self._decided = compiled.decide(*self._blocks)
+        decided = compiled.decide(*self._blocks)
         self._memory[resting], self._counts[resting, sums:] = memory, counts
-        return self._decided
+        self._decided |= decided
+        return decided
 
     def actions_like(self, obs: Any) -> npt.NDArray[Any]:
         """The last actions, (rows, act_dim) or integers (rows,); without the first axis for one observation."""

@@ -24,6 +24,7 @@ from snn_policy.engines.event_kernels import (
     gather_by_predictor,
     run_layer,
 )
+from snn_policy.protocol import LARGEST_OBSERVATION
 
 # plan[0]: the network
 HEADER = ("layers", "sigma_delta", "model", "differential", "timesteps", "levels", "bounded", "head_kind",
@@ -41,7 +42,7 @@ CLIP, PRE_CLIP, START_SHARE, BOUND = range(4)
 HEAD_TANH, HEAD_CLIP, HEAD_ARGMAX = range(3)
 COARSE_SPIKE = np.float32(2**14).view(np.int32)
 """In quanta, as bits: after a spike of this size, the next decision derives the accumulators anew."""
-LARGEST = np.float32(3.4028235e38)
+LARGEST = np.float32(LARGEST_OBSERVATION)
 WORK_ROWS = 8
 
 
@@ -52,7 +53,7 @@ def matrix(block: Any, start: int, rows: int, columns: int) -> Any:
 
 @compiled
 def finite(given: Any) -> Any:
-    """Whether every value is a finite float32."""
+    """Whether every value is finite and no larger than `LARGEST_OBSERVATION`."""
     good = True
     for row in range(given.shape[0]):
         for j in range(given.shape[1]):

@@ -41,6 +41,9 @@ class TorchEngine:
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         return self._torch.tensor(array, device=self.device)
 
+    def session(self, rows: int) -> None:
+        return None
+
     def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
         """As `SpikingNetwork.decide`, with NumPy arrays in and out."""
         with self._torch.inference_mode():

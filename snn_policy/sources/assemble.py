@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.activations import RELU, Activation
-from snn_policy.actor import Actor, Head, Linear
+from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.layers import Head, Linear
 from snn_policy.sources.elementwise import Run, stretched
 from snn_policy.sources.normaliser import read_normaliser
 from snn_policy.sources.operations import (

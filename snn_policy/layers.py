@@ -1,0 +1,157 @@
+"""The parts of an actor, as plain read-only data: layers, observation normaliser, action head.
+
+Their functions are written against the array-API: the arrays' own namespace (NumPy, torch) does the work.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+from snn_policy.activations import Activation
+from snn_policy.protocol import FloatArray
+
+HeadKind = Literal["tanh", "clip", "argmax"]
+
+
+def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
+    """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float32)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds NaN or infinity")
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """z = weight · x + bias, then the activation (None on the last layer: the head follows).
+
+    Attributes:
+        weight: (outputs, inputs) float32.
+        bias: (outputs,) float32.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen_array(self.weight, "weight", 2))
+        object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
+        if self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """x = clip((obs − mean) / scale, −clip, clip), elementwise over the observation's shape."""
+
+    mean: FloatArray
+    scale: FloatArray
+    clip: float = float("inf")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", frozen_array(self.mean, "normaliser mean"))
+        object.__setattr__(self, "scale", frozen_array(self.scale, "normaliser scale"))
+        if self.mean.shape != self.scale.shape or not (self.scale > 0).all() or not self.clip > 0:
+            raise ValueError("normaliser: mean and scale must have one shape, scale and clip be positive")
+
+    def __call__(self, obs: Any) -> Any:
+        x = (obs - self.mean) / self.scale
+        return array_namespace(x).clip(x, -self.clip, self.clip) if self.clip != float("inf") else x
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The last layer's output y, (…, outputs), to an action.
+
+    tanh: tanh(clip(y, ±pre_clip))·scale + offset, within [low, high] · clip: clip(y, low, high) ·
+    argmax: the index of the largest y, an integer.
+
+    Attributes:
+        low, high: (outputs,) bounds of the action; for argmax the scalars 0 and outputs − 1.
+        scale, offset: (outputs,), for tanh only.
+        pre_clip: e.g. 2.0 where gSDE clips the mean before the tanh; infinity for none.
+    """
+
+    kind: HeadKind
+    low: npt.NDArray[Any]
+    high: npt.NDArray[Any]
+    scale: FloatArray
+    offset: FloatArray
+    pre_clip: float = float("inf")
+
+    @classmethod
+    def tanh(cls, scale: npt.ArrayLike, offset: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
+        centre, reach = frozen_array(offset, "action offset", 1), frozen_array(scale, "action scale", 1)
+        low, high = frozen_array(centre - abs(reach), "low"), frozen_array(centre + abs(reach), "high")
+        return cls("tanh", low, high, reach, centre, pre_clip)
+
+    @classmethod
+    def bounded(cls, low: npt.ArrayLike, high: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
+        """The tanh head that fills the box [low, high], as SB3 rescales it."""
+        bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        scale = frozen_array((top - bottom) / 2, "action scale", 1)
+        offset = frozen_array((top + bottom) / 2, "action offset", 1)
+        return cls("tanh", frozen_array(bottom, "low", 1), frozen_array(top, "high", 1), scale, offset, pre_clip)
+
+    @classmethod
+    def clip(cls, low: npt.ArrayLike, high: npt.ArrayLike) -> "Head":
+        """The identity within [low, high], which may be infinite."""
+        bottom, top = np.array(low, np.float32), np.array(high, np.float32)
+        return cls("clip", bottom, top, np.ones_like(top), np.zeros_like(top))
+
+    @classmethod
+    def argmax(cls, choices: int) -> "Head":
+        one = np.ones(choices, np.float32)
+        return cls("argmax", np.array(0, np.int64), np.array(choices - 1, np.int64), one, 0 * one)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("tanh", "clip", "argmax"):
+            raise ValueError(f"head {self.kind!r}: expected tanh, clip or argmax")
+        if not self.pre_clip > 0:
+            raise ValueError(f"head: pre_clip {self.pre_clip!r} must be positive")
+        if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
+            raise ValueError("head: low must not exceed high")
+
+    @property
+    def outputs(self) -> int:
+        return self.scale.shape[0]
+
+    @property
+    def discrete(self) -> bool:
+        return self.kind == "argmax"
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        return () if self.discrete else (self.outputs,)
+
+    def __call__(self, y: Any) -> Any:
+        xp = array_namespace(y)
+        if self.kind == "argmax":
+            return xp.argmax(y, axis=-1)
+        if self.kind == "tanh":
+            squashed = xp.tanh(xp.clip(y, -self.pre_clip, self.pre_clip) if self.pre_clip != float("inf") else y)
+            y = squashed * self.scale + self.offset
+        return xp.minimum(xp.maximum(y, self.low), self.high)
+
+
+def affine(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x (N, inputs) → (N, outputs), each row by itself, so that a row's result never depends on its batch."""
+    xp = array_namespace(x)
+    y = xp.matmul(x[:, None, :], weight.T)[:, 0, :]
+    return y if bias is None else y + bias
