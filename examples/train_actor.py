@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.buffers import ReplayBuffer
+
     from snn_policy import Evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +44,10 @@ def train(
     eval_every: Annotated[int, typer.Option(help="environment steps between two evaluations")] = 10_000,
     eval_episodes: Annotated[int, typer.Option(help="episodes per evaluation")] = 8,
     learning_rate: float = 1e-3,
+    stop_at: Annotated[
+        float | None, typer.Option(help="stop at this mean return, and keep the replay buffer: a 'medium' actor")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="directory of the run; runs/ALGORITHM-ENV_ID by default")] = None,
 ) -> None:
     """Train an actor on ENV_ID, keeping the best one seen and a log of all evaluations."""
     import gymnasium as gym
@@ -52,7 +58,7 @@ def train(
     from stable_baselines3.common.noise import NormalActionNoise
 
     torch.set_num_threads(1)
-    directory = run_directory(algorithm, env_id)
+    directory = run or run_directory(algorithm, env_id)
     directory.mkdir(parents=True, exist_ok=True)
 
     class KeepTheBest(BaseCallback):
@@ -91,7 +97,7 @@ def train(
             with (directory / "evaluations.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)
-            return True
+            return stop_at is None or line["mean"] < stop_at
 
     env = gym.make(env_id)
     shared = {"learning_rate": learning_rate, "policy_kwargs": {"net_arch": [256, 256]}, "seed": seed, "device": "cpu"}
@@ -109,6 +115,27 @@ def train(
                 "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "mujoco")}}
     (directory / "training.json").write_text(json.dumps(settings, indent=1))
     model.learn(steps, callback=KeepTheBest(), progress_bar=True)
+    if stop_at is not None:
+        model.save(directory / "last.zip")
+        save_replay(model.replay_buffer, directory / "replay.npz")
+
+
+def save_replay(buffer: "ReplayBuffer | None", path: Path) -> None:
+    """The transitions in their order: observations, next_observations, actions, rewards, terminations, truncations."""
+    import numpy as np
+
+    assert buffer is not None
+    end = buffer.buffer_size if buffer.full else buffer.pos
+    truncations = buffer.timeouts[:end, 0] > 0
+    np.savez_compressed(
+        path,
+        observations=buffer.observations[:end, 0],
+        next_observations=buffer.next_observations[:end, 0],
+        actions=buffer.actions[:end, 0],
+        rewards=buffer.rewards[:end, 0],
+        terminations=(buffer.dones[:end, 0] > 0) & ~truncations,
+        truncations=truncations,
+    )
 
 
 @app.command()

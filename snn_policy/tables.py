@@ -81,18 +81,19 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
 
 
 def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The shipped bundles and what their cards say."""
+    """The shipped bundles and what their cards say; the energy is a share of the dense ANN's."""
     table = _table("policies shipped with snn-policy", corner="name")
-    for heading in ("environment", "neuron"):
-        table.add_column(heading)
-    for heading in ("training\nsteps", "ANN return", "SNN return"):
-        table.add_column(heading, justify="right")
+    table.add_column("neuron")
+    for heading in ("training\nsteps", "ANN return", "SNN return", "energy"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         card, steps = row["card"], row["card"].get("training", {}).get("steps")
-        returns = (_card_return(card.get("returns", {}).get(each, {})) for each in ("ann", "snn"))
+        measured = card.get("returns", {})
+        share = measured.get("energy_share")
         table.add_row(
-            row["name"], row["env_id"] or UNKNOWN, row["conversion"].get("neuron", UNKNOWN),
-            UNKNOWN if steps is None else f"{steps:,}", *returns,
+            row["name"], row["conversion"].get("neuron", UNKNOWN), UNKNOWN if steps is None else f"{steps:,}",
+            *(_card_return(measured.get(each, {})) for each in ("ann", "snn")),
+            UNKNOWN if share is None else f"{share:.1%}",
         )  # fmt: skip
     return table
 
