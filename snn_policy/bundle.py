@@ -181,7 +181,7 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     layers = []
     for index, entry in enumerate(described["layers"]):
         given = entry["activation"]
-        activation = None if given is None else Activation(given["name"], given["parameter"])
+        activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
         layers.append(Linear(arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(

@@ -50,12 +50,13 @@ def convert(
         actor: an `Actor`, or anything `load_actor` reads.
         observations: (N, *observation_shape) consecutive observations, an iterable of such arrays, or a Minari
             dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
-        neuron: "sigma-delta" (default: any activation), or the papers' "if", "snm", "mt" (ReLU only).
+        neuron: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
         coding: "rate" (default) or "differential"; if, snm, mt only, as are the next six.
-        timesteps: T per decision, 8 by default.
+        timesteps: T per decision; by default 8, for a QCFS actor its L.
         levels: of "mt" only, 4 by default.
-        threshold: "mse" (default), "max", "percentile:99.9", or one array per hidden layer. For sigma-delta:
-            the quanta, one array per stage (observation first), instead of a tolerance.
+        threshold: "mse" (default), "max", "percentile:99.9", or one array per hidden layer; a QCFS actor
+            brings its own by default, θ = λ. For sigma-delta: the quanta, one array per stage (observation
+            first), instead of a tolerance.
         alpha: CRPI's share of the residual carried on: a float (0.3 by default; 0 resets every decision), one
             per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment (`actor.env_id`).
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
@@ -194,10 +195,14 @@ def _convert_membrane(
     alpha_clip: float | None,
     residual: Any,
 ) -> SpikingPolicy:
-    _only_relu(actor, model)
-    coding, steps = coding or "rate", _whole("timesteps", timesteps, DEFAULT_TIMESTEPS, MOST_TIMESTEPS)
+    coding = coding or "rate"
+    _check_activations(actor, model, coding)
+    trained, levels_trained = _trained_thresholds(actor)
+    steps = _whole("timesteps", timesteps, levels_trained or DEFAULT_TIMESTEPS, MOST_TIMESTEPS)
     rule = "mse" if threshold is None else threshold
-    if isinstance(rule, str):
+    if threshold is None and trained is not None:
+        thresholds, rule = trained, "trained"
+    elif isinstance(rule, str):
         thresholds = recorded_thresholds(actor, recordings, rule, steps)
     else:
         thresholds, rule = _given_thresholds(rule, actor.widths[1:], "hidden layer"), "given"
@@ -233,15 +238,28 @@ def _whole(name: str, value: Any, default: int, most: int) -> int:
     return default if value is None else int(value)
 
 
-def _only_relu(actor: Actor, model: str) -> None:
+def _check_activations(actor: Actor, model: str, coding: str) -> None:
+    """IF neurons under rate coding stand for ReLU and QCFS, all other membrane neurons for ReLU."""
+    served = ("relu", "qcfs") if model == "if" and coding == "rate" else ("relu",)
     for index, layer in enumerate(actor.hidden):
-        if layer.activation is not None and layer.activation.name != "relu":
+        if layer.activation is not None and layer.activation.name not in served:
+            what = "neuron='if' with coding='rate', or " if layer.activation.name == "qcfs" else ""
             raise UnsupportedLayerError(
                 f"{actor.name}.layers.{index}",
                 layer.activation.name,
-                f"{model!r} neurons stand for ReLU only",
-                'Use neuron="sigma-delta", which serves any activation.',
+                f"{model!r} neurons with {coding} coding stand for {' and '.join(served)} only",
+                f'Use {what}neuron="sigma-delta", which serves any activation.',
             )
+
+
+def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, int]:
+    """θ = λ per hidden layer and T = L of an actor whose hidden layers are all QCFS (METHODS §4), else None and 0."""
+    quantised = [layer.activation for layer in actor.hidden if layer.activation and layer.activation.name == "qcfs"]
+    if not quantised or len(quantised) < len(actor.hidden):
+        return None, 0
+    widths = actor.widths[1:]
+    thresholds = tuple(np.full(width, f.parameter, np.float32) for width, f in zip(widths, quantised, strict=True))
+    return thresholds, max(f.levels for f in quantised)
 
 
 def _alphas(alpha: Any, layers: int) -> tuple[float, ...]:

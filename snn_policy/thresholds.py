@@ -7,8 +7,8 @@ each rule takes one or two streamed passes, the second over histograms or candid
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from snn_policy.activations import quantised
 from snn_policy.actor import Actor
 from snn_policy.protocol import FloatArray
 from snn_policy.recordings import chunks
@@ -81,15 +81,8 @@ def _least_rounding_error(actor: Actor, observations: FloatArray, timesteps: int
     for chunk in chunks(observations, rows=512):
         for error, largest, h in zip(errors, maxima, _hidden(actor, chunk), strict=True):
             for index, share in enumerate(CANDIDATES):
-                difference = rounded(h, largest * share, timesteps) - h
+                difference = quantised(h, largest * share, timesteps) - h
                 error[index] += np.einsum("ij,ij->j", difference, difference)
     return tuple(
         largest * CANDIDATES[error.argmin(axis=0)] for error, largest in zip(errors, maxima, strict=True)
     )
-
-
-def rounded(h: FloatArray, threshold: FloatArray, levels: int) -> npt.NDArray[np.float32]:
-    """h rounded to the nearest of 0, θ/L, …, θ: the activation that L timesteps can express."""
-    step = threshold / np.float32(levels)
-    safe = np.where(step > 0, step, np.float32(1))
-    return np.clip(np.floor(h / safe + np.float32(0.5)), 0, levels) * step

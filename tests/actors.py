@@ -24,7 +24,10 @@ hypothesis_settings.load_profile("steady")
 
 Array = npt.NDArray[Any]
 HEAD_KINDS: tuple[HeadKind, ...] = ("tanh", "clip", "argmax")
-ALL_ACTIVATIONS = tuple(Activation(name, 0.25) for name in ACTIVATION_NAMES)  # pyright: ignore[reportArgumentType]
+ALL_ACTIVATIONS = tuple(
+    Activation(name, 0.25, levels=4 if name == "qcfs" else 0)  # pyright: ignore[reportArgumentType]
+    for name in ACTIVATION_NAMES
+)
 MODELS, CODINGS = ("if", "snm", "mt"), ("rate", "differential")
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snn_policy.activations import quantised
 from snn_policy.actor import Actor
 from snn_policy.layers import Linear
-from snn_policy.thresholds import CANDIDATES, recorded_thresholds, rounded
+from snn_policy.thresholds import CANDIDATES, recorded_thresholds
 from tests.actors import make_head, random_actor, walk
 
 ROWS = 5000  # more than one chunk
@@ -54,7 +55,7 @@ def test_there_are_33_candidates_from_a_fifth_to_the_maximum() -> None:
 
 def test_rounding_goes_to_the_nearest_level_and_saturates() -> None:
     h, theta = np.array([[0.0, 0.12, 0.13, 0.6, 1.0, 9.0, -1.0]], np.float32), np.ones(7, np.float32)
-    assert rounded(h, theta, 4)[0].tolist() == [0, 0, 0.25, 0.5, 1, 1, 0]
+    assert quantised(h, theta, 4)[0].tolist() == [0, 0, 0.25, 0.5, 1, 1, 0]
 
 
 @pytest.mark.parametrize("rule", ["max", "percentile:99", "mse"])

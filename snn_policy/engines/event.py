@@ -21,7 +21,7 @@ REDERIVE_AFTER = 512
 """Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding."""
 
 ACTIVATIONS = {"relu": kernels.RELU, "tanh": kernels.TANH, "elu": kernels.ELU, "silu": kernels.SILU,
-               "leaky_relu": kernels.LEAKY_RELU}  # fmt: skip
+               "leaky_relu": kernels.LEAKY_RELU, "qcfs": kernels.QCFS}  # fmt: skip
 HEADS = {"tanh": compiled.HEAD_TANH, "clip": compiled.HEAD_CLIP, "argmax": compiled.HEAD_ARGMAX}
 MODELS = {"if": kernels.IF, "snm": kernels.SNM, "mt": kernels.MT}
 
@@ -198,7 +198,7 @@ class _Layout:
                 "neurons": self._put(_neuron_vectors(neurons, index)),
                 "digits": neurons.digits[index] if isinstance(neurons, SigmaDeltaNeurons) else 0,
                 "activation": kernels.LINEAR if activation is None else ACTIVATIONS[activation.name],
-                "slope": self._put([0.0 if activation is None else activation.parameter]),
+                "slope": self._put([0, 0] if activation is None else [activation.parameter, activation.levels]),
                 "memory": memory,
                 "accumulator": accumulator,
                 "alpha": self._put(_alpha(neurons, index)),

@@ -161,7 +161,7 @@ def decide_sigma_delta(
         accumulator = state[own[ACCUMULATOR] : own[ACCUMULATOR] + outputs]
         weights = matrix(parameters, own[WEIGHTS], n, outputs)
         tell(told, memory, gamma, weights, rederive, accumulator, z, work, indices)
-        activate(z, own[ACTIVATION], parameters[own[SLOPE]])
+        activate(z, own[ACTIVATION], parameters[own[SLOPE]], parameters[own[SLOPE] + 1])
         h = z
     outputs = h.shape[0]
     apply_head(h, header[HEAD_KIND], matrix(parameters, header[HEAD], 4, outputs), parameters[PRE_CLIP], action)

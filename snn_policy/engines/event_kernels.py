@@ -15,7 +15,7 @@ from snn_policy.neurons import LARGEST_SPIKE
 
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
 
-RELU, TANH, ELU, SILU, LEAKY_RELU, LINEAR = range(6)
+RELU, TANH, ELU, SILU, LEAKY_RELU, QCFS, LINEAR = range(7)
 IF, SNM, MT = range(3)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 EXPONENT_BITS = np.int32(0x7F800000)
@@ -71,8 +71,8 @@ def gather_by_predictor(values: Any, gamma: Any, indices: Any, sizes: Any) -> An
 
 
 @compiled
-def activate(z: Any, activation: int, parameter: Any) -> None:
-    """z ← f(z), in place."""
+def activate(z: Any, activation: int, parameter: Any, levels: Any) -> None:
+    """z ← f(z), in place; see `snn_policy.activations` for the parameters."""
     if activation == RELU:
         for k in range(z.shape[0]):
             z[k] = max(z[k], ZERO)
@@ -88,6 +88,10 @@ def activate(z: Any, activation: int, parameter: Any) -> None:
     elif activation == LEAKY_RELU:
         for k in range(z.shape[0]):
             z[k] = z[k] if z[k] > ZERO else z[k] * parameter
+    elif activation == QCFS:
+        step = parameter / levels
+        for k in range(z.shape[0]):
+            z[k] = min(max(np.float32(math.floor(z[k] / step + HALF)), ZERO), levels) * step
 
 
 @compiled
