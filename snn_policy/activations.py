@@ -31,10 +31,12 @@ class Activation:
             raise ValueError(f"activation {self.name!r}: expected one of {', '.join(ACTIVATION_NAMES)}")
         if not math.isfinite(self.parameter):
             raise ValueError(f"activation {self.name!r}: its parameter {self.parameter!r} is not finite")
-        whole = isinstance(self.levels, int) and not isinstance(self.levels, bool)
-        if not whole or (self.name == "qcfs") != (1 <= self.levels <= MOST_LEVELS):
-            raise ValueError(f"activation {self.name!r}: levels {self.levels!r}; qcfs needs 1 to {MOST_LEVELS}, others 0")
-        if self.name == "qcfs" and not self.parameter > 0:
+        quantised = self.name == "qcfs"
+        fits = isinstance(self.levels, int) and (1 if quantised else 0) <= self.levels <= quantised * MOST_LEVELS
+        if not fits or isinstance(self.levels, bool):
+            expected = f"1 to {MOST_LEVELS}" if quantised else "none"
+            raise ValueError(f"activation {self.name!r}: levels {self.levels!r}, expected {expected}")
+        if quantised and not self.parameter > 0:
             raise ValueError(f"activation 'qcfs': λ must be positive, got {self.parameter!r}")
 
     def __call__(self, z: Any) -> Any:

@@ -123,7 +123,7 @@ class Actor:
         stages, y = self.activations(batch)
         nonzero = np.stack([np.count_nonzero(h, axis=1) for h in stages], axis=1).astype(np.int64)
         none = np.zeros(len(batch), np.int64)
-        self.last_decision = Decision(nonzero, none, nonzero @ np.array(self.fan_out), none)
+        self.last_decision = Decision(nonzero, none, nonzero @ np.array(self.fan_out), none, none)
         if self.counters.decisions.shape != none.shape:
             self.counters = Counters.zeros(len(batch), len(stages))
         self.counters.add(self.last_decision, running)

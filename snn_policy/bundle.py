@@ -23,6 +23,7 @@ from snn_policy.errors import SourceError
 from snn_policy.layers import Head, Linear, Normaliser, frozen_array
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spike_calibration import SpikeCalibration
 
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
@@ -128,6 +129,7 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
         "alpha_clip": neurons.alpha_clip,
         "residual": neurons.residual,
         "levels": neurons.levels,
+        "calibration": neurons.calibration and asdict(neurons.calibration),
     }
 
 
@@ -241,4 +243,6 @@ def _read_neurons(
     settings["alpha"] = tuple(float(alpha) for alpha in settings["alpha"])
     if len(settings["alpha"]) != len(thresholds):
         raise ValueError("alpha: expected one number per hidden layer")
+    if settings.get("calibration") is not None:
+        settings["calibration"] = SpikeCalibration(**settings["calibration"])
     return MembraneNeurons(model=described["model"], thresholds=thresholds, **settings)

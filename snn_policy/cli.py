@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from snn_policy.commands import convert, measure, shipped
+from snn_policy.commands import convert, measure, shipped, train
 from snn_policy.commands.common import explicit_json_target
 
 MISTAKE, INTERRUPTED = 2, 130
 EXTRAS = {
     "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
-    "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report",
+    "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report", "minari": "train",
+    "h5py": "train",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command("list")(shipped.list_policies)
 app.command("convert")(convert.convert)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
+app.add_typer(train.app, name="train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alp
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.layers import frozen_array
 from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons, whole
+from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons
+from snn_policy.numbers import whole
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
@@ -67,7 +69,7 @@ def convert(
         base: β of the spikes' sizes ±q·βⁱ, 2 by default.
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
             the observations are not consecutive.
-        calibration: spike calibration of "if" neurons.
+        calibration: spike calibration, of "if" neurons with rate coding (`SpikeCalibration`).
         engine: "auto" (the event-driven one), "event", "numpy" or "torch".
 
     Raises:
@@ -89,11 +91,8 @@ def convert(
     _refuse(neuron, sigma_delta)
     if neuron != "mt":
         _refuse(neuron, {"levels": levels})
-    if calibration is not None:
-        if neuron != "if":
-            _refuse(neuron, {"calibration": calibration})
-        raise NotImplementedError("spike calibration is not implemented yet; leave `calibration` out")
-    del membrane["calibration"]
+    if neuron != "if":
+        _refuse(neuron, {"calibration": calibration})
     policy = _convert_membrane(source, recordings, neuron, threshold, engine, **membrane)
     policy.warm_up()
     return policy
@@ -194,6 +193,7 @@ def _convert_membrane(
     alpha: Any,
     alpha_clip: float | None,
     residual: Any,
+    calibration: SpikeCalibration | None,
 ) -> SpikingPolicy:
     coding = coding or "rate"
     _check_activations(actor, model, coding)
@@ -217,10 +217,12 @@ def _convert_membrane(
             alpha_clip=default_clip(model, coding) if alpha_clip is None else float(alpha_clip),
             residual=residual or "bounded",
             levels=_whole("levels", levels, DEFAULT_LEVELS, MOST_LEVELS),
+            calibration=calibration,
         )
         conversion = {"neuron": model, "coding": coding, "timesteps": steps, "threshold": rule,
                       "alpha": np.asarray(value, np.float64).tolist(),
                       "alpha_rule": alpha if isinstance(alpha, str) else "given",
+                      "calibration": None if calibration is None else asdict(calibration),
                       "observations": len(recordings)}  # fmt: skip
         return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
 

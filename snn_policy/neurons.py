@@ -15,24 +15,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from array_api_compat import array_namespace
 
+from snn_policy.numbers import require, whole
 from snn_policy.protocol import FloatArray
+from snn_policy.spike_calibration import SpikeCalibration
 
 MembraneModel = Literal["if", "snm", "mt"]
 Coding = Literal["rate", "differential"]
 LARGEST_SPIKE = 2.0**40
 """The largest spike of a sigma-delta neuron, in quanta: far beyond any value that float32 can resolve."""
 MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
-
-
-def require(condition: bool, message: str) -> None:
-    """`ValueError(message)` unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def whole(value: Any, low: int, high: int) -> bool:
-    """Whether the value is a whole number from low to high."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 class Membrane(NamedTuple):
@@ -64,6 +55,7 @@ class MembraneNeurons:
         alpha_clip: c, the bound of the carried charge in thresholds.
         residual: "bounded" or "plain" (see `snn_policy.crpi`).
         levels: n of MT.
+        calibration: spike calibration before each layer's T steps, of IF under rate coding only.
     """
 
     model: MembraneModel
@@ -74,6 +66,7 @@ class MembraneNeurons:
     alpha_clip: float
     residual: Literal["bounded", "plain"] = "bounded"
     levels: int = 4
+    calibration: SpikeCalibration | None = None
 
     def __post_init__(self) -> None:
         require(self.model in get_args(MembraneModel), f"neuron {self.model!r}: expected if, snm or mt")
@@ -84,6 +77,8 @@ class MembraneNeurons:
         require(whole(self.levels, 1, MOST_LEVELS), f"levels {self.levels!r}: expected 1 to {MOST_LEVELS}")
         require(all(0 <= a <= 1 for a in self.alpha), f"alpha {self.alpha!r}: expected 0 to 1")
         require(0 <= self.alpha_clip <= 1, f"alpha_clip {self.alpha_clip!r}: expected 0 to 1")
+        calibrates = (self.model, self.coding) == ("if", "rate")
+        require(self.calibration is None or calibrates, "calibration: of 'if' neurons with 'rate' coding only")
 
     def base(self, threshold: Any) -> Any:
         """v[0] without correction: θ/2 for IF and SNM, 0 for MT."""

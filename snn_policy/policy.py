@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.engines import make_engine
-from snn_policy.network import SpikingNetwork, State
+from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Counters, Decision, FloatArray, as_mask
+from snn_policy.state import State
 from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:

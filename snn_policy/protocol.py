@@ -69,12 +69,15 @@ class Decision:
         multiply_accumulates: (rows,) multiplications left: a spiking network's analog first layer,
             an ANN's products with non-zero inputs.
         iterations: (rows,) iterations of spike calibration, 0 without it.
+        error_spikes: (rows,) spikes by which the neurons' counts differ from the quantised ANN's, rounded; counted
+            where spike calibration is adaptive, else 0.
     """
 
     spikes: IntArray
     synaptic_operations: IntArray
     multiply_accumulates: IntArray
     iterations: IntArray
+    error_spikes: IntArray
 
     @property
     def energy(self) -> npt.NDArray[np.float64]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.network import State
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask, as_batch, as_mask, unbatch
+from snn_policy.state import State
 
 
 class StatefulPolicy(ABC):

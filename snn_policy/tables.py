@@ -98,6 +98,23 @@ def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def dataset_table(made: Mapping[str, Any]) -> Table:
+    """What `snn-policy train collect` made: `DatasetSummary`'s values with the environment and the quality."""
+    table = _table(f"{made['env_id']} {made['quality']}")
+    table.add_column("", justify="right")
+    table.show_header = False
+    lengths = (made["shortest"], made["longest"])
+    table.add_row("transitions", f"{made['steps']:,}")
+    table.add_row("episodes", f"{made['episodes']:,}")
+    table.add_row("unfinished episodes", f"{made['episodes'] - made['whole_episodes']:,}")
+    table.add_row("terminated episodes", f"{made['terminated']:,}")
+    table.add_row("episode length", " to ".join(str(each) for each in sorted(set(lengths))))
+    mean, score = made["mean"], made["score"]
+    table.add_row("return, mean ± std", UNKNOWN if mean is None else _mean_and_std(mean, made["std"]))
+    table.add_row("D4RL normalised score", UNKNOWN if score is None else f"{score:.1f}")
+    return table
+
+
 def demo_conclusion(result: Comparison) -> list[str]:
     """What the demo's numbers mean, and what to try next."""
     share, fair = result.energy_share, result.snn.energy / result.ann.energy

@@ -133,7 +133,7 @@ class RecordingPolicy:
         self.state = Memory(*(np.where(running, new, old) for new, old in zip(after, self.state, strict=True)))
         spikes = np.stack([batch[:, 0], np.ones(len(batch))], 1).astype(np.int64)
         none = np.zeros(len(batch), np.int64)
-        self.last_decision = Decision(spikes, spikes.sum(1) * 10, none, none)
+        self.last_decision = Decision(spikes, spikes.sum(1) * 10, none, none, none)
         self.counters.add(self.last_decision, running)
         return unbatch(actions, batched)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikingPolicy, UnsupportedLayerError, convert
+from snn_policy.activations import Activation
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import ALL_ACTIVATIONS, CODINGS, MODELS, random_actor, same_state, walk
@@ -66,6 +67,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name != "relu"], ids=lambda a: a.name)
 def test_membranes_stand_for_relu_only_and_the_remedy_names_sigma_delta(activation: Any, model: str) -> None:
+    if (activation.name, model) == ("qcfs", "if"):
+        pytest.skip("IF neurons stand for QCFS, too")
     actor = random_actor(activation=activation)
     with pytest.raises(UnsupportedLayerError, match='neuron="sigma-delta"') as refusal:
         convert(actor, OBSERVATIONS, neuron=model)
@@ -221,3 +224,19 @@ def test_recordings_of_any_form_give_the_same_policy(observations: Any, neuron: 
     assert same_state(first.state, second.state)
     assert first.conversion == second.conversion
     assert isinstance(second.network, SpikingNetwork)
+
+
+def test_a_qcfs_actor_brings_its_thresholds_and_its_timesteps() -> None:
+    actor = random_actor(activation=Activation("qcfs", 0.25, levels=5))
+    policy = convert(actor, OBSERVATIONS, neuron="if")
+    neurons = policy.network.neurons
+    assert isinstance(neurons, MembraneNeurons)
+    assert (neurons.timesteps, policy.conversion["threshold"]) == (5, "trained")
+    assert all((theta == np.float32(0.25)).all() for theta in neurons.thresholds)
+    assert convert(actor, OBSERVATIONS, neuron="if", timesteps=9).timesteps == 9
+
+
+def test_qcfs_needs_if_neurons_with_rate_coding() -> None:
+    actor = random_actor(activation=Activation("qcfs", 0.25, levels=5))
+    with pytest.raises(UnsupportedLayerError, match="neuron='if' with coding='rate'"):
+        convert(actor, OBSERVATIONS, neuron="if", coding="differential")

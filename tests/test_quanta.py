@@ -35,7 +35,7 @@ def open_loop_error(policy: Any, observations: Any) -> float:
 
 
 @pytest.mark.parametrize("kind", HEAD_KINDS)
-@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
+@pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name != "qcfs"], ids=lambda a: a.name)
 def test_sensitivities_equal_finite_differences(activation: Any, kind: Any) -> None:
     actor = random_actor(activation=activation, kind=kind, widths=(7, 5))
     recording = _Recording(actor, walk(40, seed=3))

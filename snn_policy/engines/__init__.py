@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from snn_policy.network import SpikingNetwork, State
+from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Decision, FloatArray
+from snn_policy.state import State
 
 if TYPE_CHECKING:
     from snn_policy.engines.event import EventSession

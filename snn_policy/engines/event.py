@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from snn_policy.engines import event_decisions as compiled
 from snn_policy.engines import event_kernels as kernels
+from snn_policy.engines.event_program import decide
 from snn_policy.layers import Linear
-from snn_policy.network import SpikingNetwork, State
+from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
+from snn_policy.state import State
 
 REDERIVE_AFTER = 512
 """Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding."""
@@ -71,14 +73,14 @@ class EventSession:
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
         self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
         self._memory = np.zeros((rows, engine.state_size), np.float32)
-        self._counts = np.zeros((rows, 2 * spiking + 5), np.int64)
+        self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
         self._spiking, self._decided = spiking, False
         self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
                         np.zeros(compiled.WORK_ROWS * widest + trains, np.float32), np.zeros(widest, np.int64),
                         self._actions, self._counts)  # fmt: skip
         self.state = self._views(network.initial_state(1))
-        sums = spiking + 3
-        self.counters = Counters(self._counts[:, sums - 1], self._counts[:, sums : sums + spiking],
+        sums = spiking + compiled.SUMS
+        self.counters = Counters(self._counts[:, spiking + compiled.DECISIONS], self._counts[:, sums : sums + spiking],
                                  self._counts[:, sums + spiking], self._counts[:, sums + spiking + 1])  # fmt: skip
 
     def _views(self, kind: State) -> State:
@@ -107,12 +109,12 @@ class EventSession:
         it is not finite. Rows that are not running keep their memory and their sums.
         """
         if running is None:
-            decided = compiled.decide(*self._blocks)
+            decided = decide(*self._blocks)
             self._decided |= decided
             return decided
-        resting, sums = ~running, self._spiking + 2
+        resting, sums = ~running, self._spiking + compiled.DECISIONS
         memory, counts = self._memory[resting], self._counts[resting, sums:]
-        decided = compiled.decide(*self._blocks)
+        decided = decide(*self._blocks)
         self._memory[resting], self._counts[resting, sums:] = memory, counts
         self._decided |= decided
         return decided
@@ -126,8 +128,10 @@ class EventSession:
         """What the last decision cost, if there was one."""
         if not self._decided:
             return None
-        counts = self._counts[:, : self._spiking + 2].copy()
-        return Decision(counts[:, : self._spiking], counts[:, -2], counts[:, -1], np.zeros(len(counts), np.int64))
+        spiking = self._spiking
+        counts = self._counts[:, : spiking + compiled.DECISIONS].copy()
+        columns = (compiled.OPERATIONS, compiled.MACS_COUNT, compiled.ITERATIONS, compiled.ERRORS)
+        return Decision(counts[:, :spiking], *(counts[:, spiking + column] for column in columns))
 
 
 class _Layout:
@@ -155,10 +159,12 @@ class _Layout:
 
     def _put_scalars(self) -> None:
         neurons, normaliser = self._neurons, self._actor.normaliser
-        share, bound = 0.0, 0.0
+        share, bound, epsilon = 0.0, 0.0, 0.0
         if isinstance(neurons, MembraneNeurons):
             share, bound = neurons.base(1.0), neurons.alpha_clip
-        self._put([np.inf if normaliser is None else normaliser.clip, self._actor.head.pre_clip, share, bound])
+            epsilon = neurons.calibration.epsilon if neurons.calibration else 0.0
+        clip = np.inf if normaliser is None else normaliser.clip
+        self._put([clip, self._actor.head.pre_clip, share, bound, epsilon])
 
     def _describe_network(self, rederive_after: int, spiking: int) -> None:
         actor, neurons, head = self._actor, self._neurons, self._actor.head
@@ -183,7 +189,8 @@ class _Layout:
         else:
             described |= {"model": MODELS[neurons.model], "differential": neurons.coding == "differential",
                           "levels": neurons.levels, "bounded": neurons.residual == "bounded",
-                          "macs": inputs * actor.layers[0].outputs}  # fmt: skip
+                          "macs": inputs * actor.layers[0].outputs, "age": sum(actor.widths[1:]),
+                          **_calibration_header(neurons)}  # fmt: skip
         self._plan[0, : len(compiled.HEADER)] = [described.get(name, 0) for name in compiled.HEADER]
 
     def _describe_layers(self) -> None:
@@ -202,10 +209,26 @@ class _Layout:
                 "memory": memory,
                 "accumulator": accumulator,
                 "alpha": self._put(_alpha(neurons, index)),
+                "levels": activation.levels if activation and activation.levels else neurons.timesteps,
             }
             self._plan[1 + index, : len(compiled.LAYER)] = [described[name] for name in compiled.LAYER]
             memory += layer.inputs if isinstance(neurons, SigmaDeltaNeurons) else layer.outputs
             accumulator += layer.outputs
+
+
+def _calibration_header(neurons: MembraneNeurons) -> dict[str, int]:
+    settings = neurons.calibration
+    if settings is None:
+        return {}
+    return {
+        "calibrates": 1,
+        "simulation_steps": settings.simulation_steps or neurons.timesteps,
+        "literal": settings.rule == "literal",
+        "least_iterations": settings.least_iterations,
+        "most_iterations": settings.most_iterations,
+        "adaptive": settings.adaptive is not None,
+        "error_tolerance": settings.error_tolerance,
+    }
 
 
 def _alpha(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> tuple[float, ...]:

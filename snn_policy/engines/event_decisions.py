@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.engines.event_calibration import calibrate, shadow_layer
 from snn_policy.engines.event_kernels import (
+    HALF,
     ONE,
     ZERO,
     activate,
@@ -24,41 +26,35 @@ from snn_policy.engines.event_kernels import (
     gather_by_predictor,
     run_layer,
 )
-from snn_policy.protocol import LARGEST_OBSERVATION
 
 # plan[0]: the network
 HEADER = ("layers", "sigma_delta", "model", "differential", "timesteps", "levels", "bounded", "head_kind",
           "rederive_after", "normaliser", "head", "powers", "power_count", "age", "spiking", "macs",
-          "widest")  # fmt: skip
+          "widest", "calibrates", "simulation_steps", "literal", "least_iterations", "most_iterations", "adaptive",
+          "error_tolerance")  # fmt: skip
 (LAYERS, SIGMA_DELTA, MODEL, DIFFERENTIAL, TIMESTEPS, LEVELS, BOUNDED, HEAD_KIND, REDERIVE_AFTER, NORMALISER, HEAD,
- POWERS, POWER_COUNT, AGE, SPIKING, MACS, WIDEST) = range(len(HEADER))  # fmt: skip
+ POWERS, POWER_COUNT, AGE, SPIKING, MACS, WIDEST, CALIBRATES, SIMULATION_STEPS, LITERAL, LEAST_ITERATIONS,
+ MOST_ITERATIONS, ADAPTIVE, ERROR_TOLERANCE) = range(len(HEADER))  # fmt: skip
 # plan[1 + layer]: a layer; offsets into `parameters`, MEMORY and ACCUMULATOR into a row of `state`
 LAYER = ("inputs", "outputs", "weights", "bias", "neurons", "digits", "activation", "slope", "memory", "accumulator",
-         "alpha")  # fmt: skip
+         "alpha", "levels")  # fmt: skip
 (INPUTS, OUTPUTS, WEIGHTS, BIAS, NEURONS, DIGITS, ACTIVATION, SLOPE, MEMORY, ACCUMULATOR,
- ALPHA) = range(len(LAYER))  # fmt: skip
-# parameters[:4]
-CLIP, PRE_CLIP, START_SHARE, BOUND = range(4)
+ ALPHA, QUANTISED_LEVELS) = range(len(LAYER))  # fmt: skip
+# parameters[:5]
+CLIP, PRE_CLIP, START_SHARE, BOUND, EPSILON = range(5)
+# a row of counts: spikes per spiking layer, then these, then the number of decisions and the sums of spikes,
+# synaptic operations and MACs since the row's reset
+OPERATIONS, MACS_COUNT, ITERATIONS, ERRORS, DECISIONS, SUMS = range(6)
 HEAD_TANH, HEAD_CLIP, HEAD_ARGMAX = range(3)
 COARSE_SPIKE = np.float32(2**14).view(np.int32)
 """In quanta, as bits: after a spike of this size, the next decision derives the accumulators anew."""
-LARGEST = np.float32(LARGEST_OBSERVATION)
-WORK_ROWS = 8
+WORK_ROWS = 14
+MEMBRANE_ROWS, NOTED_ROWS = 5, 6
 
 
 @compiled
 def matrix(block: Any, start: int, rows: int, columns: int) -> Any:
     return block[start : start + rows * columns].reshape(rows, columns)
-
-
-@compiled
-def finite(given: Any) -> Any:
-    """Whether every value is finite and no larger than `LARGEST_OBSERVATION`."""
-    good = True
-    for row in range(given.shape[0]):
-        for j in range(given.shape[1]):
-            good &= abs(np.float32(given[row, j])) <= LARGEST
-    return good
 
 
 @compiled
@@ -187,27 +183,42 @@ def drive_layer(source: Any, before: Any, weights: Any, indices: Any, sizes: Any
 
 @compiled
 def decide_membrane(
-    obs: Any, state: Any, parameters: Any, plan: Any, work: Any, trains: Any, indices: Any, action: Any, spikes: Any
+    obs: Any, state: Any, parameters: Any, plan: Any, work: Any, trains: Any, indices: Any, action: Any, counts: Any
 ) -> None:
     """One decision of one row; `state`, the residual, is updated in place; `trains` is (2, T·widest) scratch."""
     header = plan[0]
-    timesteps, last = header[TIMESTEPS], header[LAYERS] - 1
-    decoded = work[2, : obs.shape[0]]
+    timesteps, last, adaptive = header[TIMESTEPS], header[LAYERS] - 1, header[CALIBRATES] and header[ADAPTIVE]
+    decoded, shadow = work[2, : obs.shape[0]], work[13, : obs.shape[0]]
     normalise(obs, matrix(parameters, header[NORMALISER], 2, obs.shape[0]), parameters[CLIP], decoded)
+    iterations, errors = header[LEAST_ITERATIONS], ZERO
+    if adaptive:
+        iterations += np.int64(state[header[AGE]])
+        shadow[:] = decoded
     for layer in range(last):
         own = plan[1 + layer]
         n, outputs = own[INPUTS], own[OUTPUTS]
         drive = matrix(trains[0], 0, 1 if layer == 0 else timesteps, outputs)
         before = matrix(trains[1], 0, 0 if layer == 0 else timesteps, n)
-        drive_layer(decoded, before, matrix(parameters, own[WEIGHTS], n, outputs), indices, work[1], drive)
+        weights = matrix(parameters, own[WEIGHTS], n, outputs)
+        drive_layer(decoded, before, weights, indices, work[1], drive)
         threshold = parameters[own[NEURONS] : own[NEURONS] + outputs]
         bias = parameters[own[BIAS] : own[BIAS] + outputs]
         residual, start = state[own[MEMORY] : own[MEMORY] + outputs], work[0, :outputs]
         start_layer(threshold, residual, parameters[START_SHARE], parameters[own[ALPHA]], parameters[BOUND], start)
-        membrane = matrix(work[3:].reshape(-1), 0, 5, outputs)
+        scratch = work[3:13].reshape(-1)
+        membrane = matrix(scratch, 0, MEMBRANE_ROWS, outputs)
+        if header[CALIBRATES]:
+            calibrate(drive, bias, start, threshold, header[SIMULATION_STEPS], iterations, header[LITERAL] == 1,
+                      parameters[EPSILON], matrix(scratch, 0, NOTED_ROWS, outputs))  # fmt: skip
         fired = matrix(trains[1], 0, timesteps, outputs)
-        spikes[layer] = run_layer(drive, layer == 0, bias, start, threshold, header[MODEL], header[DIFFERENTIAL] == 1,
+        counts[layer] = run_layer(drive, layer == 0, bias, start, threshold, header[MODEL], header[DIFFERENTIAL] == 1,
                                   header[LEVELS], fired, membrane)  # fmt: skip
+        if adaptive:
+            z = membrane[MEMBRANE_ROWS - 1]
+            errors += shadow_layer(shadow, weights, bias, threshold, np.float32(own[QUANTISED_LEVELS]), membrane[1],
+                                   timesteps, z, indices, work[1])  # fmt: skip
+            shadow = work[13, :outputs]
+            shadow[:] = z
         decoded = work[2, :outputs]
         for k in range(outputs):
             difference = membrane[0, k] - start[k]
@@ -220,46 +231,8 @@ def decide_membrane(
         y[k] = parameters[own[BIAS] + k]
     add_rows(matrix(parameters, own[WEIGHTS], n, outputs), indices, work[1], gather(decoded, indices, work[1]), y)
     apply_head(y, header[HEAD_KIND], matrix(parameters, header[HEAD], 4, outputs), parameters[PRE_CLIP], action)
-
-
-@compiled
-def tally(counts: Any, plan: Any) -> None:
-    """Fill in one row's operations, and add its decision to the sums since its reset.
-
-    A row of counts: spikes per spiking layer, synaptic operations, MACs; then the number of decisions and the sums
-    of the same.
-    """
-    spiking = plan[0, SPIKING]
-    first = 1 + plan[0, LAYERS] - spiking
-    operations = 0
-    for layer in range(spiking):
-        operations += counts[layer] * plan[first + layer, OUTPUTS]
-    counts[spiking], counts[spiking + 1] = operations, plan[0, MACS]
-    counts[spiking + 2] += 1
-    for column in range(spiking + 2):
-        counts[spiking + 3 + column] += counts[column]
-
-
-@compiled
-def decide(
-    obs: Any, state: Any, parameters: Any, plan: Any, scratch: Any, indices: Any, actions: Any, counts: Any
-) -> bool:
-    """One decision of every row; False, with nothing touched, where an observation is not finite.
-
-    Args:
-        obs: (rows, inputs) float64 or float32.
-        state: (rows, …), counts: (rows, …): updated in place; actions: (rows, action size): filled.
-        scratch: float32 block, indices: (widest + 1,).
-    """
-    if not finite(obs):
-        return False
-    width, timesteps = plan[0, WIDEST] + 1, plan[0, TIMESTEPS]
-    work = matrix(scratch, 0, WORK_ROWS, width)
-    for row in range(obs.shape[0]):
-        if plan[0, SIGMA_DELTA]:
-            decide_sigma_delta(obs[row], state[row], parameters, plan, work, indices, actions[row], counts[row])
-        else:
-            trains = matrix(scratch, WORK_ROWS * width, 2, timesteps * width)
-            decide_membrane(obs[row], state[row], parameters, plan, work, trains, indices, actions[row], counts[row])
-        tally(counts[row], plan)
-    return True
+    counts[last + ITERATIONS] = iterations
+    if adaptive:
+        counts[last + ERRORS] = np.int64(math.floor(errors + HALF))
+        wrong = counts[last + ERRORS] > header[ERROR_TOLERANCE]
+        state[header[AGE]] = ONE + state[header[AGE]] if wrong and iterations < header[MOST_ITERATIONS] else ZERO

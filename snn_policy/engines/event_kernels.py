@@ -13,7 +13,8 @@ import numpy as np
 
 from snn_policy.neurons import LARGEST_SPIKE
 
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+compiled = numba.njit(error_model="numpy", nogil=True)
+"""Kernels are not cached by themselves: they become part of `event_decisions.decide`, which is."""
 
 RELU, TANH, ELU, SILU, LEAKY_RELU, QCFS, LINEAR = range(7)
 IF, SNM, MT = range(3)

@@ -14,7 +14,7 @@ from snn_policy.errors import SourceError
 
 ACCEPTED = (
     "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
-    "a bundle directory, or an Actor"
+    "a bundle directory, a training run's directory, or an Actor"
 )
 
 
@@ -77,6 +77,11 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
 
 def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     ending = path.suffix.lower()
+    if _is_training_run(path):
+        from snn_policy.offline.trained import read_checkpoint_actor
+
+        _takes(options, "a training run", "name")
+        return read_checkpoint_actor(path, **options)
     if (path / "policy.json").is_file() or (path.name == "policy.json" and _sibling(path, "weights.safetensors")):
         from snn_policy.bundle import read_bundle
 
@@ -106,6 +111,12 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
 def _takes(options: dict[str, Any], source: str, *names: str) -> None:
     for name in options.keys() - set(names):
         raise TypeError(f"{name}: {source} does not take this argument ({', '.join(names) or 'it takes none'})")
+
+
+def _is_training_run(path: Path) -> bool:
+    return (path / "td3bc.json").is_file() or (
+        path.name in ("td3bc.json", "checkpoint.safetensors") and _sibling(path, "td3bc.json")
+    )
 
 
 def _sibling(path: Path, name: str) -> bool:

@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from snn_policy.activations import Activation
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.qcfs import QCFS
 from snn_policy.sources.operations import (
+    Activate,
     ArgMax,
     Flatten,
     Operation,
@@ -39,6 +42,8 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
             return activate(path, kind, "leaky_relu", layer.negative_slope)
         case nn.PReLU() if layer.num_parameters == 1:
             return activate(path, kind, "leaky_relu", float(_array(layer.weight)[0]))
+        case QCFS():
+            return [Activate(Activation("qcfs", float(layer.threshold), levels=layer.levels), path=path, kind=kind)]
         case nn.Hardtanh():  # ReLU6 is one, too
             return [clip(path, kind, layer.min_val, layer.max_val)]
         case nn.BatchNorm1d():

@@ -89,8 +89,12 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     """The graph, and the module whose parts it names."""
     from torch import fx, nn
 
+    from snn_policy.qcfs import QCFS
+
     class PolicyTracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            if isinstance(m, QCFS):
+                return True
             return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
 
     parameters = list(inspect.signature(twin.forward).parameters.values())

@@ -1,0 +1,120 @@
+"""One decision of IF, SNM and MT networks, pure and array-API: all timesteps of a layer, then the next layer.
+
+A feed-forward network without synaptic delay gives the same spikes in either order, and a layer's T inputs are then
+one matrix product. Equations: METHODS §1 (neurons, codings), §2 (CRPI), §5 and §6 (spike calibration).
+"""
+
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace
+
+from snn_policy.activations import quantised
+from snn_policy.crpi import residual_potential, start_potential
+from snn_policy.layers import Linear, affine
+from snn_policy.neurons import DifferentialMembrane, Membrane, MembraneNeurons, step_differential, step_rate
+from snn_policy.protocol import Decision
+from snn_policy.spike_calibration import SpikeCalibration, calibrated_start, error_spikes
+from snn_policy.state import AdaptiveState, MembraneState
+
+
+class LayerRun(NamedTuple):
+    """A layer's T steps: o (rows, T, n); v[0], v[T], M and the decoded activation, each (rows, n)."""
+
+    outputs: Any
+    v_start: Any
+    v_end: Any
+    net: Any
+    decoded: Any
+
+
+def decide_membrane(
+    x: Any, state: MembraneState | AdaptiveState, layers: tuple[Linear, ...], neurons: MembraneNeurons
+) -> tuple[Any, MembraneState | AdaptiveState, Decision]:
+    """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
+    xp = array_namespace(x)
+    none = xp.astype(x[:, 0] * 0, xp.int64)
+    runs, start, iterations = [], 0, _iterations(state, neurons, x)
+    for layer, threshold, alpha in zip(layers, neurons.thresholds, neurons.alpha, strict=False):
+        carried = state.residual[:, start : start + layer.outputs]
+        start += layer.outputs
+        v_start = start_potential(neurons.base(threshold), carried, alpha, threshold * neurons.alpha_clip)
+        weighted = xp.matmul(runs[-1].outputs, layer.weight.T) if runs else affine(x, layer.weight)[:, None, :]
+        runs.append(_run_layer(weighted, v_start, layer.bias, threshold, neurons, iterations))
+    y = affine(runs[-1].decoded if runs else x, layers[-1].weight, layers[-1].bias)
+    residuals = [residual_potential(run.v_end, run.v_start, run.net, neurons.residual) for run in runs]
+    residual = xp.concat(residuals, axis=1) if runs else state.residual
+    counts = [xp.sum(xp.astype(run.outputs != 0, xp.int64), axis=(1, 2)) for run in runs]
+    operations = none
+    for count, after in zip(counts, layers[1:], strict=True):
+        operations = operations + count * after.outputs
+    spikes = xp.stack(counts, axis=1) if runs else none[:, None][:, :0]
+    errors = none
+    new_state: MembraneState | AdaptiveState = MembraneState(residual)
+    if isinstance(state, AdaptiveState) and neurons.calibration is not None:
+        errors = _error_spikes(x, layers, neurons, runs)
+        new_state = AdaptiveState(residual, _adapted(state.extra_iterations, errors, neurons.calibration))
+    macs = none + layers[0].inputs * layers[0].outputs
+    used = none if iterations is None else xp.astype(iterations[:, 0], xp.int64)
+    return y, new_state, Decision(spikes, operations, macs, used, errors)
+
+
+def _iterations(state: MembraneState | AdaptiveState, neurons: MembraneNeurons, like: Any) -> Any:
+    """I of every row, (rows, 1); None without calibration."""
+    if neurons.calibration is None:
+        return None
+    least = like[:, :1] * 0 + neurons.calibration.least_iterations
+    return least + state.extra_iterations if isinstance(state, AdaptiveState) else least
+
+
+def _run_layer(
+    weighted: Any, v_start: Any, bias: Any, threshold: Any, neurons: MembraneNeurons, iterations: Any
+) -> LayerRun:
+    """`weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, 1, n)."""
+    if neurons.coding == "differential":
+        return _run_differential(weighted, v_start, bias, threshold, neurons)
+    drive = weighted + bias
+    if neurons.calibration is not None:
+        v_start = calibrated_start(drive, v_start, threshold, neurons.timesteps, neurons.calibration, iterations)
+    return _run_rate(drive, v_start, threshold, neurons)
+
+
+def _run_rate(drive: Any, v_start: Any, threshold: Any, neurons: MembraneNeurons) -> LayerRun:
+    xp = array_namespace(v_start)
+    state, outputs = Membrane(v_start, v_start * 0), []
+    for t in range(neurons.timesteps):
+        o, state = step_rate(drive[:, t % drive.shape[1]], state, threshold, neurons)
+        outputs.append(o)
+    return LayerRun(xp.stack(outputs, axis=1), v_start, state.v, state.net, state.net / neurons.timesteps)
+
+
+def _run_differential(weighted: Any, v_start: Any, bias: Any, threshold: Any, neurons: MembraneNeurons) -> LayerRun:
+    """A constant input is one change at t = 1 and none after it."""
+    xp = array_namespace(v_start)
+    zero = v_start * 0
+    state, outputs = DifferentialMembrane(v_start, zero, zero + bias, zero), []
+    for t in range(neurons.timesteps):
+        d = weighted[:, t] if t < weighted.shape[1] else zero
+        o, state = step_differential(d, t + 1, state, threshold, neurons)
+        outputs.append(o)
+    return LayerRun(xp.stack(outputs, axis=1), v_start, state.v, state.net, state.outflow)
+
+
+def _error_spikes(x: Any, layers: tuple[Linear, ...], neurons: MembraneNeurons, runs: list[LayerRun]) -> Any:
+    """Spikes by which the counts differ from the shadow ANN's on the same observation (Algorithm 2), (rows,) int64."""
+    xp = array_namespace(x)
+    total, shadow = x[:, 0] * 0, x
+    for layer, threshold, run in zip(layers, neurons.thresholds, runs, strict=False):
+        f = layer.activation
+        levels = f.levels if f is not None and f.name == "qcfs" else neurons.timesteps
+        shadow = quantised(affine(shadow, layer.weight, layer.bias), threshold, levels)
+        total = total + error_spikes(shadow, run.net, threshold, neurons.timesteps)
+    return xp.astype(xp.floor(total + 0.5), xp.int64)
+
+
+def _adapted(extra: Any, errors: Any, settings: SpikeCalibration) -> Any:
+    """I − I_min of the next decision."""
+    xp = array_namespace(extra)
+    raise_it = (errors > settings.error_tolerance)[:, None] & (
+        extra < settings.most_iterations - settings.least_iterations
+    )
+    return xp.where(raise_it, extra + 1, extra * 0)

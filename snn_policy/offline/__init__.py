@@ -1,0 +1,1 @@
+"""Offline reinforcement learning: recorded transitions, and actors trained on nothing else."""

@@ -1,0 +1,170 @@
+"""A training run as a directory: what it is (`td3bc.json`, written once) and where it stands (`checkpoint.safetensors`).
+
+Everything that changes is in the one file, replaced in one rename: after a kill or on a full disk the last complete
+checkpoint is still there. Neither file is ever executed. Minibatches depend on the seed and the step alone
+(`snn_policy.offline.batches`), so that parameters, targets, moments and the step are all there is to resume.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_policy.errors import SourceError
+from snn_policy.offline.batches import PackedData
+from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
+from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
+
+FORMAT, FORMAT_VERSION = "snn-policy-td3bc", 1
+RUN_FILE, CHECKPOINT_FILE = "td3bc.json", "checkpoint.safetensors"
+
+
+def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
+    """What a run is, as plain JSON data: format, settings and dataset."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "settings": asdict(settings),
+        "data": {
+            "env_id": data.env_id,
+            "name": data.name,
+            "transitions": len(data.rows),
+            "sha256": data.fingerprint,
+            "observation_shape": list(data.mean.shape),
+            "action_low": data.low.tolist(),
+            "action_high": data.high.tolist(),
+        },
+    }
+
+
+def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume: bool) -> TD3BC:
+    """A run that writes into this directory: a new one, or with `resume` the one that is there, where it stopped.
+
+    Raises:
+        ValueError: the directory holds a run and `resume` is false, or holds a run of other settings or data.
+        SourceError: its files are damaged.
+    """
+    run, path, wanted = TD3BC(data, settings), directory / RUN_FILE, describe_run(data, settings)
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(wanted, indent=1).encode())
+        return run
+    if not resume:
+        raise ValueError(f"{directory}: holds a run already; go on with it (--resume), or choose another directory")
+    _require_same(read_run(directory), wanted, directory)
+    if (directory / CHECKPOINT_FILE).exists():
+        _restore(run, *_read_checkpoint(directory, wanted))
+    return run
+
+
+def _require_same(found: dict[str, Any], wanted: dict[str, Any], directory: Path) -> None:
+    for part in ("data", "settings"):
+        for key, value in wanted[part].items():
+            own = found[part].get(key)
+            if own != value:
+                what = f"its {part[:-1] if part == 'settings' else 'dataset'} {key} is {own!r}, not {value!r}"
+                raise ValueError(f"{directory}: holds another run ({what}); choose another directory")
+
+
+def save_checkpoint(run: TD3BC, directory: Path) -> None:
+    """Replace the directory's checkpoint with the run's present state.
+
+    Raises:
+        OSError: it cannot be written; the previous checkpoint is untouched.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        **_state(run),
+        "observation.mean": torch.from_numpy(run.data.mean.copy()),
+        "observation.scale": torch.from_numpy(run.data.scale.copy()),
+    }
+    metadata = {"run": _digest(describe_run(run.data, run.settings)), "step": str(run.step)}
+    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
+
+
+def _state(run: TD3BC) -> dict[str, Tensor]:
+    return {
+        "actor": run.actor.values,
+        "actor.target": run.target_actor.values,
+        "actor.mean": run.actor_optimiser.mean,
+        "actor.square": run.actor_optimiser.square,
+        "critics": run.critics.values,
+        "critics.target": run.target_critics.values,
+        "critics.mean": run.critic_optimiser.mean,
+        "critics.square": run.critic_optimiser.square,
+    }
+
+
+def _restore(run: TD3BC, tensors: dict[str, Tensor], step: int) -> None:
+    for name, own in _state(run).items():
+        own.copy_(tensors[name])
+    run.step = run.critic_optimiser.steps = step
+    run.actor_optimiser.steps = step // run.settings.policy_delay
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """The run's description.
+
+    Raises:
+        SourceError: missing, damaged, or of another format.
+    """
+    path = directory / RUN_FILE
+    document = parse_json(checked(path, LARGEST_TEXT).read_bytes(), path)
+    if document.get("format") != FORMAT or document.get("format_version") != FORMAT_VERSION:
+        raise SourceError(f"{path}: not a TD3+BC run that this release reads")
+    if not isinstance(document.get("settings"), dict) or not isinstance(document.get("data"), dict):
+        raise SourceError(f"{path}: settings or data are missing; the file was altered")
+    return document
+
+
+def _read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[str, Tensor], int]:
+    """All tensors of the directory's checkpoint, and its step.
+
+    Raises:
+        SourceError: missing, damaged, or a checkpoint of another run.
+    """
+    from safetensors import safe_open
+
+    path = checked(directory / CHECKPOINT_FILE, LARGEST_WEIGHTS)
+    with reading(path, "checkpoint"), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        step = int(metadata["step"])
+        same = metadata["run"] == _digest(described)
+    if not same:
+        raise SourceError(f"{path}: a checkpoint of another run than {RUN_FILE} describes; put back the one it had")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
+            raise SourceError(f"{path}: {name} holds something else than finite float32 numbers")
+    return tensors, step
+
+
+def read_checkpoint(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+    """The run's description, its checkpoint's tensors and step; errors as of `read_run`."""
+    described = read_run(directory)
+    return described, *_read_checkpoint(directory, described)
+
+
+def _digest(described: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(described))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The whole content or none of it: written beside the file, flushed to disk, renamed over it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

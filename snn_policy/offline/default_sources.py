@@ -1,0 +1,75 @@
+"""Where `snn-policy train collect` finds actors and replay buffers for the tasks it knows.
+
+Experts are the reference actors (SNN_POLICY_REFERENCE_DIR, or shared/policies beside the project), or those shipped
+with the package; medium actors and replay buffers are what `examples/train_actor.py train TASK --stop-at RETURN
+--run runs/medium-NAME` leaves behind.
+"""
+
+import os
+from pathlib import Path
+
+EXPERTS = {
+    "HalfCheetah-v5": ("tqc-HalfCheetah-v3", "td3-HalfCheetah-v5"),
+    "Hopper-v5": ("ppo-Hopper-v3", "td3-Hopper-v5"),
+    "Walker2d-v5": ("sac-Walker2d-v3", "td3-Walker2d-v5"),
+}
+"""Per task, the reference actor and the shipped one that takes its place."""
+MEDIUM_RETURNS = {"HalfCheetah-v5": 4000, "Hopper-v5": 820, "Walker2d-v5": 1300}
+"""About a third of the reference experts' returns."""
+
+
+def expert_of(task: str) -> Path:
+    """The reference actor (a path without ending) or the shipped bundle.
+
+    Raises:
+        ValueError: a task that has neither.
+    """
+    from snn_policy.exported import names
+    from snn_policy.exported import path as shipped
+
+    reference, bundle = EXPERTS.get(task, ("", f"td3-{task}"))
+    beside = Path(__file__).resolve().parents[3] / "shared" / "policies"
+    found = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", beside)) / reference
+    if reference and Path(f"{found}.safetensors").is_file():
+        return found
+    if bundle in names():
+        return shipped(bundle)
+    raise ValueError(
+        f"{task}: no expert is known; give one with --source ACTOR, "
+        "or name the folder of the reference actors in SNN_POLICY_REFERENCE_DIR"
+    )
+
+
+def medium_of(task: str) -> Path:
+    """The actor of a stopped training run: the last one, or the best before it.
+
+    Raises:
+        ValueError: there is no such run here.
+    """
+    return _of_run(task, ("last.zip", "best.zip"), "--medium ACTOR")
+
+
+def replay_of(task: str) -> Path:
+    """The replay buffer of a stopped training run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return _of_run(task, ("replay.npz",), "--replay FILE")
+
+
+def label(path: Path) -> str:
+    """A short name for tables and metadata, without the place: the run's where the file's says nothing."""
+    return path.parent.name if path.stem in ("last", "best", "replay", "model") else path.name.removesuffix(".zip")
+
+
+def _of_run(task: str, files: tuple[str, ...], option: str) -> Path:
+    run = Path("runs") / f"medium-{task.rpartition('-v')[0] or task}"
+    for name in files:
+        if (run / name).is_file():
+            return run / name
+    target = MEDIUM_RETURNS.get(task, "RETURN")
+    raise ValueError(
+        f"{run}: no {files[0]}; give {option}, or train one with: "
+        f"python examples/train_actor.py train {task} --stop-at {target} --run {run}"
+    )

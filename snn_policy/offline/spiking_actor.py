@@ -1,0 +1,83 @@
+"""The directly trained baseline: a rate-coded IF network with a surrogate gradient (Wu et al. 2018), as torch modules.
+
+Neurons as in METHODS §1: v[0] = θ/2; v ← v + x; o = θ·1[v > θ]; v ← v − o. The observation is a constant input
+current, the readout the mean over T. θ is trained, one per layer. `SpikingPolicy` runs the same network.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Fire(torch.autograd.Function):
+    """o = θ·1[v > θ]; backwards the step counts as a triangle: ∂1[u > 0]/∂u = max(0, 1 − |u|) with u = v/θ − 1."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, threshold: Tensor) -> Tensor:
+        fired = (v > threshold).to(v.dtype)
+        ctx.save_for_backward(v, threshold, fired)
+        return fired * threshold
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        v, threshold, fired = ctx.saved_tensors
+        ratio = v / threshold
+        through = (1 - (ratio - 1).abs_()).clamp_(min=0).mul_(gradients[0])
+        of_threshold = torch.dot(gradients[0].reshape(-1), fired.reshape(-1))
+        of_threshold = of_threshold - torch.dot(through.reshape(-1), ratio.reshape(-1))
+        return through, of_threshold.reshape(threshold.shape)
+
+
+class IntegrateAndFire(nn.Module):
+    """A layer of IF neurons over T timesteps: inputs (T or 1, N, n) → outputs o (T, N, n); 1 is a constant current.
+
+    Args:
+        timesteps: T.
+        initial_threshold: θ at the start of training; θ = exp(log_threshold) stays positive.
+    """
+
+    def __init__(self, timesteps: int, initial_threshold: float = 1.0) -> None:
+        super().__init__()
+        if timesteps < 1 or not initial_threshold > 0:
+            raise ValueError(f"timesteps {timesteps!r}, threshold {initial_threshold!r}: expected positive numbers")
+        self.timesteps = int(timesteps)
+        self.log_threshold = nn.Parameter(torch.tensor(math.log(initial_threshold)))
+
+    @property
+    def threshold(self) -> Tensor:
+        """θ, a scalar that carries a gradient."""
+        return self.log_threshold.exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        threshold, outputs = self.threshold, []
+        v = threshold * 0.5
+        for t in range(self.timesteps):
+            v = v + x[t if len(x) > 1 else 0]
+            o = _Fire.apply(v, threshold)
+            v = v - o  # pyright: ignore[reportOperatorIssue]
+            outputs.append(o)
+        return torch.stack(outputs)
+
+
+class SpikingActor(nn.Module):
+    """Observations (N, inputs) → tanh of the readout, (N, outputs): hidden IF layers between linear ones.
+
+    Args:
+        sizes: inputs, hidden widths, outputs.
+        timesteps: T.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], timesteps: int, initial_threshold: float = 1.0) -> None:
+        super().__init__()
+        pairs = list(zip(sizes, sizes[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
+        self.neurons = nn.ModuleList(IntegrateAndFire(timesteps, initial_threshold) for _ in pairs[:-1])
+        self.timesteps = timesteps
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = obs[None]
+        for linear, neurons in zip(self.linears, self.neurons, strict=False):
+            x = neurons(linear(x))
+        return torch.tanh(self.linears[-1](x.sum(0) / self.timesteps))

@@ -1,0 +1,159 @@
+"""The networks of TD3+BC, laid out for speed: twin critics as one batch of two, all parameters in one flat array.
+
+A flat array makes the optimiser step and the Polyak average one operation each, and a checkpoint one copy.
+"""
+
+import copy
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from snn_policy.offline.spiking_actor import SpikingActor
+from snn_policy.qcfs import QCFS
+
+ActorActivation = Literal["relu", "qcfs", "spiking"]
+ACTOR_ACTIVATIONS: tuple[str, ...] = get_args(ActorActivation)
+_ALIGNMENT = 16  # floats: 64 bytes, so that every view is aligned alike and sums round alike
+
+
+class _StackedCritics(torch.autograd.Function):
+    """n ReLU networks at once: x (N, inputs) → q (n, N); w1 (n, inputs, H), w2 (n, H, H), w3 (n, H), b likewise.
+
+    Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each. The
+    three products with the H×H weights are computed in `dtype`; all else, and all that is stored, is float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        w1, b1, w2, b2, w3, b3 = parameters
+        h1, w2 = torch.baddbmm(b1, x.expand(len(w1), *x.shape), w1).relu_().to(dtype), w2.to(dtype)
+        h2 = torch.bmm(h1, w2).float().add_(b2).relu_()
+        ctx.save_for_backward(x, h1, h2, w1, w2, w3)
+        return torch.stack([torch.mv(h, w) for h, w in zip(h2, w3, strict=True)]).add_(b3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, h1, h2, w1, w2, w3 = ctx.saved_tensors
+        g3 = gradients[0]
+        g2 = _through_relu(g3[:, :, None] * w3[:, None, :], h2)
+        g2_product = g2.to(w2.dtype)
+        g1 = _through_relu(torch.bmm(g2_product, w2.mT).float(), h1.float())
+        of_x = torch.bmm(g1, w1.mT).sum(0) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[2]:
+            return of_x, *[None] * 7
+        of_w3 = torch.stack([torch.mv(h.mT, g) for h, g in zip(h2, g3, strict=True)])
+        of_w1 = torch.bmm(x.mT.expand(len(w1), *x.mT.shape), g1)
+        of_w2 = torch.bmm(h1.mT, g2_product).float()
+        of_biases = [g.sum(1, keepdim=True) for g in (g1, g2, g3)]
+        return of_x, None, of_w1, of_biases[0], of_w2, of_biases[1], of_w3, of_biases[2]
+
+
+def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
+    """The gradient where the output is positive, 0 elsewhere, in place."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
+
+
+class TwinCritics(nn.Module):
+    """Q₁ and Q₂, two ReLU networks of two hidden layers, evaluated together: (N, inputs) → (2, N).
+
+    Weights are stacked as (2, fan_in, fan_out): every layer is one batched matrix product for both critics.
+    They start as torch.nn.Linear does: uniform within ±1/√fan_in.
+
+    Args:
+        precision: "float32", or "bfloat16" for the products with the hidden weights: faster where the CPU has it.
+    """
+
+    def __init__(self, inputs: int, hidden: int, precision: str = "float32") -> None:
+        super().__init__()
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        shapes = [(inputs, 2, inputs, hidden), (inputs, 2, 1, hidden), (hidden, 2, hidden, hidden),
+                  (hidden, 2, 1, hidden), (hidden, 2, hidden), (hidden, 2, 1)]  # fmt: skip
+        self.layers = nn.ParameterList(_uniform(*shape) for shape in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _StackedCritics.apply(x, self.dtype, *self.layers)  # pyright: ignore[reportReturnType]
+
+    def first(self, x: Tensor) -> Tensor:
+        """Q₁ alone, (N, inputs) → (N,), with gradients for x only."""
+        weights = (each.detach()[:1] for each in self.layers)
+        return _StackedCritics.apply(x, self.dtype, *weights)[0]  # pyright: ignore[reportOptionalSubscript]
+
+
+def _uniform(fan_in: int, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in))
+
+
+def make_actor(
+    activation: str, inputs: int, hidden: int, outputs: int, levels: int, initial_lambda: float
+) -> nn.Module:
+    """An actor (N, inputs) → (N, outputs) in (−1, 1), with two hidden layers.
+
+    Args:
+        activation: "relu", "qcfs" (L = levels) or "spiking" (T = levels).
+        initial_lambda: λ of QCFS, θ of IF neurons, at the start.
+    """
+    sizes = (inputs, hidden, hidden, outputs)
+    if activation == "spiking":
+        return SpikingActor(sizes, levels, initial_lambda)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        layers.append(nn.Linear(fan_in, fan_out))
+        layers.append(QCFS(levels, initial_lambda) if activation == "qcfs" else nn.ReLU())
+    return nn.Sequential(*layers[:-1], nn.Tanh())
+
+
+class FlatParameters:
+    """A module's parameters and gradients as views of two flat arrays, in the module's own order.
+
+    Attributes:
+        values: every parameter, each padded to a multiple of 64 bytes.
+        gradients: filled by `backward`, which adds to it: clear it first.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        parameters = list(module.parameters())
+        lengths = [-(-each.numel() // _ALIGNMENT) * _ALIGNMENT for each in parameters]
+        self.values, self.gradients = torch.zeros(sum(lengths)), torch.zeros(sum(lengths))
+        start = 0
+        for each, length in zip(parameters, lengths, strict=True):
+            span = slice(start, start + each.numel())
+            self.values[span] = each.detach().reshape(-1)
+            each.data = self.values[span].view(each.shape)
+            each.grad = self.gradients[span].view(each.shape)
+            start += length
+
+    def target(self) -> "FlatParameters":
+        """A copy that does not learn: the target network."""
+        twin = FlatParameters(copy.deepcopy(self.module))
+        for each in twin.module.parameters():
+            each.requires_grad_(False)
+            each.grad = None
+        return twin
+
+
+class FlatAdam:
+    """Adam (Kingma & Ba 2015) with its published constants, on flat parameters.
+
+    Attributes:
+        mean, square: the running moments of the gradient, as long as the parameters.
+        steps: taken so far.
+    """
+
+    def __init__(self, parameters: FlatParameters, learning_rate: float) -> None:
+        self.parameters, self.learning_rate, self.steps = parameters, learning_rate, 0
+        self.mean, self.square = torch.zeros_like(parameters.values), torch.zeros_like(parameters.values)
+        self._scratch = torch.empty_like(parameters.values)
+
+    def step(self) -> None:
+        """Apply the gradients once and clear them."""
+        self.steps += 1
+        gradients = self.parameters.gradients
+        self.mean.lerp_(gradients, 0.1)
+        self.square.mul_(0.999).addcmul_(gradients, gradients, value=0.001)
+        correction = math.sqrt(1 - 0.999**self.steps)
+        torch.sqrt(self.square, out=self._scratch).mul_(1 / correction).add_(1e-8)
+        self.parameters.values.addcdiv_(self.mean, self._scratch, value=-self.learning_rate / (1 - 0.9**self.steps))
+        gradients.zero_()
