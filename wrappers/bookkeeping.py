@@ -124,6 +124,8 @@ class Bookkeeper:
             "spikes": decision.spikes,
             "synaptic_operations": decision.synaptic_operations,
             "energy": decision.energy,
+            "iterations": decision.iterations,
+            "error_spikes": decision.error_spikes,
         }
         if self.actor is not None:
             costs["ann_error"] = action_error(self.actor, self._obs, actions)

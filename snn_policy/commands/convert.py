@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 _SIGMA_DELTA: dict[str, Any] = {"rich_help_panel": "Options of sigma-delta neurons"}
 _MEMBRANE: dict[str, Any] = {"rich_help_panel": "Options of if, snm and mt neurons"}
+_CALIBRATION: dict[str, Any] = {"rich_help_panel": "Spike calibration of if neurons"}
 _SOURCE: dict[str, Any] = {"rich_help_panel": "Options of the source"}
 _RECORDING: dict[str, Any] = {"rich_help_panel": "Options of the recording"}
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"A shipped policy's name, or {FORMATS}.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the bundle goes; made if missing.")]
 Neuron = Annotated[str, typer.Option(help="sigma-delta, if, snm or mt.")]
-Engine = Annotated[str, typer.Option(help="What runs it: auto, numpy or torch.")]
+Engine = Annotated[str, typer.Option(help="What runs it: auto, event, numpy or torch.")]
 Steps = Annotated[int, typer.Option(help="Observations to record.", min=1, **_RECORDING)]
 Seed = Annotated[int, typer.Option(help="Seed of the recording's first episode.", min=0, **_RECORDING)]
 Observations = Annotated[
@@ -53,7 +54,7 @@ Predictor = Annotated[
 ]
 Threshold = Annotated[str | None, typer.Option(help="mse (default), max or percentile:P.", **_MEMBRANE)]
 Coding = Annotated[str | None, typer.Option(help="rate (default) or differential.", **_MEMBRANE)]
-Timesteps = Annotated[int | None, typer.Option(help="Per decision; 8 by default.", **_MEMBRANE)]
+Timesteps = Annotated[int | None, typer.Option(help="Per decision; 8 by default, a QCFS actor's L.", **_MEMBRANE)]
 Levels = Annotated[int | None, typer.Option(help="Of mt; 4 by default.", **_MEMBRANE)]
 Alpha = Annotated[
     str | None,
@@ -65,6 +66,14 @@ Alpha = Annotated[
 ]
 AlphaClip = Annotated[float | None, typer.Option(help="Bound of the carried charge, in thresholds.", **_MEMBRANE)]
 Residual = Annotated[str | None, typer.Option(help="bounded (default) or plain.", **_MEMBRANE)]
+Iterations = Annotated[
+    int | None, typer.Option(help="Corrections of each layer's spike counts before its T steps.", **_CALIBRATION)
+]
+Adaptive = Annotated[
+    str | None, typer.Option(metavar="MIN,MAX", help="Choose the iterations decision by decision.", **_CALIBRATION)
+]
+SimulationSteps = Annotated[int | None, typer.Option(help="Of each simulated pass; T by default.", **_CALIBRATION)]
+Rule = Annotated[str | None, typer.Option(help="first-pass (default) or literal.", **_CALIBRATION)]
 VecNormalize = Annotated[
     Path | None, typer.Option(metavar="FILE", help="VecNormalize statistics that are not beside the zip.", **_SOURCE)
 ]
@@ -94,6 +103,10 @@ def convert(
     alpha: Alpha = None,
     alpha_clip: AlphaClip = None,
     residual: Residual = None,
+    iterations: Iterations = None,
+    adaptive: Adaptive = None,
+    simulation_steps: SimulationSteps = None,
+    rule: Rule = None,
     vecnormalize: VecNormalize = None,
     low: Low = None,
     high: High = None,
@@ -108,6 +121,8 @@ def convert(
     snn-policy convert model.zip --env HalfCheetah-v5 --out run/cheetah
 
     snn-policy convert model.zip --out run/if --neuron if --timesteps 16 --alpha 0.5
+
+    snn-policy convert model.zip --out run/calibrated --neuron if --timesteps 8 --adaptive 1,3
     """
     check_target(json)
     check_directory(out)
@@ -118,6 +133,8 @@ def convert(
         "base": base, "predictor": int(predictor) if predictor in ("0", "1") else predictor, "coding": coding,
         "timesteps": timesteps, "levels": levels, "threshold": threshold, "alpha_clip": alpha_clip,
         "alpha": alpha if alpha == "pilot" else _one_or_more("alpha", alpha), "residual": residual,
+        "calibration": _calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
+                                    simulation_steps=simulation_steps, rule=rule),
     }  # fmt: skip
     policy = _converted(actor, env, steps, seed, observations, settings)
     policy.save(out)
@@ -140,6 +157,14 @@ def _converted(
         observations = np.load(recording, allow_pickle=False)
     with busy("calibrating"):
         return convert_actor(actor, observations, **settings)
+
+
+def _calibration(**given: Any) -> Any:
+    """The settings of spike calibration; None where no option asks for it."""
+    from snn_policy.spike_calibration import SpikeCalibration
+
+    settings = {name: value for name, value in given.items() if value is not None}
+    return SpikeCalibration(**settings) if settings else None
 
 
 def _numbers(name: str, text: str | None, kind: type = float) -> list[Any] | None:

@@ -34,7 +34,7 @@ def read_d4rl(path: Path) -> Transitions:
     """
     bounded = BoundedArrays()
     with open_hdf5(path, "D4RL dataset") as file:
-        if "data" not in file and "episode_0" in file:
+        if "episode_0" in file:
             raise SourceError("an episode file of Minari's format; give the directory that holds it")
         arrays = {name: bounded.read(file, name) for name in REQUIRED}
         arrays |= {name: bounded.read(file, name) for name in OPTIONAL if name in file}
@@ -72,7 +72,11 @@ def _fields(arrays: Arrays) -> Arrays:
 
 
 def _by_counting(terminals: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Timeouts of a file that stores none: each `TIME_LIMIT` rows since the last terminal."""
+    """Timeouts of a file that stores none: every `TIME_LIMIT` rows since the last terminal.
+
+    D4RL's own count runs one ahead after a terminal, so it drops the row before the last of the next full episode
+    and keeps the last; here the last is dropped, whose next row is not its own.
+    """
     rows = np.arange(len(terminals))
     begins = np.where(np.append(True, terminals[:-1]), rows, 0) if len(rows) else rows
     return ((rows - np.maximum.accumulate(begins)) % TIME_LIMIT == TIME_LIMIT - 1) & ~terminals

@@ -60,7 +60,8 @@ def replay_of(task: str) -> Path:
 
 def label(path: Path) -> str:
     """A short name for tables and metadata, without the place: the run's where the file's says nothing."""
-    return path.parent.name if path.stem in ("last", "best", "replay", "model") else path.name.removesuffix(".zip")
+    said_by_run = path.stem in ("last", "best", "replay", "model") and path.parent.name
+    return path.parent.name if said_by_run else path.name.removesuffix(".zip")
 
 
 def _of_run(task: str, files: tuple[str, ...], option: str) -> Path:

@@ -17,7 +17,7 @@ from snn_policy.errors import SourceError
 from snn_policy.offline.hdf5 import BoundedArrays, member, open_hdf5
 from snn_policy.offline.replay_files import built
 from snn_policy.offline.transitions import Transitions
-from snn_policy.sources.files import MEGABYTE, checked, needs_extra, parse_json, reading
+from snn_policy.sources.files import MEGABYTE, checked, parse_json, reading
 
 METADATA, EPISODES = "metadata.json", "main_data.hdf5"
 FORMATS = ("hdf5", "arrow", "parquet")
@@ -96,7 +96,7 @@ def _episodes(data: Path, metadata: dict[str, Any], episodes: int) -> Iterator[E
 
         storage = MinariStorage.read(data)
     except ImportError as error:
-        raise needs_extra(f"minari[arrow] ({error})", "train") from None
+        raise ImportError(f"{data}: stored as {stored_as}, which needs: pip install 'minari[arrow]' ({error})") from None
     yield from storage.get_episodes(range(episodes))  # pyright: ignore[reportReturnType]
 
 

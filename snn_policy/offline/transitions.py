@@ -116,7 +116,8 @@ class Transitions:
 
     def cuts(self) -> npt.NDArray[np.int64]:
         """The rows inside an episode that the following row does not continue, and an unfinished last row."""
-        follows = (self.next_observations[:-1] == self.observations[1:]).reshape(len(self) - 1, -1).all(axis=1)
+        inner = tuple(range(1, self.observations.ndim))
+        follows = (self.next_observations[:-1] == self.observations[1:]).all(axis=inner)
         return np.flatnonzero(~np.append(follows, False) & ~self.terminations & ~self.truncations)
 
     def with_cuts(self) -> "Transitions":
