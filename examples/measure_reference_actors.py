@@ -26,7 +26,7 @@ import typer
 from reference_table import write_results
 from rich.console import Console
 
-from snn_policy import Actor, convert
+from snn_policy import Actor, SpikeCalibration, convert
 from snn_policy.energy import nanojoules
 from snn_policy.evaluate import evaluate
 from snn_policy.exported import names as shipped_names
@@ -59,7 +59,17 @@ MEMBRANE: dict[str, dict[str, Any]] = {
     "IF T=16 α=0": {"neuron": "if", "timesteps": 16, "alpha": 0.0},
     "IF T=16 α=0.3": {"neuron": "if", "timesteps": 16, "alpha": 0.3},
 }
-VARIANTS = {ANN: {}, **SIGMA_DELTA, **MEMBRANE}
+CALIBRATED: dict[str, dict[str, Any]] = {
+    f"IF T=8 α={alpha} {name}": {"neuron": "if", "timesteps": 8, "alpha": alpha, "calibration": settings}
+    for alpha in (0, 0.3)
+    for name, settings in (
+        ("I=1", SpikeCalibration(1)),
+        ("I=2", SpikeCalibration(2)),
+        ("I=3", SpikeCalibration(3)),
+        ("adaptive I=1…3", SpikeCalibration(adaptive=(1, 3))),
+    )
+}
+VARIANTS = {ANN: {}, **SIGMA_DELTA, **MEMBRANE, **CALIBRATED}
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ def all_cells(actors: list[str], episodes: int, seed: int) -> Iterator[Cell]:
             yield from (Cell(name, "sigma-delta 0.02", correlation=each) for each in CORRELATIONS)
             continue
         relu = all(layer.activation is not None and layer.activation.name == "relu" for layer in read(name).hidden)
-        for variant in (ANN, *SIGMA_DELTA, *(MEMBRANE if relu else ())):
+        for variant in (ANN, *SIGMA_DELTA, *((*MEMBRANE, *CALIBRATED) if relu else ())):
             yield Cell(name, variant, episodes, seed)
 
 

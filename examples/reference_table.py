@@ -45,7 +45,7 @@ def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def evaluation_of(values: dict[str, Any]) -> Evaluation:
-    given: dict[str, Any] = {each.name: values[each.name] for each in fields(Evaluation)}
+    given: dict[str, Any] = {each.name: values[each.name] for each in fields(Evaluation) if each.name in values}
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return Evaluation(**given)
 
@@ -90,6 +90,7 @@ def row_of(comparison: Comparison) -> Row:
         "synaptic_operations": snn.synaptic_operations,
         "energy_nanojoules": snn.energy,
         "dense_energy_nanojoules": comparison.dense_energy,
+        "iterations": snn.iterations,
     }
 
 
@@ -118,12 +119,18 @@ def actor_table(rows: list[Row]) -> str:
     for row in rows:
         low, high = row["interval"]
         lines.append(
-            f"| {row['variant']} | {number(row['return_mean'])} ± {number(row['return_std'])} "
+            f"| {label(row)} | {number(row['return_mean'])} ± {number(row['return_std'])} "
             f"| {number(row['interquartile_mean'])} [{number(low)}, {number(high)}] "
             f"| {row['retention_mean']:.3f} · {row['retention_median']:.3f} "
             f"| {count(row['failed'], episodes)} of {episodes} | {row['energy_share']:.3f} |"
         )
     return "\n".join([*lines, ""])
+
+
+def label(row: Row) -> str:
+    """The variant; where it chooses its iterations, with their mean."""
+    mean = f" (mean {row['iterations']:.2f})" if "adaptive" in row["variant"] else ""
+    return f"{row['variant']}{mean}"
 
 
 def open_loop_table(rows: list[Row]) -> str:

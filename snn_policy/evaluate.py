@@ -127,7 +127,7 @@ class Meter:
         self.policy = policy
         self.decisions, self.timed, self.seconds = 0, 0, 0.0
         self.spikes: Any = np.zeros(0, np.int64)
-        self.synaptic_operations, self.multiply_accumulates = 0, 0
+        self.synaptic_operations, self.multiply_accumulates, self.iterations = 0, 0, 0
 
     def warm_up(self, obs: npt.NDArray[Any]) -> None:
         """Take one decision that does not count, so that no compilation is timed, and reset."""
@@ -146,6 +146,7 @@ class Meter:
             self.spikes = cost.spikes[active].sum(axis=0) + (self.spikes if self.spikes.size else 0)
             self.synaptic_operations += int(cost.synaptic_operations[active].sum())
             self.multiply_accumulates += int(cost.multiply_accumulates[active].sum())
+            self.iterations += int(cost.iterations[active].sum())
         return actions
 
     def averages(self) -> dict[str, Any]:
@@ -155,6 +156,7 @@ class Meter:
             "synaptic_operations": self.synaptic_operations / self.decisions,
             "multiply_accumulates": self.multiply_accumulates / self.decisions,
             "microseconds": 1e6 * self.seconds / self.timed,
+            "iterations": self.iterations / self.decisions,
         }
 
 

@@ -25,6 +25,7 @@ class Evaluation:
         synaptic_operations, multiply_accumulates: as in `protocol.Decision`.
         microseconds: time inside `policy.act`, `num_envs` rows at a time, divided by those rows.
         versions: of Python and of the packages that the returns depend on, by import name.
+        iterations: of spike calibration, per decision.
     """
 
     environment: str
@@ -38,6 +39,7 @@ class Evaluation:
     multiply_accumulates: float
     microseconds: float
     versions: dict[str, str]
+    iterations: float = 0.0
 
     @property
     def episodes(self) -> int:

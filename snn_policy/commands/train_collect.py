@@ -70,13 +70,14 @@ def collect(
 
     snn-policy train collect Walker2d-v5 --quality medium-expert --source expert.zip --medium medium.zip
     """
-    from snn_policy.offline.minari_writing import check_free, save_dataset
+    from snn_policy.offline.minari_writing import check_free, check_installed, save_dataset
 
     options = {"source": source, "medium": medium, "replay": replay, "steps": steps, "seed": seed, "noise": noise}
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(quality, set(given))
     directory = out or Path("runs") / "datasets" / f"{task}-{quality}"
     check_target(json)
+    check_installed()
     check_free(directory)
     check_directory(directory)
     data, recipe = _replayed(task, given) if quality == "medium-replay" else _rolled_out(task, quality, given)

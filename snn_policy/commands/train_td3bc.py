@@ -40,7 +40,7 @@ def train_td3bc(
     resume: Resume = False,
     env: Environment = None,
     learning_rate: LearningRate = 3e-4,
-    initial_lambda: InitialLambda = 4.0,
+    initial_lambda: InitialLambda = 1.0,
     critic_precision: Precision = "float32",
     checkpoint_every: CheckpointEvery = 1_000,
     json: JsonOption = None,

@@ -96,7 +96,7 @@ def _episodes(data: Path, metadata: dict[str, Any], episodes: int) -> Iterator[E
 
         storage = MinariStorage.read(data)
     except ImportError as error:
-        raise ImportError(f"{data}: stored as {stored_as}, which needs: pip install 'minari[arrow]' ({error})") from None
+        raise ImportError(f"{data}: reading {stored_as} needs: pip install 'minari[arrow]' ({error})") from None
     yield from storage.get_episodes(range(episodes))  # pyright: ignore[reportReturnType]
 
 

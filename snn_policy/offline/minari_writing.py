@@ -8,7 +8,6 @@ import errno
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +16,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from snn_policy.offline.transitions import Transitions
-from snn_policy.sources.files import needs_extra
+from snn_policy.offline.minari_files import EPISODES
+from snn_policy.offline.transitions import FLAG_ARRAYS, Transitions
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-OVERHEAD = 1.5
-"""Free space asked for in advance, over the arrays' own size: HDF5 stores them in chunks that are not full."""
+FULL, FULL_ERRORS = "no space left; free some, or choose another place", {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def save_dataset(data: Transitions, directory: str | Path, about: Mapping[str, Any] | None = None) -> None:
@@ -39,8 +36,10 @@ def save_dataset(data: Transitions, directory: str | Path, about: Mapping[str, A
         FileExistsError: there is something at the place.
         ValueError: rows of one episode that do not follow one another, which this format cannot hold.
         OSError: no space left, or no permission; nothing is left behind.
+        ImportError: minari or h5py is missing.
     """
     target = Path(directory).absolute()
+    check_installed()
     check_free(target)
     data = data.ended()
     if len(cuts := data.cuts()):
@@ -48,8 +47,17 @@ def save_dataset(data: Transitions, directory: str | Path, about: Mapping[str, A
             f"{data.name}: row {cuts[0] + 1} does not continue row {cuts[0]}, though no episode ends there; "
             "Minari stores whole episodes: mark the cuts with data.with_cuts() first"
         )
-    with _in_place_of(target, data) as partial:
+    with _in_place_of(target) as partial:
         _write(data, partial / "data", _dataset_id(target.name), dict(about or {}))
+
+
+def check_installed() -> None:
+    """Raise `ImportError` if what writes datasets is missing."""
+    try:
+        import h5py  # noqa: F401
+        import minari  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"writing a dataset needs pip install 'snn-policy[train]' ({error})") from None
 
 
 def check_free(target: Path) -> None:
@@ -65,42 +73,27 @@ def _dataset_id(name: str) -> str:
 
 
 @contextmanager
-def _in_place_of(target: Path, data: Transitions) -> Iterator[Path]:
+def _in_place_of(target: Path) -> Iterator[Path]:
     """A folder that becomes `target` when the block ends well, and vanishes when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    needed = int(OVERHEAD * (data.observations.nbytes + data.actions.nbytes + 6 * len(data)))
-    if shutil.disk_usage(target.parent).free < needed:
-        raise _full(target)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    partial = None
     try:
-        with _clear_errors(target):
-            yield partial
-            partial.chmod(0o755)
-            for path in (*partial.rglob("*"), partial):
-                _flush(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        yield partial
+        partial.chmod(0o755)
+        for path in (*partial.rglob("*"), partial):
+            _flush(path)
         check_free(target)
         partial.rename(target)
         _flush(target.parent)
+    except FileExistsError:
+        raise
+    except OSError as problem:
+        reason = FULL if problem.errno in FULL_ERRORS else f"cannot be written ({problem.strerror or problem})"
+        raise OSError(problem.errno, f"{reason}; nothing was left there", str(target)) from problem
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _clear_errors(target: Path) -> Iterator[None]:
-    """One line for what HDF5 reports as several, or as a RuntimeError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as problem:
-        number = getattr(problem, "errno", None)
-        text = str(problem)
-        if number in FULL or "No space left" in text or "File too large" in text or "unable to extend" in text:
-            raise _full(target) from problem
-        reason = (getattr(problem, "strerror", None) or text or type(problem).__name__).splitlines()[0]
-        raise OSError(number or errno.EIO, f"cannot be written ({reason}); nothing was left", str(target)) from problem
-
-
-def _full(target: Path) -> OSError:
-    return OSError(errno.ENOSPC, "no space left for the dataset; free some, or choose another directory", str(target))
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
@@ -112,12 +105,10 @@ def _flush(path: Path) -> None:
 
 
 def _write(data: Transitions, directory: Path, dataset_id: str, about: dict[str, Any]) -> None:
-    try:
-        import h5py  # noqa: F401
-        import minari
-        from minari.dataset.minari_storage import MinariStorage
-    except ImportError as error:
-        raise needs_extra(f"minari and h5py ({error})", "train") from None
+    import minari
+    from minari.dataset.minari_storage import MinariStorage
+
+    episodes = _hdf5_image(data)
     bound = np.float32(np.inf)
     storage = MinariStorage.new(
         directory,
@@ -126,13 +117,30 @@ def _write(data: Transitions, directory: Path, dataset_id: str, about: dict[str,
         env_spec=gym.registry.get(data.env_id or ""),
         data_format="hdf5",
     )
-    storage.update_metadata(
-        {"dataset_id": dataset_id, "minari_version": minari.__version__, "quality": data.quality, **about}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        storage.update_episodes(_buffers(data))
-    storage.update_metadata({"dataset_size": float(storage.get_size())})
+    (directory / EPISODES).write_bytes(episodes)
+    contents = {"dataset_id": dataset_id, "minari_version": minari.__version__, "quality": data.quality}
+    counts = {"total_episodes": len(data.episodes()), "total_steps": len(data), "dataset_size": len(episodes) / 1e6}
+    storage.update_metadata({**contents, **about, **counts})
+
+
+def _hdf5_image(data: Transitions) -> bytes:
+    """The episodes file, in Minari's layout.
+
+    Built in memory, and not by Minari, which writes to the disk through HDF5: that crashes where the disk is full.
+    """
+    import h5py
+
+    with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
+        for index, rows in enumerate(data.episodes()):
+            group = file.create_group(f"episode_{index}")
+            group.attrs.update({"id": index, "total_steps": rows.stop - rows.start})
+            last = data.next_observations[rows.stop - 1 : rows.stop]
+            arrays = {name: getattr(data, name)[rows] for name in ("actions", "rewards", *FLAG_ARRAYS)}
+            arrays["observations"] = np.concatenate([data.observations[rows], last])
+            for name, array in arrays.items():
+                group.create_dataset(name, data=array, chunks=True, maxshape=(None, *array.shape[1:]))
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _action_space(data: Transitions) -> gym.spaces.Box:
@@ -149,16 +157,3 @@ def _action_space(data: Transitions) -> gym.spaces.Box:
     fits = isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == unbounded.shape
     return env.action_space if fits else unbounded  # pyright: ignore[reportReturnType]
 
-
-def _buffers(data: Transitions) -> Iterator[Any]:
-    from minari.data_collector.episode_buffer import EpisodeBuffer
-
-    for rows in data.episodes():
-        last = data.next_observations[rows.stop - 1 : rows.stop]
-        yield EpisodeBuffer(
-            observations=np.concatenate([data.observations[rows], last]),  # pyright: ignore[reportArgumentType]
-            actions=data.actions[rows],  # pyright: ignore[reportArgumentType]
-            rewards=data.rewards[rows],  # pyright: ignore[reportArgumentType]
-            terminations=data.terminations[rows],  # pyright: ignore[reportArgumentType]
-            truncations=data.truncations[rows],  # pyright: ignore[reportArgumentType]
-        )

@@ -41,7 +41,7 @@ class TD3BCSettings:
     activation: str = "relu"
     levels: int = 4
     seed: int = 0
-    initial_lambda: float = 4.0
+    initial_lambda: float = 1.0
     hidden: int = 256
     batch_size: int = 256
     learning_rate: float = 3e-4
