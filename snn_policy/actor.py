@@ -14,6 +14,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from snn_policy.layers import Head, Linear, Normaliser, affine
+from snn_policy.numbers import whole
 from snn_policy.protocol import Counters, Decision, FloatArray, as_batch, as_mask, unbatch
 
 
@@ -176,6 +177,8 @@ class Actor:
         from snn_policy.environments import make_environment
         from snn_policy.progress import track
 
+        if not whole(steps, 1, 2**31) or not whole(seed, 0, 2**31):
+            raise ValueError(f"steps {steps!r}, seed {seed!r}: expected whole numbers of at least 1 and 0")
         environment = make_environment(env, self)
         rng = np.random.default_rng(seed)
         recorded = self._episodes(environment, seed, noise, rng)

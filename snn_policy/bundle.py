@@ -149,7 +149,7 @@ def read_bundle(directory: Path) -> Bundle:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    if document.get("format_version") != FORMAT_VERSION:
+    if document.get("format_version") != FORMAT_VERSION or isinstance(document["format_version"], bool):
         raise SourceError(
             f"{policy_path}: format version {document.get('format_version')!r}, but this release reads {FORMAT_VERSION}"
         )

@@ -13,7 +13,7 @@ from snn_policy.errors import UnsupportedLayerError
 from snn_policy.layers import frozen_array
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons
-from snn_policy.numbers import whole
+from snn_policy.numbers import number, whole
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
@@ -126,13 +126,13 @@ def _convert_sigma_delta(
     stages = len(actor.layers)
     settings: dict[str, Any] = {
         "digits": _digits(digits, stages),
-        "base": 2.0 if base is None else float(base),
+        "base": 2.0 if base is None else number("base", base),
         "predictor": "auto" if predictor is None else predictor,
     }
-    if settings["predictor"] not in ("auto", 0, 1):
+    if settings["predictor"] not in ("auto", 0, 1) or isinstance(predictor, bool):
         raise ValueError(f"predictor {predictor!r}: expected 'auto', 0 or 1")
     if threshold is None:
-        wanted = DEFAULT_TOLERANCE if tolerance is None else float(tolerance)
+        wanted = DEFAULT_TOLERANCE if tolerance is None else number("tolerance", tolerance)
         if not 0 < wanted <= 1:
             raise ValueError(f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
         neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings)
@@ -174,8 +174,10 @@ def _given_thresholds(threshold: Any, widths: tuple[int, ...], place: str) -> tu
     for index, (values, width) in enumerate(zip(threshold, widths, strict=True)):
         array = frozen_array(np.broadcast_to(np.asarray(values), (width,)) if np.ndim(values) == 0 else values,
                              f"threshold[{index}]", 1)  # fmt: skip
-        if array.shape != (width,) or (array < 0).any():
-            raise ValueError(f"threshold[{index}]: expected {width} values ≥ 0, got shape {array.shape}")
+        if array.shape != (width,):
+            raise ValueError(f"threshold[{index}]: expected {width} values, got shape {array.shape}")
+        if (array < 0).any():
+            raise ValueError(f"threshold[{index}]: expected no negative values, got {array.min():g}")
         arrays.append(array)
     return tuple(arrays)
 
@@ -195,7 +197,7 @@ def _convert_membrane(
     residual: Any,
     calibration: SpikeCalibration | None,
 ) -> SpikingPolicy:
-    coding = coding or "rate"
+    coding = "rate" if coding is None else coding
     _check_activations(actor, model, coding)
     trained, levels_trained = _trained_thresholds(actor)
     steps = _whole("timesteps", timesteps, levels_trained or DEFAULT_TIMESTEPS, MOST_TIMESTEPS)
@@ -214,8 +216,8 @@ def _convert_membrane(
             timesteps=steps,
             thresholds=thresholds,
             alpha=_alphas(value, len(thresholds)),
-            alpha_clip=default_clip(model, coding) if alpha_clip is None else float(alpha_clip),
-            residual=residual or "bounded",
+            alpha_clip=default_clip(model, coding) if alpha_clip is None else number("alpha_clip", alpha_clip),
+            residual="bounded" if residual is None else residual,
             levels=_whole("levels", levels, DEFAULT_LEVELS, MOST_LEVELS),
             calibration=calibration,
         )
@@ -265,10 +267,10 @@ def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, in
 
 
 def _alphas(alpha: Any, layers: int) -> tuple[float, ...]:
-    values = tuple(float(a) for a in np.broadcast_to(alpha, (layers,))) if np.ndim(alpha) == 0 else tuple(alpha)
+    values = [alpha] * layers if np.ndim(alpha) == 0 else list(alpha)
     if len(values) != layers:
         raise ValueError(f"alpha {alpha!r}: expected one number, or one for each of {layers} hidden layers")
-    return tuple(float(value) for value in values)
+    return tuple(number("alpha", value) for value in values)
 
 
 def _pilot(actor: Actor, with_alpha: Any) -> float:

@@ -59,6 +59,8 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
     Raises:
         ValueError: naming both sides.
     """
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy: expected an Actor or a SpikingPolicy, got {type(policy).__name__}")
     if isinstance(env, VectorEnv):
         observation_space, action_space = env.single_observation_space, env.single_action_space
     else:

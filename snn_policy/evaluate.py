@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 from snn_policy.actor import Actor
 from snn_policy.environments import EnvironmentSource, environment_name, make_environment
 from snn_policy.evaluation import Comparison, Evaluation
+from snn_policy.numbers import whole
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy
 from snn_policy.versions import installed_versions
@@ -44,7 +45,7 @@ def evaluate(
     Raises:
         ValueError: an environment that cannot be made or does not fit the policy; numbers below 1.
     """
-    check_counts(episodes, num_envs)
+    check_counts(episodes, num_envs, seed)
     envs: list[gym.Env] = []
     try:
         for _ in range(min(episodes, num_envs or 10)):
@@ -86,7 +87,7 @@ def evaluate_in(
 
     A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
     """
-    check_counts(episodes, len(envs))
+    check_counts(episodes, len(envs), seed)
     envs, meter, seeds = envs[:episodes], Meter(policy), range(seed, seed + episodes)
     returns, lengths = _run(meter, envs, seeds, advance)
     return evaluation(envs[0], seeds, returns, lengths, len(envs), meter)
@@ -160,10 +161,10 @@ class Meter:
         }
 
 
-def check_counts(episodes: int, num_envs: int | None = None) -> None:
-    for name, value in (("episodes", episodes), ("num_envs", num_envs)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0) -> None:
+    for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
+        if not (whole(value, least, 2**31 - 1) or (name == "num_envs" and value is None)):
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def evaluation(

@@ -16,7 +16,7 @@ from snn_policy.engines import make_engine
 from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Counters, Decision, FloatArray, as_mask
 from snn_policy.state import State
-from snn_policy.stateful import StatefulPolicy
+from snn_policy.stateful import StatefulPolicy, copied
 
 if TYPE_CHECKING:
     from snn_policy.engines.event import EventSession
@@ -130,6 +130,27 @@ class SpikingPolicy(StatefulPolicy):
         `convert` and `load` call it, so that a control loop never waits for a compiler.
         """
         self._decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: they go on from the same memory, on buffers of their own."""
+        return {
+            "made_of": (self.network, self.engine, self.conversion, self.card),
+            "state": None if self._state is None else copied(self._state),
+            "counters": self.counters.copy(),
+            "rest": (self._size_is_open, self.last_decision, self._unconfirmed),
+        }
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        network, engine, conversion, card = saved["made_of"]
+        self.__init__(network, engine=engine, conversion=conversion, card=card)
+        if saved["state"] is not None:
+            self._start(len(saved["state"][0]), size_is_open=False)
+            self._store(saved["state"])
+        if len(saved["counters"].decisions) == len(self.counters.decisions):
+            self.counters.restore(saved["counters"])
+        else:
+            self.counters = saved["counters"]
+        self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]
 
     def save(self, directory: str | Path) -> None:
         """Write `policy.json` and `weights.safetensors` into the directory (made if missing)."""

@@ -119,6 +119,11 @@ class Counters:
         for each in fields(self):
             getattr(self, each.name)[mask] = 0
 
+    def restore(self, saved: "Counters") -> None:
+        """Take over the sums of as many rows, in place."""
+        for each in fields(self):
+            getattr(self, each.name)[...] = getattr(saved, each.name)
+
     def copy(self) -> "Counters":
         return Counters(*(getattr(self, each.name).copy() for each in fields(self)))
 
@@ -130,7 +135,10 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
         ValueError: another shape, an empty batch, not numbers, NaN, infinity or beyond `LARGEST_OBSERVATION`
             (naming where).
     """
-    values = np.asarray(obs)
+    try:
+        values = np.asarray(obs)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise ValueError(f"{name}: not an array of numbers ({problem})") from None
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers of shape {shape} or (N, *{shape}), got dtype {values.dtype}")
     batched = values.ndim == len(shape) + 1

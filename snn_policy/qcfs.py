@@ -70,4 +70,4 @@ class QCFS(nn.Module):
         return _QuantisedClip.apply(z, self.threshold, self.levels)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, lambda={float(self.threshold):.4g}"
+        return f"levels={self.levels}, lambda={self.threshold.item():.4g}"

@@ -9,6 +9,7 @@ Errors are in units of the action's half-range; a discrete action's unit is half
 logits, whose common part does not count.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,7 @@ FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
 SENSITIVITY_FLOOR = 1e-3
 BISECTION_PRECISION = 0.005
 BISECTION_STEPS = 30
+UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
 
 
@@ -59,7 +61,8 @@ def calibrated_neurons(
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
 
-    Where even silent neurons err less than the tolerance, the quanta end at their upper limit.
+    Where even silent neurons err less than the tolerance, the quanta end at their upper limit. Where the digits do
+    not allow the tolerance, a warning says what was reached.
     """
     recording = _Recording(actor, observations)
     shapes = _quantum_shapes(recording)
@@ -81,6 +84,12 @@ def calibrated_neurons(
         scale = _next_scale(scale, low, high, error, tolerance)
         tried = at(scale)
         best = min(best, tried, key=distance)  # the error jumps, most of all on short recordings
+    if best[1].error > tolerance * UNREACHED:
+        warnings.warn(
+            f"tolerance {tolerance}: not reached, the RMS action error is {best[1].error:.3g}; allow more digits "
+            f"than {digits}, or a larger tolerance",
+            stacklevel=4,
+        )
     return best
 
 

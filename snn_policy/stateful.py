@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Counters, Decision, FloatArray, Mask, as_batch, as_mask, unbatch
+from snn_policy.numbers import whole
+from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, FloatArray, Mask, as_batch, as_mask, unbatch
 from snn_policy.state import State
 
 
@@ -26,6 +27,7 @@ class StatefulPolicy(ABC):
         self._state: State | None = None
         self._size_is_open = True
         self._unconfirmed: tuple[Mask, Decision] | None = None
+        self._handed_out: State | None = None
         self._last_decision: Decision | None = None
         self.counters = Counters()
 
@@ -60,9 +62,9 @@ class StatefulPolicy(ABC):
             ValueError: a mask that is not boolean or does not fit the batch, or both arguments at once.
         """
         if mask is None:
+            if num_envs is not None and not whole(num_envs, 1, 2**31):
+                raise ValueError(f"num_envs: expected a whole number of at least 1, got {num_envs!r}")
             rows = num_envs if num_envs is not None else 1 if self._state is None else len(self._state[0])
-            if rows < 1:
-                raise ValueError(f"num_envs: expected at least 1, got {num_envs}")
             self._start(rows, size_is_open=num_envs is None)
             return
         if num_envs is not None:
@@ -151,12 +153,14 @@ class StatefulPolicy(ABC):
         """Stable-Baselines3's `PolicyPredictor`: actions and the state to pass to the next call.
 
         Args:
-            state: what the previous call returned; then the policy's own state is neither used nor changed.
+            state: what an earlier call returned; then the policy's own state is neither used nor changed.
                 None: the own state is used and advanced.
             episode_start: booleans (N,): these rows start from zero.
 
-        `counters` count a row's first decision of an episode when its second one follows: SB3's
-        `evaluate_policy` goes on asking for rows that it has finished with, always as episode starts.
+        `counters` and `last_decision` follow a loop that hands every state straight back, as SB3's
+        `evaluate_policy` does; a call with any other state leaves them alone. A row's first decision of an
+        episode counts when its second one follows, because `evaluate_policy` goes on asking for rows that it
+        has finished with, always as episode starts.
         """
         batch, batched = as_batch(observation, self.observation_shape)
         starts = np.zeros(len(batch), np.bool_)
@@ -168,8 +172,10 @@ class StatefulPolicy(ABC):
         actions, after, decision = self._decide(batch, cleared(before, starts))
         if state is None:
             self._store(after)
-        self._count_prediction(decision, starts)
-        return unbatch(actions, batched), copied(after)
+        if state is None or state is self._handed_out:
+            self._count_prediction(decision, starts)
+        self._handed_out = copied(after)
+        return unbatch(actions, batched), self._handed_out
 
     def _count_prediction(self, decision: Decision, starts: Mask) -> None:
         counters = self._counters_of(len(starts))
@@ -206,8 +212,8 @@ class StatefulPolicy(ABC):
                 raise ValueError(f"state.{name}: expected numbers, got {type(given).__name__}") from None
             if array.shape != (rows, *own.shape[1:]) or not rows:
                 raise ValueError(f"state.{name}: expected shape {(rows, *own.shape[1:])}, got {array.shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"state.{name}: holds NaN or infinity")
+            if not (abs(array) <= LARGEST_OBSERVATION).all():
+                raise ValueError(f"state.{name}: holds NaN, infinity or values beyond ±{LARGEST_OBSERVATION:.0e}")
             arrays.append(array)
         return type(kind)(*arrays)
 

@@ -161,7 +161,7 @@ def test_the_demo_converts_a_shipped_actor_and_says_what_it_means(
 
 
 def test_list_shows_shipped_policies_and_their_names_are_sources(shipped: Path, capsys: pytest.CaptureFixture[str]):
-    (row,) = as_json(capsys, "list")
+    (row,) = as_json(capsys, "list")["policies"]
     assert (row["name"], row["env_id"], row["conversion"]["neuron"]) == ("small", "Pendulum-v1", "sigma-delta")
     assert as_json(capsys, "eval", "small", *QUICK)["kind"] == "SNN"
 
@@ -260,3 +260,14 @@ def test_the_process_itself_exits_with_2_and_leaves_stdout_empty():
     done = subprocess.run([*PYTHON, "eval", "nowhere", "--json"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("snn-policy: nowhere: no such file")
+
+
+def test_a_file_that_is_no_result_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    precious = tmp_path / "actor.json"
+    precious.write_text('{"activation": "relu"}')
+    assert "exists and is not a result" in mistake(capsys, "list", "--json", str(precious))
+    assert precious.read_text() == '{"activation": "relu"}'
+    result = tmp_path / "result.json"
+    for _ in range(2):  # an earlier result is replaced
+        assert main(["list", "--json", str(result)]) in (0, None)
+    assert "policies" in json.loads(result.read_text())

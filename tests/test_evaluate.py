@@ -94,8 +94,8 @@ def test_environments_are_closed_also_after_an_error():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"episodes": 0}, "episodes: expected at least 1, got 0"),
-        ({"num_envs": 0}, "num_envs: expected at least 1, got 0"),
+        ({"episodes": 0}, "episodes: expected a whole number of at least 1, got 0"),
+        ({"num_envs": 0}, "num_envs: expected a whole number of at least 1, got 0"),
         ({"env": "Pendulum-v1"}, r"Pendulum-v1 does not fit the policy: .* \(3,\) .* \(4,\)"),
         ({"env": "Nothing-v7"}, "'Nothing-v7' cannot be made"),
     ],

@@ -167,6 +167,15 @@ def test_truncated_episodes_are_refused(stored: Path, kept: float):
         load_dataset(stored)
 
 
+def test_a_flipped_bit_in_the_values_is_found(stored: Path):
+    path, value = stored / "data" / "main_data.hdf5", np.float32(202).tobytes()
+    content = path.read_bytes()
+    assert value in content
+    path.write_bytes(content.replace(value, np.float32(203).tobytes(), 1))
+    with pytest.raises(SourceError, match=r"main_data\.hdf5: not a readable"):
+        load_dataset(stored)
+
+
 def test_missing_and_broken_files_of_a_dataset_are_named(stored: Path, tmp_path: Path):
     (stored / "data" / "main_data.hdf5").unlink()
     with pytest.raises(SourceError, match=r"main_data\.hdf5: no such file"):

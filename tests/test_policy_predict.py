@@ -133,3 +133,13 @@ def test_sb3s_evaluate_policy_counts_only_the_decisions_of_its_episodes(policy: 
         for step in range(length):
             rewards += float(twin.act(OBSERVATIONS[step % 10, 0])[0])
         assert total == pytest.approx(rewards, abs=1e-5)
+
+
+def test_a_given_state_leaves_counters_and_last_decision_alone(policy: SpikingPolicy) -> None:
+    for obs in OBSERVATIONS[:10]:
+        policy.act(obs[:1])
+    last = policy.last_decision
+    for rows in (1, ROWS):
+        policy.predict(OBSERVATIONS[0][:rows], policy.initial_state(rows))
+    assert policy.counters.decisions.tolist() == [10]
+    assert policy.last_decision is last

@@ -158,3 +158,10 @@ def test_a_constant_recording_still_converts() -> None:
     observations = np.ones((50, 11), np.float32)
     policy = convert(random_actor(), observations)
     assert policy.conversion["open_loop_error"] <= 0.021
+
+
+def test_a_tolerance_out_of_the_digits_reach_is_said() -> None:
+    actor = random_actor(widths=(24, 20))
+    with pytest.warns(UserWarning, match="not reached.*more digits"):
+        policy = convert(actor, walk(500, actor.observation_shape), digits=1, tolerance=0.001)
+    assert policy.conversion["open_loop_error"] > 0.0011

@@ -282,3 +282,10 @@ def test_unusable_statistics_are_refused(
 ) -> None:
     alter(statistics, change)
     one_line(written(tmp_path / "sac.zip", members), message, vecnormalize=statistics)
+
+
+def test_a_huge_memo_index_is_refused_without_making_room_for_it(members: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "vecnormalize.pkl"
+    path.write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")
+    with pytest.raises(SourceError, match="memo index"):
+        load_actor(written(tmp_path / "sac.zip", members), vecnormalize=path)

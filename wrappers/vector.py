@@ -101,7 +101,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
 
         One episode per row at a time, all rows starting together: only so does every one get its own seed.
         """
-        check_counts(episodes)
+        check_counts(episodes, seed=seed)
         seeds = range(seed, seed + episodes)
         meter, returns, lengths = Meter(self.policy), np.zeros(episodes), np.zeros(episodes, np.int64)
         with counting("episodes", episodes, progress) as advance:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy
 
 STDOUT = "-"
+RESULT_OF = "snn-policy"
 FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a reference .safetensors + .json pair"
 
 EnvironmentOption = Annotated[
@@ -47,9 +48,21 @@ def explicit_json_target(arguments: list[str]) -> list[str]:
 
 
 def check_target(target: str | None) -> None:
-    """Raise before any long work if the JSON file could not be written."""
-    if target is not None and target != STDOUT:
-        check_directory(Path(target).resolve().parent, must_exist=True)
+    """Raise before any long work if the JSON file could not be written, or is not an earlier result to replace."""
+    if target is None or target == STDOUT:
+        return
+    path = Path(target).resolve()
+    check_directory(path.parent, must_exist=True)
+    if path.exists() and not _is_result(path):
+        raise ValueError(f"{target}: exists and is not a result of snn-policy; choose another name for the JSON")
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("result_of") == RESULT_OF
 
 
 def check_directory(directory: Path, must_exist: bool = False) -> None:
@@ -64,11 +77,11 @@ def check_directory(directory: Path, must_exist: bool = False) -> None:
         raise PermissionError(f"{existing}: not writable; choose another directory")
 
 
-def write_json(values: Any, target: str | None) -> bool:
+def write_json(values: Mapping[str, Any], target: str | None) -> bool:
     """Write where `--json` asks for it; whether stdout belongs to the JSON, so that nothing else may go there."""
     if target is None:
         return False
-    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    text = json.dumps({"result_of": RESULT_OF, **values}, indent=1, allow_nan=False) + "\n"
     if target == STDOUT:
         sys.stdout.write(text)
         return True

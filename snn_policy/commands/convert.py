@@ -151,12 +151,27 @@ def _converted(
 
     if env is not None:
         actor = replace(actor, env_id=env)
+    _check_settings(actor, settings)
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
         observations = np.load(recording, allow_pickle=False)
     with busy("calibrating"):
         return convert_actor(actor, observations, **settings)
+
+
+def _check_settings(actor: "Actor", settings: dict[str, Any]) -> None:
+    """Raise for a wrong option before anything is recorded: try them on a recording of nothing."""
+    import warnings
+
+    import numpy as np
+
+    from snn_policy.convert import convert as convert_actor
+
+    tried = {**settings, "alpha": None if settings["alpha"] == "pilot" else settings["alpha"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        convert_actor(actor, np.zeros((2, *actor.observation_shape), np.float32), **tried)
 
 
 def _calibration(**given: Any) -> Any:

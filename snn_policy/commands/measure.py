@@ -57,7 +57,7 @@ def compare(
     ann: Annotated[str, typer.Argument(metavar="ANN", help=f"The actor: a shipped policy's name, or {FORMATS}.")],
     snn: Annotated[
         str | None,
-        typer.Argument(metavar="[SNN]", help="The bundle made from it; by default ANN itself, where that is a bundle."),
+        typer.Argument(metavar="SNN", help="The bundle made from it; by default ANN itself, where that is a bundle."),
     ] = None,
     env: EnvironmentOption = None,
     episodes: EpisodesOption = DEFAULT_EPISODES,

@@ -13,7 +13,7 @@ PREFERRED = "HalfCheetah"
 def demo(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A shipped policy (see snn-policy list); HalfCheetah by default."),
+        typer.Argument(metavar="NAME", help="A shipped policy (see snn-policy list); HalfCheetah by default."),
     ] = None,
     episodes: EpisodesOption = 20,
     seed: SeedOption = 5000,
@@ -89,5 +89,5 @@ def list_policies(json: JsonOption = None) -> None:
                 "card": bundle.card,
             }
         )
-    if not write_json(rows, json):
+    if not write_json({"policies": rows}, json):
         Console().print(shipped_table(rows) if rows else "no policy is shipped with this installation")

@@ -2,7 +2,7 @@
 
 import typer
 
-from snn_policy.commands import train_collect
+from snn_policy.commands import train_collect, train_table, train_td3bc
 
 app = typer.Typer(help="Make offline datasets, train actors on them, compare.", rich_markup_mode="rich")
 
@@ -14,3 +14,5 @@ def _without_command(context: typer.Context) -> None:
 
 
 train_collect.register(app)
+train_td3bc.register(app)
+train_table.register(app)

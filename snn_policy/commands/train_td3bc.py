@@ -24,9 +24,6 @@ Environment = Annotated[
 ]
 LearningRate = Annotated[float, typer.Option(help="Of Adam.")]
 InitialLambda = Annotated[float, typer.Option(help="λ of qcfs, θ of spiking, at the start.")]
-Precision = Annotated[
-    str, typer.Option(help="float32, or bfloat16 for the critics' hidden products: faster where the CPU has it.")
-]
 CheckpointEvery = Annotated[int, typer.Option(help="Gradient steps between checkpoints.", min=1)]
 
 
@@ -41,7 +38,6 @@ def train_td3bc(
     env: Environment = None,
     learning_rate: LearningRate = 3e-4,
     initial_lambda: InitialLambda = 1.0,
-    critic_precision: Precision = "float32",
     checkpoint_every: CheckpointEvery = 1_000,
     json: JsonOption = None,
 ) -> None:
@@ -59,7 +55,7 @@ def train_td3bc(
 
     settings = TD3BCSettings(
         activation=activation, levels=levels, seed=seed, initial_lambda=initial_lambda,
-        learning_rate=learning_rate, critic_precision=critic_precision,
+        learning_rate=learning_rate,
     )  # fmt: skip
     data = pack(load_dataset(dataset, env_id=env))
     run = _with_progress(out, data, settings, steps, resume, checkpoint_every)

@@ -19,8 +19,9 @@ from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
 from snn_policy.state import State
 
-REDERIVE_AFTER = 512
-"""Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding."""
+REDERIVE_AFTER = 16
+"""Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding: after 512, a
+spike in 10⁵ falls on the other side of its threshold, and the memory keeps that difference."""
 
 ACTIVATIONS = {"relu": kernels.RELU, "tanh": kernels.TANH, "elu": kernels.ELU, "silu": kernels.SILU,
                "leaky_relu": kernels.LEAKY_RELU, "qcfs": kernels.QCFS}  # fmt: skip

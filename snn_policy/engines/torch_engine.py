@@ -33,21 +33,25 @@ class TorchEngine:
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
         import torch
 
-        self._torch, self.device = torch, torch.device(device)
+        self.device = torch.device(device)
         self.network = with_arrays(network, self._tensor)
         neurons = self.network.neurons
         if hasattr(neurons, "powers"):
             object.__setattr__(neurons, "powers", self._tensor(np.asarray(network.neurons.powers)))  # pyright: ignore
 
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
-        return self._torch.tensor(array, device=self.device)
+        import torch
+
+        return torch.tensor(array, device=self.device)
 
     def session(self, rows: int) -> None:
         return None
 
     def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
         """As `SpikingNetwork.decide`, with NumPy arrays in and out."""
-        with self._torch.inference_mode():
+        import torch
+
+        with torch.inference_mode():
             action, new_state, decision = self.network.decide(self._tensor(obs), with_arrays(state, self._tensor))
         arrays = [getattr(decision, each.name).cpu().numpy() for each in dataclasses.fields(decision)]
         return action.cpu().numpy(), type(state)(*(each.cpu().numpy() for each in new_state)), Decision(*arrays)

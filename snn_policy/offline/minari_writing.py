@@ -124,7 +124,7 @@ def _write(data: Transitions, directory: Path, dataset_id: str, about: dict[str,
 
 
 def _hdf5_image(data: Transitions) -> bytes:
-    """The episodes file, in Minari's layout.
+    """The episodes file, in Minari's layout, with checksums.
 
     Built in memory, and not by Minari, which writes to the disk through HDF5: that crashes where the disk is full.
     """
@@ -138,7 +138,8 @@ def _hdf5_image(data: Transitions) -> bytes:
             arrays = {name: getattr(data, name)[rows] for name in ("actions", "rewards", *FLAG_ARRAYS)}
             arrays["observations"] = np.concatenate([data.observations[rows], last])
             for name, array in arrays.items():
-                group.create_dataset(name, data=array, chunks=True, maxshape=(None, *array.shape[1:]))
+                grows = {"chunks": True, "maxshape": (None, *array.shape[1:])}
+                group.create_dataset(name, data=array, fletcher32=True, **grows)
         file.flush()
         return file.id.get_file_image()
 

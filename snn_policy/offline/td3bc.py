@@ -23,8 +23,6 @@ from snn_policy.offline.td3bc_networks import (
     make_actor,
 )
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 @dataclass(frozen=True)
 class TD3BCSettings:
@@ -35,7 +33,6 @@ class TD3BCSettings:
         levels: L of QCFS, T of spiking actors; without meaning for ReLU.
         initial_lambda: λ of QCFS, θ of IF neurons, at the start.
         policy_noise, noise_clip: σ and c, in units of the action's half-range.
-        critic_precision: "float32", or "bfloat16" for the critics' hidden products (the actor never).
     """
 
     activation: str = "relu"
@@ -51,7 +48,6 @@ class TD3BCSettings:
     policy_noise: float = 0.2
     noise_clip: float = 0.5
     policy_delay: int = 2
-    critic_precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.activation not in ACTOR_ACTIVATIONS:
@@ -59,8 +55,6 @@ class TD3BCSettings:
         for name in ("levels", "hidden", "batch_size", "policy_delay", "initial_lambda", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected a positive number")
-        if self.critic_precision not in PRECISIONS:
-            raise ValueError(f"critic_precision {self.critic_precision!r}: expected one of {', '.join(PRECISIONS)}")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed!r}: expected at least 0")
 
@@ -92,7 +86,7 @@ class TD3BC:
             torch.manual_seed(settings.seed)
             sizes = data.observations, settings.hidden, data.actions
             actor = make_actor(settings.activation, *sizes, settings.levels, settings.initial_lambda)
-            critics = TwinCritics(data.observations + data.actions, settings.hidden, settings.critic_precision)
+            critics = TwinCritics(data.observations + data.actions, settings.hidden)
         self.actor, self.critics = FlatParameters(actor), FlatParameters(critics)
         self.target_actor, self.target_critics = self.actor.target(), self.critics.target()
         self.actor_optimiser = FlatAdam(self.actor, settings.learning_rate)

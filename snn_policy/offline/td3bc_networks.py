@@ -21,15 +21,14 @@ _ALIGNMENT = 16  # floats: 64 bytes, so that every view is aligned alike and sum
 class _StackedCritics(torch.autograd.Function):
     """n ReLU networks at once: x (N, inputs) → q (n, N); w1 (n, inputs, H), w2 (n, H, H), w3 (n, H), b likewise.
 
-    Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each. The
-    three products with the H×H weights are computed in `dtype`; all else, and all that is stored, is float32.
+    Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3 = parameters
-        h1, w2 = torch.baddbmm(b1, x.expand(len(w1), *x.shape), w1).relu_().to(dtype), w2.to(dtype)
-        h2 = torch.bmm(h1, w2).float().add_(b2).relu_()
+        h1 = torch.baddbmm(b1, x.expand(len(w1), *x.shape), w1).relu_()
+        h2 = torch.baddbmm(b2, h1, w2).relu_()
         ctx.save_for_backward(x, h1, h2, w1, w2, w3)
         return torch.stack([torch.mv(h, w) for h, w in zip(h2, w3, strict=True)]).add_(b3)
 
@@ -38,16 +37,15 @@ class _StackedCritics(torch.autograd.Function):
         x, h1, h2, w1, w2, w3 = ctx.saved_tensors
         g3 = gradients[0]
         g2 = _through_relu(g3[:, :, None] * w3[:, None, :], h2)
-        g2_product = g2.to(w2.dtype)
-        g1 = _through_relu(torch.bmm(g2_product, w2.mT).float(), h1.float())
+        g1 = _through_relu(torch.bmm(g2, w2.mT), h1)
         of_x = torch.bmm(g1, w1.mT).sum(0) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[2]:
-            return of_x, *[None] * 7
+        if not ctx.needs_input_grad[1]:
+            return of_x, *[None] * 6
         of_w3 = torch.stack([torch.mv(h.mT, g) for h, g in zip(h2, g3, strict=True)])
         of_w1 = torch.bmm(x.mT.expand(len(w1), *x.mT.shape), g1)
-        of_w2 = torch.bmm(h1.mT, g2_product).float()
+        of_w2 = torch.bmm(h1.mT, g2)
         of_biases = [g.sum(1, keepdim=True) for g in (g1, g2, g3)]
-        return of_x, None, of_w1, of_biases[0], of_w2, of_biases[1], of_w3, of_biases[2]
+        return of_x, of_w1, of_biases[0], of_w2, of_biases[1], of_w3, of_biases[2]
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
@@ -60,25 +58,21 @@ class TwinCritics(nn.Module):
 
     Weights are stacked as (2, fan_in, fan_out): every layer is one batched matrix product for both critics.
     They start as torch.nn.Linear does: uniform within ±1/√fan_in.
-
-    Args:
-        precision: "float32", or "bfloat16" for the products with the hidden weights: faster where the CPU has it.
     """
 
-    def __init__(self, inputs: int, hidden: int, precision: str = "float32") -> None:
+    def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         shapes = [(inputs, 2, inputs, hidden), (inputs, 2, 1, hidden), (hidden, 2, hidden, hidden),
                   (hidden, 2, 1, hidden), (hidden, 2, hidden), (hidden, 2, 1)]  # fmt: skip
         self.layers = nn.ParameterList(_uniform(*shape) for shape in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _StackedCritics.apply(x, self.dtype, *self.layers)  # pyright: ignore[reportReturnType]
+        return _StackedCritics.apply(x, *self.layers)  # pyright: ignore[reportReturnType]
 
     def first(self, x: Tensor) -> Tensor:
         """Q₁ alone, (N, inputs) → (N,), with gradients for x only."""
         weights = (each.detach()[:1] for each in self.layers)
-        return _StackedCritics.apply(x, self.dtype, *weights)[0]  # pyright: ignore[reportOptionalSubscript]
+        return _StackedCritics.apply(x, *weights)[0]  # pyright: ignore[reportOptionalSubscript]
 
 
 def _uniform(fan_in: int, *shape: int) -> nn.Parameter:

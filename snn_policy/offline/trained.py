@@ -57,7 +57,7 @@ def read_checkpoint_policy(path: str | Path, *, name: str | None = None) -> Spik
 
 def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
     """The module as a `SpikingPolicy`; `parts` as `Actor` takes them: head, observation_shape, normaliser, …"""
-    thetas = [float(neurons.threshold) for neurons in module.neurons]  # pyright: ignore[reportArgumentType]
+    thetas = [neurons.threshold.item() for neurons in module.neurons]  # pyright: ignore[reportArgumentType]
     activations = [Activation("qcfs", theta, levels=module.timesteps) for theta in thetas]
     actor = Actor(_linears(module.linears, activations), **parts)
     neurons = MembraneNeurons(
@@ -109,7 +109,7 @@ def _layers(module: nn.Module) -> tuple[Linear, ...]:
 
 
 def _activation(module: nn.Module) -> Activation:
-    return Activation("qcfs", float(module.threshold), levels=module.levels) if isinstance(module, QCFS) else RELU
+    return Activation("qcfs", module.threshold.item(), levels=module.levels) if isinstance(module, QCFS) else RELU
 
 
 def _linears(linears: Any, activations: list[Activation]) -> tuple[Linear, ...]:

@@ -6,6 +6,7 @@ refused.
 """
 
 import pickle
+import pickletools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +128,21 @@ class _NumbersOnly(pickle.Unpickler):
         raise SourceError(f"holds {module_name}.{global_name}, which observation statistics never need; refused")
 
 
+def _check_memo(content: bytes) -> None:
+    """Refuse a memo index beyond the file's own size: the unpickler would make room for all before it."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+            raise SourceError(f"memo index {argument} in a pickle of {len(content)} bytes; refused")
+
+
 def read_statistics(source: Any) -> ObservationStatistics | None:
     """Observation statistics from a path or a live `VecNormalize`; None if it leaves observations alone."""
     if not isinstance(source, str | Path):
         return _statistics(vars(source), "vecnormalize")
     path = checked(Path(source), _LARGEST)
     with path.open("rb") as file, reading(path, "VecNormalize pickle"):
+        _check_memo(file.read())
+        file.seek(0)
         root = _NumbersOnly(file).load()
     if not isinstance(root, _Stub) or not root.stands_for.endswith(".VecNormalize"):
         raise SourceError(f"{path}: holds no VecNormalize")

@@ -1,0 +1,240 @@
+"""The paper's tables, made here: which runs and cells there are, how one is trained, how one is measured.
+
+A cell is one column of one task, quality and training seed: whole episodes of one policy, as normalised scores. It
+becomes one JSON line in `cells.jsonl` when it is finished, so that the work can stop and go on at any time.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from snn_policy.protocol import Policy
+
+COLUMNS = ("ReLU", "QCFS", "direct", "I=0", "I=1", "I=2", "I=3", "adaptive")
+ACTIVATION_OF = {"ReLU": "relu", "direct": "spiking"} | dict.fromkeys(("QCFS", *COLUMNS[3:]), "qcfs")
+ADAPTIVE = (1, 3)
+CELLS_FILE = "cells.jsonl"
+EVALUATION_SEED = 5_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: task (a Gymnasium id), quality of its data, the actor's activation, seed."""
+
+    task: str
+    quality: str
+    activation: str
+    seed: int
+
+    @property
+    def dataset(self) -> str:
+        return f"{self.task}-{self.quality}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.activation}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A column of one run, and how it is to be measured."""
+
+    run: Run
+    column: str
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished cell, as its JSON line has it.
+
+    Attributes:
+        steps: gradient steps of the actor that was measured.
+        scores: D4RL normalised scores, one per episode; episode i has the environment seed 5000 + i.
+        iterations: I per decision, where it adapts; else None.
+        versions: of the packages that the returns depend on.
+    """
+
+    task: str
+    quality: str
+    column: str
+    seed: int
+    steps: int
+    scores: tuple[float, ...]
+    iterations: float | None
+    versions: dict[str, str]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores))
+
+
+def plan(
+    tasks: Iterable[str], qualities: Iterable[str], columns: Iterable[str], seeds: Iterable[int], episodes: int
+) -> list[Cell]:
+    """All cells, those of one run together.
+
+    Raises:
+        ValueError: a column that there is none of.
+    """
+    chosen = list(columns)
+    for column in chosen:
+        if column not in COLUMNS:
+            raise ValueError(f"column {column!r}: expected one of {', '.join(COLUMNS)}")
+    return [
+        Cell(Run(task, quality, ACTIVATION_OF[column], seed), column, episodes)
+        for seed in seeds
+        for quality in qualities
+        for task in tasks
+        for column in sorted(chosen, key=lambda each: (ACTIVATION_OF[each], COLUMNS.index(each)))
+    ]
+
+
+def finished(directory: Path) -> list[Result]:
+    """The cells finished so far; a last line cut off by a kill is left out.
+
+    Raises:
+        ValueError: a line that is no cell.
+    """
+    path, results = directory / CELLS_FILE, []
+    if not path.exists():
+        return results
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            fields = json.loads(line)
+            results.append(Result(**{**fields, "scores": tuple(fields["scores"])}))
+        except (ValueError, TypeError, LookupError):
+            raise ValueError(f"{path}: line {number} is no finished cell; remove it") from None
+    return results
+
+
+def record(directory: Path, result: Result) -> None:
+    """Append one line, whole; what an earlier kill left of a line is cut off first."""
+    with (directory / CELLS_FILE).open("ab+") as file:
+        file.seek(0)
+        complete = file.read().rfind(b"\n") + 1
+        file.truncate(complete)
+        file.write(json.dumps(asdict(result)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None:
+    """The newest result of this cell with at least as many episodes and exactly as many steps, if there is one."""
+    run = cell.run
+    wanted = (run.task, run.quality, cell.column, run.seed, steps)
+    found = [
+        each
+        for each in results
+        if (each.task, each.quality, each.column, each.seed, each.steps) == wanted and len(each.scores) >= cell.episodes
+    ]
+    return found[-1] if found else None
+
+
+def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]:
+    """The result with the most steps of every task, quality, column and seed; of several the last."""
+    best: dict[tuple[str, str, str, int], Result] = {}
+    for each in results:
+        key = each.task, each.quality, each.column, each.seed
+        if key not in best or each.steps >= best[key].steps:
+            best[key] = each
+    return best
+
+
+def steps_of(directory: Path) -> int:
+    """Gradient steps of the run's last checkpoint; 0 where there is none."""
+    from snn_policy.offline.checkpoints import CHECKPOINT_FILE, read_checkpoint
+
+    return read_checkpoint(directory)[2] if (directory / CHECKPOINT_FILE).exists() else 0
+
+
+def train(run: Run, datasets: Path, directory: Path, steps: int) -> int:
+    """Train what is missing of a run, in its own directory; the steps it has then."""
+    reached = steps_of(directory / run.name)
+    if reached >= steps:
+        return reached
+    from snn_policy.offline.batches import pack
+    from snn_policy.offline.datasets import load_dataset
+    from snn_policy.offline.td3bc import TD3BCSettings
+    from snn_policy.offline.training import train_run
+
+    data = pack(load_dataset(datasets / run.dataset, env_id=run.task))
+    settings = TD3BCSettings(activation=run.activation, seed=run.seed)
+    return train_run(directory / run.name, data, settings, steps, resume=True).step
+
+
+def measure(cell: Cell, directory: Path) -> Result:
+    """Run the cell's episodes with the actor that its run has now."""
+    from snn_policy.evaluate import evaluate
+    from snn_policy.offline.scores import normalised_score
+
+    run, path = cell.run, directory / cell.run.name
+    steps, policy = steps_of(path), policy_of(cell.column, path)
+    found = evaluate(policy, run.task, episodes=cell.episodes, seed=EVALUATION_SEED)
+    scores = tuple(float(score) for score in normalised_score(run.task, found.returns))
+    iterations = found.iterations if cell.column == "adaptive" else None
+    return Result(run.task, run.quality, cell.column, run.seed, steps, scores, iterations, found.versions)
+
+
+def policy_of(column: str, path: Path) -> "Policy":
+    """The policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
+    from snn_policy.convert import convert
+    from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
+    from snn_policy.spike_calibration import SpikeCalibration
+
+    if column == "direct":
+        return read_checkpoint_policy(path)
+    actor = read_checkpoint_actor(path)
+    if column in ("ReLU", "QCFS"):
+        return actor
+    adaptive = column == "adaptive"
+    iterations = 1 if adaptive else int(column.removeprefix("I="))
+    calibration = SpikeCalibration(iterations=iterations, adaptive=ADAPTIVE if adaptive else None)
+    assert actor.normaliser is not None
+    observations = np.stack([actor.normaliser.mean] * 2)  # θ = λ was trained: nothing is set from them
+    return convert(
+        actor, observations, neuron="if", coding="rate", alpha=0.0, calibration=calibration if iterations else None
+    )
+
+
+def work(
+    cells: list[Cell], datasets: Path, directory: Path, steps: int, workers: int
+) -> Iterator[tuple[str, Result | int]]:
+    """Train and measure all that is missing; yields each run's name with its steps, each cell's with its result.
+
+    Results are recorded in `directory` before they are yielded.
+    """
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from multiprocessing import get_context
+
+    known = finished(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    todo: deque[Run | Cell] = deque(dict.fromkeys(cell.run for cell in cells))
+    running: dict[Future[Any], Run | Cell] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        while todo or running:
+            while todo and len(running) < workers:
+                job = todo.popleft()
+                work_of = (train, job, datasets, directory, steps) if isinstance(job, Run) else (measure, job, directory)
+                running[pool.submit(*work_of)] = job
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                job, outcome = running.pop(done), done.result()
+                if isinstance(job, Cell):
+                    record(directory, outcome)
+                    yield f"{job.run.name} {job.column}", outcome
+                    continue
+                yield job.name, outcome
+                for cell in reversed([each for each in cells if each.run == job]):
+                    present = matching(known, cell, outcome)
+                    if present is None:
+                        todo.appendleft(cell)  # measured before the next run is trained
+                    else:
+                        yield f"{job.name} {cell.column}", present

@@ -1,0 +1,147 @@
+"""The tables of `snn_policy.offline.table` beside the paper's: on the terminal, and as a Markdown page."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from snn_policy.offline.paper_tables import (
+    MISPRINTS,
+    QUALITIES,
+    TABLE_1,
+    TABLE_1_COLUMNS,
+    TABLE_2,
+    TABLE_2_COLUMNS,
+    TASKS,
+    Printed,
+    Score,
+)
+from snn_policy.offline.scores import NOTE
+from snn_policy.offline.table import EVALUATION_SEED, Result, newest
+
+NONE = "–"
+TITLES = (
+    "Table 1: calibrated networks and baselines",
+    "Table 2: fixed and adaptive I",
+)
+EXTENT = "here ± spread / the paper's ± spread; – where there is none (yet)"
+
+
+class Row(NamedTuple):
+    """One task and quality: our score and the paper's per column, and the fewest gradient steps behind ours."""
+
+    quality: str
+    task: str
+    cells: tuple[tuple[Score | None, Score | None], ...]
+    steps: int
+
+
+class Layout(NamedTuple):
+    """One of the two tables."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def layouts(results: Iterable[Result]) -> list[Layout]:
+    """Both tables, with the rows that have any result here."""
+    best = list(newest(results).values())
+    return [
+        Layout(TITLES[0], (*TABLE_1_COLUMNS, "I=3"), _rows(best, (*TABLE_1_COLUMNS, "I=3"), TABLE_1)),
+        Layout(TITLES[1], TABLE_2_COLUMNS, _rows(best, TABLE_2_COLUMNS, TABLE_2)),
+    ]
+
+
+def _rows(results: list[Result], columns: tuple[str, ...], printed: Printed) -> list[Row]:
+    rows = []
+    for quality in QUALITIES:
+        for task in TASKS:
+            own = [each for each in results if each.quality == quality and each.task.rpartition("-v")[0] == task]
+            shown = [each for each in own if each.column in columns]
+            if shown:
+                cells = tuple((summary(own, column), printed.get((quality, task, column))) for column in columns)
+                rows.append(Row(quality, task, cells, min(each.steps for each in shown)))
+    return rows
+
+
+def summary(results: Iterable[Result], column: str) -> Score | None:
+    """Mean over all episodes; spread over training seeds where there are several, else over episodes."""
+    chosen = [each for each in results if each.column == column]
+    if not chosen:
+        return None
+    means = [each.mean for each in chosen]
+    spread = np.std(means) if len(means) > 1 else np.std(chosen[0].scores)
+    return Score(float(np.mean(means)), float(spread))
+
+
+def _text(score: Score | None) -> str:
+    if score is None:
+        return NONE
+    return f"{score.mean:.1f}" if score.spread is None else f"{score.mean:.1f}±{score.spread:.1f}"
+
+
+def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
+    """Both tables for rich; above ours, below the paper's."""
+    for layout in layouts(results):
+        table = Table(title=layout.title, caption=f"{EXTENT}; {NOTE}", box=box.HORIZONTALS, title_justify="left")
+        for heading in ("quality", "task", *layout.columns, "steps"):
+            table.add_column(heading, justify="left" if heading in ("quality", "task") else "right")
+        for row in layout.rows:
+            cells = [f"{_text(ours)}\n[dim]{_text(theirs)}[/]" for ours, theirs in row.cells]
+            table.add_row(row.quality, row.task, *cells, f"{row.steps:,}")
+        yield table
+
+
+def page(results: Iterable[Result]) -> str:
+    """The Markdown page with both tables and what differs from the paper."""
+    results = list(results)
+    parts = ["# Calibrated spiking reinforcement learning: the paper's tables, made here", "", _introduction(results)]
+    for layout in layouts(results):
+        headings = ("quality", "task", *layout.columns, "steps")
+        parts += ["", f"## {layout.title}", "", _line(headings), _line(["---"] * len(headings))]
+        for row in layout.rows:
+            cells = [f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells]
+            parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}")))
+    return "\n".join([*parts, "", *_differences(results)]) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _introduction(results: list[Result]) -> str:
+    episodes = sorted({len(each.scores) for each in results}) or [0]
+    seeds = len({each.seed for each in results})
+    return (
+        "Song et al., *Calibrating the Converted Spiking Reinforcement Learning*: TD3+BC actors with QCFS activations "
+        "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
+        "actor trained with a surrogate gradient. Made by `snn-policy train table`; every cell reads "
+        f"*{EXTENT}*. D4RL normalised scores of {' or '.join(map(str, episodes))} episodes (environment seeds "
+        f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are several, "
+        "else over episodes."
+    )
+
+
+def _differences(results: list[Result]) -> list[str]:
+    adaptive = [each.iterations for each in results if each.iterations is not None]
+    mean_iterations = [f"- Adaptive I spent {np.mean(adaptive):.2f} iterations per decision."] if adaptive else []
+    steps = sorted({each.steps for each in results})
+    span = f"{steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"{steps[0]:,}" if steps else "none"
+    return [
+        "## What differs from the paper",
+        "",
+        f"- Gradient steps: {span} (last column: the fewest in the row) against one million. Scores of short runs say "
+        "more about the training than about the conversion: compare columns within a row.",
+        "- Data: collected by this project's own actors, 100,000 transitions or one replay buffer per quality, where "
+        "D4RL has up to two million of its own actors'.",
+        f"- Environments: Gymnasium's v5 tasks; {NOTE}.",
+        "- The directly trained baseline has T = 4 here; the paper's analysis mentions T = 1 for it.",
+        "- CRPI is off (α = 0) in every converted column.",
+        "- The copy of the paper at hand lacks Table 1's column I = 3 and some spreads; "
+        + "; ".join(f"Table 2, {task} {quality} {column}: {what}" for (quality, task, column), what in MISPRINTS.items())
+        + ".",
+        *mean_iterations,
+    ]

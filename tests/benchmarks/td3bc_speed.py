@@ -1,0 +1,76 @@
+"""Gradient steps per CPU-second of TD3+BC, beside a plain torch implementation; interleaved, so that both share a mood.
+
+    python tests/benchmarks/td3bc_speed.py
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from plain_td3bc import PlainTD3BC  # noqa: E402
+
+from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData  # noqa: E402
+from snn_policy.offline.td3bc import TD3BC, TD3BCSettings  # noqa: E402
+
+STEPS, ROUNDS = 128, 6
+
+
+def random_data(observations: int = 17, actions: int = 6, rows: int = 100_000) -> PackedData:
+    """Normal transitions of HalfCheetah's sizes."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn((rows, 2 * observations + actions + 2), generator=generator)
+    table[:, observations : observations + actions].clamp_(-1, 1)
+    table[:, -1] = 1
+    one = np.ones(actions, np.float32)
+    mean, scale = np.zeros(observations, np.float32), np.ones(observations, np.float32)
+    return PackedData(table, mean, scale, -one, one, "HalfCheetah-v5", "random", "")
+
+
+def plain_batch(data: PackedData) -> Batch:
+    """A batch drawn as the published code draws it: one index array per step."""
+    chosen = data.rows[np.random.randint(0, len(data.rows), 256)]
+    start = data.observations + data.actions
+    return Batch(
+        chosen[:, :start],
+        chosen[:, start : start + data.observations],
+        chosen[:, -2],
+        chosen[:, -1],
+        torch.randn(256, data.actions),
+    )
+
+
+def seconds(work: Callable[[], None]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    data = random_data()
+    plain = PlainTD3BC(TD3BC(data, TD3BCSettings()))
+    runs = {name: TD3BC(data, TD3BCSettings(activation=name)) for name in ("relu", "qcfs", "spiking")}
+
+    def plainly() -> None:
+        for _ in range(STEPS):
+            plain.update(plain_batch(data))
+
+    spent: dict[str, list[float]] = {"plain": [], **{name: [] for name in runs}}
+    for _ in range(ROUNDS + 1):
+        spent["plain"].append(seconds(plainly))
+        for name, run in runs.items():
+            until = run.step - run.step % BLOCK_STEPS + STEPS
+            spent[name].append(seconds(lambda run=run, until=until: run.train(until)))
+    rates = {name: STEPS / float(np.median(times[1:])) for name, times in spent.items()}
+    for name, rate in rates.items():
+        print(f"{name:8s} {rate:6.0f} steps per CPU-second   × {rate / rates['plain']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
