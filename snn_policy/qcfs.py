@@ -62,12 +62,12 @@ class QCFS(nn.Module):
         self.log_threshold = nn.Parameter(torch.tensor(math.log(initial_lambda)))
 
     @property
-    def threshold(self) -> Tensor:
-        """λ, the IF neurons' θ after conversion; a scalar that carries a gradient."""
-        return self.log_threshold.exp()
+    def threshold(self) -> float:
+        """λ, the IF neurons' θ after conversion."""
+        return self.log_threshold.exp().item()
 
     def forward(self, z: Tensor) -> Tensor:
-        return _QuantisedClip.apply(z, self.threshold, self.levels)  # pyright: ignore[reportReturnType]
+        return _QuantisedClip.apply(z, self.log_threshold.exp(), self.levels)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, lambda={self.threshold.item():.4g}"
+        return f"levels={self.levels}, lambda={self.threshold:.4g}"

@@ -4,6 +4,7 @@ The yardstick of `tests/test_td3bc.py` (same numbers) and `tests/benchmarks/td3b
 """
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from snn_policy.offline.td3bc import TD3BC
 
 def network(sizes: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -46,10 +46,10 @@ def test_lambda_follows_the_data_and_stays_positive():
         optimiser.zero_grad()
         (layer(z) - z).square().mean().backward()
         optimiser.step()
-    assert 0.4 < layer.threshold.item() < 0.7
+    assert 0.4 < layer.threshold < 0.7
     with torch.no_grad():
         layer.log_threshold.sub_(50.0)
-    assert layer.threshold.item() > 0
+    assert layer.threshold > 0
 
 
 def test_bad_arguments_are_named():
@@ -61,13 +61,12 @@ def test_bad_arguments_are_named():
 
 def test_an_actor_with_qcfs_layers_is_read_with_its_lambda_and_levels():
     torch.manual_seed(1)
-    module = nn.Sequential(
-        nn.Linear(5, 16), QCFS(4, 0.75), nn.Linear(16, 16), QCFS(8, 1.5), nn.Linear(16, 2), nn.Tanh()
-    )
+    first, second = QCFS(4, 0.75), QCFS(8, 1.5)
+    module = nn.Sequential(nn.Linear(5, 16), first, nn.Linear(16, 16), second, nn.Linear(16, 2), nn.Tanh())
     actor = load_actor(module)
     assert [layer.activation for layer in actor.hidden] == [
-        Activation("qcfs", module[1].threshold.item(), levels=4),
-        Activation("qcfs", module[3].threshold.item(), levels=8),
+        Activation("qcfs", first.threshold, levels=4),
+        Activation("qcfs", second.threshold, levels=8),
     ]
     observations = torch.randn(200, 5)
     ours, own = actor.act(observations.numpy()), module(observations).detach().numpy()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_po
 from snn_policy.offline.training import train_run
 from snn_policy.offline.transitions import Transitions
 
-SMALL = {"hidden": 32, "batch_size": 16}
+
+def small(**given: Any) -> TD3BCSettings:
+    return TD3BCSettings(hidden=32, batch_size=16, **given)
+
 
 
 def transitions(rows: int = 400, seed: int = 0) -> Transitions:
@@ -86,6 +90,7 @@ def test_the_two_critics_in_one_batch_are_two_separate_critics():
         torch.testing.assert_close(twins(x)[index], q, atol=1e-6, rtol=1e-5)
         (q * weight[index]).sum().backward()
         for own, stacked in zip(single.parameters(), twins.parameters(), strict=True):
+            assert stacked.grad is not None
             mine = stacked.grad[index].squeeze(0)
             assert own.grad is not None
             torch.testing.assert_close((mine.mT if mine.ndim == 2 else mine).reshape(own.shape), own.grad)
@@ -98,7 +103,7 @@ def test_the_two_critics_in_one_batch_are_two_separate_critics():
 
 @pytest.mark.parametrize("activation", ["relu", "qcfs", "spiking"])
 def test_updates_equal_the_plain_implementation(data: PackedData, activation: str):
-    run = TD3BC(data, TD3BCSettings(activation=activation, **SMALL))
+    run = TD3BC(data, small(activation=activation))
     plain = PlainTD3BC(run)
     for batch in data.block(0, 0, 16)[:4]:
         run.update(batch)
@@ -115,7 +120,7 @@ def test_updates_equal_the_plain_implementation(data: PackedData, activation: st
 
 
 def test_a_seed_gives_one_run_and_another_seed_another(data: PackedData):
-    runs = [TD3BC(data, TD3BCSettings(seed=seed, **SMALL)) for seed in (3, 3, 4)]
+    runs = [TD3BC(data, small(seed=seed)) for seed in (3, 3, 4)]
     for run in runs:
         run.train(5)
     assert same(runs[0], runs[1])
@@ -124,7 +129,7 @@ def test_a_seed_gives_one_run_and_another_seed_another(data: PackedData):
 
 @pytest.mark.parametrize("activation", ["relu", "qcfs", "spiking"])
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(data: PackedData, tmp_path: Path, activation: str):
-    settings, steps = TD3BCSettings(activation=activation, seed=7, **SMALL), BLOCK_STEPS + 13
+    settings, steps = small(activation=activation, seed=7), BLOCK_STEPS + 13
     whole = train_run(tmp_path / "whole", data, settings, steps, checkpoint_every=1_000)
     for until in (5, 11, BLOCK_STEPS, steps):  # a new object each time, as after a kill
         parts = train_run(tmp_path / "parts", data, settings, until, resume=True, checkpoint_every=4)
@@ -132,13 +137,13 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(data: PackedData, tm
 
 
 def test_a_run_is_not_overwritten_and_another_runs_checkpoint_is_refused(data: PackedData, tmp_path: Path):
-    settings = TD3BCSettings(**SMALL)
+    settings = small()
     train_run(tmp_path / "a", data, settings, 2)
-    train_run(tmp_path / "b", data, TD3BCSettings(seed=1, **SMALL), 2)
+    train_run(tmp_path / "b", data, small(seed=1), 2)
     with pytest.raises(ValueError, match="holds a run already; go on with it"):
         train_run(tmp_path / "a", data, settings, 4)
     with pytest.raises(ValueError, match="its setting activation is 'relu', not 'qcfs'"):
-        train_run(tmp_path / "a", data, TD3BCSettings(activation="qcfs", **SMALL), 4, resume=True)
+        train_run(tmp_path / "a", data, small(activation="qcfs"), 4, resume=True)
     with pytest.raises(ValueError, match="its dataset sha256"):
         train_run(tmp_path / "a", pack(transitions(seed=1)), settings, 4, resume=True)
     (tmp_path / "a" / CHECKPOINT_FILE).write_bytes((tmp_path / "b" / CHECKPOINT_FILE).read_bytes())
@@ -150,7 +155,7 @@ def test_a_run_is_not_overwritten_and_another_runs_checkpoint_is_refused(data: P
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "description", "numbers"])
 def test_damaged_files_give_one_clear_error(data: PackedData, tmp_path: Path, damage: str):
-    run = train_run(tmp_path, data, TD3BCSettings(**SMALL), 2)
+    run = train_run(tmp_path, data, small(), 2)
     checkpoint = tmp_path / CHECKPOINT_FILE
     if damage == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
@@ -166,28 +171,29 @@ def test_damaged_files_give_one_clear_error(data: PackedData, tmp_path: Path, da
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(data: PackedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = TD3BCSettings(**SMALL)
+    settings = small()
     train_run(tmp_path, data, settings, 2)
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        train_run(tmp_path, data, settings, 4, resume=True)
+        with pytest.raises(OSError, match="No space left"):
+            train_run(tmp_path, data, settings, 4, resume=True)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
     assert train_run(tmp_path, data, settings, 4, resume=True).step == 4
 
 
 def test_a_kill_while_checkpointing_loses_nothing(data: PackedData, tmp_path: Path):
-    settings = TD3BCSettings(**SMALL)
+    settings = small()
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from test_td3bc import SMALL, transitions, pack, train_run, TD3BCSettings\n"
-        "train_run(Path(sys.argv[2]), pack(transitions()), TD3BCSettings(**SMALL), 10**6, checkpoint_every=1)\n"
+        "from test_td3bc import small, transitions, pack, train_run\n"
+        "train_run(Path(sys.argv[2]), pack(transitions()), small(), 10**6, checkpoint_every=1)\n"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)])
     checkpoint = tmp_path / CHECKPOINT_FILE
@@ -206,7 +212,7 @@ def test_a_kill_while_checkpointing_loses_nothing(data: PackedData, tmp_path: Pa
 
 @pytest.mark.parametrize("activation", ["relu", "qcfs"])
 def test_the_actor_of_a_checkpoint_acts_like_the_trained_network(data: PackedData, tmp_path: Path, activation: str):
-    run = train_run(tmp_path, data, TD3BCSettings(activation=activation, **SMALL), 6)
+    run = train_run(tmp_path, data, small(activation=activation), 6)
     actor = load_actor(tmp_path)
     assert actor.env_id == "Pendulum-v1"
     assert actor.normaliser is not None
@@ -221,7 +227,7 @@ def test_the_actor_of_a_checkpoint_acts_like_the_trained_network(data: PackedDat
 
 
 def test_the_spiking_module_is_the_spiking_policy_it_is_read_as(data: PackedData, tmp_path: Path):
-    run = train_run(tmp_path, data, TD3BCSettings(activation="spiking", levels=4, **SMALL), 40)
+    run = train_run(tmp_path, data, small(activation="spiking", levels=4), 40)
     policy = read_checkpoint_policy(tmp_path)
     assert policy.timesteps == 4
     observations = transitions().observations
@@ -235,7 +241,7 @@ def test_the_spiking_module_is_the_spiking_policy_it_is_read_as(data: PackedData
     np.testing.assert_array_equal(policy.act(observations), actions)  # nothing is carried over
     with pytest.raises(SourceError, match="directly trained spiking actor"):
         load_actor(tmp_path)
-    train_run(tmp_path / "ann", data, TD3BCSettings(**SMALL), 1)
+    train_run(tmp_path / "ann", data, small(), 1)
     with pytest.raises(SourceError, match="no spiking actor"):
         read_checkpoint_policy(tmp_path / "ann")
 
@@ -250,14 +256,15 @@ def test_the_spiking_actors_gradients_reach_weights_and_thresholds():
 
 
 def test_settings_that_make_no_sense_are_named():
-    for wrong in ({"activation": "gelu"}, {"levels": 0}, {"seed": -1}, {"learning_rate": 0.0}):
+    settings: tuple[dict[str, Any], ...] = ({"activation": "gelu"}, {"levels": 0}, {"seed": -1}, {"learning_rate": 0.0})
+    for wrong in settings:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             TD3BCSettings(**wrong)
 
 
 def test_training_that_diverges_stops_before_its_checkpoint(data: PackedData, tmp_path: Path):
     with pytest.raises(ValueError, match="training diverged before step 4"):
-        train_run(tmp_path, data, TD3BCSettings(learning_rate=1e38, **SMALL), 4)
+        train_run(tmp_path, data, small(learning_rate=1e30), 4)
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 

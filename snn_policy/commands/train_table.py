@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ALL_TASKS = "HalfCheetah-v5,Hopper-v5,Walker2d-v5,Ant-v5"
 ALL_QUALITIES = "expert,medium-expert,medium,medium-replay"
+NEEDED_WIDTH = 120
 ALL_COLUMNS = "ReLU,QCFS,direct,I=0,I=1,I=2,I=3,adaptive"
 
 Tasks = Annotated[str, typer.Option(metavar="ID[,ID…]", help="Environments.")]
@@ -50,8 +51,8 @@ def train_table(
     from rich.console import Console
 
     from snn_policy.offline.table import finished, plan
-    from snn_policy.offline.table_pages import terminal_tables
     from snn_policy.offline.table_pages import page as markdown
+    from snn_policy.offline.table_pages import terminal_tables
 
     check_target(json)
     check_directory(out)
@@ -64,8 +65,8 @@ def train_table(
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(markdown(results))
-    if not write_json([vars(each) for each in results], json):
-        console = Console()
+    if not write_json({"cells": [vars(each) for each in results]}, json):
+        console = Console(width=max(Console().width, NEEDED_WIDTH))
         for table in terminal_tables(results):
             console.print(table)
 

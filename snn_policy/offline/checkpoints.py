@@ -1,4 +1,4 @@
-"""A training run as a directory: what it is (`td3bc.json`, written once) and where it stands (`checkpoint.safetensors`).
+"""A training run as a directory: what it is (`td3bc.json`, written once), where it stands (`checkpoint.safetensors`).
 
 Everything that changes is in the one file, replaced in one rename: after a kill or on a full disk the last complete
 checkpoint is still there. Neither file is ever executed. Minibatches depend on the seed and the step alone
@@ -134,7 +134,7 @@ def _read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[s
     path = checked(directory / CHECKPOINT_FILE, LARGEST_WEIGHTS)
     with reading(path, "checkpoint"), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         step = int(metadata["step"])
         same = metadata["run"] == _digest(described)
     if not same:

@@ -5,6 +5,7 @@ current, the readout the mean over T. θ is trained, one per layer. `SpikingPoli
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -46,12 +47,12 @@ class IntegrateAndFire(nn.Module):
         self.log_threshold = nn.Parameter(torch.tensor(math.log(initial_threshold)))
 
     @property
-    def threshold(self) -> Tensor:
-        """θ, a scalar that carries a gradient."""
-        return self.log_threshold.exp()
+    def threshold(self) -> float:
+        """θ."""
+        return self.log_threshold.exp().item()
 
     def forward(self, x: Tensor) -> Tensor:
-        threshold, outputs = self.threshold, []
+        threshold, outputs = self.log_threshold.exp(), []
         v = threshold * 0.5
         for t in range(self.timesteps):
             v = v + x[t if len(x) > 1 else 0]
@@ -71,7 +72,7 @@ class SpikingActor(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], timesteps: int, initial_threshold: float = 1.0) -> None:
         super().__init__()
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(pairwise(sizes))
         self.linears = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
         self.neurons = nn.ModuleList(IntegrateAndFire(timesteps, initial_threshold) for _ in pairs[:-1])
         self.timesteps = timesteps

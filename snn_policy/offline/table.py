@@ -223,8 +223,10 @@ def work(
         while todo or running:
             while todo and len(running) < workers:
                 job = todo.popleft()
-                work_of = (train, job, datasets, directory, steps) if isinstance(job, Run) else (measure, job, directory)
-                running[pool.submit(*work_of)] = job
+                if isinstance(job, Run):
+                    running[pool.submit(train, job, datasets, directory, steps)] = job
+                else:
+                    running[pool.submit(measure, job, directory)] = job
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 job, outcome = running.pop(done), done.result()
                 if isinstance(job, Cell):

@@ -120,8 +120,8 @@ def _introduction(results: list[Result]) -> str:
         "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
         "actor trained with a surrogate gradient. Made by `snn-policy train table`; every cell reads "
         f"*{EXTENT}*. D4RL normalised scores of {' or '.join(map(str, episodes))} episodes (environment seeds "
-        f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are several, "
-        "else over episodes."
+        f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are "
+        "several, else over episodes."
     )
 
 
@@ -141,7 +141,7 @@ def _differences(results: list[Result]) -> list[str]:
         "- The directly trained baseline has T = 4 here; the paper's analysis mentions T = 1 for it.",
         "- CRPI is off (α = 0) in every converted column.",
         "- The copy of the paper at hand lacks Table 1's column I = 3 and some spreads; "
-        + "; ".join(f"Table 2, {task} {quality} {column}: {what}" for (quality, task, column), what in MISPRINTS.items())
+        + "; ".join(f"Table 2, {' '.join(cell)}, is {what}" for cell, what in MISPRINTS.items())
         + ".",
         *mean_iterations,
     ]

@@ -5,6 +5,7 @@ A flat array makes the optimiser step and the Polyak average one operation each,
 
 import copy
 import math
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
@@ -92,7 +93,7 @@ def make_actor(
     if activation == "spiking":
         return SpikingActor(sizes, levels, initial_lambda)
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layers.append(nn.Linear(fan_in, fan_out))
         layers.append(QCFS(levels, initial_lambda) if activation == "qcfs" else nn.ReLU())
     return nn.Sequential(*layers[:-1], nn.Tanh())

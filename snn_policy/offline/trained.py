@@ -13,7 +13,7 @@ from snn_policy.layers import Head, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons
 from snn_policy.offline.checkpoints import CHECKPOINT_FILE, RUN_FILE, read_checkpoint
-from snn_policy.offline.spiking_actor import SpikingActor
+from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
 from snn_policy.offline.td3bc import TD3BCSettings
 from snn_policy.offline.td3bc_networks import FlatParameters, make_actor
 from snn_policy.policy import SpikingPolicy
@@ -57,7 +57,7 @@ def read_checkpoint_policy(path: str | Path, *, name: str | None = None) -> Spik
 
 def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
     """The module as a `SpikingPolicy`; `parts` as `Actor` takes them: head, observation_shape, normaliser, …"""
-    thetas = [neurons.threshold.item() for neurons in module.neurons]  # pyright: ignore[reportArgumentType]
+    thetas = [each.threshold for each in module.neurons if isinstance(each, IntegrateAndFire)]
     activations = [Activation("qcfs", theta, levels=module.timesteps) for theta in thetas]
     actor = Actor(_linears(module.linears, activations), **parts)
     neurons = MembraneNeurons(
@@ -109,7 +109,7 @@ def _layers(module: nn.Module) -> tuple[Linear, ...]:
 
 
 def _activation(module: nn.Module) -> Activation:
-    return Activation("qcfs", module.threshold.item(), levels=module.levels) if isinstance(module, QCFS) else RELU
+    return Activation("qcfs", module.threshold, levels=module.levels) if isinstance(module, QCFS) else RELU
 
 
 def _linears(linears: Any, activations: list[Activation]) -> tuple[Linear, ...]:

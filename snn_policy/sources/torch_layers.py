@@ -43,7 +43,7 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
         case nn.PReLU() if layer.num_parameters == 1:
             return activate(path, kind, "leaky_relu", float(_array(layer.weight)[0]))
         case QCFS():
-            return [Activate(Activation("qcfs", layer.threshold.item(), levels=layer.levels), path=path, kind=kind)]
+            return [Activate(Activation("qcfs", layer.threshold, levels=layer.levels), path=path, kind=kind)]
         case nn.Hardtanh():  # ReLU6 is one, too
             return [clip(path, kind, layer.min_val, layer.max_val)]
         case nn.BatchNorm1d():

@@ -13,10 +13,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from plain_td3bc import PlainTD3BC  # noqa: E402
+from plain_td3bc import PlainTD3BC
 
-from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData  # noqa: E402
-from snn_policy.offline.td3bc import TD3BC, TD3BCSettings  # noqa: E402
+from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData
+from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 
 STEPS, ROUNDS = 128, 6
 
@@ -32,9 +32,9 @@ def random_data(observations: int = 17, actions: int = 6, rows: int = 100_000) -
     return PackedData(table, mean, scale, -one, one, "HalfCheetah-v5", "random", "")
 
 
-def plain_batch(data: PackedData) -> Batch:
+def plain_batch(data: PackedData, rng: np.random.Generator) -> Batch:
     """A batch drawn as the published code draws it: one index array per step."""
-    chosen = data.rows[np.random.randint(0, len(data.rows), 256)]
+    chosen = data.rows[rng.integers(0, len(data.rows), 256)]
     start = data.observations + data.actions
     return Batch(
         chosen[:, :start],
@@ -53,13 +53,13 @@ def seconds(work: Callable[[], None]) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    data = random_data()
+    data, rng = random_data(), np.random.default_rng(0)
     plain = PlainTD3BC(TD3BC(data, TD3BCSettings()))
     runs = {name: TD3BC(data, TD3BCSettings(activation=name)) for name in ("relu", "qcfs", "spiking")}
 
     def plainly() -> None:
         for _ in range(STEPS):
-            plain.update(plain_batch(data))
+            plain.update(plain_batch(data, rng))
 
     spent: dict[str, list[float]] = {"plain": [], **{name: [] for name in runs}}
     for _ in range(ROUNDS + 1):

@@ -1,0 +1,114 @@
+"""The paper's tables: transcribed as printed, planned, filled cell by cell, resumed, and written beside ours."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snn_policy.cli import main
+from snn_policy.offline.paper_tables import TABLE_1, TABLE_2, Score
+from snn_policy.offline.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
+from snn_policy.offline.table_pages import layouts, page, summary
+from snn_policy.offline.transitions import Transitions
+
+
+def result(column: str = "QCFS", steps: int = 10, score: float = 50.0, seed: int = 0, episodes: int = 2) -> Result:
+    iterations = 1.5 if column == "adaptive" else None
+    return Result("Hopper-v5", "expert", column, seed, steps, (score,) * episodes, iterations, {"mujoco": "3"})
+
+
+def test_the_papers_numbers_are_all_there():
+    assert len(TABLE_1) == 16 * 6 - 4  # no ReLU on Ant
+    assert len(TABLE_2) == 16 * 5
+    assert TABLE_1["expert", "HalfCheetah", "direct"] == Score(59.5, 11.6)
+    assert TABLE_1["medium", "HalfCheetah", "ReLU"] == Score(42.8, None)
+    assert TABLE_2["medium-replay", "Ant", "adaptive"] == Score(79.74, 1.95)
+    assert all(0 < score.mean < 130 for score in (*TABLE_1.values(), *TABLE_2.values()))
+
+
+def test_the_cells_of_one_run_stand_together():
+    cells = plan(["Hopper-v5"], ["expert", "medium"], COLUMNS, [0, 1], 10)
+    assert len(cells) == 2 * 2 * 8
+    runs = [cell.run for cell in cells]
+    assert len(set(runs)) == 2 * 2 * 3
+    assert sum(a != b for a, b in pairwise(runs)) == len(set(runs)) - 1
+    assert runs[0].name == "Hopper-v5-expert-qcfs-0"
+    with pytest.raises(ValueError, match="column 'I=9'"):
+        plan(["Hopper-v5"], ["expert"], ["I=9"], [0], 10)
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(tmp_path: Path):
+    record(tmp_path, result("QCFS"))
+    with (tmp_path / "cells.jsonl").open("a") as file:
+        file.write('{"task": "Hop')
+    assert finished(tmp_path) == [result("QCFS")]
+    record(tmp_path, result("adaptive"))
+    assert finished(tmp_path) == [result("QCFS"), result("adaptive")]
+    (tmp_path / "cells.jsonl").write_text('{"task": "Hopper-v5"}\n')
+    with pytest.raises(ValueError, match="line 1 is no finished cell"):
+        finished(tmp_path)
+
+
+def test_a_cell_is_done_only_at_these_steps_and_with_enough_episodes():
+    cell, results = Cell(Run("Hopper-v5", "expert", "qcfs", 0), "QCFS", 2), [result(steps=10)]
+    assert matching(results, cell, 10) == results[0]
+    assert matching(results, cell, 20) is None
+    assert matching(results, Cell(cell.run, "QCFS", 3), 10) is None
+    assert matching(results, Cell(cell.run, "I=1", 2), 10) is None
+
+
+def test_the_tables_show_the_longest_run_beside_the_paper():
+    results = [result("QCFS", 20, 60.0), result("QCFS", 10, 50.0), result("adaptive", 20, 61.0)]
+    assert next(iter(newest(results).values())).steps == 20
+    assert summary([result(score=40.0), result(score=60.0, seed=1)], "QCFS") == Score(50.0, 10.0)
+    first, second = layouts(results)
+    assert first.rows[0].cells[first.columns.index("QCFS")] == (Score(60.0, 0.0), Score(112.1, 1.3))
+    assert second.rows[0].cells[second.columns.index("adaptive")] == (Score(61.0, 0.0), Score(112.19, 0.33))
+    text = page(results)
+    assert "| expert | Hopper | – / 112.2±0.2 | 60.0±0.0 / 112.1±1.3 |" in text
+    assert "Adaptive I spent 1.50 iterations" in text
+    assert "printed as 229.68" in text
+
+
+def hopper(rows: int = 300) -> Transitions:
+    rng = np.random.default_rng(0)
+    observations, ends = rng.normal(size=(rows + 1, 11)).astype(np.float32), np.arange(rows) % 100 == 99
+    return Transitions(
+        observations[:-1],
+        rng.uniform(-1, 1, (rows, 3)).astype(np.float32),
+        rng.normal(size=rows).astype(np.float32),
+        observations[1:],
+        ends,
+        np.zeros(rows, np.bool_),
+        env_id="Hopper-v5",
+    )
+
+
+def test_the_command_fills_the_table_and_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("mujoco")
+    from snn_policy.offline.datasets import save_dataset
+
+    save_dataset(hopper(), tmp_path / "Hopper-v5-medium")
+    command = ["train", "table", "--tasks", "Hopper-v5", "--qualities", "medium,expert", "--episodes", "1",
+               "--datasets", str(tmp_path), "--out", str(tmp_path / "table")]  # fmt: skip
+    assert main([*command, "--columns", "QCFS,I=0", "--steps", "2", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert "left out: Hopper-v5-expert, no dataset" in captured.err
+    first = json.loads(captured.out)["cells"]
+    assert [(each["column"], each["steps"]) for each in first] == [("QCFS", 2), ("I=0", 2)]
+    out = tmp_path / "page.md"
+    arguments = ["--columns", "QCFS,I=0,I=1,adaptive,direct", "--steps", "2", "--page", str(out), "--json", "-"]
+    assert main([*command, *arguments]) == 0
+    second = json.loads(capsys.readouterr().out)["cells"]
+    assert second[:2] == first
+    assert {each["column"] for each in second[2:]} == {"I=1", "adaptive", "direct"}
+    assert {each["column"]: each["iterations"] is None for each in second}["adaptive"] is False
+    assert "| medium | Hopper |" in out.read_text()
+
+
+def test_nothing_to_do_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "table", "--datasets", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "collect datasets first" in capsys.readouterr().err
+    assert main(["train", "table", "--seeds", "a", "--out", str(tmp_path)]) == 2
