@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from snn_policy.commands import convert, measure, shipped, train
+from snn_policy.commands import bench, convert, measure, shipped, train
 from snn_policy.commands.common import explicit_json_target
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -52,6 +52,7 @@ app.command("list")(shipped.list_policies)
 app.command("convert")(convert.convert)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
+app.command("bench")(bench.bench)
 app.add_typer(train.app, name="train")
 
 

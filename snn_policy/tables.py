@@ -1,7 +1,7 @@
 """Results as tables for the terminal (rich), each narrow enough for 80 columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.table import Table
 
 from snn_policy.energy import PICOJOULES_PER_MAC, PICOJOULES_PER_SYNAPTIC_OPERATION
 from snn_policy.evaluation import Comparison, Evaluation
+
+if TYPE_CHECKING:
+    from snn_policy.bench import Timing
 
 CONVENTION = (
     f"Energy is counted, not measured: {PICOJOULES_PER_SYNAPTIC_OPERATION} pJ per synaptic operation, "
@@ -112,6 +115,19 @@ def dataset_table(made: Mapping[str, Any]) -> Table:
     mean, score = made["mean"], made["score"]
     table.add_row("return, mean ± std", UNKNOWN if mean is None else _mean_and_std(mean, made["std"]))
     table.add_row("D4RL normalised score", UNKNOWN if score is None else f"{score:.1f}")
+    return table
+
+
+def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
+    """Times of single decisions, the baseline first."""
+    table = _table(f"{name}, one row at a time", corner="one decision")
+    for heading in ("median µs", "p99 µs", "× baseline", "quartiles"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in timings:
+        low, high = each.spread
+        table.add_row(
+            each.name, f"{each.median:.1f}", f"{each.p99:.1f}", f"{each.ratio:.2f}", f"{low:.2f}–{high:.2f}"
+        )
     return table
 
 
