@@ -84,10 +84,6 @@ class Decision:
         """(rows,) nanojoules by the convention of `snn_policy.energy`."""
         return nanojoules(self.multiply_accumulates, self.synaptic_operations)
 
-    def rows(self, selection: Mask | slice) -> "Decision":
-        """The same record for the selected rows only."""
-        return Decision(*(getattr(self, each.name)[selection] for each in fields(self)))
-
 
 @dataclass(eq=False)
 class Counters:

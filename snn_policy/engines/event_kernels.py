@@ -8,13 +8,13 @@ spikes gathered into lists of (index, size) before any weight is touched.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
+from snn_policy.engines.compilation import kernel
 from snn_policy.neurons import LARGEST_SPIKE
 
-compiled = numba.njit(error_model="numpy", nogil=True)
-"""Kernels are not cached by themselves: they become part of `event_decisions.decide`, which is."""
+compiled = kernel
+"""Kernels are not cached by themselves: they become part of `event_program.decide`, which is."""
 
 RELU, TANH, ELU, SILU, LEAKY_RELU, QCFS, LINEAR = range(7)
 IF, SNM, MT = range(3)

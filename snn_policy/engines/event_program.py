@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
+from snn_policy.engines.compilation import entry
 from snn_policy.engines.event_decisions import (
     DECISIONS,
     LAYERS,
@@ -58,7 +58,7 @@ def _fingerprint() -> int:
     """Of the compiled code's sources. Numba's cache looks only at the file of the function that it holds, and would
     go on using a kernel from another file after that has changed."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("event_*.py")):
+    for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return int.from_bytes(digest.digest()[:4], "big")
 
@@ -66,7 +66,7 @@ def _fingerprint() -> int:
 def _compile(fingerprint: int) -> Any:
     """`decide`; what a function closes over is part of its key in Numba's cache."""
 
-    @numba.njit(cache=True, error_model="numpy", nogil=True)
+    @entry
     def decide(
         obs: Any, state: Any, parameters: Any, plan: Any, scratch: Any, indices: Any, actions: Any, counts: Any
     ) -> bool:

@@ -4,13 +4,13 @@ The same arithmetic as `snn_policy.neurons.sigma_delta_spike`, operation by oper
 holds the two together to the bit.
 """
 
-import numba
 import numpy as np
 
+from snn_policy.engines.compilation import entry
 from snn_policy.protocol import FloatArray, IntArray
 
 
-@numba.njit(cache=True)
+@entry
 def encode_sequence(
     h: FloatArray,
     quantum: FloatArray,
