@@ -17,7 +17,7 @@ class Activation:
 
     Attributes:
         name: relu max(z, 0) · tanh · elu z or a·(eᶻ−1) · silu z·σ(z) (swish) · leaky_relu z or a·z ·
-            qcfs (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), quantised clip-floor-shift (Bu et al. 2022; METHODS §4).
+            qcfs (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), quantised clip-floor-shift (Bu et al. 2022; docs/methods.md §4).
         parameter: a, for elu and leaky_relu; λ > 0, for qcfs.
         levels: L, for qcfs.
     """

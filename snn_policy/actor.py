@@ -167,7 +167,7 @@ class Actor:
     ) -> FloatArray:
         """Record consecutive observations, (steps, *observation_shape), of this actor's own episodes.
 
-        Every second episode has action noise (METHODS §1): Gaussian with `noise` half-ranges as its standard
+        Every second episode has action noise (docs/methods.md §1): Gaussian with `noise` half-ranges as its standard
         deviation, or, where actions are discrete, a random choice with probability `noise`.
 
         Args:

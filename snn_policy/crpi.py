@@ -1,7 +1,7 @@
 """CRPI, cross-step residual potential initialisation: what a decision leaves over starts the next one.
 
 Source: Xu et al., "Error Amplification Limits ANN-to-SNN Conversion in Continuous Control", arXiv 2601.21778;
-the bound of the residual from below is this project's own (METHODS §2).
+the bound of the residual from below is this project's own (docs/methods.md §2).
 
     r = max(v[T] − v[0], −M)                      the residual of a decision, M the layer's net output in it
     v[0] = base + clip(α·r, −c·θ, +c·θ)           the next decision's start; r = 0 after an episode reset
@@ -39,7 +39,7 @@ def residual_potential(v_end: Any, v_start: Any, net: Any, rule: ResidualRule) -
 
 
 def pilot_alpha(returns_at: Callable[[float], npt.NDArray[np.float64]]) -> float:
-    """Choose α by a pilot (METHODS §9): 0.8 if it beats 0.3 by more than the paired standard error, else 0.3.
+    """Choose α by a pilot (docs/methods.md §9): 0.8 if it beats 0.3 by more than the paired standard error, else 0.3.
 
     Args:
         returns_at: episode returns, (episodes,), of the policy with a given α, always on the same seeds.

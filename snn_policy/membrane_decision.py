@@ -1,7 +1,7 @@
 """One decision of IF, SNM and MT networks, pure and array-API: all timesteps of a layer, then the next layer.
 
 A feed-forward network without synaptic delay gives the same spikes in either order, and a layer's T inputs are then
-one matrix product. Equations: METHODS §1 (neurons, codings), §2 (CRPI), §5 and §6 (spike calibration).
+one matrix product. Equations: docs/methods.md §1 (neurons, codings), §2 (CRPI), §5 and §6 (spike calibration).
 """
 
 from typing import Any, NamedTuple

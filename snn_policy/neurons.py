@@ -1,6 +1,6 @@
 """The neuron models: pure step functions, array-API only, and the parameters they are run with.
 
-Notation (METHODS §1): θ threshold · v membrane potential · o output at a timestep, carrying its magnitude ·
+Notation (docs/methods.md §1): θ threshold · v membrane potential · o output at a timestep, carrying its magnitude ·
 M net output so far in the decision · T timesteps of a decision. Arrays are (rows, neurons) float32.
 
 Sources: IF with soft reset as in CRPI (Xu et al., arXiv 2601.21778); SNM, signed neuron with memory (Wang et

@@ -1,6 +1,6 @@
 """The sigma-delta neuron's calibration: recorded observations and a tolerance → quanta and predictors.
 
-Equations: METHODS §1, "The sigma-delta neuron" (this project's own).
+Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
    Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
 2. Predictor γ_j: whichever of 0 and 1 spikes less on the data, which must be consecutive decisions.
@@ -35,7 +35,7 @@ class OpenLoop:
     """What sigma-delta neurons do on recorded observations.
 
     Attributes:
-        error: RMS action error in half-ranges (METHODS §1).
+        error: RMS action error in half-ranges (docs/methods.md §1).
         changed_choices: share of observations where a discrete action differs from the ANN's; None if continuous.
         spikes: per decision and stage, (stages,).
     """

@@ -1,4 +1,4 @@
-"""One decision of sigma-delta networks, pure and array-API: stage by stage. Equations: METHODS §1.
+"""One decision of sigma-delta networks, pure and array-API: stage by stage. Equations: docs/methods.md §1.
 
 This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding.
 """

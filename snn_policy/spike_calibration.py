@@ -1,7 +1,7 @@
 """Offset-spike calibration of IF neurons: correct a layer's spike counts by moving its initial potentials.
 
 Sources: Song et al., "Calibrating the Converted Spiking Reinforcement Learning", Algorithms 1 and 2; the method is
-Hao et al. 2023. Equations: METHODS §5 and §6. Layer by layer, each on its own input train from the layer before it,
+Hao et al. 2023. Equations: methods.md §5 and §6. Layer by layer, each on its own input train from the layer before it,
 which is calibrated already: simulate ρ steps from v[0] and note n spikes, the final v, m_f = the smallest potential
 left after a spike, m_s = the largest potential at a silent step. Then
 

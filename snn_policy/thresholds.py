@@ -1,4 +1,4 @@
-"""Firing thresholds from recorded observations (METHODS §3), one per hidden neuron.
+"""Firing thresholds from recorded observations (docs/methods.md §3), one per hidden neuron.
 
 `max`: the largest recorded activation · `percentile:p`: exceeded by 1 − p % of them · `mse`: the θ with the
 smallest mean squared error of rounding the activations to T levels of θ/T, among 33 candidates from 0.2 to

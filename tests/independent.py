@@ -1,4 +1,4 @@
-"""The spiking networks a second time, from METHODS' equations alone: one row, time outside, layers inside.
+"""The spiking networks a second time, from the equations of methods.md alone: one row, time outside, layers inside.
 
 Slow on purpose, and shares nothing with the package but the actor's weights and head. The tests hold the two together.
 """
@@ -27,7 +27,7 @@ def _fire(model: str, levels: int, v: Any, m: Any, theta: Any) -> Any:
 
 
 class MembraneProgram:
-    """IF, SNM or MT under rate or differential coding with CRPI: METHODS §1 and §2."""
+    """IF, SNM or MT under rate or differential coding with CRPI: docs/methods.md §1 and §2."""
 
     def __init__(self, actor: Any, model: str, coding: str, timesteps: int, thresholds: Any, alpha: float,
                  clip: float, residual: str = "bounded", levels: int = 4) -> None:  # fmt: skip
@@ -79,7 +79,7 @@ class MembraneProgram:
 
 
 class SigmaDeltaProgram:
-    """Sigma-delta neurons from explicit quanta: METHODS §1."""
+    """Sigma-delta neurons from explicit quanta: docs/methods.md §1."""
 
     def __init__(self, actor: Any, quanta: Any, predictor: Any, offset: Any, digits: Any, base: float = 2.0) -> None:
         self.actor, self.digits, self.base = actor, digits, base

@@ -1,4 +1,4 @@
-"""CRPI: the residual that a decision hands to the next one (METHODS §2)."""
+"""CRPI: the residual that a decision hands to the next one (docs/methods.md §2)."""
 
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def test_the_pilot_takes_the_larger_alpha_only_beyond_a_standard_error(gain: lis
 def test_consecutive_residuals_grow_less_alike_as_alpha_grows(
     reference_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # tqc-HalfCheetah, IF, T = 8, closed loop: cos(r_k, r_{k+1}) per hidden layer (METHODS §9)
+    # tqc-HalfCheetah, IF, T = 8, closed loop: cos(r_k, r_{k+1}) per hidden layer (docs/methods.md §9)
     from snn_policy.environments import make_environment
 
     actor = reference_actor(reference_dir, "tqc-HalfCheetah-v3")

@@ -1,4 +1,4 @@
-"""The membrane neurons, claim by claim (METHODS §1)."""
+"""The membrane neurons, claim by claim (docs/methods.md §1)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sigma-delta calibration: sensitivities, tolerance, predictors (METHODS §1)."""
+"""The sigma-delta calibration: sensitivities, tolerance, predictors (docs/methods.md §1)."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The sigma-delta neuron, claim by claim (METHODS §1)."""
+"""The sigma-delta neuron, claim by claim (docs/methods.md §1)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Thresholds from recorded observations against brute force: all activations in memory, plain NumPy (METHODS §3)."""
+"""Thresholds from recorded observations against brute force: all activations in memory, plain NumPy (methods.md §3)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""500-decision traces: the package's actions are those of METHODS' equations, by an independent program."""
+"""500-decision traces: the package's actions are those of the equations of methods.md, by an independent program."""
 
 from pathlib import Path
 from typing import Any

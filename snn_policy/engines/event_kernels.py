@@ -1,6 +1,6 @@
 """Compiled decisions of one row, event-driven: only the weight rows of neurons that spiked are added.
 
-The second implementation of the equations in METHODS §1 and §2; parity tests hold it to `snn_policy.neurons`
+The second implementation of the equations in docs/methods.md §1 and §2; parity tests hold it to `snn_policy.neurons`
 and `snn_policy.network`. float32 throughout, loops over neurons without branches (so that they vectorise),
 spikes gathered into lists of (index, size) before any weight is touched.
 """

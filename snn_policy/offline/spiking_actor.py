@@ -1,6 +1,6 @@
 """The directly trained baseline: a rate-coded IF network with a surrogate gradient (Wu et al. 2018), as torch modules.
 
-Neurons as in METHODS §1: v[0] = θ/2; v ← v + x; o = θ·1[v > θ]; v ← v − o. The observation is a constant input
+Neurons as in docs/methods.md §1: v[0] = θ/2; v ← v + x; o = θ·1[v > θ]; v ← v − o. The observation is a constant input
 current, the readout the mean over T. θ is trained, one per layer. `SpikingPolicy` runs the same network.
 """
 
