@@ -257,7 +257,7 @@ def _check_activations(actor: Actor, model: str, coding: str) -> None:
 
 
 def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, int]:
-    """θ = λ per hidden layer and T = L of an actor whose hidden layers are all QCFS (methods.md §4), else None and 0."""
+    """θ = λ per hidden layer and T = L of an all-QCFS actor (methods.md §4), else None and 0."""
     quantised = [layer.activation for layer in actor.hidden if layer.activation and layer.activation.name == "qcfs"]
     if not quantised or len(quantised) < len(actor.hidden):
         return None, 0

@@ -1,4 +1,4 @@
-"""QCFS, the quantised clip-floor-shift activation with a trainable λ, as a torch module (methods.md §4; Bu et al. 2022).
+"""QCFS, the quantised clip-floor-shift activation with a trainable λ, in torch (docs/methods.md §4; Bu et al. 2022).
 
     h(z) = (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L)
 
