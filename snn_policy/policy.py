@@ -14,7 +14,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.engines import make_engine
 from snn_policy.network import SpikingNetwork
-from snn_policy.protocol import Counters, Decision, FloatArray, as_mask
+from snn_policy.protocol import Decision, FloatArray, as_mask
 from snn_policy.state import State
 from snn_policy.stateful import StatefulPolicy, copied
 
@@ -89,7 +89,7 @@ class SpikingPolicy(StatefulPolicy):
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
         session = self._session
-        if session is not None and self.counters is session.counters and session.accept(obs):
+        if session is not None and session.accept(obs):
             running = None if active is None else as_mask(active, session.rows, "active")
             if session.run(None if running is None or running.all() else running):
                 self._size_is_open, self._last_decision = False, None
@@ -118,12 +118,6 @@ class SpikingPolicy(StatefulPolicy):
             self._session.store(state)
             self._size_is_open = False
 
-    def _counters_of(self, rows: int) -> Counters:
-        if self._session is not None and self._session.rows == rows and self.counters is not self._session.counters:
-            self.counters = self._session.counters
-            self.counters.clear(np.ones(rows, np.bool_))
-        return super()._counters_of(rows)
-
     def warm_up(self) -> None:
         """Compile what the first decision would have to compile; changes nothing else.
 
@@ -146,10 +140,7 @@ class SpikingPolicy(StatefulPolicy):
         if saved["state"] is not None:
             self._start(len(saved["state"][0]), size_is_open=False)
             self._store(saved["state"])
-        if len(saved["counters"].decisions) == len(self.counters.decisions):
             self.counters.restore(saved["counters"])
-        else:
-            self.counters = saved["counters"]
         self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]
 
     def save(self, directory: str | Path) -> None:

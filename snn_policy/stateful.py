@@ -71,25 +71,19 @@ class StatefulPolicy(ABC):
             raise ValueError("reset: give a mask or num_envs, not both")
         chosen = as_mask(mask, None if self._size_is_open else self._rows)
         self._store(cleared(self._adopt(len(chosen)), chosen))
-        self._counters_of(len(chosen)).clear(chosen)
-        if self._unconfirmed is not None and len(self._unconfirmed[0]) == len(chosen):
+        self.counters.clear(chosen)
+        if self._unconfirmed is not None:
             self._unconfirmed = self._unconfirmed[0] & ~chosen, self._unconfirmed[1]
 
     def _start(self, rows: int, size_is_open: bool) -> None:
         """Fresh memory and counters for that many rows."""
         self._state, self._size_is_open = self.initial_state(rows), size_is_open
-        self._unconfirmed, self._last_decision = None, None
+        self._unconfirmed, self._last_decision, self._handed_out = None, None, None
         self.counters = Counters.zeros(rows, len(self.layer_names))
 
     def _store(self, state: State) -> None:
         """Keep the new state of all rows; from now on their number is fixed."""
         self._state, self._size_is_open = state, False
-
-    def _counters_of(self, rows: int) -> Counters:
-        """The counters, started anew where they belong to another number of rows."""
-        if len(self.counters.decisions) != rows:
-            self.counters = Counters.zeros(rows, len(self.layer_names))
-        return self.counters
 
     @property
     def _rows(self) -> int:
@@ -129,7 +123,7 @@ class StatefulPolicy(ABC):
         state = self._adopt(len(batch))
         actions, new_state, decision = self._decide(batch, state)
         self._store(new_state if running is None else chosen_rows(running, new_state, state))
-        self._counters_of(len(batch)).add(decision, slice(None) if running is None else running)
+        self.counters.add(decision, slice(None) if running is None else running)
         self._last_decision = decision
         return unbatch(actions, batched)
 
@@ -157,10 +151,10 @@ class StatefulPolicy(ABC):
                 None: the own state is used and advanced.
             episode_start: booleans (N,): these rows start from zero.
 
-        `counters` and `last_decision` follow a loop that hands every state straight back, as SB3's
-        `evaluate_policy` does; a call with any other state leaves them alone. A row's first decision of an
-        episode counts when its second one follows, because `evaluate_policy` goes on asking for rows that it
-        has finished with, always as episode starts.
+        `counters` and `last_decision` follow a loop that begins without a state and hands every state straight
+        back, as SB3's `evaluate_policy` does; a call with any other state leaves them alone. A row's first
+        decision of an episode counts when its second one follows, because `evaluate_policy` goes on asking for
+        rows that it has finished with, always as episode starts.
         """
         batch, batched = as_batch(observation, self.observation_shape)
         starts = np.zeros(len(batch), np.bool_)
@@ -172,17 +166,17 @@ class StatefulPolicy(ABC):
         actions, after, decision = self._decide(batch, cleared(before, starts))
         if state is None:
             self._store(after)
+        handed_out = copied(after)
         if state is None or state is self._handed_out:
             self._count_prediction(decision, starts)
-        self._handed_out = copied(after)
-        return unbatch(actions, batched), self._handed_out
+            self._handed_out = handed_out
+        return unbatch(actions, batched), handed_out
 
     def _count_prediction(self, decision: Decision, starts: Mask) -> None:
-        counters = self._counters_of(len(starts))
-        if self._unconfirmed is not None and len(self._unconfirmed[0]) == len(starts):
+        if self._unconfirmed is not None:
             started, first = self._unconfirmed
-            counters.add(first, started & ~starts)
-        counters.add(decision, ~starts)
+            self.counters.add(first, started & ~starts)
+        self.counters.add(decision, ~starts)
         self._unconfirmed, self._last_decision = (starts.copy(), decision), decision  # SB3 reuses its array
 
     @property

@@ -140,6 +140,8 @@ def test_a_given_state_leaves_counters_and_last_decision_alone(policy: SpikingPo
         policy.act(obs[:1])
     last = policy.last_decision
     for rows in (1, ROWS):
-        policy.predict(OBSERVATIONS[0][:rows], policy.initial_state(rows))
+        state = policy.initial_state(rows)
+        for obs in OBSERVATIONS[:3]:  # a chain of states that began with a given one
+            _, state = policy.predict(obs[:rows], state)
     assert policy.counters.decisions.tolist() == [10]
     assert policy.last_decision is last
