@@ -2,6 +2,7 @@
 
     python examples/train_actor.py train HalfCheetah-v5 --steps 500000    # hours: run it in the background
     python examples/train_actor.py export HalfCheetah-v5                  # writes exported/td3-HalfCheetah-v5
+    python examples/train_actor.py train dm_control/cartpole-swingup-repeat2-v0 --algorithm sac --steps 50000
 
 `train` keeps the actor with the best evaluation so far in `runs/` and can be stopped at any time:
 `export` takes what was reached and says in the card (`policy.json`) what that is. The checkpoint is
@@ -10,7 +11,6 @@ chosen on evaluation seeds 1000…, the card's returns are measured on seeds 500
 
 import json
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +31,13 @@ def main() -> None:
     pass
 
 
-def run_directory(algorithm: str, env_id: str) -> Path:
-    return ROOT / "runs" / f"{algorithm}-{env_id}"
+def actor_name(algorithm: str, env_id: str) -> str:
+    return f"{algorithm}-{env_id.replace('dm_control/', 'dmc-')}"
 
 
 @app.command()
 def train(
-    env_id: Annotated[str, typer.Argument(help="a Gymnasium environment with a continuous action space")],
+    env_id: Annotated[str, typer.Argument(help="an environment with continuous actions; dm_control/… too")],
     algorithm: Annotated[str, typer.Option(help="td3 or sac")] = "td3",
     steps: Annotated[int, typer.Option(help="environment steps; 100 to 200 per CPU-second")] = 300_000,
     seed: int = 0,
@@ -50,22 +50,24 @@ def train(
     run: Annotated[Path | None, typer.Option(help="directory of the run; runs/ALGORITHM-ENV_ID by default")] = None,
 ) -> None:
     """Train an actor on ENV_ID, keeping the best one seen and a log of all evaluations."""
-    import gymnasium as gym
     import numpy as np
     import torch
     from stable_baselines3 import SAC, TD3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.noise import NormalActionNoise
 
+    from snn_policy.environments import make_environment
+    from snn_policy.versions import installed_versions
+
     torch.set_num_threads(1)
-    directory = run or run_directory(algorithm, env_id)
+    directory = run or ROOT / "runs" / actor_name(algorithm, env_id)
     directory.mkdir(parents=True, exist_ok=True)
 
     class KeepTheBest(BaseCallback):
         """Evaluates on fixed seeds; saves `best.zip` and one line of `evaluations.jsonl` each time."""
 
         def _on_training_start(self) -> None:
-            self.env, self.best, self.started = gym.make(env_id), -np.inf, time.time()
+            self.env, self.best, self.started = make_environment(env_id), -np.inf, time.time()
 
         def episode_return(self, episode_seed: int) -> float:
             observation, _ = self.env.reset(seed=episode_seed)
@@ -99,7 +101,7 @@ def train(
             print(line, flush=True)
             return stop_at is None or line["mean"] < stop_at
 
-    env = gym.make(env_id)
+    env = make_environment(env_id)
     shared = {"learning_rate": learning_rate, "policy_kwargs": {"net_arch": [256, 256]}, "seed": seed, "device": "cpu"}
     start = min(10_000, steps // 10)
     if algorithm == "td3":
@@ -112,7 +114,7 @@ def train(
     else:
         raise typer.BadParameter(f"{algorithm!r}: td3 or sac")
     settings = {"env": env_id, "algorithm": algorithm, "steps": steps, "seed": seed, "learning_rate": learning_rate,
-                "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "mujoco")}}
+                "versions": installed_versions()}
     (directory / "training.json").write_text(json.dumps(settings, indent=1))
     model.learn(steps, callback=KeepTheBest(), progress_bar=True)
     if stop_at is not None:
@@ -143,6 +145,7 @@ def export(
     env_id: Annotated[str, typer.Argument(help="an environment that `train` has been run on")],
     algorithm: Annotated[str, typer.Option(help="td3 or sac")] = "td3",
     episodes: Annotated[int, typer.Option(help="episodes of the returns in the card")] = 50,
+    run: Annotated[Path | None, typer.Option(help="directory of the run; runs/ALGORITHM-ENV_ID by default")] = None,
 ) -> None:
     """Convert the best actor of a run with the defaults, measure it, and ship it with its card."""
     import torch
@@ -150,10 +153,10 @@ def export(
     from snn_policy import Comparison, compare, convert, load_actor
 
     torch.set_num_threads(1)
-    run = run_directory(algorithm, env_id)
-    settings, reached = (json.loads((run / name).read_text()) for name in ("training.json", "best.json"))
-    name = f"{algorithm}-{env_id}"
-    actor = load_actor(run / "best.zip", env_id=env_id, name=name)
+    name = actor_name(algorithm, env_id)
+    directory = run or ROOT / "runs" / name
+    settings, reached = (json.loads((directory / each).read_text()) for each in ("training.json", "best.json"))
+    actor = load_actor(directory / "best.zip", env_id=env_id, name=name)
     policy = convert(actor, actor.collect(env_id, progress=True))
     comparison: Comparison = compare(actor, policy, env_id, episodes=episodes, seed=REPORT_SEED, progress=True)
     policy.card = {

@@ -1,8 +1,8 @@
 """Trained continuous-control policies as spiking neural networks, for any evaluation loop.
 
-    actor  = load_actor("model.zip")
-    policy = convert(actor, actor.collect("HalfCheetah-v5"))
-    policy.reset(); action = policy.act(obs)
+actor  = load_actor("model.zip")
+policy = convert(actor, actor.collect("HalfCheetah-v5"))
+policy.reset(); action = policy.act(obs)
 """
 
 from importlib.metadata import version

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from snn_policy.layers import Head, Linear, Normaliser, affine
+from snn_policy.layers import Head, Layer, Normaliser
 from snn_policy.numbers import whole
-from snn_policy.protocol import Counters, Decision, FloatArray, as_batch, as_mask, unbatch
+from snn_policy.protocol import Counters, Decision, as_batch, as_mask, unbatch
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class Actor:
         name: where it came from, for messages and plots.
     """
 
-    layers: tuple[Linear, ...]
+    layers: tuple[Layer, ...]
     head: Head
     observation_shape: tuple[int, ...]
     normaliser: Normaliser | None = None
@@ -55,11 +55,11 @@ class Actor:
             size = layer.outputs
         if not self.layers or size != self.head.outputs:
             raise ValueError(f"head: takes {self.head.outputs} outputs, but the layers give {size}")
-        if self.normaliser is not None and self.normaliser.mean.shape != self.observation_shape:
+        if self.normaliser is not None and not _broadcasts(self.normaliser.mean.shape, self.observation_shape):
             raise ValueError(f"normaliser: {self.normaliser.mean.shape} does not fit {self.observation_shape}")
 
     @property
-    def hidden(self) -> tuple[Linear, ...]:
+    def hidden(self) -> tuple[Layer, ...]:
         """All layers but the last."""
         return self.layers[:-1]
 
@@ -69,14 +69,14 @@ class Actor:
         return (self.layers[0].inputs, *(layer.outputs for layer in self.hidden))
 
     @property
-    def fan_out(self) -> tuple[int, ...]:
-        """Synapses per neuron of each stage."""
-        return tuple(layer.outputs for layer in self.layers)
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """Per stage (groups, neurons per group): a convolution's channels, else single neurons."""
+        return (self.layers[0].input_groups, *(layer.groups for layer in self.hidden))
 
     @property
     def dense_macs(self) -> int:
         """Multiply-accumulates of one full forward pass."""
-        return sum(layer.inputs * layer.outputs for layer in self.layers)
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def discrete(self) -> bool:
@@ -104,7 +104,7 @@ class Actor:
         h, stages = self.inputs(obs), []
         for layer in self.layers:
             stages.append(h)
-            z = affine(h, layer.weight, layer.bias)
+            z = layer(h)
             h = z if layer.activation is None else layer.activation(z)
         return stages, h
 
@@ -122,9 +122,11 @@ class Actor:
         batch, batched = as_batch(obs, self.observation_shape)
         running = slice(None) if active is None else as_mask(active, len(batch), "active")
         stages, y = self.activations(batch)
-        nonzero = np.stack([np.count_nonzero(h, axis=1) for h in stages], axis=1).astype(np.int64)
         none = np.zeros(len(batch), np.int64)
-        self.last_decision = Decision(nonzero, none, nonzero @ np.array(self.fan_out), none, none)
+        active_neurons = [(h != 0).astype(np.int64) for h in stages]
+        macs = sum((layer.operations(h) for layer, h in zip(self.layers, active_neurons, strict=True)), none)
+        nonzero = np.stack([h.sum(axis=1) for h in active_neurons], axis=1)
+        self.last_decision = Decision(nonzero, none, macs, none, none)
         if self.counters.decisions.shape != none.shape:
             self.counters = Counters.zeros(len(batch), len(stages))
         self.counters.add(self.last_decision, running)
@@ -164,8 +166,8 @@ class Actor:
         seed: int = 0,
         noise: float = 0.15,
         progress: bool = False,
-    ) -> FloatArray:
-        """Record consecutive observations, (steps, *observation_shape), of this actor's own episodes.
+    ) -> npt.NDArray[Any]:
+        """Record consecutive observations, (steps, *observation_shape), of its own episodes: float32, images uint8.
 
         Every second episode has action noise (docs/methods.md §1): Gaussian with `noise` half-ranges as its standard
         deviation, or, where actions are discrete, a random choice with probability `noise`.
@@ -187,13 +189,13 @@ class Actor:
         finally:
             environment.close()
 
-    def _episodes(self, env: Any, seed: int, noise: float, rng: np.random.Generator) -> Iterator[FloatArray]:
+    def _episodes(self, env: Any, seed: int, noise: float, rng: np.random.Generator) -> Iterator[npt.NDArray[Any]]:
         episode = 0
         while True:
             obs, _ = env.reset(seed=seed + episode)
             over = False
             while not over:
-                yield np.asarray(obs, np.float32)
+                yield np.asarray(obs, np.uint8 if np.asarray(obs).dtype == np.uint8 else np.float32)
                 action = self.step(obs, ())[0]
                 if episode % 2:
                     action = self._disturbed(action, noise, rng)
@@ -207,3 +209,7 @@ class Actor:
         half_range = (self.high - self.low) / 2
         spread = noise * np.where(np.isfinite(half_range), half_range, 1.0)
         return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    return len(shape) == len(target) and all(one in (1, other) for one, other in zip(shape, target, strict=True))

@@ -19,15 +19,18 @@ from safetensors.numpy import load, save
 
 from snn_policy.activations import Activation
 from snn_policy.actor import Actor
+from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError
-from snn_policy.layers import Head, Linear, Normaliser, frozen_array
+from snn_policy.layers import Head, Layer, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.numbers import frozen_array, whole
 from snn_policy.spike_calibration import SpikeCalibration
 
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
 MOST_JSON_BYTES, MOST_WEIGHT_BYTES = 16 * 2**20, 4 * 2**30
+MOST_PIXELS = 4096
 Arrays = dict[str, np.ndarray]
 
 
@@ -100,11 +103,7 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
         "layers": [
-            {
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-                "activation": layer.activation and asdict(layer.activation),
-            }
+            {**_describe_layer(layer), "activation": layer.activation and asdict(layer.activation)}
             for layer in actor.layers
         ],
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
@@ -112,15 +111,29 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
     }
 
 
+def _describe_layer(layer: Layer) -> dict[str, Any]:
+    if isinstance(layer, Linear):
+        return {"kind": "linear", "inputs": layer.inputs, "outputs": layer.outputs}
+    geometry = {"input_shape": layer.input_shape, "stride": layer.stride, "padding": layer.padding}
+    return {"kind": "conv2d", **{name: list(values) for name, values in geometry.items()}}
+
+
+def _per_group(values: np.ndarray, groups: tuple[int, int]) -> np.ndarray:
+    """One value per channel of a convolution, where its neurons share it; else as it is."""
+    grouped = values.reshape(groups)
+    return grouped[:, 0] if groups[1] > 1 and (grouped == grouped[:, :1]).all() else values
+
+
 def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]:
     neurons = network.neurons
     if isinstance(neurons, SigmaDeltaNeurons):
         arrays["offset"] = neurons.offset
-        for stage, (quantum, predictor) in enumerate(zip(neurons.quanta, neurons.predictor, strict=True)):
-            arrays[f"stages.{stage}.quantum"], arrays[f"stages.{stage}.predictor"] = quantum, predictor
+        for stage, groups in enumerate(network.actor.groups):
+            arrays[f"stages.{stage}.quantum"] = _per_group(neurons.quanta[stage], groups)
+            arrays[f"stages.{stage}.predictor"] = _per_group(neurons.predictor[stage], groups)
         return {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
     for index, threshold in enumerate(neurons.thresholds):
-        arrays[f"layers.{index}.threshold"] = threshold
+        arrays[f"layers.{index}.threshold"] = _per_group(threshold, network.actor.layers[index].groups)
     return {
         "model": neurons.model,
         "coding": neurons.coding,
@@ -184,7 +197,7 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     for index, entry in enumerate(described["layers"]):
         given = entry["activation"]
         activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
-        layers.append(Linear(arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
+        layers.append(_read_layer(entry, arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
         tuple(layers),
@@ -196,6 +209,18 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
         env_id=_text_or_none(described["env_id"]),
         name=str(described["name"]),
     )
+
+
+def _read_layer(entry: dict[str, Any], weight: np.ndarray, bias: np.ndarray, activation: Activation | None) -> Layer:
+    kind = entry.get("kind", "linear")  # bundles of the first releases name none
+    if kind == "linear":
+        return Linear(weight, bias, activation)
+    if kind != "conv2d":
+        raise ValueError(f"layer {kind!r}: expected linear or conv2d")
+    shape, stride, padding = (tuple(entry[name]) for name in ("input_shape", "stride", "padding"))
+    if len(shape) != 3 or not all(whole(size, 1, MOST_PIXELS) for size in shape):
+        raise ValueError(f"input_shape {shape!r}: expected (channels, height, width)")
+    return Conv2d(weight, bias, shape, stride, padding, activation)  # pyright: ignore[reportArgumentType]
 
 
 def _text_or_none(value: Any) -> str | None:
@@ -216,16 +241,17 @@ def _read_head(kind: str, pre_clip: float, arrays: Arrays, outputs: int) -> Head
     return Head(kind, low, high, scale, offset, pre_clip)  # pyright: ignore[reportArgumentType]
 
 
-def _read_neurons(
-    described: dict[str, Any], arrays: Arrays, actor: Actor
-) -> MembraneNeurons | SigmaDeltaNeurons:
-    def sizes(name: str, width: int) -> np.ndarray:
-        if (array(name, width) < 0).any():
+def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> MembraneNeurons | SigmaDeltaNeurons:
+    def sizes(name: str, groups: tuple[int, int]) -> np.ndarray:
+        values = array(name, groups)
+        if (values < 0).any():
             raise ValueError(f"{name}: expected values of at least 0")
-        return arrays[name]
+        return values
 
-    def array(name: str, width: int) -> np.ndarray:
-        values = arrays[name]
+    def array(name: str, groups: tuple[int, int]) -> np.ndarray:
+        values, width = arrays[name], groups[0] * groups[1]
+        if values.shape == groups[:1]:
+            values = np.repeat(values, groups[1])
         if values.shape != (width,) or values.dtype != np.float32 or not np.isfinite(values).all():
             raise ValueError(f"{name}: expected {width} finite float32 values")
         return values
@@ -233,13 +259,15 @@ def _read_neurons(
     settings = dict(described)
     if settings.pop("model") == "sigma-delta":
         stages = range(len(actor.layers))
-        quanta = tuple(sizes(f"stages.{i}.quantum", actor.widths[i]) for i in stages)
-        predictor = tuple(array(f"stages.{i}.predictor", actor.widths[i]) for i in stages)
+        quanta = tuple(sizes(f"stages.{i}.quantum", actor.groups[i]) for i in stages)
+        predictor = tuple(array(f"stages.{i}.predictor", actor.groups[i]) for i in stages)
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
-        return SigmaDeltaNeurons(quanta, predictor, array("offset", actor.widths[0]), digits, float(settings["base"]))
-    thresholds = tuple(sizes(f"layers.{i}.threshold", layer.outputs) for i, layer in enumerate(actor.hidden))
+        return SigmaDeltaNeurons(
+            quanta, predictor, array("offset", (actor.widths[0], 1)), digits, float(settings["base"])
+        )
+    thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
     settings["alpha"] = tuple(float(alpha) for alpha in settings["alpha"])
     if len(settings["alpha"]) != len(thresholds):
         raise ValueError("alpha: expected one number per hidden layer")

@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from snn_policy.commands import bench, convert, measure, shipped, train
+from snn_policy.commands import bench, convert, measure, serve, shipped, train
 from snn_policy.commands.common import explicit_json_target
 
 MISTAKE, INTERRUPTED = 2, 130
 EXTRAS = {
     "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
     "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report", "minari": "train",
-    "h5py": "train",
+    "h5py": "train", "websockets": "serve", "msgpack": "serve",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ app.command("convert")(convert.convert)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
 app.command("bench")(bench.bench)
+app.command("serve")(serve.serve)
 app.add_typer(train.app, name="train")
 
 

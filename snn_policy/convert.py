@@ -10,10 +10,9 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alpha
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.layers import frozen_array
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons
-from snn_policy.numbers import number, whole
+from snn_policy.numbers import frozen_array, number, whole
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
@@ -142,7 +141,7 @@ def _convert_sigma_delta(
         if isinstance(threshold, str):
             raise ValueError(f"threshold {threshold!r}: sigma-delta takes quanta, one array per stage, or a tolerance")
         wanted = None
-        quanta = _given_thresholds(threshold, actor.widths, "stage")
+        quanta = _given_thresholds(threshold, actor.groups, "stage")
         neurons, measured = given_neurons(actor, recordings, quanta, **settings)
     conversion = {"neuron": "sigma-delta", "tolerance": wanted, **settings, **_open_loop(measured, len(recordings))}
     return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
@@ -167,11 +166,15 @@ def _digits(digits: int | Sequence[int] | None, stages: int) -> tuple[int, ...]:
     return tuple(int(count) for count in per_stage)
 
 
-def _given_thresholds(threshold: Any, widths: tuple[int, ...], place: str) -> tuple[FloatArray, ...]:
-    if not hasattr(threshold, "__len__") or len(threshold) != len(widths):
-        raise ValueError(f"threshold {threshold!r}: expected one array per {place} ({len(widths)})")
+def _given_thresholds(threshold: Any, groups: tuple[tuple[int, int], ...], place: str) -> tuple[FloatArray, ...]:
+    """(neurons,) each; a convolution's may be given per channel."""
+    if not hasattr(threshold, "__len__") or len(threshold) != len(groups):
+        raise ValueError(f"threshold {threshold!r}: expected one array per {place} ({len(groups)})")
     arrays = []
-    for index, (values, width) in enumerate(zip(threshold, widths, strict=True)):
+    for index, (values, (channels, positions)) in enumerate(zip(threshold, groups, strict=True)):
+        width = channels * positions
+        if np.shape(values) == (channels,):
+            values = np.repeat(np.asarray(values), positions)
         array = frozen_array(np.broadcast_to(np.asarray(values), (width,)) if np.ndim(values) == 0 else values,
                              f"threshold[{index}]", 1)  # fmt: skip
         if array.shape != (width,):
@@ -207,7 +210,7 @@ def _convert_membrane(
     elif isinstance(rule, str):
         thresholds = recorded_thresholds(actor, recordings, rule, steps)
     else:
-        thresholds, rule = _given_thresholds(rule, actor.widths[1:], "hidden layer"), "given"
+        thresholds, rule = _given_thresholds(rule, actor.groups[1:], "hidden layer"), "given"
 
     def with_alpha(value: Any) -> SpikingPolicy:
         neurons = MembraneNeurons(

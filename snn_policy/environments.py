@@ -7,6 +7,7 @@ versions of an environment, which an older actor needs. All others are passed on
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import warnings
@@ -30,17 +31,22 @@ def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gy
     """A new environment whose spaces fit the policy.
 
     Args:
-        env: a Gymnasium id (`dm_control/…` too, where shimmy is installed), or a function without arguments that
-            makes an environment.
+        env: a Gymnasium id, or a function without arguments that makes an environment. Ids `dm_control/…` give
+            flat float32 states, or pixels: `snn_policy.wrappers.dm_control` has their forms.
         policy: what will act in it; None to skip the check.
 
     Raises:
-        ValueError: unknown id, missing simulator, or spaces that do not fit.
+        ValueError: unknown id, missing simulator or renderer, or spaces that do not fit.
     """
-    if isinstance(env, str) and env.startswith("dm_control/"):
-        _register_dm_control()
+    if not isinstance(env, str):
+        make = _called
+    elif env.startswith("dm_control/"):
+        _import_dm_control()
+        make = _dm_control
+    else:
+        make = _registered
     with quiet_simulators():
-        made = _registered(env) if isinstance(env, str) else _called(env)
+        made = make(env)
     try:
         if policy is not None:
             check_spaces(made, policy)
@@ -123,12 +129,28 @@ def _without_old_model_warnings() -> Iterator[None]:
             mujoco.set_mju_user_warning(previous)
 
 
-def _register_dm_control() -> None:
+def _import_dm_control() -> None:
+    from snn_policy.wrappers.rendering import NoRendererError, choose_backend
+
+    choose_backend()
     try:
-        importlib.import_module("dm_control.suite")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
+            importlib.import_module("dm_control.suite")
         gym.register_envs(importlib.import_module("shimmy"))
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ValueError(f"dm_control and shimmy are not installed ({error}); {_DM_CONTROL_REMEDY}") from error
+    except Exception as error:
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        raise NoRendererError(error) from error
+
+
+def _dm_control(env_id: str) -> gym.Env:
+    from snn_policy.wrappers import dm_control
+
+    dm_control.register(env_id)
+    return dm_control.flat_states(_registered(env_id))
 
 
 def _registered(env_id: str) -> gym.Env:

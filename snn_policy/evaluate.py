@@ -6,7 +6,7 @@ that two policies, or two machines, are compared on the same episodes. Energy as
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,7 @@ from snn_policy.protocol import Mask, Policy
 from snn_policy.versions import installed_versions
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate", "evaluate_in"]
+Result = TypeVar("Result")
 
 
 def evaluate(
@@ -88,7 +89,8 @@ def evaluate_in(
     A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
     """
     check_counts(episodes, len(envs), seed)
-    envs, meter, seeds = envs[:episodes], Meter(policy), range(seed, seed + episodes)
+    envs, seeds = envs[:episodes], range(seed, seed + episodes)
+    meter = Meter(policy, envs)
     returns, lengths = _run(meter, envs, seeds, advance)
     return evaluation(envs[0], seeds, returns, lengths, len(envs), meter)
 
@@ -99,14 +101,14 @@ def _run(
     """Returns and lengths of one episode per seed."""
     rows = len(envs)
     returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
-    obs = np.stack([np.asarray(each.reset(seed=seeds[row])[0]) for row, each in enumerate(envs)])
+    obs = np.stack([np.asarray(meter.simulate(each.reset, seed=seeds[row])[0]) for row, each in enumerate(envs)])
     meter.warm_up(obs)
     episode, started, active = list(range(rows)), rows, np.ones(rows, np.bool_)
     while active.any():
         actions = meter.act(obs, active)
         over = np.zeros(rows, np.bool_)
         for row in np.flatnonzero(active).tolist():
-            obs[row], reward, terminated, truncated, _ = envs[row].step(actions[row])
+            obs[row], reward, terminated, truncated, _ = meter.simulate(envs[row].step, actions[row])
             returns[episode[row]] += float(reward)
             lengths[episode[row]] += 1
             over[row] = terminated or truncated
@@ -115,18 +117,24 @@ def _run(
             active[row] = started < len(seeds)
             if active[row]:
                 episode[row], started = started, started + 1
-                obs[row], _ = envs[row].reset(seed=seeds[episode[row]])
+                obs[row], _ = meter.simulate(envs[row].reset, seed=seeds[episode[row]])
         if over.any():
             meter.policy.reset(over)
     return returns, lengths
 
 
 class Meter:
-    """Acts, and sums what the decisions of the active rows cost."""
+    """Acts, and sums what the decisions of the active rows cost and where the time goes.
 
-    def __init__(self, policy: Policy) -> None:
+    Args:
+        envs: those whose own account of the time spent on drawing is to be read.
+    """
+
+    def __init__(self, policy: Policy, envs: Sequence[gym.Env] = ()) -> None:
         self.policy = policy
-        self.decisions, self.timed, self.seconds = 0, 0, 0.0
+        self.decisions, self.timed, self.seconds, self.environment_seconds = 0, 0, 0.0, 0.0
+        self._drawing = [each for each in envs if each.has_wrapper_attr("render_seconds")]
+        self._drawn_before = self._drawn()
         self.spikes: Any = np.zeros(0, np.int64)
         self.synaptic_operations, self.multiply_accumulates, self.iterations = 0, 0, 0
 
@@ -150,6 +158,16 @@ class Meter:
             self.iterations += int(cost.iterations[active].sum())
         return actions
 
+    def simulate(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
+        """What a call of the environment's returns; its time is the environment's."""
+        begin = time.perf_counter()
+        result = call(*args, **options)
+        self.environment_seconds += time.perf_counter() - begin
+        return result
+
+    def _drawn(self) -> float:
+        return sum(each.get_wrapper_attr("render_seconds") for each in self._drawing)
+
     def averages(self) -> dict[str, Any]:
         return {
             "decisions": self.decisions,
@@ -158,6 +176,9 @@ class Meter:
             "multiply_accumulates": self.multiply_accumulates / self.decisions,
             "microseconds": 1e6 * self.seconds / self.timed,
             "iterations": self.iterations / self.decisions,
+            "policy_seconds": self.seconds,
+            "environment_seconds": self.environment_seconds,
+            "render_seconds": self._drawn() - self._drawn_before if self._drawing else None,
         }
 
 

@@ -26,6 +26,10 @@ class Evaluation:
         microseconds: time inside `policy.act`, `num_envs` rows at a time, divided by those rows.
         versions: of Python and of the packages that the returns depend on, by import name.
         iterations: of spike calibration, per decision.
+        policy_seconds, environment_seconds: wall-clock time of all episodes inside the policy and inside the
+            environments' `step` and `reset`.
+        render_seconds: of the environments' time, what they say they spent on drawing (`render_seconds`, as
+            `snn_policy.wrappers.dm_control.Pixels` has it); None where they do not say.
     """
 
     environment: str
@@ -40,6 +44,9 @@ class Evaluation:
     microseconds: float
     versions: dict[str, str]
     iterations: float = 0.0
+    policy_seconds: float = 0.0
+    environment_seconds: float = 0.0
+    render_seconds: float | None = None
 
     @property
     def episodes(self) -> int:

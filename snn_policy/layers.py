@@ -11,21 +11,11 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from snn_policy.activations import Activation
+from snn_policy.convolution import Conv2d
+from snn_policy.numbers import frozen_array
 from snn_policy.protocol import FloatArray
 
 HeadKind = Literal["tanh", "clip", "argmax"]
-
-
-def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
-    """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
-    with np.errstate(over="ignore"):
-        array = np.array(values, np.float32)
-    if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: holds NaN or infinity")
-    array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +45,56 @@ class Linear:
     def outputs(self) -> int:
         return self.weight.shape[0]
 
+    @property
+    def input_groups(self) -> tuple[int, int]:
+        """(inputs, 1): every neuron has a quantum of its own."""
+        return self.inputs, 1
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """(outputs, 1): every neuron has a threshold of its own."""
+        return self.outputs, 1
+
+    @property
+    def unit_bias(self) -> FloatArray:
+        """(outputs,) the bias of every output neuron."""
+        return self.bias
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one product."""
+        return self.inputs * self.outputs
+
+    def __call__(self, x: Any) -> Any:
+        """weight · x + bias of (rows, inputs), (rows, outputs)."""
+        return self.product(x) + self.bias
+
+    def product(self, x: Any) -> Any:
+        """weight · x of (rows, inputs) or (rows, T, inputs), each row by itself: it never depends on its batch."""
+        xp = array_namespace(x)
+        if x.ndim == 3:
+            return xp.matmul(x, self.weight.T)
+        return xp.matmul(x[:, None, :], self.weight.T)[:, 0, :]
+
+    def batched(self, x: FloatArray) -> FloatArray:
+        """weight · x + bias of (rows, inputs) in one matrix product, whose rounding depends on the batch."""
+        return x @ self.weight.T + self.bias
+
+    def transposed(self, y: FloatArray) -> FloatArray:
+        """weightᵀ · y, (…, outputs) → (…, inputs): how derivatives travel backwards."""
+        return y @ self.weight
+
+    def operations(self, counts: Any) -> Any:
+        """Synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+        return array_namespace(counts).sum(counts, axis=1) * self.outputs
+
+
+Layer = Linear | Conv2d
+
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
-    """x = clip((obs − mean) / scale, −clip, clip), elementwise over the observation's shape."""
+    """x = clip((obs − mean) / scale, −clip, clip), mean and scale broadcast over the observation's shape."""
 
     mean: FloatArray
     scale: FloatArray
@@ -148,10 +184,3 @@ class Head:
             squashed = xp.tanh(xp.clip(y, -self.pre_clip, self.pre_clip) if self.pre_clip != float("inf") else y)
             y = squashed * self.scale + self.offset
         return xp.minimum(xp.maximum(y, self.low), self.high)
-
-
-def affine(x: Any, weight: Any, bias: Any = None) -> Any:
-    """x (N, inputs) → (N, outputs), each row by itself, so that a row's result never depends on its batch."""
-    xp = array_namespace(x)
-    y = xp.matmul(x[:, None, :], weight.T)[:, 0, :]
-    return y if bias is None else y + bias

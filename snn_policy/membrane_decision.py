@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from snn_policy.activations import quantised
 from snn_policy.crpi import residual_potential, start_potential
-from snn_policy.layers import Linear, affine
+from snn_policy.layers import Layer
 from snn_policy.neurons import DifferentialMembrane, Membrane, MembraneNeurons, step_differential, step_rate
 from snn_policy.protocol import Decision
 from snn_policy.spike_calibration import SpikeCalibration, calibrated_start, error_spikes
@@ -28,7 +28,7 @@ class LayerRun(NamedTuple):
 
 
 def decide_membrane(
-    x: Any, state: MembraneState | AdaptiveState, layers: tuple[Linear, ...], neurons: MembraneNeurons
+    x: Any, state: MembraneState | AdaptiveState, layers: tuple[Layer, ...], neurons: MembraneNeurons
 ) -> tuple[Any, MembraneState | AdaptiveState, Decision]:
     """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
@@ -38,22 +38,22 @@ def decide_membrane(
         carried = state.residual[:, start : start + layer.outputs]
         start += layer.outputs
         v_start = start_potential(neurons.base(threshold), carried, alpha, threshold * neurons.alpha_clip)
-        weighted = xp.matmul(runs[-1].outputs, layer.weight.T) if runs else affine(x, layer.weight)[:, None, :]
-        runs.append(_run_layer(weighted, v_start, layer.bias, threshold, neurons, iterations))
-    y = affine(runs[-1].decoded if runs else x, layers[-1].weight, layers[-1].bias)
+        weighted = layer.product(runs[-1].outputs if runs else x[:, None, :])
+        runs.append(_run_layer(weighted, v_start, layer.unit_bias, threshold, neurons, iterations))
+    y = layers[-1](runs[-1].decoded if runs else x)
     residuals = [residual_potential(run.v_end, run.v_start, run.net, neurons.residual) for run in runs]
     residual = xp.concat(residuals, axis=1) if runs else state.residual
-    counts = [xp.sum(xp.astype(run.outputs != 0, xp.int64), axis=(1, 2)) for run in runs]
+    counts = [xp.sum(xp.astype(run.outputs != 0, xp.int64), axis=1) for run in runs]
     operations = none
     for count, after in zip(counts, layers[1:], strict=True):
-        operations = operations + count * after.outputs
-    spikes = xp.stack(counts, axis=1) if runs else none[:, None][:, :0]
+        operations = operations + after.operations(count)
+    spikes = xp.stack([xp.sum(count, axis=1) for count in counts], axis=1) if runs else none[:, None][:, :0]
     errors = none
     new_state: MembraneState | AdaptiveState = MembraneState(residual)
     if isinstance(state, AdaptiveState) and neurons.calibration is not None:
         errors = _error_spikes(x, layers, neurons, runs)
         new_state = AdaptiveState(residual, _adapted(state.extra_iterations, errors, neurons.calibration))
-    macs = none + layers[0].inputs * layers[0].outputs
+    macs = none + layers[0].macs
     used = none if iterations is None else xp.astype(iterations[:, 0], xp.int64)
     return y, new_state, Decision(spikes, operations, macs, used, errors)
 
@@ -99,14 +99,14 @@ def _run_differential(weighted: Any, v_start: Any, bias: Any, threshold: Any, ne
     return LayerRun(xp.stack(outputs, axis=1), v_start, state.v, state.net, state.outflow)
 
 
-def _error_spikes(x: Any, layers: tuple[Linear, ...], neurons: MembraneNeurons, runs: list[LayerRun]) -> Any:
+def _error_spikes(x: Any, layers: tuple[Layer, ...], neurons: MembraneNeurons, runs: list[LayerRun]) -> Any:
     """Spikes by which the counts differ from the shadow ANN's on the same observation (Algorithm 2), (rows,) int64."""
     xp = array_namespace(x)
     total, shadow = x[:, 0] * 0, x
     for layer, threshold, run in zip(layers, neurons.thresholds, runs, strict=False):
         f = layer.activation
         levels = f.levels if f is not None and f.name == "qcfs" else neurons.timesteps
-        shadow = quantised(affine(shadow, layer.weight, layer.bias), threshold, levels)
+        shadow = quantised(layer(shadow), threshold, levels)
         total = total + error_spikes(shadow, run.net, threshold, neurons.timesteps)
     return xp.astype(xp.floor(total + 0.5), xp.int64)
 

@@ -12,7 +12,7 @@ from snn_policy.actor import Actor
 from snn_policy.membrane_decision import decide_membrane
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Decision
-from snn_policy.sigma_delta_decision import decide_sigma_delta
+from snn_policy.sigma_delta_decision import accumulator_sizes, decide_sigma_delta
 from snn_policy.state import AdaptiveState, MembraneState, SigmaDeltaState, State
 
 
@@ -43,7 +43,7 @@ class SpikingNetwork:
         """The state of n rows after a reset: zeros."""
         memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if isinstance(self.neurons, SigmaDeltaNeurons):
-            accumulator = np.zeros((n, sum(self.actor.fan_out)), np.float32)
+            accumulator = np.zeros((n, sum(accumulator_sizes(self.actor.layers))), np.float32)
             return SigmaDeltaState(memory, accumulator, np.zeros((n, 1), np.float32))
         if self.neurons.calibration is not None and self.neurons.calibration.adaptive is not None:
             return AdaptiveState(memory, np.zeros((n, 1), np.float32))

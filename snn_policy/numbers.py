@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def require(condition: bool, message: str) -> None:
@@ -21,3 +22,15 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} {value!r}: expected a number")
     return float(value)
+
+
+def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> npt.NDArray[np.float32]:
+    """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float32)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds NaN or infinity")
+    array.flags.writeable = False
+    return array

@@ -1,7 +1,7 @@
 """SpikingPolicy: the stateful shell around the pure core, and the only place that holds membranes.
 
-    policy.reset()
-    action = policy.act(obs)          # (*observation_shape) → (act_dim,) · (N, *observation_shape) → (N, act_dim)
+policy.reset()
+action = policy.act(obs)          # (*observation_shape) → (act_dim,) · (N, *observation_shape) → (N, act_dim)
 """
 
 from collections.abc import Mapping

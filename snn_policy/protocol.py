@@ -147,9 +147,7 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
     usable = abs(batch) <= LARGEST_OBSERVATION  # false for NaN
     if not usable.all():
         where = tuple(int(i) for i in np.argwhere(~usable)[0][0 if batched else 1 :])
-        raise ValueError(
-            f"{name}: not finite, or beyond ±{LARGEST_OBSERVATION:.0e}, at index {where}: {values[where]}"
-        )
+        raise ValueError(f"{name}: not finite, or beyond ±{LARGEST_OBSERVATION:.0e}, at index {where}: {values[where]}")
     return batch, batched
 
 
@@ -171,5 +169,3 @@ def as_mask(mask: npt.ArrayLike, rows: int | None, name: str = "mask") -> Mask:
 def unbatch(actions: npt.NDArray[Any], batched: bool) -> npt.NDArray[Any]:
     """Drop the batch axis again where the observation had none."""
     return actions if batched else actions[0]
-
-

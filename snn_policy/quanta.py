@@ -3,6 +3,7 @@
 Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
    Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
+   In a convolution, the positions of a channel share g (their RMS), q and γ.
 2. Predictor γ_j: whichever of 0 and 1 spikes less on the data, which must be consecutive decisions.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
 Errors are in units of the action's half-range; a discrete action's unit is half the RMS spread between its
@@ -10,8 +11,9 @@ logits, whose common part does not count.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks
+from snn_policy.recordings import chunks, pieces, scratch
 
 Predictor = Literal["auto", 0, 1]
 FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
@@ -28,6 +30,8 @@ BISECTION_PRECISION = 0.005
 BISECTION_STEPS = 30
 UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
+SENSITIVITY_VALUES = 2**24
+"""Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +122,11 @@ def given_neurons(
 class _Recording:
     """The recorded observations seen through the actor: inputs, ANN outputs, and the unit of its actions."""
 
-    def __init__(self, actor: Actor, observations: FloatArray) -> None:
+    def __init__(self, actor: Actor, observations: npt.NDArray[Any]) -> None:
         self.actor = actor
-        self.inputs = np.concatenate([actor.inputs(chunk) for chunk in chunks(observations)])
+        self.inputs = scratch(len(observations), actor.layers[0].inputs)
+        for rows, chunk in zip(pieces(observations), chunks(observations), strict=True):
+            self.inputs[rows] = actor.inputs(chunk)
         self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.outputs = np.concatenate([forward(actor, chunk)[-1] for chunk in chunks(self.inputs)])
         self.unit = self._unit()
@@ -146,7 +152,7 @@ def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
     """Pre-activations z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
     h, pre_activations = inputs, []
     for layer in actor.layers:
-        z = h @ layer.weight.T + layer.bias
+        z = layer.batched(h)
         pre_activations.append(z)
         h = z if layer.activation is None else layer.activation(z)
     return pre_activations
@@ -168,17 +174,25 @@ def _sensitivities(recording: _Recording) -> list[npt.NDArray[np.float64]]:
     """g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
     actor = recording.actor
     squares = [np.zeros(layer.inputs) for layer in actor.layers]
-    for chunk in chunks(recording.inputs, rows=512):
+    apart = -(-recording.inputs.size // SENSITIVITY_VALUES)
+    chosen = recording.inputs[::apart]
+    for chunk in chunks(chosen, rows=512):
         pre_activations = forward(actor, chunk)
-        jacobian = _head_jacobian(recording, pre_activations[-1]) @ actor.layers[-1].weight
+        jacobian = actor.layers[-1].transposed(_head_jacobian(recording, pre_activations[-1]))
         for stage in reversed(range(len(actor.layers))):
             squares[stage] += np.einsum("raj,raj->j", jacobian, jacobian, dtype=np.float64)
             if stage:
                 layer = actor.layers[stage - 1]
                 assert layer.activation is not None
                 slope = layer.activation.derivative(pre_activations[stage - 1])
-                jacobian = (jacobian * slope[:, None, :]) @ layer.weight
-    return [np.sqrt(total / len(recording.inputs)) for total in squares]
+                jacobian = layer.transposed(jacobian * slope[:, None, :])
+    shared = zip(squares, actor.groups, strict=True)
+    return [np.sqrt(_group_means(total, groups) / len(chosen)) for total, groups in shared]
+
+
+def _group_means(values: npt.NDArray[Any], groups: tuple[int, int]) -> npt.NDArray[Any]:
+    """(neurons,) each group's mean in place of its neurons' values: the positions of a channel share one quantum."""
+    return values if groups[1] == 1 else np.repeat(values.reshape(groups).mean(axis=1), groups[1])
 
 
 def _head_jacobian(recording: _Recording, y: FloatArray) -> FloatArray:
@@ -200,12 +214,17 @@ def _encode(
     """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
     actor = recording.actor
     draft = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base)
-    h, chosen, spikes = recording.inputs - recording.offset, [], []
+    h, chosen, spikes = recording.inputs, [], []
     for stage, layer in enumerate(actor.layers):
-        told, gamma, emitted = _encode_stage(h, quanta[stage], digits[stage], draft.powers, predictor)
-        heard = told + recording.offset if stage == 0 else told
-        z = heard @ layer.weight.T + layer.bias
-        h = z if layer.activation is None else layer.activation(z)
+        offset = recording.offset if stage == 0 else np.zeros_like(quanta[stage])
+        encoder = _StageEncoder(h, offset, quanta[stage], digits[stage], draft.powers)
+        gamma = encoder.cheapest(predictor, actor.groups[stage])
+        following, emitted = scratch(len(h), layer.outputs), 0
+        for rows, told, count in encoder.run(gamma):
+            z = layer.batched(told + offset)
+            following[rows] = z if layer.activation is None else layer.activation(z)
+            emitted += count.sum()
+        h = following
         chosen.append(gamma)
         spikes.append(emitted / len(h))
     difference = recording.judged(h) - recording.judged(recording.outputs)
@@ -216,22 +235,31 @@ def _encode(
     return neurons, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
 
 
-def _encode_stage(
-    h: FloatArray, quantum: FloatArray, digits: int, powers: FloatArray, predictor: Predictor
-) -> tuple[FloatArray, FloatArray, int]:
-    """What the stage told, (rows, neurons), its predictors, and its number of spikes."""
-    from snn_policy.engines.sequence import encode_sequence
+@dataclass(frozen=True, eq=False)
+class _StageEncoder:
+    """Encodes a stage's recorded values h (decisions, neurons), piece after piece."""
 
-    results = {}
-    for gamma in (0, 1) if predictor == "auto" else (predictor,):
-        constant = np.full(len(quantum), gamma, np.float32)
-        told, spikes = np.empty_like(h), np.zeros(len(quantum), np.int64)
-        encode_sequence(h, quantum, constant, np.zeros_like(quantum), digits, powers, told, spikes)
-        results[gamma] = told, constant, spikes
-    if predictor != "auto":
-        told, constant, spikes = results[predictor]
-        return told, constant, int(spikes.sum())
-    changes_are_cheaper = results[1][2] < results[0][2]
-    told = np.where(changes_are_cheaper, results[1][0], results[0][0])
-    spikes = np.where(changes_are_cheaper, results[1][2], results[0][2])
-    return told, changes_are_cheaper.astype(np.float32), int(spikes.sum())
+    h: FloatArray
+    offset: FloatArray
+    quantum: FloatArray
+    digits: int
+    powers: FloatArray
+
+    def run(self, gamma: FloatArray) -> Iterator[tuple[slice, FloatArray, npt.NDArray[np.int64]]]:
+        """Rows, what their neurons have told (rows, neurons), and the spikes of each neuron (neurons,)."""
+        from snn_policy.engines.sequence import encode_sequence
+
+        memory = np.zeros_like(self.quantum)
+        for rows in pieces(self.h):
+            values, count = self.h[rows] - self.offset, np.zeros(len(self.quantum), np.int64)
+            told = np.empty_like(values)
+            encode_sequence(values, self.quantum, gamma, memory, self.digits, self.powers, told, count)
+            yield rows, told, count
+
+    def cheapest(self, predictor: Predictor, groups: tuple[int, int]) -> FloatArray:
+        """γ per neuron, equal within a group: as given, or whichever of 0 and 1 spikes less."""
+        if predictor != "auto":
+            return np.full(len(self.quantum), predictor, np.float32)
+        constants = (np.full(len(self.quantum), gamma, np.float32) for gamma in (0, 1))
+        afresh, changes = (np.sum([count for *_, count in self.run(gamma)], axis=0) for gamma in constants)
+        return (_group_means(changes - afresh, groups) < 0).astype(np.float32)

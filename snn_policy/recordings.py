@@ -1,17 +1,20 @@
 """Recorded observations in any form a user has them: one array, an iterable of arrays, a Minari dataset."""
 
 from collections.abc import Iterator
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.protocol import FloatArray, as_batch
 
-CHUNK_ROWS = 2048
+CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
+MOST_SCRATCH_BYTES = 2**28
 
 
-def as_recordings(observations: Any, shape: tuple[int, ...]) -> FloatArray:
-    """All observations as one float32 array (N, *shape), in their order.
+def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """All observations as one array (N, *shape), in their order: float32, or uint8 where all of them are images of it.
 
     Args:
         observations: an array (N, *shape); an iterable of arrays (N_i, *shape) or (*shape,); or a Minari
@@ -29,13 +32,35 @@ def as_recordings(observations: Any, shape: tuple[int, ...]) -> FloatArray:
     else:
         kind = type(observations).__name__
         raise ValueError(f"observations: expected an array, an iterable of arrays or a Minari dataset, got {kind}")
-    batches = [as_batch(part, shape, f"observations[{i}]")[0] for i, part in enumerate(parts)]
+    batches = [_checked(part, shape, f"observations[{i}]") for i, part in enumerate(parts)]
     if not batches:
         raise ValueError("observations: none were given")
     return np.concatenate(batches)
 
 
-def chunks(observations: FloatArray, rows: int = CHUNK_ROWS) -> Iterator[FloatArray]:
-    """The recordings in consecutive pieces of at most `rows` rows, to bound the memory of a pass."""
-    for start in range(0, len(observations), rows):
-        yield observations[start : start + rows]
+def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
+    """(N, *shape): images stay bytes, in a quarter of the memory."""
+    if isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.shape[-len(shape) :] == shape and part.size:
+        return part.reshape(-1, *shape) if part.ndim in (len(shape), len(shape) + 1) else as_batch(part, shape, name)[0]
+    return as_batch(part, shape, name)[0]
+
+
+def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS) -> Iterator[slice]:
+    """Consecutive rows, at most `rows` at a time (fewer of wide ones), to bound the memory of a pass."""
+    rows = max(1, min(rows, CHUNK_VALUES * len(values) // max(values.size, 1)))
+    for start in range(0, len(values), rows):
+        yield slice(start, start + rows)
+
+
+def chunks(observations: npt.NDArray[Any], rows: int = CHUNK_ROWS) -> Iterator[FloatArray]:
+    """The recordings' `pieces` as float32."""
+    for piece in pieces(observations, rows):
+        yield observations[piece].astype(np.float32, copy=False)
+
+
+def scratch(rows: int, width: int) -> FloatArray:
+    """An array (rows, width) to fill; a large one lies in a temporary file, which goes when the array does."""
+    if 4 * rows * width <= MOST_SCRATCH_BYTES:
+        return np.empty((rows, width), np.float32)
+    with TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=(rows, width))

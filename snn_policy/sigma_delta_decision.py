@@ -1,20 +1,26 @@
 """One decision of sigma-delta networks, pure and array-API: stage by stage. Equations: docs/methods.md §1.
 
-This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding.
+This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding. Only
+linear layers have any: what a convolution's receivers have heard is always derived.
 """
 
 from typing import Any
 
 from array_api_compat import array_namespace
 
-from snn_policy.layers import Linear, affine
+from snn_policy.layers import Layer, Linear
 from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
 from snn_policy.protocol import Decision
 from snn_policy.state import SigmaDeltaState
 
 
+def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:
+    """Outputs of every layer that keeps accumulators."""
+    return tuple(layer.outputs for layer in layers if isinstance(layer, Linear))
+
+
 def decide_sigma_delta(
-    x: Any, state: SigmaDeltaState, layers: tuple[Linear, ...], neurons: SigmaDeltaNeurons
+    x: Any, state: SigmaDeltaState, layers: tuple[Layer, ...], neurons: SigmaDeltaNeurons
 ) -> tuple[Any, SigmaDeltaState, Decision]:
     """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
@@ -24,17 +30,20 @@ def decide_sigma_delta(
         kept = predictor * state.memory[:, start : start + layer.inputs]
         start += layer.inputs
         offset = neurons.offset if stage == 0 else 0.0
-        v, told, emitted = h - offset - kept, kept * 0, none
+        v, told = h - offset - kept, kept * 0
+        emitted = xp.astype(told, xp.int64)
         for _ in range(neurons.digits[stage]):
             s = sigma_delta_spike(v, quantum, neurons.powers)
-            v, told, emitted = v - s, told + s, emitted + xp.sum(xp.astype(s != 0, xp.int64), axis=1)
+            v, told, emitted = v - s, told + s, emitted + xp.astype(s != 0, xp.int64)
         memory = kept + told
-        accumulator = affine(predictor * memory, layer.weight)
-        z = accumulator + affine((1 - predictor) * memory + offset, layer.weight, layer.bias)
+        if isinstance(layer, Linear):
+            accumulators.append(layer.product(predictor * memory))
+            z = accumulators[-1] + layer((1 - predictor) * memory + offset)
+        else:
+            z = layer(memory + offset)
         memories.append(memory)
-        accumulators.append(accumulator)
-        spikes.append(emitted)
-        operations = operations + emitted * layer.outputs
+        spikes.append(xp.sum(emitted, axis=1))
+        operations = operations + layer.operations(emitted)
         h = z if layer.activation is None else layer.activation(z)
     memory, accumulator = xp.concat(memories, axis=1), xp.concat(accumulators, axis=1)
     decision = Decision(xp.stack(spikes, axis=1), operations, none, none, none)

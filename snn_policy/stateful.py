@@ -133,9 +133,18 @@ class StatefulPolicy(ABC):
         Raises:
             ValueError: as `act`, or a state whose arrays do not fit the batch.
         """
+        actions, new_state, _ = self.decide(obs, state)
+        return actions, new_state
+
+    def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
+        """`step`, and what it cost.
+
+        Raises:
+            ValueError: as `step`.
+        """
         batch, batched = as_batch(obs, self.observation_shape)
-        actions, new_state, _ = self._decide(batch, self._as_state(state, len(batch)))
-        return unbatch(actions, batched), new_state
+        actions, new_state, decision = self._decide(batch, self._as_state(state, len(batch)))
+        return unbatch(actions, batched), new_state, decision
 
     def predict(
         self,
@@ -222,9 +231,7 @@ def cleared(state: State, mask: Mask) -> State:
 
 def chosen_rows(mask: Mask, new: State, old: State) -> State:
     """Rows of `new` where the mask is true, of `old` elsewhere."""
-    return type(new)(
-        *(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True))
-    )
+    return type(new)(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)))
 
 
 def copied(state: State) -> State:

@@ -80,6 +80,8 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
     table.add_row("MACs" if kind == "SNN" else "MACs, skipping zeros", f"{result.multiply_accumulates:,.0f}")
     table.add_row("energy per decision", f"{_decimal(result.energy)} nJ")
     table.add_row(f"time per decision, {result.num_envs} at once", f"{_decimal(result.microseconds)} µs")
+    if result.render_seconds is not None:
+        table.add_row("time spent on", _time_spent(result, result.render_seconds))
     return table
 
 
@@ -125,9 +127,7 @@ def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in timings:
         low, high = each.spread
-        table.add_row(
-            each.name, f"{each.median:.1f}", f"{each.p99:.1f}", f"{each.ratio:.2f}", f"{low:.2f}–{high:.2f}"
-        )
+        table.add_row(each.name, f"{each.median:.1f}", f"{each.p99:.1f}", f"{each.ratio:.2f}", f"{low:.2f}–{high:.2f}")
     return table
 
 
@@ -153,6 +153,12 @@ def _table(title: str, corner: str = "") -> Table:
 def _episodes(result: Evaluation) -> str:
     first, last = result.seeds[0], result.seeds[-1]
     return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first}–{last}"
+
+
+def _time_spent(result: Evaluation, drawing: float) -> str:
+    total = result.policy_seconds + result.environment_seconds
+    parts = {"drawing": drawing, "policy": result.policy_seconds, "physics": result.environment_seconds - drawing}
+    return ", ".join(f"{name} {_percent(seconds, total)}" for name, seconds in parts.items())
 
 
 def _decimal(value: float) -> str:

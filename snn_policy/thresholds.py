@@ -1,4 +1,5 @@
-"""Firing thresholds from recorded observations (docs/methods.md §3), one per hidden neuron.
+"""Firing thresholds from recorded observations (docs/methods.md §3), one per hidden neuron; in a convolution, one per
+channel, whose positions count as observations of one neuron.
 
 `max`: the largest recorded activation · `percentile:p`: exceeded by 1 − p % of them · `mse`: the θ with the
 smallest mean squared error of rounding the activations to T levels of θ/T, among 33 candidates from 0.2 to
@@ -7,6 +8,7 @@ each rule takes one or two streamed passes, the second over histograms or candid
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.activations import quantised
 from snn_policy.actor import Actor
@@ -19,7 +21,7 @@ Layers = tuple[FloatArray, ...]
 
 
 def recorded_thresholds(actor: Actor, observations: FloatArray, rule: str, timesteps: int) -> Layers:
-    """θ per hidden layer, each (neurons,) float32.
+    """θ per hidden layer, each (neurons,) float32; equal within a channel.
 
     Args:
         observations: (N, *observation_shape).
@@ -37,20 +39,29 @@ def recorded_thresholds(actor: Actor, observations: FloatArray, rule: str, times
             percentile = float("nan")
         if not 0 < percentile <= 100:
             raise ValueError(f"threshold {rule!r}: expected a percentile in (0, 100], such as 'percentile:99.9'")
-        return _percentiles(actor, observations, percentile)
+        return _per_neuron(actor, _percentiles(actor, observations, percentile))
     if rule == "max":
-        return _maxima(actor, observations)
+        return _per_neuron(actor, _maxima(actor, observations))
     if rule == "mse":
-        return _least_rounding_error(actor, observations, timesteps)
+        return _per_neuron(actor, _least_rounding_error(actor, observations, timesteps))
     raise ValueError(f"threshold {rule!r}: expected 'max', 'percentile:99.9', 'mse' or one array per layer")
 
 
+def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:
+    """From one θ per group to one per neuron."""
+    return tuple(np.repeat(each, layer.groups[1]) for layer, each in zip(actor.hidden, thresholds, strict=True))
+
+
 def _hidden(actor: Actor, chunk: FloatArray) -> list[FloatArray]:
-    return actor.activations(chunk)[0][1:]
+    """Activations per hidden layer, (values, groups): one value per observation, in a convolution per position."""
+    return [
+        h if layer.groups[1] == 1 else h.reshape(-1, *layer.groups).swapaxes(1, 2).reshape(-1, layer.groups[0])
+        for layer, h in zip(actor.hidden, actor.activations(chunk)[0][1:], strict=True)
+    ]
 
 
 def _maxima(actor: Actor, observations: FloatArray) -> Layers:
-    maxima = [np.zeros(layer.outputs, np.float32) for layer in actor.hidden]
+    maxima = [np.zeros(layer.groups[0], np.float32) for layer in actor.hidden]
     for chunk in chunks(observations):
         for largest, h in zip(maxima, _hidden(actor, chunk), strict=True):
             np.maximum(largest, h.max(axis=0), out=largest)
@@ -58,8 +69,17 @@ def _maxima(actor: Actor, observations: FloatArray) -> Layers:
 
 
 def _percentiles(actor: Actor, observations: FloatArray, percentile: float) -> Layers:
-    """From a histogram per neuron: exact to 1/4096 of the neuron's maximum."""
-    maxima = _maxima(actor, observations)
+    """From a histogram per group: exact to 1/4096 of the group's maximum."""
+    maxima, thresholds = _maxima(actor, observations), []
+    for count, largest in zip(_histograms(actor, observations, maxima), maxima, strict=True):
+        reached = count.cumsum(axis=1) >= count.sum(axis=1, keepdims=True) * percentile / 100
+        upper_edge = (reached.argmax(axis=1) + 1) / HISTOGRAM_BINS
+        thresholds.append((largest * upper_edge).astype(np.float32))
+    return tuple(thresholds)
+
+
+def _histograms(actor: Actor, observations: FloatArray, maxima: Layers) -> list[npt.NDArray[np.int64]]:
+    """(groups, bins) per hidden layer: how many activations fall into each bin, of 0 to the group's maximum."""
     counts = [np.zeros((len(largest), HISTOGRAM_BINS), np.int64) for largest in maxima]
     for chunk in chunks(observations):
         for count, largest, h in zip(counts, maxima, _hidden(actor, chunk), strict=True):
@@ -67,22 +87,38 @@ def _percentiles(actor: Actor, observations: FloatArray, percentile: float) -> L
             bins = np.clip((h * scale).astype(np.int64), 0, HISTOGRAM_BINS - 1)
             flat = bins + np.arange(h.shape[1]) * HISTOGRAM_BINS
             count += np.bincount(flat.ravel(), minlength=count.size).reshape(count.shape)
-    thresholds = []
-    for count, largest in zip(counts, maxima, strict=True):
-        reached = count.cumsum(axis=1) >= len(observations) * percentile / 100
-        upper_edge = (reached.argmax(axis=1) + 1) / HISTOGRAM_BINS
-        thresholds.append((largest * upper_edge).astype(np.float32))
-    return tuple(thresholds)
+    return counts
 
 
 def _least_rounding_error(actor: Actor, observations: FloatArray, timesteps: int) -> Layers:
+    """Of linear layers from every activation, of convolutions, which have thousands per channel, from histograms."""
     maxima = _maxima(actor, observations)
+    convolutional = any(layer.groups[1] > 1 for layer in actor.hidden)
+    errors = _sampled_errors(actor, observations, maxima, timesteps)
+    counts = _histograms(actor, observations, maxima) if convolutional else []
+    for index, count in enumerate(counts):
+        if actor.hidden[index].groups[1] > 1:
+            errors[index] = _histogram_errors(count, maxima[index], timesteps)
+    return tuple(largest * CANDIDATES[error.argmin(axis=0)] for error, largest in zip(errors, maxima, strict=True))
+
+
+def _sampled_errors(
+    actor: Actor, observations: FloatArray, maxima: Layers, timesteps: int
+) -> list[npt.NDArray[np.float64]]:
+    """(candidates, groups) per hidden layer: squared rounding errors; zeros for convolutions."""
     errors = [np.zeros((len(CANDIDATES), len(largest))) for largest in maxima]
     for chunk in chunks(observations, rows=512):
-        for error, largest, h in zip(errors, maxima, _hidden(actor, chunk), strict=True):
-            for index, share in enumerate(CANDIDATES):
+        for layer, error, largest, h in zip(actor.hidden, errors, maxima, _hidden(actor, chunk), strict=True):
+            for index, share in enumerate(CANDIDATES if layer.groups[1] == 1 else ()):
                 difference = quantised(h, largest * share, timesteps) - h
                 error[index] += np.einsum("ij,ij->j", difference, difference)
-    return tuple(
-        largest * CANDIDATES[error.argmin(axis=0)] for error, largest in zip(errors, maxima, strict=True)
-    )
+    return errors
+
+
+def _histogram_errors(count: npt.NDArray[np.int64], largest: FloatArray, timesteps: int) -> npt.NDArray[np.float64]:
+    """(candidates, groups): squared rounding errors, each activation taken for its bin's centre, and 0 for 0."""
+    centres = (np.arange(HISTOGRAM_BINS, dtype=np.float32) + 0.5) / HISTOGRAM_BINS
+    centres[0] = 0  # silent neurons fill the first bin
+    values = centres[:, None] * largest
+    rounded = [quantised(values, largest * share, timesteps) - values for share in CANDIDATES]
+    return np.stack([(count.T * difference.astype(np.float64) ** 2).sum(axis=0) for difference in rounded])

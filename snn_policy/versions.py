@@ -3,7 +3,9 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-RECORDED = ("snn-policy", "numpy", "gymnasium", "mujoco", "torch", "stable-baselines3", "onnxruntime")
+RECORDED = (
+    "snn-policy", "numpy", "gymnasium", "mujoco", "dm-control", "torch", "stable-baselines3", "onnxruntime"
+)  # fmt: skip
 
 
 def installed_versions() -> dict[str, str]:

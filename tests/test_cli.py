@@ -106,9 +106,7 @@ def test_convert_takes_the_options_of_membrane_neurons(
     assert (made["conversion"]["coding"], made["conversion"]["alpha"]) == ("differential", 0.5)
 
 
-def test_convert_takes_a_recording_instead_of_an_environment(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_convert_takes_a_recording_instead_of_an_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = saved(pendulum_actor(env_id=None), tmp_path / "unknown")
     np.save(tmp_path / "recorded.npy", np.random.default_rng(0).normal(size=(120, 3)))
     recorded = ("--observations", str(tmp_path / "recorded.npy"), "--predictor", "0", "--digits", "5,5")
@@ -149,9 +147,7 @@ def test_compare_with_one_bundle_states_the_energy_convention(bundle: Path, caps
     assert "retention" in out
 
 
-def test_the_demo_converts_a_shipped_actor_and_says_what_it_means(
-    shipped: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_the_demo_converts_a_shipped_actor_and_says_what_it_means(shipped: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["demo", "--episodes", "2"]) == 0
     out = capsys.readouterr().out
     assert "Pendulum-v1, 2 episodes, seeds 5000–5001" in out

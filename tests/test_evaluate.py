@@ -22,7 +22,8 @@ seeded = partial(MarkerEnv, seeded=True)
 
 
 def without_time(found: Evaluation) -> dict[str, Any]:
-    return {name: value for name, value in found.as_dict().items() if name not in ("microseconds", "num_envs")}
+    timed = ("microseconds", "policy_seconds", "environment_seconds", "num_envs")
+    return {name: value for name, value in found.as_dict().items() if name not in timed}
 
 
 def with_returns(*returns: float, energy: float = 1.0) -> Evaluation:

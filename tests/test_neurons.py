@@ -154,9 +154,7 @@ def test_differential_coding_keeps_the_running_means(inputs: list[float], model:
 def test_numpy_and_torch_are_equal_to_the_bit_on_dyadic_inputs(model: str, coding: str, seed: int) -> None:
     pytest.importorskip("torch")
     actor = dyadic_actor(seed)
-    network = SpikingNetwork(
-        actor, membrane_neurons(actor, seed, model=model, coding=coding, timesteps=2, alpha=1.0)
-    )
+    network = SpikingNetwork(actor, membrane_neurons(actor, seed, model=model, coding=coding, timesteps=2, alpha=1.0))
     first, second = (SpikingPolicy(network, engine=engine) for engine in ("numpy", "torch"))
     for obs in dyadic_observations(15, seed=seed).reshape(5, 3, 4):
         assert np.array_equal(first.act(obs), second.act(obs))

@@ -254,7 +254,7 @@ def test_counters_and_last_decision_say_what_a_decision_cost(policy: SpikingPoli
         policy.act(obs)
         decision = policy.last_decision
         assert decision is not None
-        fan_out = policy.actor.fan_out[-decision.spikes.shape[1] :]
+        fan_out = [layer.outputs for layer in policy.actor.layers][-decision.spikes.shape[1] :]
         assert np.array_equal(decision.synaptic_operations, decision.spikes @ np.array(fan_out))
         assert decision.spikes.shape == (ROWS, len(policy.layer_names))
         total = total + decision.spikes

@@ -12,7 +12,6 @@ from snn_policy import SpikeCalibration, SpikingPolicy, convert, load_actor
 from snn_policy.activations import Activation, quantised
 from snn_policy.actor import Actor
 from snn_policy.bundle import read_bundle
-from snn_policy.layers import affine
 from snn_policy.membrane_decision import _iterations, _run_layer
 from snn_policy.neurons import MembraneNeurons
 from snn_policy.protocol import FloatArray
@@ -44,11 +43,11 @@ def equal_counts(actor: Actor, policy: SpikingPolicy, observations: FloatArray) 
     x, run, equal = actor.inputs(observations), None, []
     iterations = _iterations(policy.initial_state(len(x)), neurons, x)  # pyright: ignore[reportArgumentType]
     for layer, theta in zip(actor.layers, neurons.thresholds, strict=False):
-        weighted = affine(x, layer.weight)[:, None] if run is None else run.outputs @ layer.weight.T
+        weighted = layer.product(x)[:, None] if run is None else layer.product(run.outputs)
         rate = x if run is None else run.net / neurons.timesteps
         start = np.broadcast_to(neurons.base(theta), (len(x), layer.outputs))
         run = _run_layer(weighted, start, layer.bias, theta, neurons, iterations)
-        wanted = quantised(affine(rate, layer.weight, layer.bias), theta, neurons.timesteps) * neurons.timesteps
+        wanted = quantised(layer(rate), theta, neurons.timesteps) * neurons.timesteps
         alive = theta > 0
         equal.append((abs(run.net - wanted) < 0.5 * theta)[:, alive].ravel())
     return float(np.mean(np.concatenate(equal)))

@@ -30,7 +30,6 @@ def small(**given: Any) -> TD3BCSettings:
     return TD3BCSettings(hidden=32, batch_size=16, **given)
 
 
-
 def transitions(rows: int = 400, seed: int = 0) -> Transitions:
     """Random transitions of Pendulum's spaces: observations (3,), one action within ±2."""
     rng = np.random.default_rng(seed)

@@ -30,9 +30,7 @@ DECISIONS = 500
 
 def program(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons) -> Any:
     if isinstance(neurons, SigmaDeltaNeurons):
-        return SigmaDeltaProgram(
-            actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base
-        )
+        return SigmaDeltaProgram(actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base)
     return MembraneProgram(
         actor,
         neurons.model,

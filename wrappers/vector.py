@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from snn_policy.environments import check_spaces
 from snn_policy.evaluate import Meter, check_counts, evaluation
@@ -103,7 +103,9 @@ class SpikingPolicyVectorEval(VectorWrapper):
         """
         check_counts(episodes, seed=seed)
         seeds = range(seed, seed + episodes)
-        meter, returns, lengths = Meter(self.policy), np.zeros(episodes), np.zeros(episodes, np.int64)
+        base = self.unwrapped
+        meter = Meter(self.policy, base.envs if isinstance(base, SyncVectorEnv) else ())
+        returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         with counting("episodes", episodes, progress) as advance:
             for first in range(0, episodes, self.num_envs):
                 rows = np.arange(first, first + self.num_envs)
@@ -113,19 +115,19 @@ class SpikingPolicyVectorEval(VectorWrapper):
         return evaluation(self, seeds, returns.tolist(), lengths.tolist(), self.num_envs, meter)
 
     def _run_together(self, meter: Meter, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
-        obs, _ = self.reset(seed=(seed + episode).tolist())
+        obs, _ = meter.simulate(self.reset, seed=(seed + episode).tolist())
         if not meter.decisions:
             meter.warm_up(obs)
         running = episode < len(returns)
         while running.any():
             actions = meter.act(obs, running)
-            obs, rewards, terminations, truncations, _ = self.step(actions)
+            obs, rewards, terminations, truncations, _ = meter.simulate(self.step, actions)
             returns[episode[running]] += rewards[running]
             lengths[episode[running]] += 1
             over = np.logical_or(terminations, truncations)
             running &= ~over
             if self.autoreset_mode == AutoresetMode.DISABLED and over.any():
-                obs, _ = self.reset(options={"reset_mask": over})
+                obs, _ = meter.simulate(self.reset, options={"reset_mask": over})
 
 
 def _masked(costs: Costs, rows: Mask) -> dict[str, Any]:

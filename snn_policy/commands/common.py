@@ -24,9 +24,7 @@ EnvironmentOption = Annotated[
 ]
 EpisodesOption = Annotated[int, typer.Option(help="Whole episodes to run.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Seed of the first episode; the following ones count on.", min=0)]
-NumEnvsOption = Annotated[
-    int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1)
-]
+NumEnvsOption = Annotated[int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1)]
 JsonOption = Annotated[
     str | None,
     typer.Option(

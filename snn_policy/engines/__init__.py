@@ -1,14 +1,17 @@
 """Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
 
-"event" adds only the weights of neurons that spiked (compiled; the default, and on a CPU the fastest at every batch
-size that was tried, 1 to 256 rows); "numpy" runs the network's own array-API code on NumPy, the reference; "torch"
-runs that on torch tensors. A row's result does not depend on its batch, to the bit, except with "torch".
+"event" adds only the weights of neurons that spiked (compiled; the default for linear layers, and on a CPU the fastest
+at every batch size that was tried, 1 to 256 rows); "numpy" runs the network's own array-API code on NumPy, the
+reference; "torch" runs that on torch tensors: the default for convolutions, where torch is installed. A row's result
+does not depend on its batch, to the bit, except with "torch".
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
+from snn_policy.layers import Linear
 from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Decision, FloatArray
 from snn_policy.state import State
@@ -46,10 +49,16 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
 
     Raises:
         ValueError: an unknown name.
+        ValueError: "event" where the network has convolutions.
         ModuleNotFoundError: "torch" where torch is not installed.
     """
+    only_linear = all(isinstance(layer, Linear) for layer in network.actor.layers)
+    if name == "auto":
+        name = "event" if only_linear else "torch" if find_spec("torch") else "numpy"
     match name:
-        case "auto" | "event":
+        case "event" if not only_linear:
+            raise ValueError("engine 'event': serves linear layers only; take 'torch' or 'numpy' for convolutions")
+        case "event":
             from snn_policy.engines.event import EventEngine
 
             return EventEngine(network)

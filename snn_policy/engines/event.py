@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snn_policy.engines import event_decisions as compiled
 from snn_policy.engines import event_kernels as kernels
 from snn_policy.engines.event_program import decide
-from snn_policy.layers import Linear
+from snn_policy.layers import Layer
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
@@ -66,7 +66,7 @@ class EventSession:
     def __init__(self, engine: EventEngine, rows: int) -> None:
         network, spiking = engine.network, engine.spiking
         actor, timesteps = network.actor, network.neurons.timesteps
-        widest = max((*actor.widths, *actor.fan_out)) + 1
+        widest = max(max(layer.inputs, layer.outputs) for layer in actor.layers) + 1
         trains = 0 if isinstance(network.neurons, SigmaDeltaNeurons) else 2 * timesteps * widest
         self.rows, self._discrete = rows, actor.discrete
         self.obs = np.zeros((rows, actor.layers[0].inputs))
@@ -172,7 +172,10 @@ class _Layout:
         inputs = actor.layers[0].inputs
         mean, scale = np.zeros(inputs), np.ones(inputs)
         if actor.normaliser is not None:
-            mean, scale = actor.normaliser.mean.ravel(), actor.normaliser.scale.ravel()
+            shape = actor.observation_shape
+            mean, scale = (
+                np.broadcast_to(each, shape).ravel() for each in (actor.normaliser.mean, actor.normaliser.scale)
+            )
         bounds = np.zeros((2, head.outputs)) if head.discrete else np.stack([head.low, head.high])
         described = {
             "layers": len(actor.layers),
@@ -181,12 +184,12 @@ class _Layout:
             "normaliser": self._put([*mean, *scale]),
             "head": self._put([*bounds.ravel(), *head.scale, *head.offset]),
             "spiking": spiking,
-            "widest": max((*actor.widths, *actor.fan_out)),
+            "widest": max(max(layer.inputs, layer.outputs) for layer in actor.layers),
         }
         if isinstance(neurons, SigmaDeltaNeurons):
             described |= {"sigma_delta": 1, "rederive_after": rederive_after,
                           "powers": self._put(neurons.powers), "power_count": len(neurons.powers),
-                          "age": sum(actor.widths) + sum(actor.fan_out)}  # fmt: skip
+                          "age": sum(layer.inputs + layer.outputs for layer in actor.layers)}  # fmt: skip
         else:
             described |= {"model": MODELS[neurons.model], "differential": neurons.coding == "differential",
                           "levels": neurons.levels, "bounded": neurons.residual == "bounded",
@@ -236,7 +239,7 @@ def _alpha(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> tuple[fl
     return neurons.alpha[index : index + 1] if isinstance(neurons, MembraneNeurons) else ()
 
 
-def _bias(layer: Linear, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
+def _bias(layer: Layer, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
     """The bias; where a layer's input is sent less an offset, with the offset's share: b + W·c."""
     if index or isinstance(neurons, MembraneNeurons):
         return layer.bias

@@ -107,9 +107,7 @@ def pack(transitions: "Transitions") -> PackedData:
         1.0 - transitions.terminations[:, None],
     )
     rows = torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32))
-    return PackedData(
-        rows, mean, scale, low, high, transitions.env_id, transitions.name, _fingerprint(transitions)
-    )
+    return PackedData(rows, mean, scale, low, high, transitions.env_id, transitions.name, _fingerprint(transitions))
 
 
 def _fingerprint(transitions: "Transitions") -> str:

@@ -128,9 +128,7 @@ def medium_expert(
     if steps < 2:
         raise ValueError(f"steps {steps}: half and half needs at least 2")
     shares = ((medium, steps // 2), (expert, steps - steps // 2))
-    parts = [
-        rollout(actor, env_id, steps=share, seed=seed, noise=noise, progress=progress) for actor, share in shares
-    ]
+    parts = [rollout(actor, env_id, steps=share, seed=seed, noise=noise, progress=progress) for actor, share in shares]
     return concatenate(parts, f"{medium.name} + {expert.name}", "medium-expert")
 
 

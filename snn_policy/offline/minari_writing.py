@@ -157,4 +157,3 @@ def _action_space(data: Transitions) -> gym.spaces.Box:
     env.close()
     fits = isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == unbounded.shape
     return env.action_space if fits else unbounded  # pyright: ignore[reportReturnType]
-

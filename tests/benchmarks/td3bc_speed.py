@@ -1,6 +1,6 @@
 """Gradient steps per CPU-second of TD3+BC, beside a plain torch implementation; interleaved, so that both share a mood.
 
-    python tests/benchmarks/td3bc_speed.py
+python tests/benchmarks/td3bc_speed.py
 """
 
 import sys

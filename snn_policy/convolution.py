@@ -1,0 +1,157 @@
+"""Conv2d: a two-dimensional convolution on flattened images, as one layer of an actor.
+
+Images are flat in the order (channels, height, width) everywhere outside this file, so that neurons, thresholds and
+states need not know of them. Zero padding; synapses onto the padding do not exist and are not counted.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
+from numpy.lib.stride_tricks import sliding_window_view
+
+from snn_policy.activations import Activation
+from snn_policy.numbers import frozen_array, whole
+from snn_policy.protocol import FloatArray, IntArray
+
+MOST_PATCH_BYTES = 2**26
+"""Rows are convolved in pieces whose patches take at most so much memory (a single row may take more)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """z = weight ∗ x + bias (a cross-correlation, as in torch), then the activation.
+
+    Attributes:
+        weight: (output channels, input channels, kernel height, kernel width) float32.
+        bias: (output channels,) float32.
+        input_shape: (channels, height, width) of one image.
+        stride, padding: (vertical, horizontal); the padding is zeros.
+        unit_bias: (outputs,) the bias of every output neuron.
+        fan_out: (inputs,) synapses of every input neuron: fewer at the borders, and where the stride skips.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    input_shape: tuple[int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    activation: Activation | None = None
+    unit_bias: FloatArray = field(init=False, repr=False)
+    fan_out: IntArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen_array(self.weight, "weight", 4))
+        object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
+        for name, length, least in (("input_shape", 3, 1), ("stride", 2, 1), ("padding", 2, 0)):
+            values = tuple(getattr(self, name))
+            if len(values) != length or not all(whole(each, least, 2**15) for each in values):
+                raise ValueError(f"{name} {values!r}: expected {length} whole numbers of at least {least}")
+            object.__setattr__(self, name, tuple(int(each) for each in values))
+        if self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
+        if self.weight.shape[1] != self.input_shape[0]:
+            raise ValueError(f"weight: takes {self.weight.shape[1]} channels, but images have {self.input_shape[0]}")
+        if min(self.output_shape) < 1:
+            raise ValueError(f"weight: a kernel of {self.weight.shape[2:]} does not fit images {self.input_shape}")
+        object.__setattr__(self, "unit_bias", frozen_array(np.repeat(self.bias, self.groups[1]), "bias"))
+        object.__setattr__(self, "fan_out", self._fan_out())
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        sizes = zip(self.input_shape[1:], self.weight.shape[2:], self.stride, self.padding, strict=True)
+        height, width = ((size + 2 * pad - kernel) // stride + 1 for size, kernel, stride, pad in sizes)
+        return self.weight.shape[0], height, width
+
+    @property
+    def inputs(self) -> int:
+        return int(np.prod(self.input_shape))
+
+    @property
+    def outputs(self) -> int:
+        return int(np.prod(self.output_shape))
+
+    @property
+    def input_groups(self) -> tuple[int, int]:
+        """(channels, positions): neurons that share a quantum."""
+        return self.input_shape[0], self.inputs // self.input_shape[0]
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """(channels, positions): neurons that share a threshold."""
+        return self.output_shape[0], self.outputs // self.output_shape[0]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image, those with the padding left out."""
+        return int(self.fan_out.sum())
+
+    def _fan_out(self) -> IntArray:
+        along = []
+        sizes = zip(self.input_shape[1:], self.output_shape[1:], self.weight.shape[2:], self.stride, self.padding,
+                    strict=True)  # fmt: skip
+        for size, outputs, kernel, stride, pad in sizes:
+            reached = np.arange(outputs)[:, None] * stride + np.arange(kernel) - pad
+            along.append(np.bincount(reached[(reached >= 0) & (reached < size)], minlength=size))
+        synapses = self.weight.shape[0] * np.outer(*along).astype(np.int64).ravel()
+        counts = np.tile(synapses, self.input_shape[0])
+        counts.flags.writeable = False
+        return counts
+
+    def __call__(self, x: Any) -> Any:
+        """weight ∗ x + bias of (rows, inputs), (rows, outputs)."""
+        return self.product(x) + self.unit_bias
+
+    batched = __call__
+
+    def product(self, x: Any) -> Any:
+        """weight ∗ x of (rows, inputs) or (rows, T, inputs); on NumPy, a row's result does not depend on its batch."""
+        xp = array_namespace(x)
+        images = xp.reshape(x, (-1, *self.input_shape))
+        if is_numpy_array(x):
+            y = self._patchwise(images)
+        elif is_torch_array(x):
+            from torch.nn.functional import conv2d
+
+            y = conv2d(images, self.weight, stride=self.stride, padding=self.padding)  # pyright: ignore
+        else:
+            y = xp.conv2d(images, self.weight, stride=self.stride, padding=self.padding)
+        return xp.reshape(y, (*x.shape[:-1], self.outputs))
+
+    def operations(self, counts: Any) -> Any:
+        """Synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+        return array_namespace(counts).sum(counts * self.fan_out, axis=1)
+
+    def _padded(self, images: FloatArray) -> FloatArray:
+        vertical, horizontal = self.padding
+        return np.pad(images, ((0, 0), (0, 0), (vertical, vertical), (horizontal, horizontal)))
+
+    def _patchwise(self, images: FloatArray) -> FloatArray:
+        """One matrix product per image, of the image's patches."""
+        channels, height, width = self.output_shape
+        kernels = self.weight.reshape(channels, -1).T
+        y = np.empty((len(images), height * width, channels), np.float32)
+        rows = max(1, MOST_PATCH_BYTES // (4 * height * width * len(kernels)))
+        for start in range(0, len(images), rows):
+            padded = self._padded(images[start : start + rows])
+            windows = sliding_window_view(padded, self.weight.shape[2:], axis=(2, 3))  # pyright: ignore
+            strided = windows[:, :, :: self.stride[0], :: self.stride[1]].transpose(0, 2, 3, 1, 4, 5)
+            np.matmul(strided.reshape(len(padded), height * width, -1), kernels, out=y[start : start + rows])
+        return y.transpose(0, 2, 1)
+
+    def transposed(self, y: FloatArray) -> FloatArray:
+        """The transposed product, (rows, …, outputs) → (rows, …, inputs): how derivatives travel backwards."""
+        channels, height, width = self.output_shape
+        maps = y.reshape(-1, channels, height * width)
+        (vertical, horizontal), (down, right) = self.padding, self.stride
+        _, image_height, image_width = self.input_shape
+        images = np.zeros((len(maps), self.input_shape[0], image_height + 2 * vertical, image_width + 2 * horizontal),
+                          np.float32)  # fmt: skip
+        for i in range(self.weight.shape[2]):
+            for j in range(self.weight.shape[3]):
+                part = np.matmul(self.weight[:, :, i, j].T, maps).reshape(len(maps), -1, height, width)
+                images[:, :, i : i + down * height : down, j : j + right * width : right] += part
+        inner = images[:, :, vertical : vertical + image_height, horizontal : horizontal + image_width]
+        return inner.reshape(*y.shape[:-1], self.inputs)
