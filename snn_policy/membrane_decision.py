@@ -39,7 +39,7 @@ def decide_membrane(
         start += layer.outputs
         v_start = start_potential(neurons.base(threshold), carried, alpha, threshold * neurons.alpha_clip)
         weighted = layer.product(runs[-1].outputs if runs else x[:, None, :])
-        runs.append(_run_layer(weighted, v_start, layer.unit_bias, threshold, neurons, iterations))
+        runs.append(run_layer(weighted, v_start, layer.unit_bias, threshold, neurons, iterations))
     y = layers[-1](runs[-1].decoded if runs else x)
     residuals = [residual_potential(run.v_end, run.v_start, run.net, neurons.residual) for run in runs]
     residual = xp.concat(residuals, axis=1) if runs else state.residual
@@ -58,15 +58,18 @@ def decide_membrane(
     return y, new_state, Decision(spikes, operations, macs, used, errors)
 
 
+def initial_iterations(neurons: MembraneNeurons, like: Any) -> Any:
+    """I of a first decision for as many rows as `like` has, (rows, 1); None without calibration."""
+    return None if neurons.calibration is None else like[:, :1] * 0 + neurons.calibration.least_iterations
+
+
 def _iterations(state: MembraneState | AdaptiveState, neurons: MembraneNeurons, like: Any) -> Any:
     """I of every row, (rows, 1); None without calibration."""
-    if neurons.calibration is None:
-        return None
-    least = like[:, :1] * 0 + neurons.calibration.least_iterations
+    least = initial_iterations(neurons, like)
     return least + state.extra_iterations if isinstance(state, AdaptiveState) else least
 
 
-def _run_layer(
+def run_layer(
     weighted: Any, v_start: Any, bias: Any, threshold: Any, neurons: MembraneNeurons, iterations: Any
 ) -> LayerRun:
     """`weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, 1, n)."""

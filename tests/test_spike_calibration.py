@@ -12,9 +12,9 @@ from snn_policy import SpikeCalibration, SpikingPolicy, convert, load_actor
 from snn_policy.activations import Activation, quantised
 from snn_policy.actor import Actor
 from snn_policy.bundle import read_bundle
-from snn_policy.membrane_decision import _iterations, _run_layer
 from snn_policy.neurons import MembraneNeurons
 from snn_policy.protocol import FloatArray
+from snn_policy.spike_agreement import equal_counts
 from snn_policy.spike_calibration import calibrated_start, simulate
 from tests.actors import random_actor, same_state, walk
 
@@ -36,23 +36,6 @@ def policy_with(calibration: SpikeCalibration | None, engine: str = "event", **s
     return convert(ACTOR, OBSERVATIONS, neuron="if", calibration=calibration, engine=engine, **options)
 
 
-def equal_counts(actor: Actor, policy: SpikingPolicy, observations: FloatArray) -> float:
-    """Share of the hidden layers' living neurons whose count is the quantised ANN's, on each layer's own inputs."""
-    neurons = policy.network.neurons
-    assert isinstance(neurons, MembraneNeurons)
-    x, run, equal = actor.inputs(observations), None, []
-    iterations = _iterations(policy.initial_state(len(x)), neurons, x)  # pyright: ignore[reportArgumentType]
-    for layer, theta in zip(actor.layers, neurons.thresholds, strict=False):
-        weighted = layer.product(x)[:, None] if run is None else layer.product(run.outputs)
-        rate = x if run is None else run.net / neurons.timesteps
-        start = np.broadcast_to(neurons.base(theta), (len(x), layer.outputs))
-        run = _run_layer(weighted, start, layer.bias, theta, neurons, iterations)
-        wanted = quantised(layer(rate), theta, neurons.timesteps) * neurons.timesteps
-        alive = theta > 0
-        equal.append((abs(run.net - wanted) < 0.5 * theta)[:, alive].ravel())
-    return float(np.mean(np.concatenate(equal)))
-
-
 def test_calibration_makes_the_counts_those_of_the_quantised_ann(reference_dir: Path) -> None:
     for name in ("tqc-HalfCheetah-v3", "sac-Walker2d-v3"):
         actor = load_actor(reference_dir / name)
@@ -61,7 +44,7 @@ def test_calibration_makes_the_counts_those_of_the_quantised_ann(reference_dir: 
         for iterations in range(4):
             settings = SpikeCalibration(iterations) if iterations else None
             policy = convert(actor, observations, neuron="if", timesteps=8, alpha=0, calibration=settings)
-            shares.append(equal_counts(actor, policy, observations[:1000]))
+            shares.append(equal_counts(policy.network, observations[:1000]))
         print(f"\n{name}: share of equal counts at I = 0, 1, 2, 3: {np.round(shares, 4).tolist()}")
         assert shares[0] < shares[1]
         assert shares[1] >= 0.99

@@ -1,6 +1,7 @@
 """The paper's tables: transcribed as printed, planned, filled cell by cell, resumed, and written beside ours."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 
 from snn_policy.cli import main
 from snn_policy.offline.paper_tables import TABLE_1, TABLE_2, Score
+from snn_policy.offline.scores import normalised_score, score_to_return
 from snn_policy.offline.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
 from snn_policy.offline.table_pages import layouts, page, summary
+from snn_policy.offline.table_retention import count_lines, retention_lines
 from snn_policy.offline.transitions import Transitions
 
 
 def result(column: str = "QCFS", steps: int = 10, score: float = 50.0, seed: int = 0, episodes: int = 2) -> Result:
     iterations = 1.5 if column == "adaptive" else None
-    return Result("Hopper-v5", "expert", column, seed, steps, (score,) * episodes, iterations, {"mujoco": "3"})
+    return Result("Hopper-v5", "expert", column, seed, steps, (score,) * episodes, iterations, {"mujoco": "3"}, 5.0)
 
 
 def test_the_papers_numbers_are_all_there():
@@ -30,7 +33,7 @@ def test_the_papers_numbers_are_all_there():
 
 def test_the_cells_of_one_run_stand_together():
     cells = plan(["Hopper-v5"], ["expert", "medium"], COLUMNS, [0, 1], 10)
-    assert len(cells) == 2 * 2 * 8
+    assert len(cells) == 2 * 2 * 9
     runs = [cell.run for cell in cells]
     assert len(set(runs)) == 2 * 2 * 3
     assert sum(a != b for a, b in pairwise(runs)) == len(set(runs)) - 1
@@ -70,6 +73,24 @@ def test_the_tables_show_the_longest_run_beside_the_paper():
     assert "| expert | Hopper | – / 112.2±0.2 | 60.0±0.0 / 112.1±1.3 |" in text
     assert "Adaptive I spent 1.50 iterations" in text
     assert "printed as 229.68" in text
+
+
+def test_retention_is_that_of_returns_and_only_between_equal_checkpoints():
+    assert np.allclose(score_to_return("Hopper-v5", normalised_score("Hopper-v5", [3.0, 900.0])), [3.0, 900.0])
+    results = [
+        result("QCFS", 20, 100.0),
+        result("I=1", 20, 50.0),
+        result("I=2", 10, 50.0),
+        result("sigma-delta", 20, 100.0),
+    ]
+    headings, line = retention_lines(results)
+    shown = dict(zip(headings, line, strict=True))
+    assert shown["I=1"] == f"{(50 * 32.54572305 - 20.272305) / 3234.3:.3f}"  # 100 is D4RL's expert, 0 its random policy
+    assert shown["I=2"] == shown["I=0"] == "–"
+    assert shown["sigma-delta"] == "1.000"
+    assert count_lines(results) == [("quality", "task", "I=0", "I=1", "I=2", "I=3")]
+    counted = replace(result("I=1", 20), equal_counts=0.99512)
+    assert count_lines([counted])[1] == ("expert", "Hopper", "–", "0.9951", "–", "–")
 
 
 def hopper(rows: int = 300) -> Transitions:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ALL_TASKS = "HalfCheetah-v5,Hopper-v5,Walker2d-v5,Ant-v5"
 ALL_QUALITIES = "expert,medium-expert,medium,medium-replay"
 NEEDED_WIDTH = 120
-ALL_COLUMNS = "ReLU,QCFS,direct,I=0,I=1,I=2,I=3,adaptive"
+ALL_COLUMNS = "ReLU,QCFS,direct,I=0,I=1,I=2,I=3,adaptive,sigma-delta"
 
 Tasks = Annotated[str, typer.Option(metavar="ID[,ID…]", help="Environments.")]
 Qualities = Annotated[str, typer.Option(metavar="Q[,Q…]", help="Of the datasets.")]
@@ -53,6 +53,7 @@ def train_table(
     from snn_policy.offline.table import finished, plan
     from snn_policy.offline.table_pages import page as markdown
     from snn_policy.offline.table_pages import terminal_tables
+    from snn_policy.offline.table_retention import terminal_tables as retention_tables
 
     check_target(json)
     check_directory(out)
@@ -67,7 +68,7 @@ def train_table(
         page.write_text(markdown(results))
     if not write_json({"cells": [vars(each) for each in results]}, json):
         console = Console(width=max(Console().width, NEEDED_WIDTH))
-        for table in terminal_tables(results):
+        for table in (*terminal_tables(results), *retention_tables(results)):
             console.print(table)
 
 

@@ -42,7 +42,18 @@ def normalised_score(env_id: str | None, returns: npt.ArrayLike) -> npt.NDArray[
     Raises:
         ValueError: a task without D4RL reference returns.
     """
+    references = _required(env_id)
+    return 100 * (np.asarray(returns, np.float64) - references.random) / (references.expert - references.random)
+
+
+def score_to_return(env_id: str | None, scores: npt.ArrayLike) -> npt.NDArray[Any]:
+    """The inverse of `normalised_score`."""
+    references = _required(env_id)
+    return np.asarray(scores, np.float64) / 100 * (references.expert - references.random) + references.random
+
+
+def _required(env_id: str | None) -> ReferenceReturns:
     references = reference_returns(env_id)
     if references is None:
         raise ValueError(f"{env_id}: no D4RL reference returns; there are {', '.join(D4RL_REFERENCES)}")
-    return 100 * (np.asarray(returns, np.float64) - references.random) / (references.expert - references.random)
+    return references

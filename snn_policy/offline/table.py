@@ -17,11 +17,14 @@ import numpy as np
 if TYPE_CHECKING:
     from snn_policy.protocol import Policy
 
-COLUMNS = ("ReLU", "QCFS", "direct", "I=0", "I=1", "I=2", "I=3", "adaptive")
+COLUMNS = ("ReLU", "QCFS", "direct", "I=0", "I=1", "I=2", "I=3", "adaptive", "sigma-delta")
+"""Those of the paper, and the QCFS actor converted with sigma-delta neurons instead."""
+CALIBRATED = ("I=0", "I=1", "I=2", "I=3")
 ACTIVATION_OF = {"ReLU": "relu", "direct": "spiking"} | dict.fromkeys(("QCFS", *COLUMNS[3:]), "qcfs")
 ADAPTIVE = (1, 3)
 CELLS_FILE = "cells.jsonl"
-EVALUATION_SEED = 5_000
+EVALUATION_SEED, RECORDING_SEED = 5_000, 20_000
+RECORDED_STEPS, COUNTED_OBSERVATIONS = 10_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Result:
         scores: D4RL normalised scores, one per episode; episode i has the environment seed 5000 + i.
         iterations: I per decision, where it adapts; else None.
         versions: of the packages that the returns depend on.
+        energy: nanojoules per decision, of an ANN without its zero activations.
+        equal_counts: share of the neurons whose count is the QCFS ANN's (`snn_policy.spike_agreement`), of fixed I.
     """
 
     task: str
@@ -70,6 +75,8 @@ class Result:
     scores: tuple[float, ...]
     iterations: float | None
     versions: dict[str, str]
+    energy: float | None = None
+    equal_counts: float | None = None
 
     @property
     def mean(self) -> float:
@@ -128,13 +135,15 @@ def record(directory: Path, result: Result) -> None:
 
 
 def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None:
-    """The newest result of this cell with at least as many episodes and exactly as many steps, if there is one."""
+    """The newest whole result of this cell with at least as many episodes and exactly as many steps, or None."""
     run = cell.run
     wanted = (run.task, run.quality, cell.column, run.seed, steps)
     found = [
         each
         for each in results
-        if (each.task, each.quality, each.column, each.seed, each.steps) == wanted and len(each.scores) >= cell.episodes
+        if (each.task, each.quality, each.column, each.seed, each.steps) == wanted
+        and len(each.scores) >= cell.episodes
+        and each.energy is not None
     ]
     return found[-1] if found else None
 
@@ -177,14 +186,27 @@ def measure(cell: Cell, directory: Path) -> Result:
     from snn_policy.offline.scores import normalised_score
 
     run, path = cell.run, directory / cell.run.name
-    steps, policy = steps_of(path), policy_of(cell.column, path)
+    steps, policy = steps_of(path), policy_of(cell.column, path, run.task)
     found = evaluate(policy, run.task, episodes=cell.episodes, seed=EVALUATION_SEED)
     scores = tuple(float(score) for score in normalised_score(run.task, found.returns))
     iterations = found.iterations if cell.column == "adaptive" else None
-    return Result(run.task, run.quality, cell.column, run.seed, steps, scores, iterations, found.versions)
+    return Result(
+        run.task, run.quality, cell.column, run.seed, steps, scores, iterations, found.versions, found.energy,
+        _equal_counts(policy, run.task) if cell.column in CALIBRATED else None,
+    )  # fmt: skip
 
 
-def policy_of(column: str, path: Path) -> "Policy":
+def _equal_counts(policy: "Policy", task: str) -> float:
+    """On observations of the QCFS ANN's own episodes."""
+    from snn_policy.policy import SpikingPolicy
+    from snn_policy.spike_agreement import equal_counts
+
+    assert isinstance(policy, SpikingPolicy)
+    observations = policy.actor.collect(task, COUNTED_OBSERVATIONS, RECORDING_SEED)
+    return equal_counts(policy.network, observations)
+
+
+def policy_of(column: str, path: Path, task: str) -> "Policy":
     """The policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
     from snn_policy.convert import convert
     from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
@@ -195,6 +217,8 @@ def policy_of(column: str, path: Path) -> "Policy":
     actor = read_checkpoint_actor(path)
     if column in ("ReLU", "QCFS"):
         return actor
+    if column == "sigma-delta":
+        return convert(actor, actor.collect(task, RECORDED_STEPS, RECORDING_SEED))
     adaptive = column == "adaptive"
     iterations = 1 if adaptive else int(column.removeprefix("I="))
     calibration = SpikeCalibration(iterations=iterations, adaptive=ADAPTIVE if adaptive else None)

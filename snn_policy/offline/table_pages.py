@@ -19,12 +19,24 @@ from snn_policy.offline.paper_tables import (
     Score,
 )
 from snn_policy.offline.scores import NOTE
-from snn_policy.offline.table import EVALUATION_SEED, Result, newest
+from snn_policy.offline.table import COUNTED_OBSERVATIONS, EVALUATION_SEED, Result, newest
+from snn_policy.offline.table_retention import (
+    COUNTS_TITLE,
+    RETENTION_TITLE,
+    count_lines,
+    retention_lines,
+)
 
 NONE = "–"
 TITLES = (
     "Table 1: calibrated networks and baselines",
     "Table 2: fixed and adaptive I",
+)
+RETENTION_NOTE = (
+    "Table 3: `1 − (ANN − SNN)/|ANN|` of the mean returns on the same environment seeds; the ANN's return with its "
+    "spread over episodes; energies by `snn_policy.energy`, the ANN's without its zero activations. `sigma-delta`: the "
+    "same QCFS actor converted with the default neuron instead (tolerance 0.02). Table 4: all hidden neurons on "
+    f"{COUNTED_OBSERVATIONS:,} observations of the ANN's own episodes, each layer on its own inputs."
 )
 EXTENT = "here ± spread / the paper's ± spread; – where there is none (yet)"
 
@@ -105,7 +117,10 @@ def page(results: Iterable[Result]) -> str:
         for row in layout.rows:
             cells = [f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells]
             parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}")))
-    return "\n".join([*parts, "", *_differences(results)]) + "\n"
+    for title, lines in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
+        parts += ["", f"## {title}", "", _line(lines[0]), _line(["---"] * len(lines[0])), *map(_line, lines[1:])]
+    parts += ["", RETENTION_NOTE, "", *_differences(results)]
+    return "\n".join(parts) + "\n"
 
 
 def _line(cells: Iterable[str]) -> str:
