@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from cards import returns_card
 
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
 
-    from snn_policy import Evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
 SELECTION_SEED, REPORT_SEED = 1_000, 5_000
@@ -164,25 +164,10 @@ def export(
         "algorithm": f"Stable-Baselines3 {algorithm.upper()}, 256×256 ReLU",
         "training": {**settings, "steps": reached["steps"], "planned_steps": settings["steps"]},
         "chosen": f"the best mean − std of the returns at the evaluations, seeds {SELECTION_SEED}…",
-        "returns": {
-            "seeds": [REPORT_SEED, REPORT_SEED + episodes - 1],
-            "ann": _summary(comparison.ann),
-            "snn": _summary(comparison.snn),
-            "retention_of_means": comparison.retention_of_means,
-            "retention_of_medians": comparison.retention_of_medians,
-            "ann_failed": comparison.ann_failed,
-            "snn_failed": comparison.snn_failed,
-            "energy_share": comparison.energy_share,
-            "zero_skipping_share": comparison.zero_skipping_share,
-            "versions": comparison.snn.versions,
-        },
+        "returns": returns_card(comparison),
     }
     policy.save(ROOT / "exported" / name)
     print(json.dumps(policy.card, indent=1, ensure_ascii=False))
-
-
-def _summary(evaluation: "Evaluation") -> dict[str, float]:
-    return {name: getattr(evaluation, name) for name in ("mean", "std", "median")}
 
 
 if __name__ == "__main__":

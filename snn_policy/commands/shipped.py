@@ -7,7 +7,7 @@ import typer
 
 from snn_policy.commands.common import EpisodesOption, JsonOption, SeedOption, busy, check_target, write_json
 
-PREFERRED = "HalfCheetah"
+PREFERRED = "td3-HalfCheetah-v5"
 
 
 def demo(
@@ -57,7 +57,7 @@ def demo(
 def _preferred(names: list[str]) -> str:
     if not names:
         raise ValueError("no policy is shipped with this installation; convert your own: snn-policy convert --help")
-    return next((name for name in names if PREFERRED in name), names[0])
+    return PREFERRED if PREFERRED in names else names[0]
 
 
 def _shape(actor: Any) -> str:
