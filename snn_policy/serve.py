@@ -1,0 +1,87 @@
+"""The policy server: a policy behind a WebSocket, spoken to as openpi's policies are; see docs/serving.md.
+
+    serve(SpikingPolicy.load("run/cheetah"), Settings(port=8000))
+
+Needs the extra `serve` (websockets, msgpack).
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.protocol import Decision
+from snn_policy.serving.server import PolicyServer
+from snn_policy.serving.sessions import Servable
+from snn_policy.serving.settings import Settings
+from snn_policy.serving.snapshot import digest_of
+from snn_policy.stateful import StatefulPolicy
+
+__all__ = ["PolicyServer", "Settings", "servable", "serve"]
+
+log = logging.getLogger("snn_policy.serve")
+
+
+class _ServedActor:
+    """An ANN as the server wants its policies; it has no memory."""
+
+    timesteps = 1
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self.observation_shape, self.action_shape = actor.observation_shape, actor.action_shape
+        self.discrete, self.low, self.high = actor.discrete, actor.low, actor.high
+
+    def initial_state(self, n: int) -> tuple[()]:
+        return ()
+
+    def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
+        actions = self._actor.act(obs)
+        assert self._actor.last_decision is not None
+        return actions, state, self._actor.last_decision
+
+
+def servable(policy: StatefulPolicy | Actor) -> Servable:
+    """The policy as `PolicyServer` takes it."""
+    return _ServedActor(policy) if isinstance(policy, Actor) else policy  # pyright: ignore[reportReturnType]
+
+
+def serve(
+    policy: StatefulPolicy | Actor,
+    settings: Settings,
+    *,
+    path: Path | None = None,
+    metadata: dict[str, Any] | None = None,
+    ready: Callable[[PolicyServer], None] = lambda server: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is in flight, close with 1001, and return.
+
+    Args:
+        path: the policy's directory, which the state file is tied to.
+        metadata: added to the message that greets a client.
+        ready: called once the server listens.
+
+    Raises:
+        SourceError: a state file that is damaged or another policy's.
+        OSError: the address is taken or not this machine's.
+    """
+    if not settings.on_loopback and settings.token is None:
+        log.warning("%s can be reached from other machines, and no token is set: anybody may act", settings.host)
+    digest = digest_of(path) if path is not None and settings.state_file is not None else ""
+    asyncio.run(_serve(PolicyServer(servable(policy), settings, metadata or {}, digest), ready))
+
+
+async def _serve(server: PolicyServer, ready: Callable[[PolicyServer], None]) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(lambda _, context: log.error("%s", context.get("exception") or context["message"]))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with server:
+        ready(server)
+        await stop.wait()
+        log.info("stopping: answering what is in flight")

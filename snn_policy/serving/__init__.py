@@ -1,0 +1,1 @@
+"""The parts of the policy server; `snn_policy.serve` is its entry, docs/serving.md its protocol."""

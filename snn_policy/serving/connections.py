@@ -1,0 +1,120 @@
+"""One client's connection: how fast it may send, how much may wait for it, and how it is answered."""
+
+import asyncio
+import logging
+import time
+from socket import SO_SNDBUF, SOL_SOCKET
+
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+from snn_policy.serving.batching import Batcher, Waiting
+from snn_policy.serving.metrics import Metrics
+from snn_policy.serving.settings import Settings
+from snn_policy.serving.wire import MessageError, Request, decode_request
+
+log = logging.getLogger("snn_policy.serve")
+MOST_WAITING = 64
+"""Unanswered messages per connection; beyond it no more are read."""
+MOST_UNREAD = 2**16
+"""Bytes of answers that a client may leave unread, in the system's send buffer and again as many in this process,
+before it is cut off."""
+MOST_MISTAKES = 100
+"""Refused messages in a row after which a client is sent away."""
+
+
+class Connection:
+    """A client as the batcher sees it; `run` serves it until it leaves.
+
+    Attributes:
+        closed: whether it is gone; what still waits for it is dropped.
+        last_message: when it last sent something, by `time.monotonic`.
+    """
+
+    def __init__(
+        self, socket: ServerConnection, settings: Settings, batcher: Batcher, metrics: Metrics,
+        observation_shape: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        self.socket, self.closed, self.last_message = socket, False, time.monotonic()
+        self._rate, self._allowance, self._refilled_at = settings.rate_limit, settings.rate_limit, time.monotonic()
+        self._batcher, self._metrics, self._shape = batcher, metrics, observation_shape
+        self._waiting = self._mistakes = 0
+        self._room: asyncio.Future[None] | None = None
+        raw = socket.transport.get_extra_info("socket")
+        raw.setsockopt(SOL_SOCKET, SO_SNDBUF, MOST_UNREAD)
+
+    async def run(self, metadata: bytes) -> None:
+        """Send the metadata, then pass every message to the batcher."""
+        try:
+            await self.socket.send(metadata)
+            while self._mistakes < MOST_MISTAKES:
+                message = await self.socket.recv()
+                received_at, self.last_message = time.perf_counter(), time.monotonic()
+                if self.closed:
+                    continue
+                self._waiting += 1
+                self._batcher.submit(Waiting(self, self._read(message), received_at))
+                if self._waiting >= MOST_WAITING:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+            self._metrics.refused["too_many_mistakes"] += 1
+            log.warning("%s: sent away after %d refused messages in a row", self, self._mistakes)
+            await self.socket.close(CloseCode.POLICY_VIOLATION, "too many refused messages in a row")
+        except ConnectionClosed as error:
+            closed = error.sent or error.rcvd
+            if closed is not None and closed.code not in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY):
+                self._metrics.refused["protocol"] += 1
+                log.warning("%s: closed with %d %s", self, closed.code, closed.reason)
+        finally:
+            self.leave()
+
+    def _read(self, message: bytes | str) -> Request | MessageError:
+        try:
+            if not self._admit():
+                raise MessageError(f"too fast: at most {self._rate:g} messages per second")
+            request = decode_request(message, self._shape)
+        except MessageError as error:
+            self._mistakes += 1
+            return error
+        self._mistakes = 0
+        return request
+
+    def _admit(self) -> bool:
+        """A bucket that holds one second's worth of messages."""
+        if not self._rate:
+            return True
+        refill = (self.last_message - self._refilled_at) * self._rate
+        self._allowance = min(self._allowance + refill, max(self._rate, 1.0))
+        self._refilled_at = self.last_message
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def answer(self, message: bytes | str) -> None:
+        """Write without waiting; a client that does not read its answers is cut off."""
+        self._waiting -= 1
+        if self._waiting <= MOST_WAITING // 2:
+            self._read_on()
+        if self.closed:
+            return
+        broadcast((self.socket,), message)
+        if self.socket.transport.get_write_buffer_size() > MOST_UNREAD:
+            self.leave()
+            self._metrics.refused["slow_reader"] += 1
+            log.warning("%s: cut off, it does not read its answers", self)
+            self.socket.transport.abort()
+
+    def leave(self) -> None:
+        """Drop what still waits, and what still arrives."""
+        self.closed = True
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def __str__(self) -> str:
+        address = self.socket.remote_address
+        return f"{address[0]}:{address[1]}" if address else "a client"

@@ -1,0 +1,95 @@
+"""What the server counts, as Prometheus text."""
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.protocol import Decision
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+RECENT = 16384
+"""Latencies that the quantiles are taken over."""
+
+
+class Metrics:
+    """Sums since the start, and the most recent latencies."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.decisions = self.batches = self.resets = self.connections = self.spikes = 0
+        self.synaptic_operations = self.multiply_accumulates = self.snapshots = 0
+        self.refused: Counter[str] = Counter()
+        self.latency_sum = self.policy_seconds = 0.0
+        self._latencies = np.zeros(RECENT)
+        self._place = 0
+
+    def count_batch(self, decision: Decision, latencies: npt.NDArray[np.float64], seconds: float) -> None:
+        """Count one call of the policy.
+
+        Args:
+            decision: what its rows cost.
+            latencies: (rows,) seconds from a message's receipt to its answer.
+            seconds: the call itself.
+        """
+        self.decisions += len(latencies)
+        self.batches += 1
+        self.spikes += int(decision.spikes.sum())
+        self.synaptic_operations += int(decision.synaptic_operations.sum())
+        self.multiply_accumulates += int(decision.multiply_accumulates.sum())
+        self.policy_seconds += seconds
+        self.latency_sum += float(latencies.sum())
+        self._latencies[(self._place + np.arange(len(latencies))) % RECENT] = latencies
+        self._place += len(latencies)
+
+    def quantile(self, q: float) -> float:
+        """Seconds, of the recent latencies; NaN before the first."""
+        recent = self._latencies[: min(self._place, RECENT)]
+        return float(np.quantile(recent, q)) if len(recent) else float("nan")
+
+    def text(self, gauges: dict[str, tuple[str, float]]) -> str:
+        """Prometheus' text format; `gauges` adds (help, value) by name."""
+        return "\n".join(self._lines(gauges)) + "\n"
+
+    def _lines(self, gauges: dict[str, tuple[str, float]]) -> Iterator[str]:
+        for name, what, value in (
+            ("decisions_total", "Decisions made.", self.decisions),
+            ("batches_total", "Calls of the policy.", self.batches),
+            ("policy_seconds_total", "Time spent in calls of the policy.", self.policy_seconds),
+            ("resets_total", "Memories started from zero at a client's wish.", self.resets),
+            ("connections_total", "Connections accepted.", self.connections),
+            ("spikes_total", "Spikes emitted.", self.spikes),
+            ("synaptic_operations_total", "Accumulations caused by spikes.", self.synaptic_operations),
+            ("multiply_accumulates_total", "Multiplications left.", self.multiply_accumulates),
+            ("snapshots_total", "Writings of the state file.", self.snapshots),
+        ):
+            yield from _described(name, "counter", what)
+            yield f"snn_policy_{name} {value}"
+        yield from _described("refused_total", "counter", "Requests and connections refused, by reason.")
+        for reason, count in sorted(self.refused.items()):
+            yield f'snn_policy_refused_total{{reason="{reason}"}} {count}'
+        yield from _described("latency_seconds", "summary", f"Receipt to answer; quantiles over the last {RECENT}.")
+        for q in QUANTILES:
+            yield f'snn_policy_latency_seconds{{quantile="{q}"}} {self.quantile(q):.9g}'
+        yield f"snn_policy_latency_seconds_sum {self.latency_sum:.9g}"
+        yield f"snn_policy_latency_seconds_count {self.decisions}"
+        for name, (what, value) in {**gauges, **self._process()}.items():
+            yield from _described(name, "gauge", what)
+            yield f"snn_policy_{name} {value}"
+        yield from _described("cpu_seconds_total", "counter", "Processor time of the server.")
+        yield f"snn_policy_cpu_seconds_total {time.process_time()}"
+
+    def _process(self) -> dict[str, tuple[str, float]]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return {
+            "start_time_seconds": ("Unix time of the start.", self.started),
+            "peak_memory_bytes": ("Largest resident memory so far.", peak),
+        }
+
+
+def _described(name: str, kind: str, what: str) -> tuple[str, str]:
+    return f"# HELP snn_policy_{name} {what}", f"# TYPE snn_policy_{name} {kind}"

@@ -1,0 +1,222 @@
+"""The server itself: listens, lets clients in, keeps named sessions on disk, and leaves in good order."""
+
+import asyncio
+import hmac
+import http
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from snn_policy.serving.batching import Batcher
+from snn_policy.serving.connections import Connection
+from snn_policy.serving.metrics import Metrics
+from snn_policy.serving.sessions import Servable, Sessions
+from snn_policy.serving.settings import Settings
+from snn_policy.serving.snapshot import restore, take_snapshot, write_snapshot
+from snn_policy.serving.wire import OBSERVATION_KEYS, encode_array, most_bytes, pack
+
+log = logging.getLogger("snn_policy.serve")
+SCHEMES = ("bearer", "api-key")
+HANDSHAKES = 64
+"""Connections beyond the limit that may be open while they are being answered, health checks for one."""
+UPKEEP_EVERY, DRAIN_WITHIN, CLOSE_WITHIN = 0.25, 5.0, 2.0
+
+
+class PolicyServer:
+    """Serves one policy; `async with` starts and drains it.
+
+    Attributes:
+        metrics: what has been counted.
+        port: where it listens, once started.
+    """
+
+    def __init__(self, policy: Servable, settings: Settings, metadata: dict[str, Any], digest: str = "") -> None:
+        """
+        Args:
+            metadata: added to the message that greets a client.
+            digest: identifies the policy in the state file.
+
+        Raises:
+            SourceError: a state file that is not this policy's, or damaged.
+        """
+        self.metrics, self.settings, self._policy, self._digest = Metrics(), settings, policy, digest
+        self.sessions = Sessions(policy, settings.max_sessions, settings.max_envs, settings.session_ttl)
+        self.batcher = Batcher(policy, self.sessions, self.metrics, settings.batch_window, settings.max_batch)
+        self.restored = 0
+        if settings.state_file is not None:
+            self.restored = restore(settings.state_file, self.sessions, policy, digest)
+        self._greeting = pack({**_described(policy, settings), **metadata})
+        self._connections: set[Connection] = set()
+        self._sockets = 0
+        self._draining, self._writing = False, threading.Lock()
+        self._server: Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "PolicyServer":
+        settings, server = self.settings, self
+
+        class Counted(ServerConnection):
+            """Refuses bare TCP connections beyond any need before they cost more than a socket."""
+
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                server._sockets += 1
+                if server._sockets > settings.max_connections + HANDSHAKES:
+                    server.metrics.refused["too_many_connections"] += 1
+                    self.transport.abort()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                server._sockets -= 1
+                super().connection_lost(exc)
+
+        self._server = await serve(
+            self._run_connection,
+            settings.host,
+            settings.port,
+            process_request=self._respond,
+            create_connection=Counted,
+            origins=[None],
+            compression=None,
+            max_size=most_bytes(self._policy.observation_shape),
+            max_queue=16,
+            open_timeout=10,
+            close_timeout=CLOSE_WITHIN,
+            server_header=None,
+        )
+        self.port: int = next(iter(self._server.sockets)).getsockname()[1]
+        self._tasks = [asyncio.create_task(self._sweep())]
+        if settings.state_file is not None:
+            self._tasks.append(asyncio.create_task(self._save_regularly()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Answer what has been received, close every connection with 1001, store the sessions."""
+        assert self._server is not None
+        self._draining = True
+        self._server.close(close_connections=False)
+        deadline = time.monotonic() + DRAIN_WITHIN
+        await asyncio.sleep(0.01)  # handlers take what the sockets have delivered
+        while not self.batcher.idle and time.monotonic() < deadline:
+            self.batcher.flush()
+            await asyncio.sleep(0)
+        await self._dismiss(self._connections, "the server is shutting down")
+        await self._server.wait_closed()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.save()
+
+    async def _run_connection(self, socket: ServerConnection) -> None:
+        if self._draining:
+            return
+        connection = Connection(socket, self.settings, self.batcher, self.metrics, self._policy.observation_shape)
+        self._connections.add(connection)
+        self.metrics.connections += 1
+        try:
+            await connection.run(self._greeting)
+        finally:
+            self._connections.discard(connection)
+            self.sessions.leave(connection)
+
+    def _respond(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP, and refuse who may not come in; None lets the WebSocket open."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return self._reply(socket, 503, "draining") if self._draining else self._reply(socket, 200, "ok")
+        if not self._knows_token(request.headers.get_all("Authorization")):
+            self.metrics.refused["token"] += 1
+            return self._reply(socket, 401, "a valid token is required: Authorization: Bearer TOKEN")
+        if path == "/metrics":
+            return self._reply(socket, 200, self.metrics.text(self._gauges()).removesuffix("\n"))
+        if path != "/":
+            return self._reply(socket, 404, "not found; there are / (WebSocket), /healthz and /metrics")
+        if self._draining:
+            return self._reply(socket, 503, "shutting down")
+        if len(self._connections) >= self.settings.max_connections:
+            self.metrics.refused["too_many_connections"] += 1
+            return self._reply(socket, 503, f"{self.settings.max_connections} connections are open, the limit")
+        return None
+
+    def _reply(self, socket: ServerConnection, status: int, text: str) -> Response:
+        return socket.respond(http.HTTPStatus(status), text + "\n")
+
+    def _knows_token(self, given: list[str]) -> bool:
+        token = self.settings.token
+        if token is None:
+            return True
+        scheme, _, presented = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        same = hmac.compare_digest(presented.strip().encode("utf-8", "surrogateescape"), token.encode())
+        return same and scheme.lower() in SCHEMES
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        sessions = self.sessions
+        return {
+            "open_connections": ("Clients connected now.", len(self._connections)),
+            "open_sessions": ("Memories held now.", sessions.memories.used),
+            "named_sessions": ("Of these, those that outlive their connection.", len(sessions.named)),
+        }
+
+    async def _sweep(self) -> None:
+        """Send idle clients away, forget sessions that nobody came back for."""
+        while True:
+            await asyncio.sleep(min(UPKEEP_EVERY, self.settings.idle_timeout))
+            self.sessions.expire()
+            oldest = time.monotonic() - self.settings.idle_timeout
+            idle = [each for each in self._connections if each.last_message < oldest and not each.closed]
+            self.metrics.refused["idle"] += len(idle)
+            await self._dismiss(idle, "no message within the idle timeout")
+
+    async def _dismiss(self, connections: Iterable[Connection], reason: str) -> None:
+        """Close with 1001; what still arrives from them is dropped."""
+        connections = list(connections)
+        for each in connections:
+            each.leave()
+        closing = (each.socket.close(CloseCode.GOING_AWAY, reason) for each in connections)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    async def _save_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.snapshot_interval)
+            if not self.sessions.changed:
+                continue
+            self.sessions.changed = False
+            try:
+                await asyncio.to_thread(self._write, take_snapshot(self.sessions, self._policy))
+            except OSError as error:
+                self.sessions.changed = True
+                log.error("the state file cannot be written: %s", error)
+
+    def _write(self, snapshot: Any) -> None:
+        assert self.settings.state_file is not None
+        with self._writing:
+            write_snapshot(self.settings.state_file, snapshot, self._digest)
+        self.metrics.snapshots += 1
+
+    def save(self) -> None:
+        """Write the state file, if there is to be one."""
+        if self.settings.state_file is not None:
+            self._write(take_snapshot(self.sessions, self._policy))
+
+
+def _described(policy: Servable, settings: Settings) -> dict[str, Any]:
+    return {
+        "server": "snn-policy",
+        "protocol": 1,
+        "observation_shape": list(policy.observation_shape),
+        "observation_keys": list(OBSERVATION_KEYS),
+        "action_shape": list(policy.action_shape),
+        "action_low": encode_array(policy.low),
+        "action_high": encode_array(policy.high),
+        "action_horizon": 1,
+        "discrete": policy.discrete,
+        "timesteps": policy.timesteps,
+        "max_message_bytes": most_bytes(policy.observation_shape),
+        "max_envs": settings.max_envs,
+        "rate_limit": settings.rate_limit,
+    }

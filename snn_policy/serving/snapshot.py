@@ -1,0 +1,129 @@
+"""Named sessions in a file: written whole or not at all, and believed only after every value has been checked.
+
+The file is safetensors: one array per named array of the policy's state, the decision counts, and metadata with
+the sessions' names and the digest of the policy that the memories belong to.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from snn_policy.errors import SourceError
+from snn_policy.protocol import LARGEST_OBSERVATION
+from snn_policy.serving.sessions import Name, Servable, Sessions
+from snn_policy.serving.wire import MessageError, valid_env_id, valid_name
+
+FORMAT, DECISIONS = "snn-policy-sessions-1", "decisions"
+MOST_NAME_BYTES = 1024
+POLICY_FILES = (".json", ".safetensors", ".onnx")
+
+
+class Snapshot(NamedTuple):
+    """Copies of all named sessions at one moment."""
+
+    names: list[Name]
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+def digest_of(directory: Path) -> str:
+    """SHA-256 over the files of a policy's directory: memories of another policy mean nothing to this one."""
+    digest = hashlib.sha256()
+    for path in sorted(each for each in directory.iterdir() if each.suffix in POLICY_FILES):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def field_names(state: Any) -> tuple[str, ...]:
+    """Names of a state's arrays."""
+    return getattr(state, "_fields", tuple(str(index) for index in range(len(state))))
+
+
+def take_snapshot(sessions: Sessions, policy: Servable) -> Snapshot:
+    """Copy all named sessions; does not touch any file."""
+    names, memories = list(sessions.named), sessions.memories
+    rows = [sessions.named[name].row for name in names]
+    fields = field_names(policy.initial_state(1))
+    arrays = {name: array[rows] for name, array in zip(fields, memories.arrays, strict=True)}
+    return Snapshot(names, {**arrays, DECISIONS: memories.decisions[rows]})
+
+
+def write_snapshot(path: Path, snapshot: Snapshot, digest: str) -> None:
+    """Replace the file, readable by its owner only."""
+    metadata = {"format": FORMAT, "policy": digest, "names": json.dumps(snapshot.names)}
+    content = save({name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}, metadata)
+    partial = path.with_name(path.name + ".partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> int:
+    """Put the file's sessions in place, if it exists; returns how many.
+
+    Raises:
+        SourceError: truncated, of another policy, too large, or holding anything but a snapshot's values.
+    """
+    if not path.exists():
+        return 0
+    fresh, most = policy.initial_state(1), sessions.memories.most
+    row_bytes = 8 + sum(each.nbytes for each in fresh)
+    if not path.is_file() or path.stat().st_size > most * (row_bytes + MOST_NAME_BYTES) + 2**16:
+        raise SourceError(f"{path}: not a state file of at most {most} sessions; move it away to start without it")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = _names(metadata, digest, most)
+        _check_arrays(arrays, fresh, len(names))
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise SourceError(f"{path}: not a usable state file ({error}); move it away to start without it") from None
+    for index, name in enumerate(names):
+        state = [arrays[field][index] for field in field_names(fresh)]
+        sessions.adopt(name, state, int(arrays[DECISIONS][index]))
+    return len(names)
+
+
+def _names(metadata: dict[str, str], digest: str, most: int) -> list[Name]:
+    if metadata.get("format") != FORMAT:
+        raise ValueError("another format")
+    if metadata.get("policy") != digest:
+        raise ValueError("its memories belong to another policy")
+    entries = json.loads(metadata["names"])
+    if not isinstance(entries, list) or len(entries) > most:
+        raise ValueError("names: expected a list no longer than the limit of sessions")
+    names = []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 2 or not valid_name(entry[0]):
+            raise ValueError("names: expected pairs of a session and an env_id")
+        try:
+            names.append(Name(entry[0], valid_env_id(entry[1])))
+        except MessageError as error:
+            raise ValueError(str(error)) from None
+    if len(set(names)) != len(names):
+        raise ValueError("names: one of them appears twice")
+    return names
+
+
+def _check_arrays(arrays: dict[str, npt.NDArray[Any]], fresh: Any, rows: int) -> None:
+    expected = {name: (each.dtype, each.shape[1:]) for name, each in zip(field_names(fresh), fresh, strict=True)}
+    expected[DECISIONS] = (np.dtype(np.int64), ())
+    if arrays.keys() != expected.keys():
+        raise ValueError(f"arrays {sorted(arrays)}, expected {sorted(expected)}")
+    for name, (dtype, shape) in expected.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != (rows, *shape):
+            raise ValueError(f"{name}: expected {dtype} {(rows, *shape)}, got {array.dtype} {array.shape}")
+        if not (abs(array) <= LARGEST_OBSERVATION).all():
+            raise ValueError(f"{name}: holds NaN, infinity or values beyond ±{LARGEST_OBSERVATION:.0e}")
+    if (arrays[DECISIONS] < 0).any():
+        raise ValueError(f"{DECISIONS}: negative")

@@ -1,0 +1,143 @@
+"""`snn-policy serve` as an operator sees it, and the examples that go with it."""
+
+import logging
+import re
+import runpy
+import sys
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from snn_policy.cli import main
+from snn_policy.policy import SpikingPolicy
+from snn_policy.serve import Settings, serve
+from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Sparing
+from tests.actors import policies
+from tests.serving import Client, episode, private_actions, process, running
+from tests.test_serve_hostile import ATTACKS, raw
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+TOKEN = "a-long-enough-token"
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (info|warning|error) \S.*")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundle")
+    policies()["sigma-delta"].save(directory)
+    return directory
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["serve", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+def test_serve_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str]):
+    assert main(["serve", "--help"]) == 0
+    assert "snn-policy serve td3-HalfCheetah-v5" in " ".join(capsys.readouterr().out.split())
+
+
+def test_under_attack_the_log_has_one_line_per_event_and_the_server_goes_on(bundle: Path):
+    with process(bundle) as (server, port):
+        for _ in range(2):
+            for opened, content in ATTACKS.values():
+                with raw(port, opened) as connection, suppress(OSError):
+                    connection.sendall(content)
+                    connection.settimeout(0.05)
+                    connection.recv(65536)
+        with Client(port) as client:
+            assert np.array_equal(client.actions(episode(1)), private_actions(episode(1)))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+            peak = re.search(rb"peak_memory_bytes (\d+)", reply.read())
+        assert peak is not None
+        assert int(peak[1]) < 500e6
+        server.terminate()
+        assert server.wait(20) == 0
+        assert server.stderr is not None
+        lines = server.stderr.read().splitlines()
+    assert lines
+    assert not [line for line in lines if not LINE.fullmatch(line)]
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_the_token_comes_from_a_file_or_the_environment(bundle: Path, tmp_path: Path, from_file: bool):
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    options = ("--token-file", str(tmp_path / "token")) if from_file else ()
+    variables = {} if from_file else {"SNN_POLICY_TOKEN": TOKEN}
+    with process(bundle, *options, **variables) as (_, port):
+        with pytest.raises(InvalidStatus, match="401"):
+            Client(port)
+        with Client(port, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            assert client.metadata["kind"] == "SNN"
+
+
+def test_mistakes_are_one_line(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "token").write_text("")
+    assert "token: expected" in mistake(capsys, str(bundle), "--token-file", str(tmp_path / "token"))
+    assert "nowhere" in mistake(capsys, str(bundle), "--token-file", str(tmp_path / "nowhere"))
+    assert "nowhere" in mistake(capsys, "nowhere")
+    assert "no such directory" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "no" / "s"))
+    with running() as server:
+        assert "in use" in mistake(capsys, str(bundle), "--port", str(server.port))
+
+
+def test_an_open_door_is_mentioned(bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    async def nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr("snn_policy.serve._serve", nothing)
+    logging.getLogger("snn_policy").propagate = True
+    policy = SpikingPolicy.load(bundle)
+    for settings in (Settings("127.0.0.1"), Settings("::1"), Settings("localhost"), Settings("0.0.0.0", token=TOKEN)):
+        serve(policy, settings)
+    assert not caplog.records
+    serve(policy, Settings("0.0.0.0"))
+    assert "no token is set" in caplog.text
+
+
+def test_a_log_line_has_no_traceback_and_a_flood_is_cut_short():
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, sys.exc_info())
+    assert OneLine().format(record).endswith("error failed: ValueError: first second")
+    sparing = Sparing()
+    assert sum(sparing.filter(record) for _ in range(1000)) <= 2 * MOST_LINES_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("control_loop.py", ["--hz", "100", "--seconds", "0.3"], "30 periods of 10 ms"),
+        ("serve_load.py", ["--clients", "10", "--decisions", "20"], "differing actions            0"),
+    ],
+)
+def test_example_runs(
+    name: str, arguments: list[str], says: str, bundle: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    where = ["--policy", str(bundle)] if name == "serve_load.py" else [str(bundle)]
+    monkeypatch.setattr(sys, "argv", [name, *where, *arguments])
+    with suppress(SystemExit):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert says in capsys.readouterr().out
+
+
+def test_the_deadline_monitor_counts_late_answers_and_skipped_periods(monkeypatch: pytest.MonkeyPatch):
+    loop = runpy.run_path(str(EXAMPLES / "control_loop.py"))
+    monitor, clock = loop["DeadlineMonitor"](period=1.0), [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monitor.start()
+    for seconds in (0.25, 1.5, 3.25, 0.5):
+        monitor.wait()
+        clock[0] += seconds
+        monitor.decided()
+    assert monitor.responses == [0.25, 1.5, 3.75, 1.25]
+    assert (monitor.misses, monitor.skipped) == (3, 2)
