@@ -7,7 +7,6 @@ versions of an environment, which an older actor needs. All others are passed on
 
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import warnings
@@ -24,7 +23,6 @@ from snn_policy.protocol import Policy
 
 EnvironmentSource = str | Callable[[], gym.Env]
 _MUJOCO_REMEDY = "install it with: pip install 'snn-policy[mujoco]'"
-_DM_CONTROL_REMEDY = "install them with: pip install 'snn-policy[dmc]'"
 
 
 def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gym.Env:
@@ -38,15 +36,11 @@ def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gy
     Raises:
         ValueError: unknown id, missing simulator or renderer, or spaces that do not fit.
     """
-    if not isinstance(env, str):
-        make = _called
-    elif env.startswith("dm_control/"):
-        _import_dm_control()
-        make = _dm_control
+    if isinstance(env, str) and env.startswith("dm_control/"):
+        made = _dm_control(env)
     else:
-        make = _registered
-    with quiet_simulators():
-        made = make(env)
+        with quiet_simulators():
+            made = _registered(env) if isinstance(env, str) else _called(env)
     try:
         if policy is not None:
             check_spaces(made, policy)
@@ -74,6 +68,8 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
     observed, name, hint = _shape(observation_space), f"environment {environment_name(env)}", ""
     if observed is None:
         hint = ". Flatten it first, e.g. with gymnasium.wrappers.FlattenObservation"
+    elif len(observed) == len(policy.observation_shape) == 3:
+        hint = ". Pictures are (3·stack, size, size): ids dm_control/…-pixels-stackN-sizeN-v0 choose both numbers"
     elif observed != policy.observation_shape and observed[-1:] == policy.observation_shape[-1:]:
         hint = ". Wrappers that change observations (FrameStackObservation, …) belong inside, next to the environment"
     if observed != policy.observation_shape:
@@ -129,28 +125,12 @@ def _without_old_model_warnings() -> Iterator[None]:
             mujoco.set_mju_user_warning(previous)
 
 
-def _import_dm_control() -> None:
-    from snn_policy.wrappers.rendering import NoRendererError, choose_backend
-
-    choose_backend()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
-            importlib.import_module("dm_control.suite")
-        gym.register_envs(importlib.import_module("shimmy"))
-    except ModuleNotFoundError as error:
-        raise ValueError(f"dm_control and shimmy are not installed ({error}); {_DM_CONTROL_REMEDY}") from error
-    except Exception as error:
-        if "MUJOCO_GL" not in os.environ:
-            raise
-        raise NoRendererError(error) from error
-
-
 def _dm_control(env_id: str) -> gym.Env:
     from snn_policy.wrappers import dm_control
 
-    dm_control.register(env_id)
-    return dm_control.flat_states(_registered(env_id))
+    dm_control.register(env_id)  # imports dm_control, which sets its own warning handler
+    with quiet_simulators():
+        return dm_control.flat_states(_registered(env_id))
 
 
 def _registered(env_id: str) -> gym.Env:

@@ -5,6 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from snn_policy.environments import make_environment
+from snn_policy.wrappers.rendering import NoRendererError, choose_backend
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything imports dm_control, and before worker processes start, which inherit the choice."""
+    choose_backend()
+
+
+@pytest.fixture(scope="session")
+def renderer() -> None:
+    """What draws without a display; tests that need it skip where there is nothing."""
+    try:
+        make_environment("dm_control/cartpole-swingup-pixels-v0").close()
+    except NoRendererError as missing:
+        pytest.skip(str(missing))
+
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:

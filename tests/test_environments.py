@@ -137,10 +137,11 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(missing, env
     assert f"pip install '{extra}'" in done.stdout
 
 
-def test_dm_control_environments_are_found_and_told_to_be_flattened():
+def test_dm_control_environments_are_found_and_flattened():
     pytest.importorskip("dm_control")
     pytest.importorskip("shimmy")
-    with pytest.raises(ValueError, match=r"dm_control/cartpole-swingup-v0 .* observations Dict.*Flatten it first"):
+    make_environment("dm_control/cartpole-swingup-v0", actor(5, Head.bounded([-1], [1])))
+    with pytest.raises(ValueError, match=r"dm_control/cartpole-swingup-v0 .* shape \(5,\) .* takes shape \(17,\)"):
         make_environment("dm_control/cartpole-swingup-v0", cheetah())
 
 
