@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -61,9 +62,7 @@ class Conv2d:
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        sizes = zip(self.input_shape[1:], self.weight.shape[2:], self.stride, self.padding, strict=True)
-        height, width = ((size + 2 * pad - kernel) // stride + 1 for size, kernel, stride, pad in sizes)
-        return self.weight.shape[0], height, width
+        return convolved_shape(self.weight.shape, self.input_shape, self.stride, self.padding)
 
     @property
     def inputs(self) -> int:
@@ -143,15 +142,37 @@ class Conv2d:
 
     def transposed(self, y: FloatArray) -> FloatArray:
         """The transposed product, (rows, …, outputs) → (rows, …, inputs): how derivatives travel backwards."""
-        channels, height, width = self.output_shape
-        maps = y.reshape(-1, channels, height * width)
-        (vertical, horizontal), (down, right) = self.padding, self.stride
-        _, image_height, image_width = self.input_shape
-        images = np.zeros((len(maps), self.input_shape[0], image_height + 2 * vertical, image_width + 2 * horizontal),
-                          np.float32)  # fmt: skip
-        for i in range(self.weight.shape[2]):
-            for j in range(self.weight.shape[3]):
-                part = np.matmul(self.weight[:, :, i, j].T, maps).reshape(len(maps), -1, height, width)
-                images[:, :, i : i + down * height : down, j : j + right * width : right] += part
-        inner = images[:, :, vertical : vertical + image_height, horizontal : horizontal + image_width]
-        return inner.reshape(*y.shape[:-1], self.inputs)
+        rows = transposed_convolution(y.reshape(-1, self.outputs), self.weight, self.input_shape, self.stride,
+                                      self.padding)  # fmt: skip
+        return rows.reshape(*y.shape[:-1], self.inputs).astype(np.float32, copy=False)
+
+
+def convolved_shape(
+    weight_shape: tuple[int, ...], input_shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
+) -> tuple[int, int, int]:
+    """(channels, height, width) of what a convolution makes of images (channels, height, width)."""
+    sizes = zip(input_shape[1:], weight_shape[2:], stride, padding, strict=True)
+    height, width = ((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes)
+    return weight_shape[0], height, width
+
+
+def transposed_convolution(
+    rows: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    input_shape: tuple[int, int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> npt.NDArray[Any]:
+    """(rows, outputs) times the convolution's matrix, (outputs, inputs): (rows, inputs), in the arrays' precision."""
+    channels, height, width = convolved_shape(weight.shape, input_shape, stride, padding)
+    maps = rows.reshape(-1, channels, height * width)
+    (vertical, horizontal), (down, right) = padding, stride
+    inputs, image_height, image_width = input_shape
+    images = np.zeros((len(maps), inputs, image_height + 2 * vertical, image_width + 2 * horizontal),
+                      np.result_type(rows, weight))  # fmt: skip
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            part = np.matmul(weight[:, :, i, j].T, maps).reshape(len(maps), -1, height, width)
+            images[:, :, i : i + down * height : down, j : j + right * width : right] += part
+    inner = images[:, :, vertical : vertical + image_height, horizontal : horizontal + image_width]
+    return inner.reshape(len(maps), -1)

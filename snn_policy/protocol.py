@@ -139,7 +139,8 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
         raise ValueError(f"{name}: expected numbers of shape {shape} or (N, *{shape}), got dtype {values.dtype}")
     batched = values.ndim == len(shape) + 1
     if values.shape[batched:] != shape or values.ndim < len(shape):
-        raise ValueError(f"{name}: expected shape {shape} or (N, *{shape}), got {values.shape}")
+        hint = _image_hint(values.shape, shape)
+        raise ValueError(f"{name}: expected shape {shape} or (N, *{shape}), got {values.shape}{hint}")
     with np.errstate(over="ignore"):
         batch = values.astype(np.float32, copy=False) if batched else values.astype(np.float32)[None]
     if not batch.shape[0]:
@@ -149,6 +150,19 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
         where = tuple(int(i) for i in np.argwhere(~usable)[0][0 if batched else 1 :])
         raise ValueError(f"{name}: not finite, or beyond ±{LARGEST_OBSERVATION:.0e}, at index {where}: {values[where]}")
     return batch, batched
+
+
+def _image_hint(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """What is probably wrong with images of another shape than (channels, height, width), where that is clear."""
+    if len(shape) != 3 or len(given) not in (3, 4):
+        return ""
+    for image, order in ((given[-3:], ""), ((given[-1], *given[-3:-1]), f"; images must be channel-first, {shape}")):
+        frames = shape[0] // max(image[0], 1)
+        if image[1:] == shape[1:] and image[0] * frames == shape[0]:
+            return order + (f"; {frames} frames must be stacked along the channels" if frames > 1 else "")
+    if given[-3] == shape[0]:
+        return f"; images must be resized to {shape[1]} × {shape[2]} pixels"
+    return ""
 
 
 def as_mask(mask: npt.ArrayLike, rows: int | None, name: str = "mask") -> Mask:

@@ -45,6 +45,6 @@ def decide_sigma_delta(
         spikes.append(xp.sum(emitted, axis=1))
         operations = operations + layer.operations(emitted)
         h = z if layer.activation is None else layer.activation(z)
-    memory, accumulator = xp.concat(memories, axis=1), xp.concat(accumulators, axis=1)
+    memory, accumulator = xp.concat(memories, axis=1), xp.concat([x[:, :0], *accumulators], axis=1)
     decision = Decision(xp.stack(spikes, axis=1), operations, none, none, none)
     return h, SigmaDeltaState(memory, accumulator, state.age * 0), decision

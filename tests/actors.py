@@ -14,7 +14,8 @@ from hypothesis import settings as hypothesis_settings
 
 from snn_policy.activations import ACTIVATION_NAMES, RELU, Activation
 from snn_policy.actor import Actor
-from snn_policy.layers import Head, HeadKind, Linear, Normaliser
+from snn_policy.convolution import Conv2d
+from snn_policy.layers import Head, HeadKind, Layer, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.policy import SpikingPolicy
@@ -62,6 +63,40 @@ def dyadic_actor(
         return rng.integers(-40, 41, (fan_out, fan_in)) / 64, rng.integers(-16, 17, fan_out) / 64
 
     return _actor(draw, activation, kind, shape, widths, outputs, None)
+
+
+IMAGE = (3, 9, 8)
+
+
+def dyadic_image_actor(
+    seed: int = 0, activation: Activation = RELU, kind: HeadKind = "clip", normalised: bool = True
+) -> Actor:
+    """Two convolutions (both padded and strided), a hidden and a last linear layer, on images of bytes."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> Any:
+        return (rng.integers(-20, 21, shape) / 64).astype(np.float32)
+
+    layers: list[Layer] = []
+    shape, size = IMAGE, 0
+    for channels, kernel, stride, padding in ((5, (3, 2), (2, 1), (1, 0)), (4, (2, 3), (1, 2), (0, 2))):
+        layer = Conv2d(drawn(channels, shape[0], *kernel), drawn(channels), shape, stride, padding, activation)
+        shape, size = layer.output_shape, layer.outputs
+        layers.append(layer)
+    for outputs, function in ((6, activation), (2, None)):
+        layers.append(Linear(drawn(outputs, size), drawn(outputs), function))
+        size = outputs
+    half = np.full((1, 1, 1), 128, np.float32)
+    return Actor(tuple(layers), make_head(kind, 2), IMAGE, Normaliser(half, half) if normalised else None)
+
+
+def image_walk(rows: int, seed: int = 0) -> Array:
+    """(rows, *IMAGE) uint8: a still background on which a bright square moves."""
+    rng = np.random.default_rng(seed)
+    images = np.tile(rng.integers(60, 120, IMAGE, dtype=np.uint8), (rows, 1, 1, 1))
+    for row, (down, right) in enumerate(rng.integers(-1, 2, (rows, 2)).cumsum(axis=0)):
+        images[row, :, down % 7 : down % 7 + 2, right % 6 : right % 6 + 2] = 250
+    return images
 
 
 def random_actor(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikingPolicy
+from snn_policy.protocol import as_batch
 from tests.actors import KINDS, dyadic_observations, policies, same_state
 
 OBS = dyadic_observations(3)
@@ -166,3 +167,17 @@ def test_a_bad_state_is_one_value_error_and_changes_nothing(policy: SpikingPolic
         with pytest.raises(ValueError, match="state"):
             policy.predict(OBS, state=bad)
     assert same_state(policy.state, before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((84, 84, 9), r"channel-first, \(9, 84, 84\)$"), ((5, 84, 84, 9), "channel-first"),
+        ((3, 84, 84), "3 frames must be stacked along the channels$"), ((3, 3, 84, 84), "3 frames must be stacked"),
+        ((84, 84, 3), "channel-first.* 3 frames must be stacked"), ((9, 64, 64), "resized to 84 × 84 pixels"),
+        ((84, 84), r"got \(84, 84\)$"), ((4, 84, 84), r"got \(4, 84, 84\)$"), ((9 * 84 * 84,), r"got \(63504,\)$"),
+    ],
+)  # fmt: skip
+def test_images_of_another_shape_are_refused_with_the_probable_reason(shape: tuple[int, ...], hint: str) -> None:
+    with pytest.raises(ValueError, match=r"expected shape \(9, 84, 84\) or .*" + hint):
+        as_batch(np.zeros(shape, np.uint8), (9, 84, 84))

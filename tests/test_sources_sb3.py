@@ -177,12 +177,9 @@ class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 
-_IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 _DICT = spaces.Dict({"a": spaces.Box(-1, 1, (2,))})
 _GELU = {"activation_fn": torch.nn.GELU}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "cnn": (lambda: PPO("CnnPolicy", Arm(observations=_IMAGE)), "MlpPolicy|images"),
-    "image": (lambda: PPO("MlpPolicy", Arm(observations=_IMAGE), policy_kwargs=_net()), "FlattenObservation"),
     "dictionary": (lambda: PPO("MultiInputPolicy", Arm(observations=_DICT), policy_kwargs=_net()), "feature|Box"),
     "discrete": (lambda: PPO("MlpPolicy", Arm(observations=spaces.Discrete(4)), policy_kwargs=_net()), "only Box"),
     "gelu": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_GELU)), "GELU"),

@@ -36,7 +36,7 @@ def load_actor(
         vecnormalize: for Stable-Baselines3, its observation statistics: a path to the saved `VecNormalize`, or one
             itself. None looks beside the zip (NAME.vecnormalize.pkl, vecnormalize.pkl, NAME/vecnormalize.pkl) or
             into the algorithm; False uses none.
-        observation_shape: one observation's shape, where the source does not say.
+        observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width).
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
         output: for ONNX, the output that is the action; by default the first of a float type.

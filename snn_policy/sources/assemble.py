@@ -1,8 +1,8 @@
 """The common back half of all sources: primitive operations, in order, to an `Actor`.
 
-Scales fold into the neighbouring linear layers, consecutive linear layers merge, what precedes the first becomes
-the observation normaliser and what follows the last the action head. All of it in float64, cast once at the end.
-What cannot be represented exactly is an `UnsupportedLayerError`.
+Scales fold into the neighbouring layers, linear or convolutional; layers with no activation between them merge; what
+precedes the first becomes the observation normaliser and what follows the last the action head. All of it in float64,
+cast once at the end. What cannot be represented exactly is an `UnsupportedLayerError`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,23 +13,28 @@ import numpy.typing as npt
 
 from snn_policy.activations import RELU, Activation
 from snn_policy.actor import Actor
+from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.layers import Head, Linear
-from snn_policy.sources.elementwise import Run, stretched
+from snn_policy.layers import Head, Layer, Linear
+from snn_policy.sources.elementwise import Run
+from snn_policy.sources.images import Filter, composed
 from snn_policy.sources.normaliser import read_normaliser
 from snn_policy.sources.operations import (
     Activate,
     Affine,
     ArgMax,
     Clip,
-    Flatten,
+    Convolve,
     Float64,
     Operation,
     Scale,
-    Select,
     Softmax,
 )
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
+from snn_policy.sources.shapes import observation_shape as shape_of
+from snn_policy.sources.shapes import on_flat_rows
+
+MOST_LAST_WEIGHTS = 2**24
 
 
 def assemble(
@@ -48,13 +53,13 @@ def assemble(
         SourceError: weights that are not finite or do not fit each other.
     """
     _check_finite(operations, name)
-    chain = _resolve_selections(operations, observation_shape)
-    first = next((i for i, each in enumerate(chain) if isinstance(each, Affine)), None)
-    if first is None:
-        raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
-    shape = _observation_shape(observation_shape, chain[first].weight.shape[1], name)  # pyright: ignore
-    normaliser, into_first = read_normaliser(chain[:first], shape)
+    shape = shape_of(operations, observation_shape, name)
     try:
+        chain = on_flat_rows(operations, shape)
+        first = next((i for i, each in enumerate(chain) if isinstance(each, Affine | Filter)), None)
+        if first is None:
+            raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
+        normaliser, into_first = read_normaliser(chain[:first], shape)
         layers, head = _layers_and_head(_blocks(chain[first:]), into_first, low, high)
         return Actor(layers, head, shape, normaliser, env_id, name)
     except UnsupportedLayerError:
@@ -65,9 +70,9 @@ def assemble(
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """A linear layer, and everything between it and the next: before · activation · after."""
+    """A linear layer or convolution, and everything between it and the next: before · activation · after."""
 
-    affine: Affine
+    affine: Affine | Filter
     before: Run
     activation: Activate | None
     after: Run
@@ -76,85 +81,41 @@ class _Block:
 
 def _check_finite(operations: Sequence[Operation], name: str) -> None:
     for each in operations:
-        arrays = (each.weight, each.bias) if isinstance(each, Affine) else ()
+        arrays = (each.weight, each.bias) if isinstance(each, Affine | Convolve) else ()
         arrays = (each.scale, each.offset) if isinstance(each, Scale) else arrays
         if not all(np.isfinite(array).all() for array in arrays):
             raise SourceError(f"{name}: {each.path} ({each.kind}) holds NaN or infinity; this file is of no use")
         if isinstance(each, Clip) and not (each.low <= each.high).all():
             raise SourceError(f"{name}: {each.path} ({each.kind}): its lower bound is not below its upper bound")
-        if isinstance(each, Affine) and (each.weight.ndim != 2 or each.bias.shape != each.weight.shape[:1]):
-            shapes = f"weight {each.weight.shape}, bias {each.bias.shape}"
-            raise SourceError(f"{name}: {each.path} ({each.kind}): its shapes do not fit: {shapes}")
-
-
-def _observation_shape(shape: Sequence[int] | None, inputs: int, name: str) -> tuple[int, ...]:
-    given = (inputs,) if shape is None else tuple(int(n) for n in shape)
-    if int(np.prod(given)) != inputs:
-        raise SourceError(f"{name}: its first layer takes {inputs} inputs, which do not fit observations {given}")
-    return given
-
-
-def _resolve_selections(operations: Sequence[Operation], shape: Sequence[int] | None) -> list[Operation]:
-    """Move every selection of outputs into the linear layer before it (or make it one, on the observation)."""
-    chain: list[Operation] = []
-    for each in operations:
-        if not isinstance(each, Select):
-            chain.append(each)
-            continue
-        start = next((i for i in reversed(range(len(chain))) if isinstance(chain[i], Affine)), None)
-        if start is not None:
-            chosen = each.indices(chain[start].weight.shape[0])  # pyright: ignore[reportAttributeAccessIssue]
-            chain[start:] = [_select(operation, chosen) for operation in chain[start:]]
-        elif shape is not None and len(shape) == 1:
-            identity = np.eye(int(shape[0]))[each.indices(int(shape[0]))]
-            chain.append(Affine(identity, np.zeros(len(identity)), path=each.path, kind=each.kind))
-        else:
-            remedy = "Pass observation_shape=(n,), or select from the observation outside the policy"
-            raise UnsupportedLayerError(each.path, each.kind, "the observation's size is not known here", remedy)
-    return chain
-
-
-def _select(operation: Operation, chosen: npt.NDArray[np.int64]) -> Operation:
-    def rows(values: Float64) -> Float64:
-        return values[..., chosen] if values.ndim and values.shape[-1] > 1 else values
-
-    where = {"path": operation.path, "kind": operation.kind}
-    match operation:
-        case Affine(weight, bias):
-            return Affine(weight[chosen], bias[chosen], **where)
-        case Scale(factor, offset):
-            return Scale(rows(factor), rows(offset), **where)
-        case Clip(low, high):
-            return Clip(rows(low), rows(high), **where)
-        case Flatten():
-            return Flatten(path=operation.path, kind=operation.kind)
-        case Activate():
-            return operation
-    raise refusal(operation.path, operation.kind)
+        if isinstance(each, Affine | Convolve):
+            axes = 2 if isinstance(each, Affine) else 4
+            if each.weight.ndim != axes or each.bias.shape != each.weight.shape[:1]:
+                shapes = f"weight {each.weight.shape}, bias {each.bias.shape}"
+                raise SourceError(f"{name}: {each.path} ({each.kind}): its shapes do not fit: {shapes}")
 
 
 def _blocks(chain: list[Operation]) -> list[_Block]:
-    starts = [i for i, each in enumerate(chain) if isinstance(each, Affine)]
+    starts = [i for i, each in enumerate(chain) if isinstance(each, Affine | Filter)]
     ends = [*starts[1:], len(chain)]
     blocks = []
     for start, end in zip(starts, ends, strict=True):
         affine = chain[start]
-        assert isinstance(affine, Affine)
+        assert isinstance(affine, Affine | Filter)
         blocks.append(_block(affine, chain[start + 1 : end], last=end == len(chain)))
     return blocks
 
 
-def _block(affine: Affine, following: list[Operation], last: bool) -> _Block:
-    width = affine.weight.shape[0]
+def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _Block:
+    width = affine.outputs
     runs, activation, argmax = [Run.identity(width)], None, False
-    for each in _tidied(following, width, last):
+    for each in _tidied(following, last):
         match each:
             case _ if argmax:
                 raise UnsupportedLayerError(each.path, each.kind, "it follows an argmax", "End with the argmax")
             case Scale(factor, offset):
-                runs[-1] = runs[-1].then_scale(stretched(each, factor, width), stretched(each, offset, width))
+                runs[-1] = runs[-1].then_scale(factor, offset)
             case Clip(low, high):
-                runs[-1] = runs[-1].then_clip(stretched(each, low, width), stretched(each, high, width), each)
+                runs[-1] = runs[-1].then_clip(low, high, each)
             case Activate() if activation is None:
                 activation = each
                 runs.append(Run.identity(width))
@@ -168,19 +129,14 @@ def _block(affine: Affine, following: list[Operation], last: bool) -> _Block:
     return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else Run.identity(width), argmax)
 
 
-def _tidied(following: list[Operation], width: int, last: bool) -> Iterator[Operation]:
-    """Without reshapes that change nothing and softmaxes before an argmax; max(x, 0) is a ReLU, at the end a clip."""
+def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
+    """Without softmaxes before an argmax; max(x, 0) is a ReLU, at the end a clip."""
     for index, each in enumerate(following):
-        discrete = any(isinstance(other, ArgMax) for other in following[:index])
         match each:
-            case Flatten(size):
-                if size not in (None, width) and not discrete:
-                    reason = f"it reshapes {width} values to rows of {size}"
-                    raise UnsupportedLayerError(each.path, each.kind, reason, "Keep one row per observation")
             case Softmax() if any(isinstance(later, ArgMax) for later in following[index:]):
                 pass
             case Activate(function) if last and function == RELU:
-                yield Clip(np.zeros(()), np.full((), np.inf), path=each.path, kind=each.kind)
+                yield Clip(np.zeros(1), np.full(1, np.inf), path=each.path, kind=each.kind)
             case Clip(low, high) if not last and (low == 0).all() and (high == np.inf).all():
                 yield Activate(RELU, path=each.path, kind=each.kind)
             case _:
@@ -189,29 +145,40 @@ def _tidied(following: list[Operation], width: int, last: bool) -> Iterator[Oper
 
 def _layers_and_head(
     blocks: list[_Block], into: Run | None, low: npt.ArrayLike | None, high: npt.ArrayLike | None
-) -> tuple[tuple[Linear, ...], Head]:
-    layers: list[Linear] = []
-    weight, bias = np.eye(blocks[0].affine.weight.shape[1]), np.zeros(blocks[0].affine.weight.shape[1])
-    if into is not None:
-        weight, bias = weight * into.scale[:, None], into.offset
+) -> tuple[tuple[Layer, ...], Head]:
+    layers: list[Layer] = []
+    pending, scaled = None, into
     for block in blocks:
-        weight, bias = _compose(block.affine, weight, bias)
-        weight, bias = weight * block.before.scale[:, None], bias * block.before.scale + block.before.offset
+        merged = block.affine if pending is None else composed(block.affine, pending)
+        merged = merged if scaled is None else merged.preceded(scaled.scale, scaled.offset)
+        pending, scaled = merged.then(block.before.scale, block.before.offset), None
         if block is blocks[-1]:
             break
         activation = _hidden_activation(block)
         if activation is not None:
-            layers.append(Linear(weight, bias, activation))  # pyright: ignore[reportArgumentType]
-            weight, bias = np.diag(block.after.scale), block.after.offset
-    layers.append(Linear(weight, bias))  # pyright: ignore[reportArgumentType]
+            layers.append(_layer(pending, activation))
+            pending, scaled = None, block.after
+    assert pending is not None
+    layers.append(_layer(_matrix(pending), None))
     return tuple(layers), _head(blocks[-1], low, high)
 
 
-def _compose(affine: Affine, weight: Float64, bias: Float64) -> tuple[Float64, Float64]:
-    """affine ∘ (weight · x + bias)."""
-    if affine.weight.shape[1] != weight.shape[0]:
-        raise ValueError(f"{affine.path} takes {affine.weight.shape[1]} inputs, but gets {weight.shape[0]}")
-    return affine.weight @ weight, affine.weight @ bias + affine.bias
+def _layer(affine: Affine | Filter, activation: Activation | None) -> Layer:
+    weight, bias = affine.weight, affine.bias
+    if isinstance(affine, Affine):
+        return Linear(weight, bias, activation)  # pyright: ignore[reportArgumentType]
+    return Conv2d(weight, bias, affine.shape, affine.stride, affine.padding, activation)  # pyright: ignore
+
+
+def _matrix(affine: Affine | Filter) -> Affine:
+    """The last layer as a matrix: its few outputs are actions."""
+    if isinstance(affine, Affine):
+        return affine
+    if affine.inputs * affine.outputs > MOST_LAST_WEIGHTS:
+        reason = f"the action would be an image, {affine.output_shape}"
+        raise UnsupportedLayerError(affine.path, affine.kind, reason, "End with a linear layer")
+    identity = Affine(np.eye(affine.outputs), np.zeros(affine.outputs), path=affine.path, kind=affine.kind)
+    return composed(identity, affine)  # pyright: ignore[reportReturnType]
 
 
 def _hidden_activation(block: _Block) -> Activation | None:
@@ -226,7 +193,7 @@ def _hidden_activation(block: _Block) -> Activation | None:
 def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Head:
     if block.argmax:
         return _argmax_head(block, low, high)
-    width = block.affine.weight.shape[0]
+    width = block.affine.outputs
     bottom, top = _bound(-np.inf if low is None else low, width), _bound(np.inf if high is None else high, width)
     if not (bottom <= top).all():
         raise ValueError("low, high: low must not exceed high")
@@ -250,7 +217,7 @@ def _argmax_head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike |
         raise UnsupportedLayerError(blocking.path, blocking.kind, reason, "Take the argmax of the linear layer")
     if low is not None or high is not None:
         raise ValueError("low, high: a discrete policy (argmax) takes no bounds")
-    return Head.argmax(block.affine.weight.shape[0])
+    return Head.argmax(block.affine.outputs)
 
 
 def _bound(values: npt.ArrayLike, width: int) -> Float64:

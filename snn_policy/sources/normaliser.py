@@ -6,22 +6,28 @@ import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.layers import Normaliser
-from snn_policy.sources.elementwise import Run, stretched
-from snn_policy.sources.operations import Clip, Flatten, Operation, Scale
+from snn_policy.sources.elementwise import Run
+from snn_policy.sources.operations import Clip, Float64, Operation, Scale
 
 
 def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tuple[Normaliser | None, Run | None]:
     """The normaliser, and the scale that is left to fold into the first linear layer.
 
-    A symmetric clip is the normaliser's own; any other box is moved to ±1, and the first layer moves it back.
+    Images that are all scaled alike, or channel by channel, get a normaliser of such a shape: (1, 1, 1), (C, 1, 1).
+    A symmetric clip is the normaliser's own; any other box is moved to ±1, and the first layer moves it back. Signs are
+    left to the first layer, too.
     """
-    run = _leading_run(leading, shape)
+    run = _leading_run(leading, int(np.prod(shape)))
     if run is None:
         return None, None
     if run.clipped_by is None:
-        if not (run.scale > 0).all():
+        if (run.scale > 0).all():
+            return _normaliser(run.scale, run.offset, np.inf, shape), None
+        if not (run.scale != 0).all():
             return None, run
-        return _normaliser(run.scale, run.offset, np.inf, shape), None
+        sign = np.sign(run.scale)
+        left = Run.identity(len(sign)).then_scale(sign, np.zeros_like(sign))
+        return _normaliser(abs(run.scale), run.offset * sign, np.inf, shape), left
     with np.errstate(invalid="ignore"):  # infinite bounds are refused below
         reach, centre = (run.high - run.low) / 2, (run.high + run.low) / 2
     if not (np.isfinite(reach).all() and (reach > 0).all() and (run.scale != 0).all()):
@@ -35,26 +41,24 @@ def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tup
     return _normaliser(run.scale * unit, (run.offset - centre) * unit, 1.0, shape), left
 
 
-def _normaliser(scale: np.ndarray, offset: np.ndarray, clip: float, shape: tuple[int, ...]) -> Normaliser:
-    mean, spread = (-offset / scale).reshape(shape), (1 / scale).reshape(shape)
+def _normaliser(scale: Float64, offset: Float64, clip: float, shape: tuple[int, ...]) -> Normaliser:
+    mean, spread = (0 - offset / scale).reshape(shape), (1 / scale).reshape(shape)
+    for axis in range(len(shape)) if len(shape) == 3 else ():
+        firsts = [values.take([0], axis) for values in (mean, spread)]
+        if (mean == firsts[0]).all() and (spread == firsts[1]).all():
+            mean, spread = firsts
     return Normaliser(mean, spread, clip)  # pyright: ignore[reportArgumentType]
 
 
-def _leading_run(leading: Sequence[Operation], shape: tuple[int, ...]) -> Run | None:
-    size, row, run = int(np.prod(shape)), shape, None
+def _leading_run(leading: Sequence[Operation], size: int) -> Run | None:
+    run = None
     for each in leading:
+        run = run or Run.identity(size)
         match each:
-            case Flatten(width):
-                if width not in (None, size):
-                    reason = f"it reshapes observations {shape} to rows of {width}"
-                    raise UnsupportedLayerError(each.path, each.kind, reason, "Keep one row per observation")
-                row = (size,)
             case Scale(factor, offset):
-                run = run or Run.identity(size)
-                run = run.then_scale(stretched(each, factor, *row), stretched(each, offset, *row))
+                run = run.then_scale(factor, offset)
             case Clip(low, high):
-                run = run or Run.identity(size)
-                run = run.then_clip(stretched(each, low, *row), stretched(each, high, *row), each)
+                run = run.then_clip(low, high, each)
             case _:
                 reason = "it acts on the observation itself, before any linear layer"
                 raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer before it")

@@ -8,18 +8,22 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.images import spatial_means
+from snn_policy.sources.onnx_images import IMAGE_OPERATORS, image_operations
 from snn_policy.sources.onnx_operators import FOLDED, activation_operations, arithmetic
-from snn_policy.sources.onnx_shapes import expanded_width, row_width, width
+from snn_policy.sources.onnx_shapes import expanded_width, row_shape, width
 from snn_policy.sources.operations import (
     ArgMax,
     Flatten,
+    KeepWidth,
     Operation,
     Select,
     Softmax,
+    Unflatten,
     activate,
     affine,
+    batch_norm,
     clip,
-    normalise,
 )
 from snn_policy.sources.refusals import joined, refusal
 
@@ -64,6 +68,8 @@ class Reader:
         simple = activation_operations(kind, path, self._options(node), self._constants(node))
         if simple is not None:
             return simple
+        if kind in IMAGE_OPERATORS:
+            return image_operations(kind, path, self._options(node), self._constants(node))
         if kind in _ARITHMETIC:
             first = node.input[0] in self.observed
             others = [each for each in node.input if each not in self.observed]
@@ -73,7 +79,7 @@ class Reader:
             "Gemm": self._gemm, "MatMul": self._matmul, "Clip": self._clip, "BatchNormalization": self._batch_norm,
             "Reshape": self._reshape, "Flatten": self._flatten, "Cast": self._cast, "Dropout": self._dropout,
             "Slice": self._slice, "Gather": self._gather, "ArgMax": self._argmax, "Softmax": self._softmax,
-            "LogSoftmax": self._softmax, "Squeeze": self._squeeze, "Expand": self._expand,
+            "LogSoftmax": self._softmax, "Squeeze": self._squeeze, "Expand": self._expand, "ReduceMean": self._mean,
         }  # fmt: skip
         if kind == "Split":
             return self._split(node, value, path)
@@ -103,10 +109,11 @@ class Reader:
         return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
     def _constants(self, node: NodeProto) -> dict[int, npt.NDArray[Any]]:
-        """The constant inputs by position, for the operators that take few and small ones."""
-        if node.op_type != "PRelu":
+        """The constant inputs by position, of operators whose rules take them so."""
+        if node.op_type not in ("PRelu", "Conv"):
             return {}
-        return {index: self.value(each) for index, each in enumerate(node.input) if each not in self.observed}
+        constant = [(index, each) for index, each in enumerate(node.input) if each and each not in self.observed]
+        return {index: self.value(each) for index, each in constant}
 
     def _option(self, node: NodeProto, index: int, name: str) -> Any:
         """An option that was an attribute in old operator sets and is an input in newer ones."""
@@ -146,18 +153,25 @@ class Reader:
             raise UnsupportedLayerError(path, "BatchNormalization", "it is in training mode", "Export with eval()")
         factor, offset, mean, variance = (self.value(each) for each in node.input[1:5])
         epsilon = float(options.get("epsilon", 1e-5))
-        return [normalise(path, "BatchNormalization", mean, variance, epsilon, factor, offset)]
+        return [batch_norm(path, "BatchNormalization", mean, variance, epsilon, factor, offset)]
 
     def _reshape(self, node: NodeProto, path: str) -> list[Operation]:
-        return [Flatten(row_width(self, node.input[1], path), path=path, kind="Reshape")]
+        shape = row_shape(self, node.input[1], path)
+        if len(shape) == 3 and -1 not in shape:
+            return [Unflatten((shape[0], shape[1], shape[2]), path=path, kind="Reshape")]
+        return [Flatten(None if -1 in shape else int(np.prod(shape)), path=path, kind="Reshape")]
 
     def _expand(self, node: NodeProto, path: str) -> list[Operation]:
-        return [Flatten(expanded_width(self, node.input[0], node.input[1], path), path=path, kind="Expand")]
+        return [KeepWidth(expanded_width(self, node.input[0], node.input[1], path), path=path, kind="Expand")]
 
     def _flatten(self, node: NodeProto, path: str) -> list[Operation]:
         if self._options(node).get("axis", 1) != 1:
             raise UnsupportedLayerError(path, "Flatten", "it flattens the batch", "Use axis=1")
         return [Flatten(path=path, kind="Flatten")]
+
+    def _mean(self, node: NodeProto, path: str) -> list[Operation]:
+        axes, keeps = self._option(node, 1, "axes"), bool(self._options(node).get("keepdims", 1))
+        return spatial_means(path, "ReduceMean", () if axes is None else axes, keeps)
 
     def _squeeze(self, node: NodeProto, path: str) -> list[Operation]:
         maker = self.makers.get(node.input[0])

@@ -17,14 +17,14 @@ _ELEMENTWISE = (
 )  # fmt: skip
 
 
-def row_width(reader: "Reader", shape: str, path: str) -> int | None:
-    """The width of the rows that a Reshape to `shape` makes, one per observation; None where it is left open."""
+def row_shape(reader: "Reader", shape: str, path: str) -> tuple[int, ...]:
+    """The shape of each observation's values after a Reshape to `shape`; −1 where it is left open."""
     sizes = _sizes(reader, shape)
     widths = [size for size in sizes[1:] if size]
     if len(sizes) < 2 or sizes[0] not in (None, -1, 0, 1) or len(widths) < len(sizes) - 1:
         remedy = "Export with one row per observation"
         raise UnsupportedLayerError(path, "Reshape", f"it reshapes to {sizes}", remedy)
-    return None if -1 in widths else int(np.prod(widths))
+    return tuple(widths)
 
 
 def _sizes(reader: "Reader", name: str) -> list[int | None]:

@@ -5,7 +5,7 @@ Every operation carries the path it has in its source and what it is called ther
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from snn_policy.activations import Activation
 
 Float64 = npt.NDArray[np.float64]
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,6 +32,52 @@ class Affine(Operation):
     weight: Float64
     bias: Float64
 
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+    def then(self, scale: Float64, offset: Float64) -> "Affine":
+        """y · scale + offset after it; both (outputs,)."""
+        return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
+
+    def preceded(self, scale: Float64, offset: Float64) -> "Affine":
+        """x · scale + offset before it; both (inputs,)."""
+        return replace(self, weight=self.weight * scale, bias=self.weight @ offset + self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolve(Operation):
+    """weight ∗ x + bias on images (channels, height, width), padded with zeros.
+
+    Attributes:
+        weight: (output channels, input channels, kernel height, kernel width); bias: (output channels,).
+        stride, padding: (vertical, horizontal).
+    """
+
+    weight: Float64
+    bias: Float64
+    stride: Pair
+    padding: Pair
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(Operation):
+    """The mean of every window of an image; without padding."""
+
+    window: Pair
+    stride: Pair
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptivePool(Operation):
+    """The means of equal parts of an image; `size` is (height, width) of the result, None for the image's own."""
+
+    size: tuple[int | None, int | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Scale(Operation):
@@ -38,6 +85,11 @@ class Scale(Operation):
 
     scale: Float64
     offset: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelScale(Scale):
+    """One scale and offset per channel, (channels,): the first axis of an image, the only one of a flat row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +119,20 @@ class Flatten(Operation):
     """One row per observation, `width` long where the source says so."""
 
     width: int | None = field(default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Unflatten(Operation):
+    """One image (channels, height, width) per observation."""
+
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class KeepWidth(Operation):
+    """Nothing, as long as the last axis is `width` long (None: however long it is)."""
+
+    width: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +176,18 @@ def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Op
 def normalise(
     path: str, kind: str, mean: Any, variance: Any, epsilon: float, factor: Any = 1.0, offset: Any = 0.0
 ) -> Scale:
-    """(x − mean) / √(variance + epsilon) · factor + offset: batch normalisation and observation statistics."""
+    """(x − mean) / √(variance + epsilon) · factor + offset."""
     with np.errstate(all="ignore"):  # `assemble` refuses what is not finite
         slope = as_float64(factor) / np.sqrt(as_float64(variance) + epsilon)
         return scale(path, kind, slope, as_float64(offset) - as_float64(mean) * slope)
+
+
+def batch_norm(
+    path: str, kind: str, mean: Any, variance: Any, epsilon: float, factor: Any, offset: Any
+) -> ChannelScale:
+    """`normalise` with statistics (channels,) of every channel."""
+    plain = normalise(path, kind, mean, variance, epsilon, factor, offset)
+    return ChannelScale(plain.scale, plain.offset, path=path, kind=kind)
 
 
 def squash(path: str, low: Any, high: Any, pre_clip: float | None = None) -> list[Operation]:

@@ -2,23 +2,26 @@
 
 from snn_policy.errors import UnsupportedLayerError
 
+_REORDERED = "it changes the order of axes"
+_CHANNEL_FIRST = "Give the policy channel-first images (C, H, W), and flatten them in that order"
 ACTIVATIONS = "ReLU, tanh, sigmoid, ELU, SiLU or leaky ReLU"
 
 # the first entry whose key occurs in the layer's type, lower case and without underscores, applies
 _TABLE = {
-    "conv": (
-        "convolutions are not read yet",
-        "Use linear layers on the flattened observation, or convert only the part after the convolutions",
-    ),
+    "conv": ("only two-dimensional convolutions are read", "Use Conv2d, or linear layers on the flattened observation"),
     "maxpool": ("a maximum has no spiking counterpart", "Retrain with average pooling or with a stride instead"),
-    "pool": ("pooling is not read yet", "Use linear layers on the flattened observation"),
+    "pool": ("of pooling, only two-dimensional means are read", "Retrain with AvgPool2d or with a stride instead"),
+    "pad": ("padding is read within convolutions only", "Give the convolution itself its zero padding"),
+    "permute": (_REORDERED, _CHANNEL_FIRST),
+    "transpose": (_REORDERED, _CHANNEL_FIRST),
+    "movedim": (_REORDERED, _CHANNEL_FIRST),
     "layernorm": (
         "it depends on the whole layer's present values, so it cannot fold into weights",
-        "Retrain with BatchNorm1d, which folds, or without normalisation",
+        "Retrain without it (in a pixel policy, Linear + ReLU as the trunk), or with BatchNorm1d, which folds",
     ),
     "norm": (
         "it cannot fold into weights",
-        "Retrain with BatchNorm1d (with running statistics), which folds, or without normalisation",
+        "Retrain with BatchNorm1d or BatchNorm2d (with running statistics), which fold, or without normalisation",
     ),
     "lstm": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "gru": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
@@ -32,7 +35,8 @@ _TABLE = {
     "cat": ("several values are joined", "Use a policy that is one chain of layers"),
     "softmax": ("a softmax only makes sense before an argmax", "Return the logits, or their argmax"),
 }
-_ELSE = ("no rule reads it", f"Use linear layers with {ACTIVATIONS}, or wrap the policy so that forward avoids it")
+_LAYERS = f"Use linear layers or Conv2d with {ACTIVATIONS}, or wrap the policy so that forward avoids it"
+_ELSE = ("no rule reads it", _LAYERS)
 _FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "relu6", "shrink")
 
 

@@ -13,11 +13,13 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
 from snn_policy.sources.files import reading
-from snn_policy.sources.operations import ArgMax, Operation, activate, affine, clip, squash
+from snn_policy.sources.images import convolve
+from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, clip, scale, squash
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
 from snn_policy.sources.sb3_archive import (
     ActionSpace,
     Archive,
+    check_extractor,
     checked_actions,
     checked_observations,
     family_of,
@@ -34,6 +36,7 @@ _ACTIVATIONS = {
     "LeakyReLU": ("leaky_relu", 0.01),
     "Sigmoid": ("sigmoid", 0.0),
 }
+_NATURE_STRIDES = {"cnn.0": 4, "cnn.2": 2, "cnn.4": 1}
 _DEFAULTS = {"td3": "ReLU", "sac": "ReLU", "dqn": "ReLU", "actor-critic": "Tanh"}
 
 
@@ -78,8 +81,8 @@ def _live(policy: Any) -> Archive:
     observations, actions = policy.observation_space, policy.action_space
     kinds = type(observations).__name__, type(actions).__name__
     for path, module in policy.named_modules():
-        if path.endswith("features_extractor") and type(module).__name__ != "FlattenExtractor":
-            raise features_refused(f"policy.{path}", type(module).__name__)
+        if path.endswith("features_extractor"):
+            check_extractor(f"policy.{path}", f"{type(module).__module__}.{type(module).__qualname__}")
     if kinds[1] == "Discrete":
         space = ActionSpace(choices=int(actions.n))
     else:
@@ -91,9 +94,16 @@ def _live(policy: Any) -> Archive:
         f"<class '{policy.activation_fn.__module__}.{policy.activation_fn.__qualname__}'>",
         float(getattr(getattr(policy, "actor", None), "clip_mean", 2.0)),
         bool(policy.squash_output),
-        checked_observations(kinds[0], tuple(observations.shape or ()), str(observations.dtype)),
+        checked_observations(kinds[0], tuple(observations.shape or ())),
+        policy.normalize_images and _holds_bytes(observations),
         space,
     )
+
+
+def _holds_bytes(space: Any) -> bool:
+    """Whether a Box is of images of bytes 0 to 255."""
+    image = space.dtype == np.uint8 and len(space.shape) == 3
+    return bool(image and (space.low == 0).all() and (space.high == 255).all())
 
 
 def _environment(algorithm: Any) -> str | None:
@@ -114,15 +124,36 @@ def _actor(
     name: str,
 ) -> Actor:
     operations = [] if statistics is None else statistics.operations(archive.observation_shape)
-    operations += [*_layers(archive), *_head(archive, low, high)]
+    operations += [*_features(archive), *_layers(archive), *_head(archive, low, high)]
     return assemble(operations, name=name, observation_shape=archive.observation_shape, env_id=env_id)
 
 
+def _features(archive: Archive) -> list[Operation]:
+    """The preprocessing of images, and NatureCNN where the weights have one; flat rows at the end."""
+    divided = [scale("preprocess_obs", "normalize_images", 1 / 255)] if archive.divides else []
+    own = {"td3": "actor.", "sac": "actor.", "dqn": "q_net.", "actor-critic": "pi_"}[archive.family]
+    names = (f"{own}features_extractor", "features_extractor")  # files of old releases have the latter alone
+    found = [name for name in names if any(key.startswith(f"{name}.") for key in archive.weights)]
+    layers = _nature_cnn(archive, found[0]) if found else []
+    return [*divided, *layers, Flatten(path="features_extractor", kind="Flatten")]
+
+
+def _nature_cnn(archive: Archive, prefix: str) -> list[Operation]:
+    held = {key.removeprefix(f"{prefix}."): value for key, value in archive.weights.items() if key.startswith(prefix)}
+    if set(held) != {f"{layer}.{part}" for layer in (*_NATURE_STRIDES, "linear.0") for part in ("weight", "bias")}:
+        raise features_refused(prefix, "features extractor")
+    operations: list[Operation] = []
+    for layer, stride in _NATURE_STRIDES.items():
+        path = f"{prefix}.{layer}"
+        operations.append(convolve(path, "Conv2d", held[f"{layer}.weight"], held[f"{layer}.bias"], stride, padding=0))
+        operations += activate(f"{path} activation", "ReLU", "relu")
+    operations.append(Flatten(path=f"{prefix}.cnn.6", kind="Flatten"))
+    operations.append(affine(f"{prefix}.linear.0", "Linear", held["linear.0.weight"], held["linear.0.bias"]))
+    return [*operations, *activate(f"{prefix}.linear.1", "ReLU", "relu")]
+
+
 def _layers(archive: Archive) -> list[Operation]:
-    """The deterministic path from observation to the head's input, by the names of the weights."""
-    extractors = [key for key in archive.weights if "features_extractor" in key]
-    if extractors:
-        raise features_refused(extractors[0].rsplit(".", 1)[0], "features extractor")
+    """The deterministic path from features to the head's input, by the names of the weights."""
     recurrent = [key for key in archive.weights if "lstm" in key]
     if recurrent:
         raise refusal(recurrent[0].rsplit(".", 1)[0], "LSTM")

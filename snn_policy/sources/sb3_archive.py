@@ -30,6 +30,8 @@ FAMILIES: dict[str, Family] = {
     "stable_baselines3.common.policies": "actor-critic",
 }
 
+_EXTRACTORS = tuple(f"stable_baselines3.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN"))
+
 
 @dataclass(frozen=True, eq=False)
 class ActionSpace:
@@ -42,7 +44,12 @@ class ActionSpace:
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A policy's parts: `activation` is the hidden layers' class as text, None for the family's default."""
+    """A policy's parts.
+
+    Attributes:
+        activation: the hidden layers' class as text, None for the family's default.
+        divides: whether observations are images of bytes, which the policy divides by 255.
+    """
 
     family: Family
     weights: dict[str, npt.NDArray[Any]]
@@ -50,6 +57,7 @@ class Archive:
     clip_mean: float
     squash: bool
     observation_shape: tuple[int, ...]
+    divides: bool
     actions: ActionSpace
 
 
@@ -95,9 +103,10 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> byte
 
 def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
     options = data.get("policy_kwargs") or {}
-    extractor = str(options.get("features_extractor_class", "FlattenExtractor"))
-    if "FlattenExtractor" not in extractor:
-        raise features_refused("policy_kwargs.features_extractor_class", extractor)
+    if "features_extractor_class" in options:
+        extractor = re.sub(r"^<class '(.*)'>$", r"\1", str(options["features_extractor_class"]))
+        check_extractor("policy_kwargs.features_extractor_class", extractor)
+    space = data["observation_space"]
     family = family_of(data["policy_class"].get("__module__"))
     return Archive(
         family,
@@ -105,7 +114,8 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         None if options.get("activation_fn") is None else str(options["activation_fn"]),
         float(options.get("clip_mean", 2.0)),
         bool(options.get("squash_output", False)),
-        _observation_shape(data["observation_space"]),
+        checked_observations(_kind(space), _shape(space) if _kind(space) == "Box" else ()),
+        bool(options.get("normalize_images", True)) and _holds_bytes(space),
         _action_space(data["action_space"]),
     )
 
@@ -136,17 +146,22 @@ def _shape(space: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(n) for n in (space["_shape"] if "_shape" in space else space["shape"]))
 
 
-def _observation_shape(space: dict[str, Any]) -> tuple[int, ...]:
-    return checked_observations(_kind(space), _shape(space) if _kind(space) == "Box" else (), str(space.get("dtype")))
+def _holds_bytes(space: dict[str, Any]) -> bool:
+    """Whether a Box is of images of bytes 0 to 255; NumPy shortens its printed bounds, which are equal everywhere."""
+
+    def everywhere(name: str, value: str) -> bool:
+        printed = re.findall(r"[\d.]*\d", f"{space.get(name)} {space.get(f'{name}_repr')}")
+        return bool(printed) and set(printed) == {value}
+
+    image = len(_shape(space)) == 3 and "uint8" in str(space.get("dtype"))
+    return image and everywhere("low", "0") and everywhere("high", "255")
 
 
-def checked_observations(kind: str, shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
-    """The shape of a Box of numbers that are fed as they are; images and other spaces are refused."""
-    remedy = "Train on one array of numbers (gymnasium's FlattenObservation)"
+def checked_observations(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a Box; other spaces are refused."""
     if kind != "Box":
+        remedy = "Train on one array of numbers (gymnasium's FlattenObservation)"
         raise UnsupportedLayerError("observation_space", kind, "only Box observations are read", remedy)
-    if "uint8" in dtype and len(shape) == 3:
-        raise UnsupportedLayerError("observation_space", "image", "images are preprocessed", remedy)
     return shape
 
 
@@ -176,6 +191,12 @@ def _bound(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.float6
     return None
 
 
+def check_extractor(path: str, name: str) -> None:
+    """Refuse all feature extractors (module and class) but two of the library's own: without layers, and NatureCNN."""
+    if name not in _EXTRACTORS:
+        raise features_refused(path, name)
+
+
 def features_refused(path: str, kind: str) -> UnsupportedLayerError:
-    reason = "a feature extractor with layers of its own is not read"
-    return UnsupportedLayerError(path, kind, reason, "Use MlpPolicy, or pass the actor as a torch module")
+    reason = "of feature extractors with layers of their own, only NatureCNN is read"
+    return UnsupportedLayerError(path, kind, reason, "Use MlpPolicy or CnnPolicy, or pass the actor as a torch module")

@@ -8,18 +8,24 @@ from torch import nn
 from snn_policy.activations import Activation
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.qcfs import QCFS
+from snn_policy.sources.images import average_pool, convolve, spatial_means
 from snn_policy.sources.operations import (
     Activate,
+    AdaptivePool,
     ArgMax,
     Flatten,
     Operation,
     Softmax,
+    Unflatten,
     activate,
     affine,
+    batch_norm,
     clip,
-    normalise,
 )
 from snn_policy.sources.refusals import refusal
+
+_CONVOLUTION = (("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
+_POOLING = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode", False))
 
 
 def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
@@ -46,10 +52,18 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
             return [Activate(Activation("qcfs", layer.threshold, levels=layer.levels), path=path, kind=kind)]
         case nn.Hardtanh():  # ReLU6 is one, too
             return [clip(path, kind, layer.min_val, layer.max_val)]
-        case nn.BatchNorm1d():
+        case nn.Conv2d():
+            return [_convolution(layer, path, kind)]
+        case nn.AvgPool2d() if layer.divisor_override is None:
+            return [average_pool(path, kind, layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)]
+        case nn.AdaptiveAvgPool2d():
+            return [_adaptive_pool(path, kind, layer.output_size)]
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
             return _batch_norm(layer, path, kind)
-        case nn.Identity() | nn.Dropout() | nn.Dropout1d() | nn.AlphaDropout():
+        case nn.Identity() | nn.Dropout() | nn.Dropout1d() | nn.Dropout2d() | nn.AlphaDropout():
             return []
+        case nn.Unflatten() if layer.dim == 1 and len(tuple(layer.unflattened_size)) == 3:
+            return [Unflatten(tuple(layer.unflattened_size), path=path, kind=kind)]  # pyright: ignore
         case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
             return [Flatten(path=path, kind=kind)]
         case nn.Softmax() | nn.LogSoftmax() if layer.dim in (-1, 1):
@@ -76,8 +90,19 @@ def function_operations(kind: str, path: str, arguments: list[Any], keywords: di
             return [clip(path, kind, option(0, "min_val", -1.0), option(1, "max_val", 1.0))]
         case "relu6":
             return [clip(path, kind, 0.0, 6.0)]
-        case "dropout" | "alpha_dropout" if not option(1, "training", kind == "dropout"):
+        case "dropout" | "dropout2d" | "alpha_dropout" if not option(1, "training", kind != "alpha_dropout"):
             return []
+        case "conv2d":
+            values = [option(i, key, default) for i, (key, default) in enumerate(_CONVOLUTION)]
+            weight, bias, *geometry = values
+            return [convolve(path, kind, _array(weight), _array(bias), *geometry)]
+        case "avg_pool2d" if option(5, "divisor_override", None) is None:
+            geometry = [option(i, key, default) for i, (key, default) in enumerate(_POOLING)]
+            return [average_pool(path, kind, *geometry)]
+        case "mean" if option(0, "dim", None) is not None:
+            return spatial_means(path, kind, option(0, "dim", None), option(1, "keepdim", False))
+        case "adaptive_avg_pool2d":
+            return [_adaptive_pool(path, kind, option(0, "output_size", None))]
         case "softmax" | "log_softmax" if option(0, "dim", None) in (-1, 1):
             return [Softmax(path=path, kind=kind)]
         case "argmax" if option(0, "dim", None) in (-1, 1):
@@ -93,7 +118,20 @@ def function_operations(kind: str, path: str, arguments: list[Any], keywords: di
     raise refusal(path, kind)
 
 
-def _batch_norm(layer: nn.BatchNorm1d, path: str, kind: str) -> list[Operation]:
+def _convolution(layer: nn.Conv2d, path: str, kind: str) -> Operation:
+    if layer.padding_mode != "zeros":
+        remedy = "Retrain with padding_mode='zeros'"
+        raise UnsupportedLayerError(path, kind, f"its padding is {layer.padding_mode!r}", remedy)
+    weight, bias = _array(layer.weight), _array(layer.bias)
+    return convolve(path, kind, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _adaptive_pool(path: str, kind: str, size: Any) -> Operation:
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    return AdaptivePool((height, width), path=path, kind=kind)
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, path: str, kind: str) -> list[Operation]:
     if layer.running_mean is None or layer.running_var is None:
         reason = "without running statistics it depends on the whole batch"
         raise UnsupportedLayerError(path, kind, reason, "Train it with track_running_stats=True")
@@ -105,7 +143,7 @@ def _normalised(path: str, kind: str, mean: Any, variance: Any, eps: float, fact
     if not (variance + eps > 0).all():
         raise UnsupportedLayerError(path, kind, "its variance is not positive", "Retrain it, or leave it out")
     weight, bias = 1.0 if factor is None else factor, 0.0 if offset is None else offset
-    return normalise(path, kind, mean, variance, eps, weight, bias)
+    return batch_norm(path, kind, mean, variance, eps, weight, bias)
 
 
 def _array(values: Any) -> Any:

@@ -21,6 +21,7 @@ from snn_policy.sources.operations import Operation
 if TYPE_CHECKING:
     from torch import fx, nn
 
+CHECKED_VALUES = 2**19
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
 
@@ -138,7 +139,7 @@ def _check(actor: Actor, twin: "nn.Module", name: str) -> None:
     """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say)."""
     import torch
 
-    shape = (64, *actor.observation_shape)
+    shape = (min(64, max(8, CHECKED_VALUES // actor.layers[0].inputs)), *actor.observation_shape)
     observations = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     if actor.normaliser is not None:
         observations = observations * actor.normaliser.scale + actor.normaliser.mean

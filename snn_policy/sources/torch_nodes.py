@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.operations import Flatten, Operation, Select, activate, affine, clip, scale
+from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, clip, scale
 from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.torch_layers import function_operations, layer_operations
 
@@ -163,6 +163,10 @@ class Reader:
                 whole = sizes[0] == -1 or isinstance(sizes[0], fx.Node)
                 if whole:
                     return Flatten(None if sizes[1] == -1 else sizes[1], path=path, kind=kind)
+            if len(sizes) == 4 and (sizes[0] == -1 or isinstance(sizes[0], fx.Node)):
+                channels, height, width = (size if isinstance(size, int) else 0 for size in sizes[1:])
+                if min(channels, height, width) > 0:
+                    return Unflatten((channels, height, width), path=path, kind=kind)
         raise UnsupportedLayerError(path, kind, reason, remedy)
 
     def _cast(self, node: fx.Node, kind: str, path: str) -> list[Operation]:

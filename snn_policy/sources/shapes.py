@@ -1,0 +1,164 @@
+"""The shapes of values along a source's chain of operations: the observation's, and what each operation makes of it.
+
+What follows needs none of them: constants are stretched to flat rows, reshapes vanish, convolutions know their images,
+and selections of outputs move into the linear layer before them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.elementwise import stretched
+from snn_policy.sources.images import MOST_VALUES, Filter, placed
+from snn_policy.sources.operations import (
+    Activate,
+    AdaptivePool,
+    Affine,
+    ArgMax,
+    AveragePool,
+    ChannelScale,
+    Clip,
+    Convolve,
+    Flatten,
+    Float64,
+    KeepWidth,
+    Operation,
+    Scale,
+    Select,
+    Unflatten,
+)
+from snn_policy.sources.refusals import refusal
+
+_SPATIAL = (Convolve, AveragePool, AdaptivePool)
+
+
+def observation_shape(operations: Sequence[Operation], given: Sequence[int] | None, name: str) -> tuple[int, ...]:
+    """One observation's shape: as given, or as the first linear layer has it.
+
+    Raises:
+        SourceError: it is too large; or the first layer works on images, whose size it does not tell.
+        UnsupportedLayerError: there is no such layer, or a selection of observations before it.
+    """
+    if given is not None:
+        shape = tuple(int(size) for size in given)
+        if math.prod(shape) > MOST_VALUES:
+            raise SourceError(f"{name}: observations of shape {shape} have more than the {MOST_VALUES} values allowed")
+        return shape
+    first = next((each for each in operations if isinstance(each, (Affine, Select, Unflatten, *_SPATIAL))), None)
+    match first:
+        case None:
+            raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
+        case Affine(weight):
+            return (weight.shape[1],)
+        case Unflatten(shape):
+            return (int(np.prod(shape)),)
+        case Select():
+            remedy = "Pass observation_shape=(n,), or select from the observation outside the policy"
+            raise UnsupportedLayerError(first.path, first.kind, "the observation's size is not known here", remedy)
+    channels = first.weight.shape[1] if isinstance(first, Convolve) else "channels"
+    example = f"observation_shape=({channels}, height, width)"
+    raise SourceError(f"{name}: the images' size is not known ({first.path} takes any); pass {example}")
+
+
+def on_flat_rows(operations: Sequence[Operation], shape: tuple[int, ...]) -> list[Operation]:
+    """The operations that remain once all shapes are known: `Affine`, `Filter` and elementwise ones on flat rows.
+
+    Raises:
+        UnsupportedLayerError: an operation that does not fit its values' shape.
+        ValueError: weights that do not fit each other.
+    """
+    row, chain = shape, list[Operation]()
+    for each in operations:
+        discrete = any(isinstance(other, ArgMax) for other in chain)
+        match each:
+            case Flatten() | KeepWidth() if discrete:
+                pass
+            case Flatten(width):
+                row = _flat(each, width, row)
+            case Unflatten(image):
+                _flat(each, int(np.prod(image)), row)
+                row = image
+            case KeepWidth(width):
+                if width not in (None, row[-1]):
+                    raise UnsupportedLayerError(each.path, each.kind, f"it repeats values of {row}", "Leave it out")
+            case Convolve() | AveragePool() | AdaptivePool():
+                filtered = placed(each, row)
+                chain.append(filtered)
+                row = filtered.output_shape
+            case Affine():
+                _check_inputs(each, row, chain, shape)
+                chain.append(each)
+                row = each.bias.shape
+            case Select():
+                row = _select(each, row, chain)
+            case _:
+                chain.append(each if discrete else _stretched(each, row))
+    return chain
+
+
+def _flat(each: Operation, width: int | None, row: tuple[int, ...]) -> tuple[int]:
+    size = int(np.prod(row))
+    if width not in (None, size):
+        reason = f"it reshapes {size} values, of shape {row}, to rows of {width}"
+        raise UnsupportedLayerError(each.path, each.kind, reason, "Keep one row per observation")
+    return (size,)
+
+
+def _check_inputs(each: Affine, row: tuple[int, ...], before: list[Operation], shape: tuple[int, ...]) -> None:
+    size, first = int(np.prod(row)), not any(isinstance(other, Affine | Filter) for other in before)
+    if not first and len(row) > 1:
+        raise UnsupportedLayerError(each.path, each.kind, f"it acts on images {row}", "Flatten them before it")
+    if first and size != each.inputs:
+        raise ValueError(f"its first layer takes {each.inputs} inputs, which do not fit observations {shape}")
+    if size != each.inputs:
+        raise ValueError(f"{each.path} takes {each.inputs} inputs, but gets {size}")
+
+
+def _stretched(each: Operation, row: tuple[int, ...]) -> Operation:
+    """Constants as flat rows."""
+    match each:
+        case ChannelScale(scale, offset):
+            columns = (-1, *[1] * (len(row) - 1))
+            factor, shift = (stretched(each, values.reshape(columns), *row) for values in (scale, offset))
+            return Scale(factor, shift, path=each.path, kind=each.kind)
+        case Scale(scale, offset):
+            return replace(each, scale=stretched(each, scale, *row), offset=stretched(each, offset, *row))
+        case Clip(low, high):
+            return replace(each, low=stretched(each, low, *row), high=stretched(each, high, *row))
+    return each
+
+
+def _select(each: Select, row: tuple[int, ...], chain: list[Operation]) -> tuple[int]:
+    """Move the selection into the linear layer before it, or make it one, on the observation; the new row's shape."""
+    if len(row) > 1:
+        reason, remedy = f"it selects from values of shape {row}", "Crop images and choose frames outside the policy"
+        raise UnsupportedLayerError(each.path, each.kind, reason, remedy)
+    width = int(np.prod(row))
+    chosen = each.indices(width)
+    start = next((i for i in reversed(range(len(chain))) if isinstance(chain[i], Affine | Filter)), None)
+    if start is None:
+        identity = np.eye(width)[chosen]
+        chain.append(Affine(identity, np.zeros(len(identity)), path=each.path, kind=each.kind))
+    else:
+        chain[start:] = [_selected(operation, chosen) for operation in chain[start:]]
+    return (len(chosen),)
+
+
+def _selected(operation: Operation, chosen: npt.NDArray[np.int64]) -> Operation:
+    def of(values: Float64) -> Float64:
+        return values[chosen]
+
+    match operation:
+        case Affine(weight, bias):
+            return replace(operation, weight=of(weight), bias=of(bias))
+        case Scale(scale, offset):
+            return replace(operation, scale=of(scale), offset=of(offset))
+        case Clip(low, high):
+            return replace(operation, low=of(low), high=of(high))
+        case Activate():
+            return operation
+    raise refusal(operation.path, operation.kind)
