@@ -6,6 +6,7 @@ policy.reset(); action = policy.act(obs)
 """
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from snn_policy.actor import Actor
 from snn_policy.convert import convert
@@ -16,12 +17,16 @@ from snn_policy.protocol import Policy
 from snn_policy.sources import load_actor
 from snn_policy.spike_calibration import SpikeCalibration
 
+if TYPE_CHECKING:
+    from snn_policy.onnx_policy import OnnxPolicy
+
 __version__ = version("snn-policy")
 
 __all__ = [
     "Actor",
     "Comparison",
     "Evaluation",
+    "OnnxPolicy",
     "Policy",
     "SourceError",
     "SpikeCalibration",
@@ -32,3 +37,11 @@ __all__ = [
     "evaluate",
     "load_actor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "OnnxPolicy":  # ONNX Runtime is loaded only where it is used
+        from snn_policy.onnx_policy import OnnxPolicy
+
+        return OnnxPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,9 +48,13 @@ class Bundle:
 
 
 def write_bundle(
-    directory: Path, network: SpikingNetwork, conversion: Mapping[str, Any], card: Mapping[str, Any]
+    directory: Path,
+    network: SpikingNetwork,
+    conversion: Mapping[str, Any],
+    card: Mapping[str, Any],
+    graphs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write both files, each complete or not at all."""
+    """Write both files, each complete or not at all; `graphs` says which ONNX files lie beside them."""
     from snn_policy.versions import installed_versions
 
     arrays: Arrays = {}
@@ -63,16 +67,19 @@ def write_bundle(
         "card": dict(card),
         "versions": installed_versions(),
     }
+    if graphs is not None:
+        document["onnx"] = dict(graphs)
     weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     document = json.loads(json.dumps(document))  # as a reader will see it: keys are texts
     document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     document["sha256"] = _digest(document)
     directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / WEIGHTS_FILE, weights)
-    _replace(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
+    replace_file(directory / WEIGHTS_FILE, weights)
+    replace_file(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write the file completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(content)

@@ -20,6 +20,7 @@ from snn_policy.stateful import StatefulPolicy, copied
 
 if TYPE_CHECKING:
     from snn_policy.engines.event import EventSession
+    from snn_policy.export import Exported
 
 
 class SpikingPolicy(StatefulPolicy):
@@ -148,6 +149,12 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.bundle import write_bundle
 
         write_bundle(Path(directory), self.network, self.conversion, self.card)
+
+    def export_onnx(self, directory: str | Path, **options: Any) -> "Exported":
+        """Write the policy as ONNX graphs, with its bundle; arguments as for `snn_policy.export.export_policy`."""
+        from snn_policy.export import export_policy
+
+        return export_policy(self, directory, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":

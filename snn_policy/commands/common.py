@@ -12,9 +12,11 @@ import typer
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
+    from snn_policy.onnx_policy import OnnxPolicy
     from snn_policy.policy import SpikingPolicy
 
 STDOUT = "-"
+EXPORTED_FILES = ("decision.onnx", "step.onnx")
 RESULT_OF = "snn-policy"
 FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a reference .safetensors + .json pair"
 
@@ -100,6 +102,13 @@ def is_bundle(path: Path) -> bool:
     return (path / "policy.json").is_file() or (path.name == "policy.json" and path.is_file())
 
 
+def is_exported(path: Path) -> bool:
+    """Whether it is an exported graph, or a directory of them without the bundle they came from."""
+    if path.name in EXPORTED_FILES and path.is_file():
+        return True
+    return not is_bundle(path) and (path / EXPORTED_FILES[0]).is_file()
+
+
 def read_actor(source: str, **options: Any) -> "Actor":
     """The ANN of any source; options as `load_actor` takes them, None for those not given."""
     from snn_policy.sources import load_actor
@@ -111,20 +120,26 @@ def read_actor(source: str, **options: Any) -> "Actor":
         raise ValueError(f"{source}: {error}") from error
 
 
-def read_spiking_policy(source: str) -> "SpikingPolicy":
+def read_spiking_policy(source: str) -> "SpikingPolicy | OnnxPolicy":
+    """A bundle's policy, run by the package, or an exported graph's, run by ONNX Runtime."""
     from snn_policy.policy import SpikingPolicy
 
     path = place_of(source)
+    if is_exported(path):
+        from snn_policy.onnx_policy import OnnxPolicy
+
+        return OnnxPolicy(path)
     if path.exists() and not is_bundle(path):
         raise ValueError(f"{source}: not a spiking policy; make one with: snn-policy convert {source} --out DIR")
     return SpikingPolicy.load(path.parent if path.name == "policy.json" else path)
 
 
-def environment_of(actor: "Actor", env: str | None) -> str:
-    """The environment asked for, or the actor's own."""
-    chosen = env or actor.env_id
+def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None) -> str:
+    """The environment asked for, or the policy's own."""
+    known: Any = getattr(policy, "actor", policy)
+    chosen = env or known.env_id
     if chosen is None:
-        raise ValueError(f"{actor.name}: its environment is not known; give it with --env ID")
+        raise ValueError(f"{known.name}: its environment is not known; give it with --env ID")
     return chosen
 
 

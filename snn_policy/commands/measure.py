@@ -14,6 +14,7 @@ from snn_policy.commands.common import (
     check_target,
     environment_of,
     is_bundle,
+    is_exported,
     place_of,
     read_actor,
     read_spiking_policy,
@@ -31,20 +32,19 @@ def evaluate(
     num_envs: NumEnvsOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Run one policy for whole episodes: a bundle as the spiking network it holds, any other source as the ANN it is.
+    """Run one policy for whole episodes: a bundle or an exported graph as the SNN, any other source as the ANN it is.
 
     [bold]Example[/]: snn-policy eval run/cheetah --env HalfCheetah-v5 --episodes 20 --json cheetah.json
     """
     from rich.console import Console
 
     from snn_policy.evaluate import evaluate as run_episodes
-    from snn_policy.policy import SpikingPolicy
     from snn_policy.tables import CONVENTION, evaluation_table
 
     check_target(json)
-    policy = read_spiking_policy(path) if is_bundle(place_of(path)) else read_actor(path)
-    spiking = isinstance(policy, SpikingPolicy)
-    where = environment_of(policy.actor if spiking else policy, env)
+    spiking = is_bundle(place_of(path)) or is_exported(place_of(path))
+    policy = read_spiking_policy(path) if spiking else read_actor(path)
+    where = environment_of(policy, env)
     result = run_episodes(policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
     document = {"policy": path, "kind": "SNN" if spiking else "ANN", **result.as_dict()}
     if not write_json(document, json):
@@ -76,7 +76,7 @@ def compare(
 
     check_target(json)
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
-    where = environment_of(actor, env or policy.actor.env_id)
+    where = environment_of(actor if actor.env_id else policy, env)
     result = run_both(actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
     if not write_json({"policies": {"ann": ann, "snn": snn or ann}, **result.as_dict()}, json):
         print_comparison(Console(), result)

@@ -1,0 +1,140 @@
+"""`snn-policy export`: a spiking policy as ONNX graphs, compared with it before they are handed over."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snn_policy.commands.common import (
+    JsonOption,
+    busy,
+    check_directory,
+    check_target,
+    read_spiking_policy,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from snn_policy.policy import SpikingPolicy
+
+MOST_OBSERVATIONS = 1000
+
+Source = Annotated[str, typer.Argument(metavar="PATH", help="A bundle directory, or a shipped policy's name.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the graphs go, made if missing; by default into PATH.")
+]
+Verify = Annotated[bool, typer.Option(help="Compare the graphs with the policy; exit code 2 where they differ.")]
+Batch = Annotated[int | None, typer.Option(help="Fix the number of rows, for runtimes that need it.", min=1)]
+Counts = Annotated[bool, typer.Option(help="An output `counts`: spikes and synaptic operations.")]
+Period = Annotated[
+    float | None,
+    typer.Option(help="Seconds per decision, for the metadata; by default the environment's, where it tells."),
+]
+Observations = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Verify on this recording (.npy); by default on the environment's observations."),
+]
+
+
+def export(
+    path: Source,
+    out: Out = None,
+    verify: Verify = True,
+    batch: Batch = None,
+    counts: Counts = True,
+    control_period: Period = None,
+    observations: Observations = None,
+    json: JsonOption = None,
+) -> None:
+    """Write decision.onnx and step.onnx for any ONNX runtime, with memories that the host carries (docs/onnx.md).
+
+    [bold]Examples[/]:
+
+    snn-policy export run/cheetah
+
+    snn-policy export td3-HalfCheetah-v5 --out run/robot --batch 1
+    """
+    from snn_policy.export import export_policy
+    from snn_policy.policy import SpikingPolicy
+
+    check_target(json)
+    directory = out or _own_directory(path)
+    check_directory(directory)
+    policy = read_spiking_policy(path)
+    if not isinstance(policy, SpikingPolicy):
+        raise ValueError(f"{path}: exported already; give the bundle that it was exported from")
+    found = _Found(policy, observations, verify, control_period)
+    with busy("exporting"):
+        made = export_policy(policy, directory, batch=batch, counts=counts, control_period=found.period)
+    compared = [_compared(policy, file, found.observations) for file in made.files] if verify else []
+    document = {
+        "out": str(directory),
+        "files": [file.name for file in made.files],
+        "step_left_out": made.step_left_out,
+        "verified_on": found.source if verify else None,
+        "verification": [each.as_dict() for each in compared],
+    }
+    if not write_json(document, json):
+        _print_result(document)
+    failed = [each.graph for each in compared if not each.passed]
+    if failed:
+        raise ValueError(f"{directory}: {' and '.join(failed)}.onnx differ from the policy by more than rounding")
+
+
+def _own_directory(path: str) -> Path:
+    if not Path(path).is_dir():
+        raise ValueError(f"{path}: say where the graphs shall go with --out DIR")
+    return Path(path)
+
+
+class _Found:
+    """What the policy's environment tells, as far as it can be made: observations, and the control period."""
+
+    def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
+        import numpy as np
+
+        from snn_policy.verification import DECISIONS, plausible_observations
+
+        self.period, self.observations, self.source = period, plausible_observations(policy), "a random walk"
+        env_id = policy.actor.env_id
+        if env_id is not None and (period is None or (verify and recording is None)):
+            self._ask_environment(policy, env_id, DECISIONS, verify and recording is None)
+        if recording is not None:
+            self.observations, self.source = np.load(recording, allow_pickle=False), str(recording)
+
+    def _ask_environment(self, policy: "SpikingPolicy", env_id: str, steps: int, record: bool) -> None:
+        from snn_policy.environments import make_environment
+
+        try:
+            environment = make_environment(env_id, policy)
+        except (ValueError, ImportError, OSError):  # not installed here: a robot's build machine need not have it
+            return
+        tells = getattr(environment.unwrapped, "dt", None)
+        environment.close()
+        if self.period is None and isinstance(tells, float | int) and 0 < tells < 1e9:
+            self.period = float(tells)
+        if record:
+            self.observations, self.source = policy.actor.collect(env_id, steps=steps), env_id
+
+
+def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:
+    from snn_policy.protocol import as_batch
+    from snn_policy.verification import verify
+
+    with busy(f"comparing {file.name} with the policy"):
+        batch, _ = as_batch(observations[:MOST_OBSERVATIONS], policy.observation_shape, "observations")
+        return verify(policy, file, batch)
+
+
+def _print_result(document: dict[str, Any]) -> None:
+    print(f"{document['out']}: {', '.join(document['files'])}")
+    if document["step_left_out"]:
+        print(f"no step.onnx: {document['step_left_out']}")
+    for each in document["verification"]:
+        memories = ", ".join(f"{name} {value:.1e}" for name, value in each["memory_differences"].items())
+        print(
+            f"{each['graph']}.onnx on {document['verified_on']}: {each['decisions']} decisions, flip rate "
+            f"{each['flip_rate']:.1e}, largest difference of an action {each['action_difference']:.1e} half-ranges; "
+            f"of memories: {memories}"
+        )
+    print(f"next: snn-policy eval {document['out']}/decision.onnx")

@@ -1,0 +1,119 @@
+"""A spiking policy as ONNX graphs that any runtime can run, and that need no knowledge of spikes: see docs/onnx.md.
+
+export_policy(policy, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and weights.safetensors
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snn_policy.bundle import replace_file, write_bundle
+from snn_policy.exporting.description import Description
+from snn_policy.exporting.graphs import (
+    Traces,
+    action_bounds,
+    calibrates,
+    columns,
+    graph_bytes,
+    trace_decision,
+    trace_timestep,
+)
+from snn_policy.exporting.tracing import BATCH
+from snn_policy.neurons import MembraneNeurons
+from snn_policy.numbers import number, require, whole
+from snn_policy.versions import installed_versions
+
+if TYPE_CHECKING:
+    from snn_policy.policy import SpikingPolicy
+
+DECISION_FILE, STEP_FILE = "decision.onnx", "step.onnx"
+NO_STEP = (
+    "spike calibration simulates all timesteps of a layer before its first one, so there is no graph of a single "
+    "timestep; use decision.onnx"
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        files: the graphs.
+        step_left_out: why there is no step.onnx; None where there is one.
+    """
+
+    files: tuple[Path, ...]
+    step_left_out: str | None
+
+
+def export_policy(
+    policy: "SpikingPolicy",
+    directory: str | Path,
+    *,
+    batch: int | None = None,
+    counts: bool = True,
+    control_period: float | None = None,
+) -> Exported:
+    """Write `decision.onnx` and `step.onnx`, and the policy's bundle beside them.
+
+    Args:
+        directory: made if missing; files of an earlier export or bundle in it are replaced.
+        batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
+        counts: give the graphs a further output `counts`, int64: spikes and synaptic operations.
+        control_period: seconds per decision, where known: written into the metadata.
+
+    Raises:
+        ModuleNotFoundError: `onnx` is not installed.
+        ValueError: a batch below 1, or a period that is not positive.
+    """
+    require(batch is None or whole(batch, 1, 2**31 - 1), f"batch {batch!r}: expected a whole number of at least 1")
+    period = None if control_period is None else number("control_period", control_period)
+    require(period is None or 0 < period < 1e9, f"control_period {control_period!r}: expected seconds")
+    network, place = policy.network, Path(directory)
+    rows = BATCH if batch is None else int(batch)
+    traced: dict[str, Traces] = {"decision": trace_decision(network, rows)}
+    left_out = NO_STEP if calibrates(network) else None
+    if left_out is None:
+        traced["step"] = trace_timestep(network, rows)
+    files = {}
+    for graph, traces in traced.items():
+        described = _description(policy, graph, traces[2], batch, counts, period)
+        files[place / f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
+    graphs = {"decision": DECISION_FILE, "step": STEP_FILE if left_out is None else None, "step_left_out": left_out}
+    write_bundle(place, network, policy.conversion, policy.card, graphs)
+    if left_out is not None:
+        (place / STEP_FILE).unlink(missing_ok=True)
+    for path, content in files.items():
+        replace_file(path, content)
+    return Exported(tuple(files), left_out)
+
+
+def _description(
+    policy: "SpikingPolicy", graph: str, widths: dict[str, int], batch: int | None, counts: bool, period: float | None
+) -> Description:
+    network, actor, neurons = policy.network, policy.actor, policy.network.neurons
+    low, high = action_bounds(actor)
+    membrane = neurons if isinstance(neurons, MembraneNeurons) else None
+    calibration = membrane.calibration if membrane else None
+    return Description(
+        graph=graph,
+        observation_shape=actor.observation_shape,
+        action_shape=actor.action_shape,
+        discrete=actor.discrete,
+        low=low,
+        high=high,
+        timesteps=policy.timesteps,
+        neuron=membrane.model if membrane else "sigma-delta",
+        coding=membrane.coding if membrane else None,
+        alpha=membrane.alpha if membrane else None,
+        memories=tuple(widths.items()),
+        batch=batch,
+        layers=network.layer_names,
+        counted=columns(network) if counts else (),
+        multiply_accumulates=actor.layers[0].macs if membrane else 0,
+        iterations=calibration.least_iterations if calibration else 0,
+        name=actor.name,
+        env_id=actor.env_id,
+        control_period=period,
+        versions=installed_versions(),
+    )

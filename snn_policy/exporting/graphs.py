@@ -1,0 +1,90 @@
+"""The two graphs of a spiking network: a whole decision, and one timestep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from snn_policy.actor import Actor
+from snn_policy.exporting import namespace as xp
+from snn_policy.exporting.description import CALIBRATION_COSTS, COSTS
+from snn_policy.exporting.model import model_bytes
+from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
+from snn_policy.exporting.timestep import timestep_graph
+from snn_policy.exporting.tracing import Dimension, Graph, Traced
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.state import AdaptiveState, MembraneState, SigmaDeltaState
+
+Traces = tuple[list[Traced], dict[str, Traced], dict[str, int]]
+
+
+def calibrates(network: SpikingNetwork) -> bool:
+    return isinstance(network.neurons, MembraneNeurons) and network.neurons.calibration is not None
+
+
+def columns(network: SpikingNetwork) -> tuple[str, ...]:
+    """Names of the columns of the output `counts`."""
+    return (*network.layer_names, *COSTS, *(CALIBRATION_COSTS if calibrates(network) else ()))
+
+
+def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
+    """Inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
+    graph, actor = Graph(batch), network.actor
+    widths = {name: each.shape[1] for name, each in network.initial_state(1)._asdict().items()}
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        widths = {"memory": widths["memory"]}  # accumulators are derived from it
+    obs = graph.input("obs", actor.observation_shape)
+    memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        decided = _sigma_delta(actor.inputs(obs), memory["memory"], actor, network.neurons)
+        action, new, counts = decided[0], {"memory": decided[1]}, decided[2]
+    else:
+        state = AdaptiveState(**memory) if "extra_iterations" in memory else MembraneState(**memory)
+        action, after, decision = network.decide(obs, state)
+        new = after._asdict()
+        costs = [decision.synaptic_operations]
+        costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
+        counts = xp.concat([decision.spikes, *(each[:, None] for each in costs)], axis=1)
+    return [obs, *memory.values()], _outputs(action, new, counts), widths
+
+
+def trace_timestep(network: SpikingNetwork, batch: Dimension) -> Traces:
+    """The same of the graph of one timestep."""
+    inputs, (y, new, counts) = timestep_graph(Graph(batch), network.actor, network.neurons)
+    widths = {str(each.name).split(".")[1]: int(each.shape[1]) for each in inputs[1:]}
+    return inputs, _outputs(network.actor.head(y), {name: new[name] for name in widths}, counts), widths
+
+
+def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> dict[str, Traced]:
+    return {"action": action, **{f"memory.{name}.out": each for name, each in memory.items()}, "counts": counts}
+
+
+def _sigma_delta(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
+    """Action, memory and counts: looked up where that is possible, else computed as defined."""
+    defined = _as_defined(x, memory, actor, neurons)
+    if not fits_tables(actor.layers, neurons):
+        return defined
+    y, new_memory, counts, within = decide_by_tables(x, memory, actor.layers, neurons)
+    return x.graph.conditional(within, [actor.head(y), new_memory, counts], defined)
+
+
+def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
+    from snn_policy.sigma_delta_decision import decide_sigma_delta
+
+    none = memory[:, :1] * 0
+    y, state, decision = decide_sigma_delta(x, SigmaDeltaState(memory, none, none), actor.layers, neurons)
+    counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None]], axis=1)
+    return [actor.head(y), state.memory, counts]
+
+
+def graph_bytes(name: str, traces: Traces, metadata: Mapping[str, str], counts: bool) -> bytes:
+    inputs, outputs, _ = traces
+    return model_bytes(name, inputs, {k: v for k, v in outputs.items() if counts or k != "counts"}, metadata)
+
+
+def action_bounds(actor: Actor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """`low` and `high` as a description holds them: None for an infinite bound."""
+    low, high = ([each if np.isfinite(each) else None for each in np.ravel(side).tolist()]
+                 for side in (actor.low, actor.high))  # fmt: skip
+    return tuple(low), tuple(high)

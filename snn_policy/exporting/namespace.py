@@ -1,0 +1,210 @@
+"""The array-API namespace of traced arrays: the functions that the networks' code calls. See `tracing`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy import int64
+
+from snn_policy.exporting.indexing import expand_dims, materialised
+from snn_policy.exporting.indexing import reshape as _reshape
+from snn_policy.exporting.tracing import Traced, binary, broadcast, lift, unary
+
+__all__ = [
+    "argmax", "astype", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
+    "full_like", "int64", "largest", "log", "matmul", "maximum", "minimum", "ones_like", "reshape", "round",
+    "sign", "split", "stack", "sum", "take", "tanh", "where", "zeros_like",
+]  # fmt: skip
+
+
+def _first_traced(*operands: Any) -> Traced | None:
+    return next((each for each in operands if isinstance(each, Traced)), None)
+
+
+def where(condition: Any, first: Any, second: Any) -> Any:
+    traced = _first_traced(first, second)
+    if traced is None:
+        like = _first_traced(condition)
+        if like is None:
+            return np.where(condition, first, second)
+        traced = like.graph.constant(np.asarray(first if isinstance(first, np.ndarray) else second))
+    a, b, c = lift(first, traced), lift(second, traced), lift(condition, traced)
+    shape = broadcast(broadcast(a.shape, b.shape), c.shape)
+    if c.value is not None:
+        if a.value is not None and b.value is not None:
+            return traced.graph.constant(np.where(c.value, a.value, b.value), shape)
+        for number, chosen in ((1, a), (0, b)):
+            if c.known(number) and chosen.shape == shape:
+                return chosen
+    return traced.graph.add("Where", [c, a, b], [shape], a.dtype)[0]
+
+
+def maximum(first: Any, second: Any) -> Any:
+    traced = _first_traced(first, second)
+    if traced is None:
+        return np.maximum(first, second)
+    a, b = lift(first, traced), lift(second, traced)
+    if a.value is None and b.known(0) and a.dtype.kind == "f" and broadcast(a.shape, b.shape) == a.shape:
+        return unary("Relu", None, a)
+    return binary("Max", a, b, traced)
+
+
+def minimum(first: Any, second: Any) -> Any:
+    """min; of a max with the other bound, one Clip where both bounds are single numbers."""
+    traced = _first_traced(first, second)
+    if traced is None:
+        return np.minimum(first, second)
+    a, b = lift(first, traced), lift(second, traced)
+    if a.made_by("Max") and a.node is not None and b.value is not None and _uniform(b):
+        x, low = a.node.inputs
+        if _uniform(low) and x.shape == a.shape:
+            return clip(x, low.value.flat[0], b.value.flat[0])
+    return binary("Min", a, b, traced)
+
+
+def _uniform(x: Traced) -> Any:
+    return x.value is not None and x.value.size > 0 and x.known(x.value.flat[0])
+
+
+def clip(x: Traced, low: Any, high: Any) -> Traced:
+    if x.value is not None:
+        return x.graph.constant(np.clip(x.value, low, high), x.shape)
+    bounds = [np.asarray(each, x.dtype) for each in (low, high)]
+    return x.graph.add("Clip", [x, *bounds], [x.shape], x.dtype)[0]
+
+
+def tanh(x: Traced) -> Traced:
+    return unary("Tanh", np.tanh, x)
+
+
+def exp(x: Traced) -> Traced:
+    return unary("Exp", np.exp, x)
+
+
+def expm1(x: Traced) -> Traced:
+    """eˣ − 1, with the rounding of eˣ: 6e-8 near 0."""
+    return exp(x) - 1
+
+
+def log(x: Any) -> Any:
+    return unary("Log", np.log, x) if isinstance(x, Traced) else np.log(x)
+
+
+def floor(x: Traced) -> Traced:
+    return unary("Floor", np.floor, x)
+
+
+def ceil(x: Traced) -> Traced:
+    return unary("Ceil", np.ceil, x)
+
+
+def round(x: Traced) -> Traced:
+    """To the nearest whole number, halves to the even one."""
+    return unary("Round", np.round, x)
+
+
+def sign(x: Traced) -> Traced:
+    return unary("Sign", np.sign, x)
+
+
+def full_like(x: Any, number: Any) -> Any:
+    if not isinstance(x, Traced):
+        return np.full_like(x, number)
+    return x.graph.constant(np.full((1,) * x.ndim, number, x.dtype), x.shape)
+
+
+def zeros_like(x: Any) -> Any:
+    return full_like(x, 0)
+
+
+def ones_like(x: Any) -> Any:
+    return full_like(x, 1)
+
+
+def astype(x: Traced, dtype: Any) -> Traced:
+    kind = np.dtype(dtype)
+    if kind == x.dtype:
+        return x
+    if x.value is not None:
+        return x.graph.constant(x.value.astype(kind), x.shape)
+    if x.made_by("Not") and x.node is not None:
+        equal = x.node.inputs[0].node
+        if equal is not None and equal.operator == "Equal" and equal.inputs[1].known(0):
+            x = x.graph.add("Cast", [equal.inputs[0]], [x.shape], np.bool_, to=np.dtype(np.bool_))[0]
+    return x.graph.add("Cast", [x], [x.shape], kind, to=kind)[0]
+
+
+def sum(x: Traced, axis: int | tuple[int, ...]) -> Traced:
+    axes = (axis,) if isinstance(axis, int) else axis
+    shape = tuple(length for place, length in enumerate(x.shape) if place not in axes)
+    return x.graph.add("ReduceSum", [materialised(x), np.array(axes)], [shape], x.dtype, keepdims=0)[0]
+
+
+def largest(x: Traced) -> Traced:
+    """The largest value of all, a scalar."""
+    return x.graph.add("ReduceMax", [x], [()], x.dtype, keepdims=0)[0]
+
+
+def split(x: Traced, sizes: Sequence[int]) -> list[Traced]:
+    """x (batch, Σ sizes) cut apart along its second axis."""
+    if len(sizes) < 2:
+        return [x][: len(sizes)]
+    return x.graph.add("Split", [x, np.array(sizes)], [(x.shape[0], each) for each in sizes], x.dtype, axis=1)
+
+
+def argmax(x: Traced, axis: int) -> Traced:
+    place = axis % x.ndim
+    shape = (*x.shape[:place], *x.shape[place + 1 :])
+    return x.graph.add("ArgMax", [materialised(x)], [shape], np.int64, axis=place, keepdims=0)[0]
+
+
+def reshape(x: Traced, shape: Sequence[Any]) -> Traced:
+    return _reshape(x, shape)
+
+
+def concat(arrays: Sequence[Any], axis: int) -> Any:
+    traced = _first_traced(*arrays)
+    if traced is None:
+        return np.concatenate(arrays, axis)
+    parts = [materialised(lift(each, traced)) for each in arrays]
+    if len(parts) == 1:
+        return parts[0]
+    length: Any = np.sum([each.shape[axis] for each in parts])
+    shape = (*parts[0].shape[:axis], int(length), *parts[0].shape[axis + 1 :])
+    return traced.graph.add("Concat", parts, [shape], parts[0].dtype, axis=axis)[0]
+
+
+def stack(arrays: Sequence[Traced], axis: int) -> Traced:
+    """Along a new axis 1: arrays (batch, n) side by side, then cut apart; (batch,) one by one."""
+    if arrays[0].ndim == 1:
+        return concat([expand_dims(materialised(each), 1) for each in arrays], axis)
+    rows, width = arrays[0].shape
+    return _reshape(concat(arrays, axis), (rows, len(arrays), width))
+
+
+def take(x: Any, indices: Traced) -> Traced:
+    """x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)"""
+    values = np.asarray(x)
+    if indices.shape[0] == 1 and indices.ndim == 2:
+        return indices.graph.add("GatherElements", [values[None], indices], [indices.shape], values.dtype, axis=1)[0]
+    flat = _reshape(indices, (-1,))
+    taken = indices.graph.add("GatherElements", [values, flat], [flat.shape], values.dtype, axis=0)[0]
+    return _reshape(taken, indices.shape)
+
+
+def matmul(x: Traced, weight: Any) -> Traced:
+    """x · weight, (…, inputs) · (inputs, outputs); a row with an axis of its own is multiplied without it."""
+    if x.made_by("Unsqueeze") and x.node is not None and x.ndim == 3 and x.shape[1] == 1:
+        return expand_dims(matmul(x.node.inputs[0], weight), 1)
+    matrix = np.ascontiguousarray(weight)
+    return x.graph.add("MatMul", [materialised(x), matrix], [(*x.shape[:-1], matrix.shape[1])], x.dtype)[0]
+
+
+def conv2d(images: Traced, weight: Any, *, stride: tuple[int, int], padding: tuple[int, int]) -> Traced:
+    """A cross-correlation of (N, channels, height, width), without bias."""
+    kernel = weight.shape[2:]
+    sizes = zip(images.shape[2:], kernel, stride, padding, strict=True)
+    maps = [(int(size) + 2 * pad - length) // step + 1 for size, length, step, pad in sizes]
+    shape = (images.shape[0], weight.shape[0], *maps)
+    return images.graph.add("Conv", [images, np.asarray(weight)], [shape], images.dtype, strides=list(stride),
+                            pads=[*padding, *padding], kernel_shape=list(kernel))[0]  # fmt: skip

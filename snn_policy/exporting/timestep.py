@@ -1,0 +1,127 @@
+"""One timestep of a network, for graphs that a host calls T times per decision; the neurons' own step functions.
+
+Every memory starts from zero: what a decision begins with is set at its first timestep. A feed-forward network without
+synaptic delay gives the same spikes whether time or layers come first (`membrane_decision`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from snn_policy.actor import Actor
+from snn_policy.crpi import residual_potential, start_potential
+from snn_policy.exporting import namespace as xp
+from snn_policy.exporting.costs import counted
+from snn_policy.exporting.tracing import Graph, Traced
+from snn_policy.neurons import (
+    DifferentialMembrane,
+    Membrane,
+    MembraneNeurons,
+    SigmaDeltaNeurons,
+    sigma_delta_spike,
+    step_differential,
+    step_rate,
+)
+
+Memory = dict[str, Traced]
+Step = tuple[Traced, Memory, Traced]
+
+
+def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
+    """Widths of the memories: the residual of the last decision, then what this decision has reached."""
+    width = sum(actor.widths[1:])
+    names = ("residual", "potential", "net", *(("inflow", "outflow") if neurons.coding == "differential" else ()))
+    return {**dict.fromkeys(names, width), "timestep": 1}
+
+
+def sigma_delta_memories(actor: Actor) -> dict[str, int]:
+    """Widths of the memories: what the neurons have told, and what they have yet to tell in this decision."""
+    width = sum(actor.widths)
+    return {"memory": width, "potential": width, "timestep": 1}
+
+
+def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
+    """Whether this timestep is the decision's last, and the memory that counts on, 0 after the last."""
+    following = timestep + 1
+    last = following > timesteps - 0.5
+    return last, xp.where(last, following * 0, following)
+
+
+def membrane_step(x: Traced, memory: Memory, actor: Actor, neurons: MembraneNeurons) -> Step:
+    """Timestep memory.timestep + 1 of all layers: y as far as it is decoded, the memories, what was spent."""
+    begins = memory["timestep"] < 0.5
+    widths = actor.widths[1:]
+    threshold = np.concatenate([np.zeros(0, np.float32), *neurons.thresholds])
+    alpha = np.repeat(np.array(neurons.alpha, np.float32), widths)
+    v_start = start_potential(neurons.base(threshold), memory["residual"], alpha, threshold * neurons.alpha_clip)  # pyright: ignore
+    current = {"potential": xp.where(begins, v_start, memory["potential"]),
+               "net": xp.where(begins, memory["net"] * 0, memory["net"])}  # fmt: skip
+    if neurons.coding == "differential":
+        bias = np.concatenate([np.zeros(0, np.float32), *(layer.unit_bias for layer in actor.hidden)])
+        current |= {"inflow": xp.where(begins, memory["inflow"] * 0 + bias, memory["inflow"]),
+                    "outflow": xp.where(begins, memory["outflow"] * 0, memory["outflow"])}  # fmt: skip
+    new, fired, decoded = _step_layers(x, current, memory["timestep"], begins, actor, neurons)
+    last, timestep = next_timestep(memory["timestep"], neurons.timesteps)
+    if fired:
+        residual = residual_potential(new["potential"], v_start, new["net"], neurons.residual)
+        new["residual"] = xp.where(last, residual, memory["residual"])
+        counts = counted(xp.concat(fired, axis=1), actor.layers[1:])
+    else:
+        new, counts = dict(memory), xp.astype(memory["timestep"] * 0, np.int64)
+    return actor.layers[-1](decoded), {**new, "timestep": timestep}, counts
+
+
+def _step_layers(
+    x: Traced, current: Memory, timestep: Traced, begins: Traced, actor: Actor, neurons: MembraneNeurons
+) -> tuple[Memory, list[Traced], Traced]:
+    """The memories after the step, which neurons fired layer by layer, and what the last layer has decoded."""
+    differential = neurons.coding == "differential"
+    parts = {name: xp.split(value, actor.widths[1:]) for name, value in current.items()}
+    outputs, states, decoded = [], [], x
+    for place, (layer, threshold) in enumerate(zip(actor.hidden, neurons.thresholds, strict=True)):
+        state = [each[place] for each in parts.values()]
+        arriving = layer.product(outputs[-1] if outputs else x)
+        if differential:
+            d = arriving if outputs else xp.where(begins, arriving, arriving * 0)
+            o, after = step_differential(d, timestep + 1, DifferentialMembrane(*state), threshold, neurons)  # pyright: ignore
+            decoded = after.outflow
+        else:
+            o, after = step_rate(arriving + layer.unit_bias, Membrane(*state), threshold, neurons)
+            decoded = after.net / neurons.timesteps
+        outputs.append(o)
+        states.append(after)
+    names = list(current) if states else []
+    new = {name: xp.concat([state[place] for state in states], axis=1) for place, name in enumerate(names)}
+    return new, [o != 0 for o in outputs], decoded
+
+
+def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDeltaNeurons) -> Step:
+    """One digit of the stage whose turn it is; a stage starts from what the stage before it has told by then."""
+    widths, starts = actor.widths, np.cumsum((0, *neurons.digits))
+    begin, end = (np.repeat(each, widths).astype(np.float32) for each in (starts[:-1], starts[1:]))
+    quantum, predictor = np.concatenate(neurons.quanta), np.concatenate(neurons.predictor)
+    offset = np.concatenate([neurons.offset, *(np.zeros_like(each) for each in neurons.quanta[1:])])
+    stages = xp.split(memory["memory"] + offset, widths)
+    analog: list[Any] = [x]
+    for layer, heard in zip(actor.hidden, stages[:-1], strict=True):
+        assert layer.activation is not None
+        analog.append(layer.activation(layer(heard)))
+    t = memory["timestep"]
+    begins, runs = abs(t - begin) < 0.5, (t > begin - 0.5) & (t < end - 0.5)
+    kept = predictor * memory["memory"]
+    v = xp.where(begins, xp.concat(analog, axis=1) - offset - kept, memory["potential"])
+    s = xp.where(runs, sigma_delta_spike(v, quantum, neurons.powers), v * 0)
+    told = xp.where(begins, kept, memory["memory"]) + s
+    y = actor.layers[-1](xp.split(told + offset, widths)[-1])
+    _, timestep = next_timestep(t, neurons.timesteps)
+    return y, {"memory": told, "potential": v - s, "timestep": timestep}, counted(s != 0, actor.layers)
+
+
+def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
+    """The inputs and what they become."""
+    sigma_delta = isinstance(neurons, SigmaDeltaNeurons)
+    widths = sigma_delta_memories(actor) if sigma_delta else membrane_memories(actor, neurons)
+    obs = graph.input("obs", actor.observation_shape)
+    memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
+    step = (sigma_delta_step if sigma_delta else membrane_step)(actor.inputs(obs), memory, actor, neurons)
+    return [obs, *memory.values()], step
