@@ -1,0 +1,143 @@
+"""Measure the shipped DeepMind Control Suite actors, states and pixels, as ANNs and as spiking networks of each kind.
+
+    python examples/measure_dm_control.py                    # hours; stop and start it as you like
+    python examples/measure_dm_control.py --actors sac-cartpole-swingup --episodes 2
+
+Every finished cell is one line of `runs/dm_control.jsonl` and is not measured again. α of the IF neurons is chosen on
+seeds 2000… and reported on seeds 5000…. Directly trained spiking networks that `train_pixels.py spiking` left in
+`runs/` are measured beside the actor they imitate. At the end `docs/dm_control.json` and the tables of
+`docs/dm_control.md` are written.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
+
+from snn_policy import Actor, SpikingPolicy, convert, load_actor
+from snn_policy.evaluate import evaluate
+from snn_policy.exported import names, path
+from snn_policy.statistics import bootstrap_interval, mean
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "runs" / "dm_control.jsonl"
+REPORT_SEED, CHOICE_SEED, RECORDING_SEED = 5_000, 2_000, 0
+ALPHAS, CHOICE_EPISODES = (0.3, 0.6, 1.0), 8
+OBSERVATIONS = {1: 10_000, 3: 1_000}
+"""How many recorded observations set thresholds and quanta: of vectors, of pictures."""
+ANN, DIRECT = "ANN", "trained directly"
+FIXED: dict[str, dict[str, Any]] = {
+    "sigma-delta 0.02": {},
+    "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
+}
+
+
+def membrane(timesteps: int, alpha: float) -> dict[str, Any]:
+    return {"neuron": "if", "timesteps": timesteps, "alpha": alpha}
+
+
+class Measured:
+    """The log: every cell is measured once."""
+
+    def __init__(self) -> None:
+        lines = LOG.read_text().splitlines() if LOG.is_file() else []
+        self.records = {record["key"]: record for record in map(json.loads, lines)}
+        self._recordings: dict[str, Any] = {}
+
+    def cell(self, name: str, variant: str, settings: dict[str, Any], episodes: int, seed: int) -> dict[str, Any]:
+        """The record of one actor and variant; `settings` are `convert`'s."""
+        key = json.dumps([name, variant, episodes, seed])
+        if key not in self.records:
+            actor = load_actor(path(name))
+            policy = self._policy(actor, variant, settings)
+            found = evaluate(policy, str(actor.env_id), episodes=episodes, seed=seed, progress=True)
+            record = {"key": key, "actor": name, "variant": variant, "seed": seed, "evaluation": found.as_dict(),
+                      "dense_macs": actor.dense_macs}  # fmt: skip
+            LOG.parent.mkdir(exist_ok=True)
+            with LOG.open("a") as log:
+                log.write(json.dumps(record, allow_nan=False) + "\n")
+            self.records[key] = record
+            print(f"{name}: {variant}: {found.mean:.1f} ± {found.std:.1f}", flush=True)
+        return self.records[key]
+
+    def _policy(self, actor: Actor, variant: str, settings: dict[str, Any]) -> Actor | SpikingPolicy:
+        if variant == ANN:
+            return actor
+        if variant.startswith(DIRECT):
+            return SpikingPolicy.load(directly_trained(actor.name))
+        if actor.name not in self._recordings:
+            steps = OBSERVATIONS[len(actor.observation_shape)]
+            self._recordings = {actor.name: actor.collect(str(actor.env_id), steps, RECORDING_SEED, progress=True)}
+        return convert(actor, self._recordings[actor.name], **settings)
+
+
+def directly_trained(name: str) -> Path:
+    """Where `train_pixels.py spiking` puts the network that imitates the actor of that name."""
+    return ROOT / "runs" / f"direct-{name}"
+
+
+def cells_of(name: str, measured: Measured, timesteps: tuple[int, ...], episodes: int) -> Iterator[dict[str, Any]]:
+    """All variants of one actor, the ANN first."""
+    yield measured.cell(name, ANN, {}, episodes, REPORT_SEED)
+    for variant, settings in FIXED.items():
+        yield measured.cell(name, variant, settings, episodes, REPORT_SEED)
+    for steps in timesteps:
+        yield measured.cell(name, f"IF T={steps} α=0", membrane(steps, 0.0), episodes, REPORT_SEED)
+        tried = [
+            measured.cell(name, f"IF T={steps} α={alpha}", membrane(steps, alpha), CHOICE_EPISODES, CHOICE_SEED)
+            for alpha in ALPHAS
+        ]
+        best = ALPHAS[int(np.argmax([each["evaluation"]["mean"] for each in tried]))]
+        yield measured.cell(name, f"IF T={steps} α={best}", membrane(steps, best), episodes, REPORT_SEED)
+    if (directly_trained(name) / "policy.json").is_file():
+        direct = SpikingPolicy.load(directly_trained(name))
+        yield measured.cell(name, f"{DIRECT} T={direct.timesteps}", {}, episodes, REPORT_SEED)
+
+
+def effect_of_crpi(records: list[dict[str, Any]]) -> list[str]:
+    """One line per T: what the chosen α gains over α = 0 on the same episodes, with its 95 % bootstrap interval."""
+    lines = []
+    membranes = [each for each in records if each["variant"].startswith("IF")]
+    for without, chosen in zip(membranes[::2], membranes[1::2], strict=True):
+        pair = [np.array(evaluation_of(each["evaluation"]).returns) for each in (without, chosen)]
+        low, high = bootstrap_interval(mean, pair[1] - pair[0])
+        gain = pair[1].mean() - pair[0].mean()
+        lines.append(f"- {chosen['variant']} against α=0: {gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return lines
+
+
+def main(
+    episodes: Annotated[int, typer.Option(help="per cell", min=1)] = 20,
+    actors: Annotated[str | None, typer.Option(help="shipped names separated by commas; all dm_control ones")] = None,
+    timesteps: Annotated[str, typer.Option(help="of the IF neurons, separated by commas")] = "8,16,32",
+    out: Annotated[Path, typer.Option(help="where dm_control.json and dm_control.md go")] = ROOT / "docs",
+) -> None:
+    """Measure what is missing, then write the tables."""
+    here = [name for name in names() if str(load_actor(path(name)).env_id).startswith("dm_control/")]
+    chosen = here if actors is None else actors.split(",")
+    if unknown := set(chosen) - set(here):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(here)}")
+    measured, steps, records = Measured(), tuple(int(each) for each in timesteps.split(",")), []
+    for name in chosen:
+        records += cells_of(name, measured, steps, episodes)
+    rows, text = rows_of(records), []
+    for name, group in groupby(rows, lambda row: row["actor"]):
+        text += [actor_table(list(group)), *effect_of_crpi([each for each in records if each["actor"] == name]), ""]
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"versions": versions_of(records), "rows": rows}
+    (out / "dm_control.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    fill(out / "dm_control.md", "\n".join(text))
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    typer.run(main)
