@@ -1,4 +1,4 @@
-"""A dm_env loop: `timestep.first()` is where the policy is reset; nothing else is asked of it.
+"""A dm_env loop: `DmEnvPolicy` resets the policy where an episode begins; nothing else is asked of the loop.
 
     python examples/dm_env_loop.py                            # the shipped Pendulum policy
     python examples/dm_env_loop.py BUNDLE ENVIRONMENT_ID      # your own
@@ -17,6 +17,7 @@ from dm_env import specs
 
 from snn_policy import Policy, SpikingPolicy
 from snn_policy.exported import path
+from snn_policy.wrappers.dm_control import DmEnvPolicy
 
 EPISODES = 5
 
@@ -60,12 +61,11 @@ def bounded(space: gym.Space, name: str) -> specs.BoundedArray:
 def run(env: dm_env.Environment, policy: Policy, episodes: int) -> list[float]:
     """Returns of that many episodes."""
     returns: list[float] = []
-    timestep = env.reset()
+    agent, timestep = DmEnvPolicy(policy), env.reset()
     while not (timestep.last() and len(returns) == episodes):
         if timestep.first():
-            policy.reset()
             returns.append(0.0)
-        timestep = env.step(policy.act(timestep.observation))
+        timestep = env.step(agent.act(timestep))
         returns[-1] += timestep.reward or 0.0
     return returns
 
