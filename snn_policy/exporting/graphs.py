@@ -8,6 +8,7 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.description import CALIBRATION_COSTS, COSTS
+from snn_policy.exporting.indexing import materialised
 from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
 from snn_policy.exporting.timestep import timestep_graph
@@ -57,7 +58,8 @@ def trace_timestep(network: SpikingNetwork, batch: Dimension) -> Traces:
 
 
 def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> dict[str, Traced]:
-    return {"action": action, **{f"memory.{name}.out": each for name, each in memory.items()}, "counts": counts}
+    named = {"action": action, **{f"memory.{name}.out": each for name, each in memory.items()}, "counts": counts}
+    return {name: materialised(each) for name, each in named.items()}
 
 
 def _sigma_delta(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
@@ -66,7 +68,8 @@ def _sigma_delta(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeu
     if not fits_tables(actor.layers, neurons):
         return defined
     y, new_memory, counts, within = decide_by_tables(x, memory, actor.layers, neurons)
-    return x.graph.conditional(within, [actor.head(y), new_memory, counts], defined)
+    found = [materialised(each) for each in (actor.head(y), new_memory, counts)]
+    return x.graph.conditional(within, found, [materialised(each) for each in defined])
 
 
 def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:

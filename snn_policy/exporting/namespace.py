@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy import int64
 
-from snn_policy.exporting.indexing import expand_dims, materialised
+from snn_policy.exporting.indexing import expand_dims, index, materialised
 from snn_policy.exporting.indexing import reshape as _reshape
 from snn_policy.exporting.tracing import Traced, binary, broadcast, lift, unary
 
@@ -149,6 +149,9 @@ def split(x: Traced, sizes: Sequence[int]) -> list[Traced]:
     """x (batch, Σ sizes) cut apart along its second axis."""
     if len(sizes) < 2:
         return [x][: len(sizes)]
+    if x.value is not None:
+        ends = np.cumsum(sizes).tolist()
+        return [index(x, (slice(None), slice(end - size, end))) for size, end in zip(sizes, ends, strict=True)]
     return x.graph.add("Split", [x, np.array(sizes)], [(x.shape[0], each) for each in sizes], x.dtype, axis=1)
 
 
@@ -185,6 +188,8 @@ def stack(arrays: Sequence[Traced], axis: int) -> Traced:
 def take(x: Any, indices: Traced) -> Traced:
     """x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)"""
     values = np.asarray(x)
+    if indices.value is not None:
+        return indices.graph.constant(values[indices.value], indices.shape)
     if indices.shape[0] == 1 and indices.ndim == 2:
         return indices.graph.add("GatherElements", [values[None], indices], [indices.shape], values.dtype, axis=1)[0]
     flat = _reshape(indices, (-1,))
