@@ -3,12 +3,13 @@
 export_policy(policy, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and weights.safetensors
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_policy.bundle import replace_file, write_bundle
-from snn_policy.exporting.description import Description
+from snn_policy.exporting.description import SUMS_KEY, Description
 from snn_policy.exporting.graphs import (
     Traces,
     action_bounds,
@@ -79,7 +80,9 @@ def export_policy(
     for graph, traces in traced.items():
         described = _description(policy, graph, traces[2], batch, counts, period)
         files[place / f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
-    graphs = {"decision": DECISION_FILE, "step": STEP_FILE if left_out is None else None, "step_left_out": left_out}
+    sums = {path.name: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    step = STEP_FILE if left_out is None else None
+    graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
     write_bundle(place, network, policy.conversion, policy.card, graphs)
     if left_out is not None:
         (place / STEP_FILE).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ The file is data: read with a size limit, with no other file beside it, and comp
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import numpy.typing as npt
 import onnxruntime
 
 from snn_policy.errors import SourceError
-from snn_policy.exporting.description import METADATA_KEY, Description, read_description
+from snn_policy.exporting.description import METADATA_KEY, SUMS_KEY, Description, read_description
 from snn_policy.protocol import FloatArray, IntArray
 
-MOST_GRAPH_BYTES = 2**31 - 1
+MOST_GRAPH_BYTES, MOST_BUNDLE_BYTES = 2**31 - 1, 2**24
+POLICY_FILE = "policy.json"
 EXTERNAL_DATA = b"\n\x08location"
 """How a tensor that lies in another file names it; exported graphs have none."""
 NOWHERE = "/nonexistent-folder-of-external-data"
@@ -124,6 +126,24 @@ def _read(path: Path) -> bytes:
     if EXTERNAL_DATA in content:
         raise SourceError(f"{path}: refers to other files for its weights; an exported graph is one file")
     return content
+
+
+def check_bundle(session: GraphSession) -> None:
+    """Refuse a graph beside the bundle of a policy that it was not exported from: of an older one, for example.
+
+    Raises:
+        SourceError: it is, or the bundle is damaged.
+    """
+    bundle = session.path.with_name(POLICY_FILE)
+    if not bundle.is_file():
+        return
+    try:
+        sums = json.loads(bundle.read_bytes()[:MOST_BUNDLE_BYTES]).get("onnx", {}).get(SUMS_KEY, {})
+        belongs = sums.get(session.path.name) == session.sha256
+    except (ValueError, AttributeError, RecursionError):
+        belongs = False
+    if not belongs:
+        raise SourceError(f"{session.path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
 
 
 def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import GRAPHS
-from snn_policy.graph_session import CPU, GraphSession
+from snn_policy.graph_session import CPU, GraphSession, check_bundle
 from snn_policy.numbers import require, whole
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, as_mask
 from snn_policy.stateful import StatefulPolicy, copied
@@ -47,7 +47,7 @@ class OnnxPolicy(StatefulPolicy):
 
         Raises:
             FileNotFoundError: no such file.
-            SourceError: not an exported policy, damaged, or without counts.
+            SourceError: not an exported policy, damaged, without counts, or beside another policy's bundle.
             ValueError: an unknown graph or provider.
         """
         require(graph in GRAPHS, f"graph {graph!r}: expected one of {', '.join(GRAPHS)}")
@@ -55,7 +55,9 @@ class OnnxPolicy(StatefulPolicy):
         place = Path(path)
         file = place if place.suffix == ".onnx" else place / f"{graph}.onnx"
         self._options = providers, threads
-        self._open(GraphSession(file, providers, threads))
+        session = GraphSession(file, providers, threads)
+        check_bundle(session)
+        self._open(session)
 
     def _open(self, session: GraphSession) -> None:
         if not session.description.counted:
@@ -66,6 +68,7 @@ class OnnxPolicy(StatefulPolicy):
         self._calls = self.description.timesteps if self.description.graph == "step" else 1
         self._layers = len(self.description.layers)
         self._low, self._high = self.description.bounds()
+        self._largest = np.sum(np.square(np.maximum(abs(self._low), abs(self._high)), dtype=np.float64)) * (1 + 1e-6)
         super().__init__()
         self._start(self.description.batch or 1, size_is_open=True)
 
@@ -151,7 +154,13 @@ class OnnxPolicy(StatefulPolicy):
         for _ in range(self._calls - 1):
             action, memory, more = self._graph.run(batch, memory)
             counts = counts + more
+        self._check_action(action)
         return action, self._kind(*memory), self._decision(counts)
+
+    def _check_action(self, action: npt.NDArray[Any]) -> None:
+        """Refuse what no sound graph gives; one product, because this is part of every decision."""
+        if not np.vdot(action, action) <= self._largest * len(action):
+            raise SourceError(f"{self._graph.path}: gave an action that is not finite or far out of bounds: {action}")
 
     def _check_rows(self, rows: int) -> None:
         fixed = self.description.batch
@@ -183,6 +192,7 @@ class OnnxPolicy(StatefulPolicy):
             if obs.shape == place.shape and everywhere and np.vdot(obs, obs) < SURELY_USABLE:
                 place[...] = obs
                 self._advance()
+                self._check_action(self._action)
                 return self._action.copy() if place is buffers.obs else self._action[0].copy()
         return super().act(obs, active=active)
 

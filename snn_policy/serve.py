@@ -8,13 +8,17 @@ Needs the extra `serve` (websockets, msgpack).
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.numbers import require
+from snn_policy.onnx_policy import OnnxPolicy
 from snn_policy.protocol import Decision
 from snn_policy.serving.server import PolicyServer
 from snn_policy.serving.sessions import Servable
@@ -68,12 +72,20 @@ def serve(
 
     Raises:
         SourceError: a state file that is damaged or another policy's.
-        OSError: the address is taken or not this machine's.
+        OSError: the address is taken or not this machine's, or the state file cannot be written.
+        ValueError: a graph that was exported for batches of several rows, or a host that is not known.
     """
+    fixed = policy.description.batch if isinstance(policy, OnnxPolicy) else None
+    if fixed is not None:
+        require(fixed == 1, f"the graph was exported for batches of {fixed}; serve one that takes any, or a batch of 1")
+        settings = replace(settings, max_batch=1)
     if not settings.on_loopback and settings.token is None:
         log.warning("%s can be reached from other machines, and no token is set: anybody may act", settings.host)
     digest = digest_of(path) if path is not None and settings.state_file is not None else ""
-    asyncio.run(_serve(PolicyServer(servable(policy), settings, metadata or {}, digest), ready))
+    try:
+        asyncio.run(_serve(PolicyServer(servable(policy), settings, metadata or {}, digest), ready))
+    except socket.gaierror as problem:
+        raise ValueError(f"host {settings.host!r}: {problem.strerror}") from None
 
 
 async def _serve(server: PolicyServer, ready: Callable[[PolicyServer], None]) -> None:

@@ -18,7 +18,8 @@ geometries = st.tuples(
 def drawn(geometry: tuple[int, ...], rng: np.random.Generator) -> Conv2d:
     channels, outputs, kernel_h, kernel_w, down, right, pad_v, pad_h, height, width = geometry
     weight = (rng.integers(-40, 41, (outputs, channels, kernel_h, kernel_w)) / 64).astype(np.float32)
-    return Conv2d(weight, (rng.integers(-9, 10, outputs) / 64).astype(np.float32), (channels, height, width), (down, right), (pad_v, pad_h))
+    layer_bias = (rng.integers(-9, 10, outputs) / 64).astype(np.float32)
+    return Conv2d(weight, layer_bias, (channels, height, width), (down, right), (pad_v, pad_h))
 
 
 @given(geometries)

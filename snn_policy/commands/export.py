@@ -91,7 +91,6 @@ class _Found:
     """What the policy's environment tells, as far as it can be made: observations, and the control period."""
 
     def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
-        import numpy as np
 
         from snn_policy.verification import DECISIONS, plausible_observations
 
@@ -100,7 +99,7 @@ class _Found:
         if env_id is not None and (period is None or (verify and recording is None)):
             self._ask_environment(policy, env_id, DECISIONS, verify and recording is None)
         if recording is not None:
-            self.observations, self.source = np.load(recording, allow_pickle=False), str(recording)
+            self.observations, self.source = _recorded(recording), str(recording)
 
     def _ask_environment(self, policy: "SpikingPolicy", env_id: str, steps: int, record: bool) -> None:
         from snn_policy.environments import make_environment
@@ -115,6 +114,18 @@ class _Found:
             self.period = float(tells)
         if record:
             self.observations, self.source = policy.actor.collect(env_id, steps=steps), env_id
+
+
+def _recorded(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        recording = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{path}: not an array of numbers as numpy.save writes it") from None
+    if not isinstance(recording, np.ndarray):
+        raise ValueError(f"{path}: several arrays; expected one (.npy)")
+    return recording
 
 
 def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:

@@ -1,6 +1,7 @@
 """The tables of `snn_policy.offline.table` beside the paper's: on the terminal, and as a Markdown page."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -119,7 +120,7 @@ def page(results: Iterable[Result]) -> str:
             parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}")))
     for title, lines in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
         parts += ["", f"## {title}", "", _line(lines[0]), _line(["---"] * len(lines[0])), *map(_line, lines[1:])]
-    parts += ["", RETENTION_NOTE, "", *_differences(results)]
+    parts += ["", RETENTION_NOTE, "", *_differences(results), *_progress(results)]
     return "\n".join(parts) + "\n"
 
 
@@ -138,6 +139,19 @@ def _introduction(results: list[Result]) -> str:
         f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are "
         "several, else over episodes."
     )
+
+
+def _progress(results: list[Result]) -> list[str]:
+    """One line per task, quality and ANN that was measured after several numbers of gradient steps."""
+    lines = []
+    for quality in QUALITIES:
+        for task, column in product(TASKS, ("ReLU", "QCFS")):
+            own = [r for r in results if (r.quality, r.task.rpartition("-v")[0], r.column) == (quality, task, column)]
+            found = {(each.seed, each.steps): each.mean for each in own}
+            if len(found) > 1:
+                course = ", ".join(f"{mean:.1f} after {steps:,}" for (_, steps), mean in sorted(found.items()))
+                lines.append(f"- {quality} {task}, {column}: {course}")
+    return ["", "## How the ANNs' scores moved with the steps", "", *lines] if lines else []
 
 
 def _differences(results: list[Result]) -> list[str]:

@@ -53,7 +53,7 @@ class PolicyServer:
             self.restored = restore(settings.state_file, self.sessions, policy, digest)
         self._greeting = pack({**_described(policy, settings), **metadata})
         self._connections: set[Connection] = set()
-        self._sockets = 0
+        self._sockets: set[ServerConnection] = set()
         self._draining, self._writing = False, threading.Lock()
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,13 +66,13 @@ class PolicyServer:
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
-                server._sockets += 1
-                if server._sockets > settings.max_connections + HANDSHAKES:
+                server._sockets.add(self)
+                if len(server._sockets) > settings.max_connections + HANDSHAKES:
                     server.metrics.refused["too_many_connections"] += 1
                     self.transport.abort()
 
             def connection_lost(self, exc: Exception | None) -> None:
-                server._sockets -= 1
+                server._sockets.discard(self)
                 super().connection_lost(exc)
 
         self._server = await serve(
@@ -90,6 +90,11 @@ class PolicyServer:
             server_header=None,
         )
         self.port: int = next(iter(self._server.sockets)).getsockname()[1]
+        try:
+            self.save()
+        except OSError:
+            self._server.close()
+            raise
         self._tasks = [asyncio.create_task(self._sweep())]
         if settings.state_file is not None:
             self._tasks.append(asyncio.create_task(self._save_regularly()))
@@ -106,6 +111,8 @@ class PolicyServer:
             self.batcher.flush()
             await asyncio.sleep(0)
         await self._dismiss(self._connections, "the server is shutting down")
+        for socket in self._sockets:  # those that never finished their handshake
+            socket.transport.abort()
         await self._server.wait_closed()
         for task in self._tasks:
             task.cancel()
