@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.external_data_helper
+import onnx.helper
+import onnx.numpy_helper
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +169,20 @@ def test_a_plain_network_is_no_policy(tmp_path: Path) -> None:
     from tests.actors import dyadic_actor
 
     refused(actor_onnx(dyadic_actor()), tmp_path)
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 1e6])
+def test_actions_that_no_sound_graph_gives_are_refused(factor: float, good: bytes, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        (node,) = (each for each in model.graph.node if "action" in each.output)
+        node.output[list(node.output).index("action")] = "sound"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor"))
+        model.graph.node.append(onnx.helper.make_node("Mul", ["sound", "factor"], ["action"]))
+
+    (tmp_path / "decision.onnx").write_bytes(altered(good, change))
+    for obs in (dyadic_observations(1)[0], dyadic_observations(1)[0].tolist()):
+        with pytest.raises(SourceError, match="not finite or far out of bounds"):
+            OnnxPolicy(tmp_path).act(obs)
 
 
 def test_the_good_file_is_good(good: bytes, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 On dyadic networks every sum is exact, so that states and counts must be equal; only tanh and the like may round.
 """
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from snn_policy import SpikeCalibration, SpikingPolicy
+from snn_policy import OnnxPolicy, SpikeCalibration, SpikingPolicy
 from snn_policy.activations import RELU, Activation
 from snn_policy.convolution import Conv2d
 from snn_policy.exporting.sigma_delta import REACH
@@ -125,6 +126,32 @@ def test_spike_calibration_has_no_timestep_graph_and_says_why(tmp_path: Path) ->
 def test_any_number_of_hidden_layers(neurons: Any, widths: tuple[int, ...], tmp_path: Path) -> None:
     actor = dyadic_actor(5, widths=widths)
     assert_same(spiking(actor, neurons(actor)), tmp_path, dyadic_observations(15), rounding=0)
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("widths", [(), (8, 6)], ids=str)
+@pytest.mark.parametrize("settings", [{"predictor": 0}, {"predictor": 1}, {"quanta": 0}], ids=str)
+def test_what_is_known_beforehand_keeps_its_shape(
+    settings: dict[str, float], widths: tuple[int, ...], batch: int | None, tmp_path: Path
+) -> None:
+    actor = dyadic_actor(9, widths=widths)
+    neurons = sigma_delta_neurons(actor)
+    for name, number in settings.items():
+        values = tuple(np.full_like(each, number) for each in getattr(neurons, name))
+        neurons = dataclasses.replace(neurons, **{name: values})
+    observations = np.stack([dyadic_observations(10, seed=seed) for seed in range(3)], axis=1)
+    assert_same(spiking(actor, neurons), tmp_path, observations, rounding=0, rows=3, batch=batch)
+
+
+@pytest.mark.parametrize("settings", [{"coding": "differential"}, {"calibration": SpikeCalibration(adaptive=(0, 2))}])
+def test_outputs_that_nothing_changes_have_all_rows(settings: Any, tmp_path: Path) -> None:
+    actor = dyadic_actor(10, widths=())
+    policy = spiking(actor, membrane_neurons(actor, **settings))
+    observations = np.stack([dyadic_observations(5, seed=seed) for seed in range(3)], axis=1)
+    for path in policy.export_onnx(tmp_path).files:
+        exported = OnnxPolicy(path)
+        assert np.array_equal([exported.act(obs) for obs in observations], [policy.act(obs) for obs in observations])
+        policy.reset()
 
 
 @pytest.mark.parametrize("base", [2**0.5, 1.5, 4.0])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from onnx import numpy_helper
 
 from snn_policy import OnnxPolicy, SpikingPolicy, convert
 from snn_policy.cli import main
-from snn_policy.verification import plausible_observations, verify
+from snn_policy.verification import FEW_FLIPS, Verification, plausible_observations, verify
 from tests.actors import KINDS, dyadic_observations, policies, random_actor, reference_actor, walk
 from tests.graphs import about, host, onnx_runtime
 
@@ -97,6 +98,13 @@ def test_whole_episodes_return_as_much(tmp_path: Path) -> None:
     assert exported.spikes_per_decision == pytest.approx(ours.spikes_per_decision, rel=0.05)
 
 
+def test_a_few_flips_of_a_small_network_are_chance() -> None:
+    few = Verification("decision", 400, FEW_FLIPS, 1e-3, 0.0, 0.5, {})
+    assert few.passed
+    assert not replace(few, flips=FEW_FLIPS + 1).passed
+    assert not replace(few, action_difference=1e-3).passed
+
+
 def test_the_command_exports_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policies()["if-rate"].save(tmp_path / "bundle")
     assert main(["export", str(tmp_path / "bundle"), "--json"]) == 0
@@ -130,6 +138,7 @@ def test_the_command_fails_where_the_graph_differs(
         (["{tmp}/nothing", "--out", "{tmp}/out"], "no such file"),
         (["td3-Pendulum-v1"], "--out"),
         (["{tmp}/bundle", "--observations", "{tmp}/none.npy"], "No such file"),
+        (["{tmp}/bundle", "--observations", "{tmp}/bundle/policy.json"], "policy.json: not an array"),
         (["{tmp}/bundle", "--control-period", "-1"], "control_period"),
     ],
 )

@@ -214,6 +214,23 @@ def test_one_directory_serves_both_policies(tmp_path: Path) -> None:
     assert OnnxPolicy(tmp_path / "step.onnx").description.graph == "step"
 
 
+@pytest.mark.parametrize("name", ["decision.onnx", "step.onnx"])
+def test_graphs_of_an_older_policy_are_refused(name: str, tmp_path: Path) -> None:
+    policies()["if-rate"].export_onnx(tmp_path)
+    older = (tmp_path / name).read_bytes()
+    policies()["mt-rate"].save(tmp_path)
+    with pytest.raises(SourceError, match="export it again"):
+        OnnxPolicy(tmp_path / name)
+    policies()["mt-rate"].export_onnx(tmp_path)
+    assert OnnxPolicy(tmp_path / name).description.neuron == "mt"
+    (tmp_path / name).write_bytes(older)
+    with pytest.raises(SourceError, match="export it again"):
+        OnnxPolicy(tmp_path / name)
+    (tmp_path / "policy.json").write_text("[")
+    with pytest.raises(SourceError, match="export it again"):
+        OnnxPolicy(tmp_path / name)
+
+
 def test_what_is_not_there_is_named(tmp_path: Path, directories: dict[str, Path]) -> None:
     with pytest.raises(FileNotFoundError, match=r"decision\.onnx"):
         OnnxPolicy(tmp_path)

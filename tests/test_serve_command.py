@@ -3,6 +3,7 @@
 import logging
 import re
 import runpy
+import socket
 import sys
 import urllib.request
 from contextlib import suppress
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from snn_policy import OnnxPolicy
 from snn_policy.cli import main
 from snn_policy.policy import SpikingPolicy
-from snn_policy.serve import Settings, serve
+from snn_policy.serve import PolicyServer, Settings, serve
 from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Sparing
 from tests.actors import policies
 from tests.serving import Client, episode, private_actions, process, running
@@ -66,6 +68,15 @@ def test_under_attack_the_log_has_one_line_per_event_and_the_server_goes_on(bund
     assert not [line for line in lines if not LINE.fullmatch(line)]
 
 
+def test_an_unfinished_handshake_does_not_hold_up_the_end(bundle: Path):
+    with process(bundle) as (server, port), socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\n")
+        with Client(port) as client:
+            client.ask(observation=episode(1)[0])
+        server.terminate()
+        assert server.wait(5) == 0
+
+
 @pytest.mark.parametrize("from_file", [True, False])
 def test_the_token_comes_from_a_file_or_the_environment(bundle: Path, tmp_path: Path, from_file: bool):
     (tmp_path / "token").write_text(TOKEN + "\n")
@@ -84,8 +95,34 @@ def test_mistakes_are_one_line(bundle: Path, tmp_path: Path, capsys: pytest.Capt
     assert "nowhere" in mistake(capsys, str(bundle), "--token-file", str(tmp_path / "nowhere"))
     assert "nowhere" in mistake(capsys, "nowhere")
     assert "no such directory" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "no" / "s"))
+    (tmp_path / "s.partial").mkdir()
+    assert "s.partial" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "s"), "--port", "0")
+    policies()["if-rate"].export_onnx(tmp_path / "graphs", batch=2)
+    (tmp_path / "graphs" / "weights.safetensors").unlink()
+    assert "batches of 2" in mistake(capsys, str(tmp_path / "graphs"))
     with running() as server:
         assert "in use" in mistake(capsys, str(bundle), "--port", str(server.port))
+
+
+def test_a_graph_of_one_row_is_asked_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    served = []
+
+    async def note(server: PolicyServer, _: object) -> None:
+        served.append(server.settings.max_batch)
+
+    monkeypatch.setattr("snn_policy.serve._serve", note)
+    policies()["if-rate"].export_onnx(tmp_path, batch=1)
+    serve(OnnxPolicy(tmp_path), Settings())
+    assert served == [1]
+
+
+def test_an_unknown_host_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    async def fail(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("snn_policy.serve._serve", fail)
+    with pytest.raises(ValueError, match=r"host 'robot\.invalid': Name"):
+        serve(SpikingPolicy.load(bundle), Settings("robot.invalid"))
 
 
 def test_an_open_door_is_mentioned(bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):

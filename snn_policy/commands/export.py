@@ -91,7 +91,6 @@ class _Found:
     """What the policy's environment tells, as far as it can be made: observations, and the control period."""
 
     def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
-
         from snn_policy.verification import DECISIONS, plausible_observations
 
         self.period, self.observations, self.source = period, plausible_observations(policy), "a random walk"
