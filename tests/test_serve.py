@@ -91,6 +91,14 @@ def test_a_reset_and_a_new_connection_start_from_zero(server: Running):
             assert np.array_equal(client.actions(episode(2)[1:]), expected[1:])
 
 
+def test_a_reset_with_an_observation_comes_before_its_decision():
+    observations = episode(2)
+    fresh = np.stack([private_actions(obs[None], "if-rate")[0] for obs in observations])
+    assert not np.array_equal(fresh, private_actions(observations, "if-rate"))
+    with running(policy("if-rate")) as server, Client(server.port) as client:
+        assert np.array_equal(client.actions(observations, reset=True), fresh)
+
+
 def test_a_reset_concerns_the_named_memory_only(server: Running):
     with Client(server.port) as client:
         first = client.actions(episode(3)[:10], env_id=1)

@@ -118,6 +118,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_costs_little():
             connection.sendall(frame(packed(reset=True)) * 20_000)
         assert settles(lambda: server.server.metrics.refused["slow_reader"] == 1)
         assert server.server.metrics.resets < 15_000
+        assert settles(lambda: len(server.server._connections) == 1)
 
 
 def test_a_client_that_makes_mistakes_keeps_its_memory(server: Running):
