@@ -81,11 +81,15 @@ def write_bundle(
 def replace_file(path: Path, content: bytes) -> None:
     """Write the file completely or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{error.strerror}, {len(content):,} bytes were to be written", str(path)) from None
 
 
 def _digest(document: Mapping[str, Any]) -> str:

@@ -163,6 +163,8 @@ class Head:
             raise ValueError(f"head: pre_clip {self.pre_clip!r} must be positive")
         if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
             raise ValueError("head: low must not exceed high")
+        for bound in (self.low, self.high):
+            bound.flags.writeable = False
 
     @property
     def outputs(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy import SourceError, SpikingPolicy
+from snn_policy import SourceError, SpikingPolicy, convert
 from snn_policy.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
@@ -159,3 +159,24 @@ def test_a_loaded_policy_can_be_saved_again_unchanged(kind: str, tmp_path: Path)
     SpikingPolicy.load(tmp_path / "first").save(tmp_path / "second")
     for name in ("policy.json", "weights.safetensors"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = random_actor()
+    policy = convert(actor, walk(200, actor.observation_shape))
+    policy.save(tmp_path)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("snn_policy.bundle.os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device, .* bytes were to be written.*weights\.safetensors"):
+        policy.save(tmp_path)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_bounds_cannot_be_changed_from_outside() -> None:
+    actor = random_actor()
+    with pytest.raises(ValueError, match="read-only"):
+        actor.low[0] = 5
