@@ -10,6 +10,7 @@ chosen on evaluation seeds 1000…, the card's returns are measured on seeds 500
 """
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +33,8 @@ def main() -> None:
 
 
 def actor_name(algorithm: str, env_id: str) -> str:
-    return f"{algorithm}-{env_id.replace('dm_control/', 'dmc-')}"
+    task = re.sub(r"^dm_control/(.*?)(-repeat[0-9]+)?-v0$", r"\1", env_id)
+    return f"{algorithm}-{task}"
 
 
 @app.command()
