@@ -119,18 +119,24 @@ class Actor:
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
         """Actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
+        actions, _, decision = self.decide(obs, ())
+        rows, stages = decision.spikes.shape
+        running = slice(None) if active is None else as_mask(active, rows, "active")
+        self.last_decision = decision
+        if len(self.counters.decisions) != rows:
+            self.counters = Counters.zeros(rows, stages)
+        self.counters.add(decision, running)
+        return actions
+
+    def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
+        """`step`, and what it cost."""
         batch, batched = as_batch(obs, self.observation_shape)
-        running = slice(None) if active is None else as_mask(active, len(batch), "active")
         stages, y = self.activations(batch)
         none = np.zeros(len(batch), np.int64)
         active_neurons = [(h != 0).astype(np.int64) for h in stages]
         macs = sum((layer.operations(h) for layer, h in zip(self.layers, active_neurons, strict=True)), none)
         nonzero = np.stack([h.sum(axis=1) for h in active_neurons], axis=1)
-        self.last_decision = Decision(nonzero, none, macs, none, none)
-        if self.counters.decisions.shape != none.shape:
-            self.counters = Counters.zeros(len(batch), len(stages))
-        self.counters.add(self.last_decision, running)
-        return unbatch(self.head(y), batched)
+        return unbatch(self.head(y), batched), state, Decision(nonzero, none, macs, none, none)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:
         """The pure form of `act`; the state is passed through."""

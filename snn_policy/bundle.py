@@ -7,7 +7,6 @@ safetensors, read with size limits, checked, and never executed.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.numpy import load, save
 
 from snn_policy.activations import Activation
 from snn_policy.actor import Actor
+from snn_policy.atomic_files import write_atomically
 from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError
 from snn_policy.layers import Head, Layer, Linear, Normaliser
@@ -74,22 +74,8 @@ def write_bundle(
     document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     document["sha256"] = _digest(document)
     directory.mkdir(parents=True, exist_ok=True)
-    replace_file(directory / WEIGHTS_FILE, weights)
-    replace_file(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write the file completely or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{error.strerror}, {len(content):,} bytes were to be written", str(path)) from None
+    write_atomically(directory / WEIGHTS_FILE, weights)
+    write_atomically(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
 
 
 def _digest(document: Mapping[str, Any]) -> str:

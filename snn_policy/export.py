@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snn_policy.bundle import replace_file, write_bundle
+from snn_policy.atomic_files import write_atomically
+from snn_policy.bundle import write_bundle
 from snn_policy.exporting.description import SUMS_KEY, Description
 from snn_policy.exporting.graphs import (
     Traces,
@@ -87,7 +88,7 @@ def export_policy(
     if left_out is not None:
         (place / STEP_FILE).unlink(missing_ok=True)
     for path, content in files.items():
-        replace_file(path, content)
+        write_atomically(path, content)
     return Exported(tuple(files), left_out)
 
 

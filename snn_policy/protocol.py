@@ -19,9 +19,8 @@ IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """Maps observations to actions and owns whatever it must remember between two decisions.
+class Shaped(Protocol):
+    """What goes into a policy and what comes out.
 
     `observation_shape` is one observation's shape; `low` and `high` bound the action, shape `action_shape`
     (a discrete action is a scalar, shape `()`); `timesteps` counts the simulation steps of one decision.
@@ -39,6 +38,13 @@ class Policy(Protocol):
     def high(self) -> npt.NDArray[Any]: ...
     @property
     def timesteps(self) -> int: ...
+    def initial_state(self, n: int) -> Any: ...
+
+
+@runtime_checkable
+class Policy(Shaped, Protocol):
+    """Maps observations to actions and owns whatever it must remember between two decisions."""
+
     @property
     def last_decision(self) -> "Decision | None": ...
     @property
@@ -56,7 +62,6 @@ class Policy(Protocol):
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], Any]: ...
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]: ...
-    def initial_state(self, n: int) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,9 @@ def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
     """(N, *shape): images stay bytes, in a quarter of the memory."""
-    if isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.shape[-len(shape) :] == shape and part.size:
-        return part.reshape(-1, *shape) if part.ndim in (len(shape), len(shape) + 1) else as_batch(part, shape, name)[0]
+    images = isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.size > 0
+    if images and shape in (part.shape, part.shape[1:]):
+        return part.reshape(-1, *shape)
     return as_batch(part, shape, name)[0]
 
 

@@ -14,49 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
-from snn_policy.actor import Actor
 from snn_policy.numbers import require
 from snn_policy.onnx_policy import OnnxPolicy
-from snn_policy.protocol import Decision
 from snn_policy.serving.server import PolicyServer
 from snn_policy.serving.sessions import Servable
 from snn_policy.serving.settings import Settings
 from snn_policy.serving.snapshot import digest_of
-from snn_policy.stateful import StatefulPolicy
 
-__all__ = ["PolicyServer", "Settings", "servable", "serve"]
+__all__ = ["PolicyServer", "Settings", "serve"]
 
 log = logging.getLogger("snn_policy.serve")
 
 
-class _ServedActor:
-    """An ANN as the server wants its policies; it has no memory."""
-
-    timesteps = 1
-
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
-        self.observation_shape, self.action_shape = actor.observation_shape, actor.action_shape
-        self.discrete, self.low, self.high = actor.discrete, actor.low, actor.high
-
-    def initial_state(self, n: int) -> tuple[()]:
-        return ()
-
-    def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
-        actions = self._actor.act(obs)
-        assert self._actor.last_decision is not None
-        return actions, state, self._actor.last_decision
-
-
-def servable(policy: StatefulPolicy | Actor) -> Servable:
-    """The policy as `PolicyServer` takes it."""
-    return _ServedActor(policy) if isinstance(policy, Actor) else policy  # pyright: ignore[reportReturnType]
-
-
 def serve(
-    policy: StatefulPolicy | Actor,
+    policy: Servable,
     settings: Settings,
     *,
     path: Path | None = None,
@@ -83,7 +54,7 @@ def serve(
         log.warning("%s can be reached from other machines, and no token is set: anybody may act", settings.host)
     digest = digest_of(path) if path is not None and settings.state_file is not None else ""
     try:
-        asyncio.run(_serve(PolicyServer(servable(policy), settings, metadata or {}, digest), ready))
+        asyncio.run(_serve(PolicyServer(policy, settings, metadata or {}, digest), ready))
     except socket.gaierror as problem:
         raise ValueError(f"host {settings.host!r}: {problem.strerror}") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
 from snn_policy.policy import SpikingPolicy
-from snn_policy.serve import PolicyServer, Settings, servable
+from snn_policy.serve import PolicyServer, Settings
 from snn_policy.serving.wire import encode_array
 from tests.actors import dyadic_observations, policies
 
@@ -136,7 +136,7 @@ class Running:
 @contextmanager
 def running(served: Any = None, digest: str = "the policy", **settings: Any) -> Iterator[Running]:
     """A server on a free port; drained at the end."""
-    server = Running(servable(policy() if served is None else served), Settings(port=0, **settings), digest)
+    server = Running(policy() if served is None else served, Settings(port=0, **settings), digest)
     server.start()
     try:
         yield server

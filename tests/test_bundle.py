@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("snn_policy.bundle.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device, .* bytes were to be written.*weights\.safetensors"):
         policy.save(tmp_path)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before

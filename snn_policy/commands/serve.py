@@ -10,8 +10,9 @@ from snn_policy.commands.common import FORMATS, check_directory, place_of, read_
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
+    from snn_policy.onnx_policy import OnnxPolicy
+    from snn_policy.policy import SpikingPolicy
     from snn_policy.serve import PolicyServer
-    from snn_policy.stateful import StatefulPolicy
 
 TOKEN_VARIABLE = "SNN_POLICY_TOKEN"
 ANN = "ANN"
@@ -77,7 +78,7 @@ def serve(
     )
 
 
-def read_policy(path: str) -> "tuple[StatefulPolicy | Actor, str]":
+def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
     """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
     place = place_of(path)
     if (place / "weights.safetensors").is_file() or place.name == "policy.json":
@@ -96,7 +97,7 @@ def _token(file: Path | None) -> str | None:
     return content.decode("ascii", "replace").strip()
 
 
-def _metadata(policy: "StatefulPolicy | Actor", kind: str) -> dict[str, Any]:
+def _metadata(policy: "Actor | SpikingPolicy | OnnxPolicy", kind: str) -> dict[str, Any]:
     from importlib.metadata import version
 
     actor = getattr(policy, "actor", policy)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_policy.atomic_files import write_atomically
 from snn_policy.errors import SourceError
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
@@ -52,7 +53,7 @@ def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume:
     run, path, wanted = TD3BC(data, settings), directory / RUN_FILE, describe_run(data, settings)
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(wanted, indent=1).encode())
+        write_atomically(path, json.dumps(wanted, indent=1).encode(), suffix=_suffix())
         return run
     if not resume:
         raise ValueError(f"{directory}: holds a run already; go on with it (--resume), or choose another directory")
@@ -85,7 +86,7 @@ def save_checkpoint(run: TD3BC, directory: Path) -> None:
         "observation.scale": torch.from_numpy(run.data.scale.copy()),
     }
     metadata = {"run": _digest(describe_run(run.data, run.settings)), "step": str(run.step)}
-    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
+    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata), suffix=_suffix())
 
 
 def _state(run: TD3BC) -> dict[str, Tensor]:
@@ -156,15 +157,6 @@ def _digest(described: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content or none of it: written beside the file, flushed to disk, renamed over it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+def _suffix() -> str:
+    """Two processes in one run's directory must not write into each other's file."""
+    return f".{os.getpid()}.partial"

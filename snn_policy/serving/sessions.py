@@ -7,26 +7,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Decision
+from snn_policy.protocol import Decision, Shaped
 from snn_policy.serving.wire import EnvId, MessageError, Request
 
 
-class Servable(Protocol):
+class Servable(Shaped, Protocol):
     """What the server needs of a policy: every `StatefulPolicy` has it, and `Actor`."""
 
-    @property
-    def observation_shape(self) -> tuple[int, ...]: ...
-    @property
-    def action_shape(self) -> tuple[int, ...]: ...
-    @property
-    def discrete(self) -> bool: ...
-    @property
-    def low(self) -> npt.NDArray[Any]: ...
-    @property
-    def high(self) -> npt.NDArray[Any]: ...
-    @property
-    def timesteps(self) -> int: ...
-    def initial_state(self, n: int) -> Any: ...
     def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]: ...
 
 

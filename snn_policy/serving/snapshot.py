@@ -6,7 +6,6 @@ the sessions' names and the digest of the policy that the memories belong to.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from snn_policy.atomic_files import write_atomically
 from snn_policy.errors import SourceError
 from snn_policy.protocol import LARGEST_OBSERVATION
 from snn_policy.serving.sessions import Name, Servable, Sessions
@@ -59,12 +59,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, digest: str) -> None:
     """Replace the file, readable by its owner only."""
     metadata = {"format": FORMAT, "policy": digest, "names": json.dumps(snapshot.names)}
     content = save({name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}, metadata)
-    partial = path.with_name(path.name + ".partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(path, content, mode=0o600)
 
 
 def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> int:
