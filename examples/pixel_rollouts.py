@@ -16,6 +16,8 @@ from snn_policy import Actor
 Array = npt.NDArray[Any]
 Student = Callable[[Array], Array]
 STACK = 3
+HAND_OVER = 0.01
+"""Chance per decision that the expert takes over from the student, or gives back."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,24 @@ def roll_out(
 
     Args:
         env: pixels, with the state in `info["state"]`.
-        noise: Gaussian, of the actions of every second episode.
+        noise: Gaussian, of the actions of every second episode; where it is not zero, student and expert take turns in
+            these episodes, so that what follows a recovery is seen too.
     """
     frames, first, states, labels, returns = [], [], [], [], []
     for episode in range(episodes):
         obs, info = env.reset(seed=seed + episode)
-        start, total, over = len(frames), 0.0, False
+        start, total, over, led = len(frames), 0.0, False, student is None
+        disturbance = noise * (episode % 2)
         while not over:
             label = expert.step(info["state"], ())[0]
             frames.append(obs[-3:].copy())
             first.append(start)
             states.append(info["state"])
             labels.append(label)
-            action = label if student is None else student(obs)
-            disturbed = action + noise * (episode % 2) * rng.normal(size=action.shape)
+            if student and disturbance and rng.random() < HAND_OVER:
+                led = not led
+            action = label if led or student is None else student(obs)
+            disturbed = action + disturbance * rng.normal(size=action.shape)
             obs, reward, terminated, truncated, info = env.step(np.clip(disturbed, -1, 1).astype(np.float32))
             total, over = total + float(reward), terminated or truncated
         returns.append(total)

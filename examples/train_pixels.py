@@ -2,12 +2,12 @@
 
     python examples/train_actor.py train dm_control/cartpole-swingup-repeat2-v0 --algorithm sac    # the state expert
     python examples/train_pixels.py train cartpole-swingup --expert runs/…/best.zip                # minutes
-    python examples/train_pixels.py spiking cartpole-swingup         # the directly trained baseline, on the same data
     python examples/train_pixels.py export cartpole-swingup          # writes exported/pixels-small-cartpole-swingup
 
 Behaviour cloning with DAgger (Ross et al. 2011): in every round the student acts, an expert that sees the state says
 what it would have done, and the student is trained on all that was seen so far. The student that acts best on seeds
-1000… is kept; the card's returns are measured on seeds 6000….
+1000… is kept; the card's returns are measured on seeds 6000…. `train_direct.py` trains spiking networks on the same
+data.
 """
 
 import json
@@ -19,18 +19,17 @@ import numpy as np
 import torch
 import typer
 from cards import returns_card
-from pixel_networks import IMAGE_SHAPE, Network, PixelActor, SpikingPixelActor
+from imitation import fit, pixel_batches, save
+from pixel_networks import IMAGE_SHAPE, Network, PixelActor
 from pixel_rollouts import Rollouts, Student, roll_out
-from torch import Tensor, nn
+from torch import nn
 
-from snn_policy import Actor, SpikingPolicy, compare, convert, load_actor
+from snn_policy import Actor, compare, convert, load_actor
 from snn_policy.environments import make_environment
-from snn_policy.evaluate import evaluate
-from snn_policy.progress import track
 
 ROOT = Path(__file__).resolve().parent.parent
 SELECTION_SEED, TRAINING_SEED, REPORT_SEED, RECORDING_SEED = 1_000, 100_000, 6_000, 20_000
-SHIFT, BATCH, RECORDED = 4, 64, 1_000
+RECORDED = 1_000
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 Task = Annotated[str, typer.Argument(help="of the suite, such as cartpole-swingup")]
@@ -46,29 +45,6 @@ def directory_of(run: Path | None, network: str, task: str) -> Path:
     if network not in ("small", "drq"):
         raise typer.BadParameter(f"{network!r}: small or drq")
     return run or ROOT / "runs" / f"pixels-{network}-{task}"
-
-
-def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """The batch moved by up to 4 pixels, its edges repeated: DrQ's augmentation."""
-    down, right = rng.integers(0, 2 * SHIFT + 1, 2)
-    padded = nn.functional.pad(images.float(), (SHIFT,) * 4, mode="replicate")
-    return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
-
-
-def fit(module: nn.Module, data: Rollouts, batches: int, rng: np.random.Generator, title: str, rate: float) -> float:
-    """Mean squared error against the expert's actions; the mean loss of the last 100 batches."""
-    optimiser, losses = torch.optim.Adam(module.parameters(), rate), []
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, batches, rate / 10)
-    for _ in track(range(batches), title):
-        rows = rng.integers(0, len(data), BATCH)
-        wanted = torch.from_numpy(data.actions[rows])
-        loss = nn.functional.mse_loss(module(shifted(torch.from_numpy(data.stacks(rows)), rng)), wanted)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-    return float(np.mean(losses[-100:]))
 
 
 def acting(module: nn.Module) -> Student:
@@ -89,8 +65,8 @@ def train(
     expert: Annotated[Path, typer.Option(help="the state expert: a Stable-Baselines3 zip or a bundle")],
     network: NetworkOption = "small",
     rounds: Annotated[int, typer.Option(help="of DAgger, after one of plain cloning")] = 8,
-    episodes: Annotated[int, typer.Option(help="per round; 500 decisions each")] = 5,
-    batches: Annotated[int, typer.Option(help="of 64 per round")] = 500,
+    episodes: Annotated[int, typer.Option(help="per round; 500 decisions each")] = 10,
+    batches: Annotated[int, typer.Option(help="of 64 per round, and five times as many in the last")] = 1_500,
     seed: int = 0,
     data: Annotated[Path | None, typer.Option(help="data.npz of another run, to begin with")] = None,
     run: Run = None,
@@ -104,7 +80,7 @@ def train(
     seen = Rollouts.load(data) if data else roll_out(env, teacher, episodes, TRAINING_SEED, rng, noise=0.3)
     module, best = PixelActor(kind(network), seen.actions.shape[1]), -np.inf
     for turn in range(rounds + 1):
-        loss = fit(module, seen, batches * (2 if turn in (0, rounds) else 1), rng, f"round {turn}", 1e-3)
+        loss = fit(module, pixel_batches(seen, rng), batches * (5 if turn == rounds else 1), f"round {turn}")
         own = roll_out(env, teacher, 4, SELECTION_SEED, rng, student=acting(module))
         mean = float(own.returns.mean())
         line = {"round": turn, "decisions": len(seen), "loss": loss, "mean": mean, "std": float(own.returns.std()),
@@ -124,35 +100,6 @@ def train(
     env.close()
 
 
-@app.command()
-def spiking(
-    task: Task,
-    network: NetworkOption = "small",
-    timesteps: Annotated[int, typer.Option(help="T")] = 4,
-    batches: Annotated[int, typer.Option(help="of 64")] = 4_000,
-    seed: int = 0,
-    run: Run = None,
-) -> None:
-    """Train a spiking network directly, with a surrogate gradient, on the data that `train` left."""
-    torch.set_num_threads(1)
-    directory, rng = directory_of(run, network, task), np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    data = Rollouts.load(directory / "data.npz")
-    module = SpikingPixelActor(kind(network), data.actions.shape[1], timesteps)
-    loss = fit(module, data, batches, rng, f"T = {timesteps}", 1e-3)
-    save(module, directory / "spiking.pt")
-    line = {"timesteps": timesteps, "batches": batches, "seed": seed, "loss": loss}
-    (directory / "spiking.json").write_text(json.dumps(line))
-    policy = spiking_policy(directory, network, task)
-    found = evaluate(policy, pixels_id(task), episodes=5, seed=SELECTION_SEED, progress=True)
-    print({**line, "mean": found.mean, "std": found.std})
-
-
-def save(module: nn.Module, path: Path) -> None:
-    torch.save(module.state_dict(), path.with_suffix(".partial"))
-    path.with_suffix(".partial").replace(path)
-
-
 def kind(network: str) -> Network:
     return "drq" if network == "drq" else "small"
 
@@ -168,16 +115,6 @@ def read_pixel_actor(directory: Path, network: str, task: str) -> Actor:
 def as_actor(module: nn.Module, name: str, task: str) -> Actor:
     """The module as an `Actor`."""
     return load_actor(module, observation_shape=IMAGE_SHAPE, low=-1.0, high=1.0, env_id=pixels_id(task), name=name)
-
-
-def spiking_policy(directory: Path, network: str, task: str) -> SpikingPolicy:
-    """The spiking network that `spiking` left: its QCFS shadow, converted at T = L without CRPI."""
-    settings = json.loads((directory / "spiking.json").read_text())
-    tensors = torch.load(directory / "spiking.pt", weights_only=True)
-    module = SpikingPixelActor(kind(network), len(list(tensors.values())[-1]), settings["timesteps"])
-    module.load_state_dict(tensors)
-    actor = as_actor(module.shadow(), f"spiking-{network}-{task}", task)
-    return convert(actor, np.zeros((2, *IMAGE_SHAPE), np.uint8), neuron="if", coding="rate", alpha=0.0)
 
 
 @app.command()
