@@ -16,12 +16,13 @@ FOR_TEST := $(VENV)/.installed-for-test
 # small matrices: more threads only make them slower
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test install clean
+.PHONY: help demo test bench install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     install what the demo needs into .venv, then run a shipped actor as ANN and as SNN"
 	@echo "make test     install everything, then ruff, pyright and the tests"
+	@echo "make bench    install everything, then time decisions with pytest-benchmark (close other programs)"
 	@echo "make install  install everything (extras: all, test) into .venv"
 	@echo "make clean    remove .venv, caches and build products"
 
@@ -32,6 +33,9 @@ test: $(FOR_TEST)
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+bench: $(FOR_TEST)
+	$(BIN)/pytest -n 0 --benchmark-enable tests/benchmarks
 
 install: $(FOR_TEST)
 

@@ -23,6 +23,7 @@ from snn_policy.exported import names, path
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
+from snn_policy.state import SigmaDeltaState
 
 NEVER = 2**31
 CHECK_EVERY = 7
@@ -41,13 +42,14 @@ def drift(
         marks: ascending numbers of decisions.
     """
     session, found = EventEngine(network, rederive_after).session(1), []
-    largest = size = 0.0
+    state, largest, size = session.state, 0.0, 0.0
+    assert isinstance(state, SigmaDeltaState)
     for decision in range(1, marks[-1] + 1):
         session.accept(observations[decision % len(observations)])
         session.run()
         if decision % CHECK_EVERY == 0 or decision in marks:
-            kept = session.state.accumulator[0].astype(np.float64)
-            largest = max(largest, float(abs(kept - derived(network, session.state.memory[0])).max()))
+            kept = state.accumulator[0].astype(np.float64)
+            largest = max(largest, float(abs(kept - derived(network, state.memory[0])).max()))
             size = max(size, float(abs(kept).max()))
         if decision in marks:
             found.append((decision, largest))

@@ -1,28 +1,28 @@
 """Whole episodes of a policy in an environment: what they return and what the decisions cost.
 
-Episode i always starts with `env.reset(seed=seed + i)`, whatever the number of environments side by side, so
-that two policies, or two machines, are compared on the same episodes. Energy as in `snn_policy.energy`.
+Episode i always starts with `env.reset(seed=seed + i)`, whatever the number of environments side by side and of
+worker processes, so that two policies, or two machines, are compared on the same episodes. Energy as in
+`snn_policy.energy`.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
-import numpy.typing as npt
-from gymnasium.vector import VectorEnv
 
 from snn_policy.actor import Actor
 from snn_policy.environments import EnvironmentSource, environment_name, make_environment
+from snn_policy.episodes import Episode, Meter, Totals, run_episodes, summed
 from snn_policy.evaluation import Comparison, Evaluation
+from snn_policy.evaluation_workers import run_in_workers, usable_cores
 from snn_policy.numbers import whole
 from snn_policy.progress import counting
-from snn_policy.protocol import Mask, Policy
+from snn_policy.protocol import Policy
 from snn_policy.versions import installed_versions
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate", "evaluate_in"]
-Result = TypeVar("Result")
+MOST_ROWS = 10
+"""Environments side by side in one process where the user does not say how many."""
 
 
 def evaluate(
@@ -32,26 +32,40 @@ def evaluate(
     episodes: int = 20,
     seed: int = 5000,
     num_envs: int | None = None,
+    workers: int = 1,
     progress: bool | str = False,
 ) -> Evaluation:
-    """Run whole episodes, `num_envs` of them side by side (by default at most 10), and close the environments.
+    """Run whole episodes, `num_envs` side by side (by default at most 10 per worker), and close the environments.
 
-    The policy is left as it is after its last decision: `reset` it before using it elsewhere.
+    With one worker the policy is left as it is after its last decision: `reset` it before using it elsewhere. With
+    more, copies of it act, and it stays as it was, its memory, `counters` and `last_decision` included.
 
     Args:
-        env: a Gymnasium id, or a function that makes an environment.
+        env: a Gymnasium id, or a function that makes an environment; for several workers one that can be pickled.
         seed: of the first episode; episode i has seed + i.
+        num_envs: of all workers together.
+        workers: processes that share the episodes; 0: as many as cores may be used. Never more than `num_envs` or
+            `episodes`. They are started anew, which takes seconds, and a script that asks for several must do so
+            under `if __name__ == "__main__":`.
         progress: show a bar on stderr; a text names it.
 
     Raises:
-        ValueError: an environment that cannot be made or does not fit the policy; numbers below 1.
+        ValueError: an environment that cannot be made or does not fit the policy; numbers below 1; an environment
+            or a policy that cannot be sent to workers.
+        ChildProcessError: a worker died.
     """
-    check_counts(episodes, num_envs, seed)
+    check_counts(episodes, num_envs, seed, workers)
+    rows = rows_of_workers(episodes, num_envs, workers)
+    bar = counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress))
+    if len(rows) > 1:
+        shares = run_in_workers(policy, env, episodes, seed, rows, bar)
+        finished = [episode for share in shares for episode in share.finished]
+        return evaluation(shares[0].environment, seed, finished, rows, summed(share.totals for share in shares))
     envs: list[gym.Env] = []
     try:
-        for _ in range(min(episodes, num_envs or 10)):
+        for _ in range(rows[0]):
             envs.append(make_environment(env, policy))
-        with counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress)) as advance:
+        with bar as advance:
             return evaluate_in(policy, envs, episodes=episodes, seed=seed, advance=advance)
     finally:
         for each in envs:
@@ -66,11 +80,13 @@ def compare(
     episodes: int = 20,
     seed: int = 5000,
     num_envs: int | None = None,
+    workers: int = 1,
     progress: bool = False,
 ) -> Comparison:
     """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`."""
+    settings: dict[str, Any] = {"episodes": episodes, "seed": seed, "num_envs": num_envs, "workers": workers}
     ann, snn = (
-        evaluate(each, env, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress and name)
+        evaluate(each, env, **settings, progress=progress and name)
         for each, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
     )
     return Comparison(ann, snn, actor.dense_macs)
@@ -89,120 +105,42 @@ def evaluate_in(
     A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
     """
     check_counts(episodes, len(envs), seed)
-    envs, seeds = envs[:episodes], range(seed, seed + episodes)
+    envs, indices = envs[:episodes], iter(range(episodes))
     meter = Meter(policy, envs)
-    returns, lengths = _run(meter, envs, seeds, advance)
-    return evaluation(envs[0], seeds, returns, lengths, len(envs), meter)
+    finished = run_episodes(meter, envs, seed, lambda: next(indices, None), advance)
+    return evaluation(environment_name(envs[0]), seed, finished, [len(envs)], meter.totals())
 
 
-def _run(
-    meter: "Meter", envs: Sequence[gym.Env], seeds: Sequence[int], advance: Callable[[], None]
-) -> tuple[list[float], list[int]]:
-    """Returns and lengths of one episode per seed."""
-    rows = len(envs)
-    returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
-    obs = np.stack([np.asarray(meter.simulate(each.reset, seed=seeds[row])[0]) for row, each in enumerate(envs)])
-    meter.warm_up(obs)
-    episode, started, active = list(range(rows)), rows, np.ones(rows, np.bool_)
-    while active.any():
-        actions = meter.act(obs, active)
-        over = np.zeros(rows, np.bool_)
-        for row in np.flatnonzero(active).tolist():
-            obs[row], reward, terminated, truncated, _ = meter.simulate(envs[row].step, actions[row])
-            returns[episode[row]] += float(reward)
-            lengths[episode[row]] += 1
-            over[row] = terminated or truncated
-        for row in np.flatnonzero(over).tolist():
-            advance()
-            active[row] = started < len(seeds)
-            if active[row]:
-                episode[row], started = started, started + 1
-                obs[row], _ = meter.simulate(envs[row].reset, seed=seeds[episode[row]])
-        if over.any():
-            meter.policy.reset(over)
-    return returns, lengths
-
-
-class Meter:
-    """Acts, and sums what the decisions of the active rows cost and where the time goes.
-
-    Args:
-        envs: those whose own account of the time spent on drawing is to be read.
-    """
-
-    def __init__(self, policy: Policy, envs: Sequence[gym.Env] = ()) -> None:
-        self.policy = policy
-        self.decisions, self.timed, self.seconds, self.environment_seconds = 0, 0, 0.0, 0.0
-        self._drawing = [each for each in envs if each.has_wrapper_attr("render_seconds")]
-        self._drawn_before = self._drawn()
-        self.spikes: Any = np.zeros(0, np.int64)
-        self.synaptic_operations, self.multiply_accumulates, self.iterations = 0, 0, 0
-
-    def warm_up(self, obs: npt.NDArray[Any]) -> None:
-        """Take one decision that does not count, so that no compilation is timed, and reset."""
-        self.policy.reset(num_envs=len(obs))
-        self.policy.act(obs)
-        self.policy.reset(num_envs=len(obs))
-
-    def act(self, obs: npt.NDArray[Any], active: Mask) -> npt.NDArray[Any]:
-        begin = time.perf_counter()
-        actions = self.policy.act(obs, active=active)
-        self.seconds += time.perf_counter() - begin
-        self.timed += len(active)  # inactive rows are computed, too
-        self.decisions += int(active.sum())
-        cost = self.policy.last_decision
-        if cost is not None:
-            self.spikes = cost.spikes[active].sum(axis=0) + (self.spikes if self.spikes.size else 0)
-            self.synaptic_operations += int(cost.synaptic_operations[active].sum())
-            self.multiply_accumulates += int(cost.multiply_accumulates[active].sum())
-            self.iterations += int(cost.iterations[active].sum())
-        return actions
-
-    def simulate(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        """What a call of the environment's returns; its time is the environment's."""
-        begin = time.perf_counter()
-        result = call(*args, **options)
-        self.environment_seconds += time.perf_counter() - begin
-        return result
-
-    def _drawn(self) -> float:
-        return sum(each.get_wrapper_attr("render_seconds") for each in self._drawing)
-
-    def averages(self) -> dict[str, Any]:
-        return {
-            "decisions": self.decisions,
-            "spikes": tuple(float(each) for each in self.spikes / self.decisions),
-            "synaptic_operations": self.synaptic_operations / self.decisions,
-            "multiply_accumulates": self.multiply_accumulates / self.decisions,
-            "microseconds": 1e6 * self.seconds / self.timed,
-            "iterations": self.iterations / self.decisions,
-            "policy_seconds": self.seconds,
-            "environment_seconds": self.environment_seconds,
-            "render_seconds": self._drawn() - self._drawn_before if self._drawing else None,
-        }
-
-
-def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0) -> None:
-    for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
+def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0, workers: int = 1) -> None:
+    counts = (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0), ("workers", workers, 0))
+    for name, value, least in counts:
         if not (whole(value, least, 2**31 - 1) or (name == "num_envs" and value is None)):
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
+def rows_of_workers(episodes: int, num_envs: int | None, workers: int) -> list[int]:
+    """Environments of every worker.
+
+    By default each begins at most half of its share at once, so that those whose episodes are short take more.
+    """
+    workers = min(workers or usable_cores(), episodes, num_envs or episodes)
+    share = episodes if workers == 1 else -(-episodes // (2 * workers))
+    together = min(episodes, num_envs or workers * min(share, MOST_ROWS))
+    return [(together + worker) // workers for worker in range(workers)]
+
+
 def evaluation(
-    env: gym.Env | VectorEnv,
-    seeds: Sequence[int],
-    returns: Sequence[float],
-    lengths: Sequence[int],
-    num_envs: int,
-    meter: Meter,
+    environment: str, seed: int, finished: Sequence[Episode], rows: Sequence[int], totals: Totals
 ) -> Evaluation:
-    """The record of these episodes."""
+    """The record of these episodes, in the order of their seeds; `rows` are the environments of every worker."""
+    numbers, returns, lengths = zip(*sorted(finished), strict=True)
     return Evaluation(
-        environment=environment_name(env),
-        seeds=tuple(seeds),
-        returns=tuple(returns),
-        lengths=tuple(lengths),
-        num_envs=num_envs,
-        **meter.averages(),
+        environment=environment,
+        seeds=tuple(seed + number for number in numbers),
+        returns=returns,
+        lengths=lengths,
+        num_envs=sum(rows),
+        workers=len(rows),
+        **totals.averages(),
         versions={name.replace("-", "_"): each for name, each in installed_versions().items()},
     )

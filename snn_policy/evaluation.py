@@ -23,13 +23,15 @@ class Evaluation:
         decisions: over all episodes; the costs below are averages per decision.
         spikes: per layer (of an ANN: non-zero activations).
         synaptic_operations, multiply_accumulates: as in `protocol.Decision`.
-        microseconds: time inside `policy.act`, `num_envs` rows at a time, divided by those rows.
+        num_envs: side by side, of all workers together.
+        microseconds: time inside `policy.act`, a worker's rows at a time, divided by those rows.
         versions: of Python and of the packages that the returns depend on, by import name.
         iterations: of spike calibration, per decision.
         policy_seconds, environment_seconds: wall-clock time of all episodes inside the policy and inside the
-            environments' `step` and `reset`.
+            environments' `step` and `reset` (with what is noted after each step), summed over workers.
         render_seconds: of the environments' time, what they say they spent on drawing (`render_seconds`, as
             `snn_policy.wrappers.dm_control.Pixels` has it); None where they do not say.
+        workers: processes that shared the episodes.
     """
 
     environment: str
@@ -47,6 +49,7 @@ class Evaluation:
     policy_seconds: float = 0.0
     environment_seconds: float = 0.0
     render_seconds: float | None = None
+    workers: int = 1
 
     @property
     def episodes(self) -> int:

@@ -11,7 +11,9 @@ from snn_policy.energy import PICOJOULES_PER_MAC, PICOJOULES_PER_SYNAPTIC_OPERAT
 from snn_policy.evaluation import Comparison, Evaluation
 
 if TYPE_CHECKING:
-    from snn_policy.bench import Timing
+    from snn_policy.bench.decisions import Overhead
+    from snn_policy.bench.scaling import ScalingPoint
+    from snn_policy.bench.timing import Timing
 
 CONVENTION = (
     f"Energy is counted, not measured: {PICOJOULES_PER_SYNAPTIC_OPERATION} pJ per synaptic operation, "
@@ -42,7 +44,7 @@ def task_table(result: Comparison) -> Table:
 def cost_table(result: Comparison) -> Table:
     """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
     ann, snn, dense = result.ann, result.snn, result.dense_energy
-    table = _table(f"one decision ({ann.num_envs} made at a time)")
+    table = _table(f"one decision ({_together(ann)} made at a time)")
     costs = ("spikes", "synaptic\noperations", "MACs", "energy\nin nJ", "of\ndense", "of zero-\nskipping", "µs")
     for heading in costs:
         table.add_column(heading, justify="right")
@@ -79,7 +81,7 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
         table.add_row("synaptic operations", f"{result.synaptic_operations:,.0f}")
     table.add_row("MACs" if kind == "SNN" else "MACs, skipping zeros", f"{result.multiply_accumulates:,.0f}")
     table.add_row("energy per decision", f"{_decimal(result.energy)} nJ")
-    table.add_row(f"time per decision, {result.num_envs} at once", f"{_decimal(result.microseconds)} µs")
+    table.add_row(f"time per decision, {_together(result)} at once", f"{_decimal(result.microseconds)} µs")
     if result.render_seconds is not None:
         table.add_row("time spent on", _time_spent(result, result.render_seconds))
     return table
@@ -123,11 +125,39 @@ def dataset_table(made: Mapping[str, Any]) -> Table:
 def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
     """Times of single decisions, the baseline first."""
     table = _table(f"{name}, one row at a time", corner="one decision")
-    for heading in ("median µs", "p99 µs", "× baseline", "quartiles"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("median\nµs", "p99\nµs", "× baseline", "quartiles", "× its\np99"):
+        table.add_column(heading, justify="right")
     for each in timings:
+        ratio, low, high, tail = (_ratio(value) for value in (each.ratio, *each.spread, each.p99_ratio))
+        table.add_row(each.name, _decimal(each.median), _decimal(each.p99), ratio, f"{low}–{high}", tail)
+    return table
+
+
+def overhead_table(overheads: "Sequence[Overhead]") -> Table:
+    """What `SpikingPolicy.act` adds to the compiled decision."""
+    table = _table("policy.act beyond the compiled kernel", corner="event engine, one row")
+    for heading in ("act µs", "kernel µs", "more", "quartiles"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in overheads:
         low, high = each.spread
-        table.add_row(each.name, f"{each.median:.1f}", f"{each.p99:.1f}", f"{each.ratio:.2f}", f"{low:.2f}–{high:.2f}")
+        table.add_row(
+            each.name, f"{each.act:.1f}", f"{each.kernel:.1f}", f"{each.share:+.0%}", f"{low:+.0%} to {high:+.0%}"
+        )
+    return table
+
+
+def scaling_table(name: str, points: "Sequence[ScalingPoint]") -> Table:
+    """Times per decision at every size, beside the ANN's of that size in ONNX Runtime."""
+    table = _table(f"{name}, per decision of one row", corner="varied")
+    table.add_column("network", no_wrap=True)
+    table.add_column("engine", no_wrap=True)
+    for heading in ("µs", "ANN µs", "× ANN", "synaptic\noperations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in points:
+        table.add_row(
+            f"{each.axis} {each.value}", each.neuron, each.engine, _decimal(each.median), _decimal(each.ann_median),
+            _ratio(each.ratio), f"{each.synaptic_operations:,.0f}",
+        )  # fmt: skip
     return table
 
 
@@ -155,6 +185,11 @@ def _episodes(result: Evaluation) -> str:
     return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first}–{last}"
 
 
+def _together(result: Evaluation) -> int:
+    """Decisions that one process makes at a time."""
+    return -(-result.num_envs // result.workers)
+
+
 def _time_spent(result: Evaluation, drawing: float) -> str:
     total = result.policy_seconds + result.environment_seconds
     parts = {"drawing": drawing, "policy": result.policy_seconds, "physics": result.environment_seconds - drawing}
@@ -165,6 +200,11 @@ def _decimal(value: float) -> str:
     """Three figures or more, without an exponent."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 1_000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def _ratio(value: float) -> str:
+    """Three figures; whole numbers from 100 on."""
+    return f"{value:,.0f}" if value >= 100 else _decimal(value)
 
 
 def _spread(result: Evaluation) -> str:

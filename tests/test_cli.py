@@ -124,6 +124,14 @@ def test_eval_runs_a_bundle_as_snn_and_its_environment_may_be_left_out(
     assert "gymnasium" in result["versions"]
 
 
+def test_eval_with_workers_gives_the_same_returns(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    shared, alone = (as_json(capsys, "eval", str(bundle), *QUICK, "--workers", each) for each in "21")
+    assert (shared["workers"], alone["workers"]) == (2, 1)
+    assert shared["returns"] == alone["returns"]
+    unknown = ("--env", "Nothing-v7", "--workers", "2")
+    assert "'Nothing-v7' cannot be made" in mistake(capsys, "eval", str(bundle), *unknown)
+
+
 def test_eval_prints_a_table_and_writes_json_to_a_file(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

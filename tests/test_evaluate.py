@@ -97,6 +97,7 @@ def test_environments_are_closed_also_after_an_error():
     [
         ({"episodes": 0}, "episodes: expected a whole number of at least 1, got 0"),
         ({"num_envs": 0}, "num_envs: expected a whole number of at least 1, got 0"),
+        ({"workers": -1}, "workers: expected a whole number of at least 0, got -1"),
         ({"env": "Pendulum-v1"}, r"Pendulum-v1 does not fit the policy: .* \(3,\) .* \(4,\)"),
         ({"env": "Nothing-v7"}, "'Nothing-v7' cannot be made"),
     ],

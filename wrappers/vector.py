@@ -8,8 +8,9 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
-from snn_policy.environments import check_spaces
-from snn_policy.evaluate import Meter, check_counts, evaluation
+from snn_policy.environments import check_spaces, environment_name
+from snn_policy.episodes import Episode, Meter
+from snn_policy.evaluate import check_counts, evaluation
 from snn_policy.evaluation import Evaluation
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy
@@ -102,7 +103,6 @@ class SpikingPolicyVectorEval(VectorWrapper):
         One episode per row at a time, all rows starting together: only so does every one get its own seed.
         """
         check_counts(episodes, seed=seed)
-        seeds = range(seed, seed + episodes)
         base = self.unwrapped
         meter = Meter(self.policy, base.envs if isinstance(base, SyncVectorEnv) else ())
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
@@ -112,7 +112,8 @@ class SpikingPolicyVectorEval(VectorWrapper):
                 self._run_together(meter, rows, seed, returns, lengths)
                 for _ in rows[rows < episodes]:
                     advance()
-        return evaluation(self, seeds, returns.tolist(), lengths.tolist(), self.num_envs, meter)
+        finished = list(map(Episode, range(episodes), returns.tolist(), lengths.tolist()))
+        return evaluation(environment_name(self), seed, finished, [self.num_envs], meter.totals())
 
     def _run_together(self, meter: Meter, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
         obs, _ = meter.simulate(self.reset, seed=(seed + episode).tolist())

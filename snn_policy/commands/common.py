@@ -26,7 +26,12 @@ EnvironmentOption = Annotated[
 ]
 EpisodesOption = Annotated[int, typer.Option(help="Whole episodes to run.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Seed of the first episode; the following ones count on.", min=0)]
-NumEnvsOption = Annotated[int | None, typer.Option(help="Environments side by side; by default at most 10.", min=1)]
+NumEnvsOption = Annotated[
+    int | None, typer.Option(help="Environments side by side; by default at most 10 per worker.", min=1)
+]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes that share the episodes; 0: one per core. Starting them takes seconds.", min=0)
+]
 JsonOption = Annotated[
     str | None,
     typer.Option(

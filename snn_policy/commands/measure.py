@@ -11,6 +11,7 @@ from snn_policy.commands.common import (
     JsonOption,
     NumEnvsOption,
     SeedOption,
+    WorkersOption,
     check_target,
     environment_of,
     is_bundle,
@@ -30,6 +31,7 @@ def evaluate(
     episodes: EpisodesOption = DEFAULT_EPISODES,
     seed: SeedOption = DEFAULT_SEED,
     num_envs: NumEnvsOption = None,
+    workers: WorkersOption = 1,
     json: JsonOption = None,
 ) -> None:
     """Run one policy for whole episodes: a bundle or an exported graph as the SNN, any other source as the ANN it is.
@@ -45,7 +47,9 @@ def evaluate(
     spiking = is_bundle(place_of(path)) or is_exported(place_of(path))
     policy = read_spiking_policy(path) if spiking else read_actor(path)
     where = environment_of(policy, env)
-    result = run_episodes(policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
+    result = run_episodes(
+        policy, where, episodes=episodes, seed=seed, num_envs=num_envs, workers=workers, progress=True
+    )
     document = {"policy": path, "kind": "SNN" if spiking else "ANN", **result.as_dict()}
     if not write_json(document, json):
         console = Console()
@@ -63,6 +67,7 @@ def compare(
     episodes: EpisodesOption = DEFAULT_EPISODES,
     seed: SeedOption = DEFAULT_SEED,
     num_envs: NumEnvsOption = None,
+    workers: WorkersOption = 1,
     json: JsonOption = None,
 ) -> None:
     """Run an ANN and its spiking conversion on the same seeds: returns, failures, spikes, energy, time.
@@ -77,6 +82,8 @@ def compare(
     check_target(json)
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
     where = environment_of(actor if actor.env_id else policy, env)
-    result = run_both(actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, progress=True)
+    result = run_both(
+        actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, workers=workers, progress=True
+    )
     if not write_json({"policies": {"ann": ann, "snn": snn or ann}, **result.as_dict()}, json):
         print_comparison(Console(), result)

@@ -1,0 +1,143 @@
+"""Pictures of `measure_scaling`: ratios along each axis, and time against operations. Needs matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from snn_policy.bench.scaling import AXES, ScalingPoint
+
+
+class Theme(NamedTuple):
+    """Colours for light or dark pages."""
+
+    page: str
+    ink: str
+    faint: str
+    colours: tuple[str, ...]
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#1f2328", "#8c959f", ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700")),
+    "dark": Theme("#0d1117", "#e6edf3", "#7d8590", ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922")),
+}
+TITLES = {
+    "timesteps": ("timesteps T", "one row"),
+    "width": ("units in each hidden layer", "one row"),
+    "depth": ("hidden layers", "one row"),
+    "batch": ("rows decided at once", "per row"),
+}
+KINDS = ("sigma-delta", "MT differential", "IF")
+STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
+RATIO_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512)
+DOTS_PER_INCH = 100
+
+
+def draw(points: Sequence[ScalingPoint], name: str, directory: Path) -> list[Path]:
+    """Write scaling_{light,dark}.png and operations_{light,dark}.png; returns their paths.
+
+    Args:
+        name: of the actor, for the titles.
+        directory: made if missing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, theme in THEMES.items():
+        for stem, picture in (("scaling", _ratios), ("operations", _operations)):
+            figure = picture(points, name, theme)
+            FigureCanvasAgg(figure)
+            written.append(directory / f"{stem}_{kind}.png")
+            figure.savefig(written[-1], dpi=DOTS_PER_INCH, facecolor=theme.page)
+    return written
+
+
+def _ratios(points: Sequence[ScalingPoint], name: str, theme: Theme) -> Figure:
+    """Four panels: the time of a decision by the ANN's, along each axis."""
+    figure = Figure(figsize=(9, 6.6), layout="constrained")
+    _title(figure, f"{name}: time of a decision, × the same-sized ANN in ONNX Runtime (one thread)", theme)
+    panels = figure.subplots(2, 2)
+    engines = list(dict.fromkeys(each.engine for each in points))
+    shown: dict[str, Any] = {}
+    for axes, axis in zip(panels.flat, AXES, strict=True):
+        axes.axhline(1, color=theme.faint, linewidth=1)
+        own = [each for each in points if each.axis == axis]
+        for neuron, engine in dict.fromkeys((each.neuron, each.engine) for each in own):
+            line = sorted((p for p in own if (p.neuron, p.engine) == (neuron, engine)), key=lambda p: p.value)
+            colour, place = _colour(neuron, theme), engines.index(engine)
+            x, y = [p.value for p in line], [p.ratio for p in line]
+            (drawn,) = axes.plot(x, y, STYLES[place % 4], color=colour, marker=MARKERS[place % 4], markersize=5)
+            axes.fill_between(x, [p.spread[0] for p in line], [p.spread[1] for p in line], color=colour, alpha=0.15)
+            shown.setdefault(_legend(neuron, engine, engines), drawn)
+        label, note = TITLES[axis]
+        _finish(axes, label, f"× ANN, {note}", theme)
+        if own:
+            _ticks(axes, sorted({p.value for p in own}))
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, labelcolor=theme.ink
+    )
+    return figure
+
+
+def _operations(points: Sequence[ScalingPoint], name: str, theme: Theme) -> Figure:
+    """Two panels: the same times against T × MACs, what simulating densely would cost, and against the spikes' cost."""
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    _title(figure, f"{name}: what the time of a decision grows with (one row; all T, widths and depths)", theme)
+    dense, sparse = figure.subplots(1, 2, sharex=True, sharey=True)
+    single = [each for each in points if each.axis != "batch"]
+    for kind in KINDS:
+        own = [each for each in single if each.neuron.startswith(kind)]
+        look: dict[str, Any] = {"color": _colour(kind, theme), "s": 26, "alpha": 0.8, "linewidths": 0}
+        median = [each.median for each in own]
+        dense.scatter([each.timesteps * each.dense_macs for each in own], median, **look)
+        spent = [each.synaptic_operations + each.multiply_accumulates for each in own]
+        sparse.scatter(spent, median, label=kind, **look)
+    ann = sorted({(each.dense_macs, each.ann_median) for each in single})
+    for axes in (dense, sparse):
+        macs, median = [each[0] for each in ann], [each[1] for each in ann]
+        axes.plot(macs, median, "x-", color=theme.faint, linewidth=1, label="ANN, ONNX Runtime: its MACs")
+        axes.set_yscale("log")
+        axes.set_xscale("log")
+    _finish(dense, "T × MACs of the ANN: a dense simulation's products", "microseconds per decision", theme)
+    _finish(sparse, "synaptic operations, with the analog input's MACs", "", theme)
+    sparse.legend(frameon=False, labelcolor=theme.ink, fontsize=9, loc="upper left")
+    return figure
+
+
+def _colour(neuron: str, theme: Theme) -> str:
+    kind = next((index for index, kind in enumerate(KINDS) if neuron.startswith(kind)), len(KINDS))
+    return theme.colours[kind]
+
+
+def _legend(neuron: str, engine: str, engines: list[str]) -> str:
+    """The neuron's kind (its T is another on every axis), with the engine where there are several."""
+    kind = next((kind for kind in KINDS if neuron.startswith(kind)), neuron)
+    return kind if len(engines) == 1 else f"{kind}, {engine}"
+
+
+def _title(figure: Figure, text: str, theme: Theme) -> None:
+    figure.suptitle(text, color=theme.ink, fontsize=12)
+
+
+def _ticks(axes: Axes, values: Sequence[int]) -> None:
+    """Logarithmic axes with plain numbers; below, the sizes that were measured."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for each, ticks in ((axes.xaxis, values), (axes.yaxis, RATIO_TICKS)):
+        each.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
+        each.set_minor_locator(NullLocator())
+        each.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _finish(axes: Axes, x: str, y: str, theme: Theme) -> None:
+    axes.set_facecolor("none")
+    axes.set_xlabel(x, color=theme.ink)
+    axes.set_ylabel(y, color=theme.ink)
+    axes.grid(color=theme.faint, alpha=0.25, linewidth=0.6)
+    axes.tick_params(which="both", colors=theme.ink)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("bottom", "left"))
+        spine.set_color(theme.faint)

@@ -1,0 +1,199 @@
+"""How the time of a decision grows with T, width, depth and batch, beside the ANN of the same size and batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from snn_policy.actor import Actor
+from snn_policy.bench.contestants import BASELINE, LeftOut, check_linear, on_engine, onnx_runtime, variants_of
+from snn_policy.bench.resizing import with_depth, with_width
+from snn_policy.bench.timing import ROUNDS, Decide, recorded_stream, single_thread, take_turns
+from snn_policy.convert import convert
+from snn_policy.policy import SpikingPolicy
+from snn_policy.progress import counting
+from snn_policy.protocol import FloatArray
+
+CALIBRATION_ROWS = 2_000
+"""How many recorded observations calibrate a conversion: enough to time it, and quick for wide networks."""
+COMPARED = ("sigma-delta 0.02", "MT differential T=4", "IF T=8")
+"""What is timed at every width, depth and batch size."""
+STEPPED: dict[str, dict[str, Any]] = {
+    "IF": {"neuron": "if"},
+    "MT differential": {"neuron": "mt", "coding": "differential"},
+}
+"""What is timed at every T."""
+AXES = ("timesteps", "width", "depth", "batch")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The values on each axis; all others are the actor's own, one row at a time."""
+
+    timesteps: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)
+    width: Sequence[int] = (64, 128, 256, 512, 1024, 2048)
+    depth: Sequence[int] = (2, 4, 8)
+    batch: Sequence[int] = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+@dataclass(frozen=True)
+class ScalingPoint:
+    """One spiking network at one size. Times are microseconds per decision of one row.
+
+    Attributes:
+        axis, value: what was varied (one of `AXES`), and its value.
+        neuron, engine: what was timed.
+        timesteps: of one decision.
+        ratio: to the ANN of the same size and batch in ONNX Runtime, the median over rounds; spread: its quartiles.
+        p99_ratio: this p99 by that ANN's.
+        ann_median: that ANN's microseconds.
+        synaptic_operations, multiply_accumulates: of the spiking network, means per decision.
+        dense_macs: the ANN's multiply-accumulates.
+    """
+
+    axis: str
+    value: int
+    neuron: str
+    engine: str
+    timesteps: int
+    median: float
+    p99: float
+    ratio: float
+    spread: tuple[float, float]
+    p99_ratio: float
+    ann_median: float
+    synaptic_operations: float
+    multiply_accumulates: float
+    dense_macs: int
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What `measure_scaling` found; notes: what was left out, and why."""
+
+    points: list[ScalingPoint]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    value: int
+    neuron: str
+    policy: SpikingPolicy
+
+
+def measure_scaling(
+    actor: Actor,
+    observations: FloatArray,
+    engines: Sequence[str] = ("auto",),
+    sizes: Sizes | None = None,
+    rounds: int = ROUNDS,
+    progress: bool = False,
+) -> Scaling:
+    """Time conversions of the actor along each axis, widened and deepened by `snn_policy.bench.resizing`.
+
+    Args:
+        observations: (N, *observation_shape) consecutive; they calibrate the conversions and are decided on.
+        engines: the first is timed along every axis, the others at every batch size.
+
+    Raises:
+        ModuleNotFoundError: `onnx` is not installed.
+        ValueError: an actor with convolutions or QCFS activations, or without a hidden layer.
+    """
+    check_linear(actor)
+    if not actor.hidden:
+        raise ValueError(f"{actor.name}: no hidden layer whose size could change")
+    chosen = Sizes() if sizes is None else sizes
+    return _Course(observations, engines, rounds).run(actor, chosen, progress)
+
+
+class _Course:
+    """One measurement along all axes, and what it has found so far."""
+
+    def __init__(self, observations: FloatArray, engines: Sequence[str], rounds: int) -> None:
+        self._observations, self._engines, self._rounds = observations, engines, rounds
+        self._points: list[ScalingPoint] = []
+        self._notes = single_thread()
+
+    def run(self, actor: Actor, sizes: Sizes, progress: bool) -> Scaling:
+        own = len(actor.hidden)
+        shallow = [depth for depth in sizes.depth if depth < own]
+        self._notes += [f"depth {depth}: left out: the actor has {own} hidden layers" for depth in shallow]
+        steps = 1 + len(sizes.width) + len(sizes.depth) - len(shallow) + len(sizes.batch)
+        with counting("sizes", steps, enabled=progress) as advance:
+            self._along_timesteps(actor, sizes.timesteps)
+            advance()
+            for width in sizes.width:
+                wider = with_width(actor, width)
+                self._compare("width", width, wider, self._conversions(wider))
+                advance()
+            for depth in sizes.depth:
+                if depth >= own:
+                    deeper = with_depth(actor, depth)
+                    self._compare("depth", depth, deeper, self._conversions(deeper))
+                    advance()
+            conversions = self._conversions(actor)
+            for batch in sizes.batch:
+                self._compare("batch", batch, actor, conversions, batch)
+                advance()
+        return Scaling(self._points, list(dict.fromkeys(self._notes)))
+
+    def _along_timesteps(self, actor: Actor, timesteps: Sequence[int]) -> None:
+        if len(variants_of(actor)) == 1:
+            self._notes.append("timesteps: left out: IF and MT neurons stand for ReLU only")
+            return
+        entries = [
+            _Entry(t, neuron, self._converted(actor, {**settings, "timesteps": t}))
+            for neuron, settings in STEPPED.items()
+            for t in timesteps
+        ]
+        self._time("timesteps", actor, entries, None)
+
+    def _conversions(self, actor: Actor) -> dict[str, SpikingPolicy]:
+        variants = {name: settings for name, settings in variants_of(actor).items() if name in COMPARED}
+        return {name: self._converted(actor, settings) for name, settings in variants.items()}
+
+    def _compare(
+        self, axis: str, value: int, actor: Actor, conversions: Mapping[str, SpikingPolicy], batch: int | None = None
+    ) -> None:
+        entries = [_Entry(value, name, policy) for name, policy in conversions.items()]
+        self._time(axis, actor, entries, batch)
+
+    def _converted(self, actor: Actor, settings: Mapping[str, Any]) -> SpikingPolicy:
+        return convert(actor, self._observations[:CALIBRATION_ROWS], **settings)
+
+    def _time(self, axis: str, actor: Actor, entries: Sequence[_Entry], batch: int | None) -> None:
+        """Time the entries in every engine, all in turns with one baseline."""
+        contestants: dict[str, Decide] = {BASELINE: onnx_runtime(actor, batch)}
+        run: dict[str, tuple[_Entry, str, SpikingPolicy]] = {}
+        for entry in entries:
+            for engine in self._engines[: 1 if batch is None else None]:
+                try:
+                    policy = on_engine(entry.policy, engine)
+                except LeftOut as reason:
+                    self._notes.append(f"engine {engine}: left out: {reason}")
+                    continue
+                name = f"{entry.neuron} {entry.value} {engine}"
+                contestants[name], run[name] = policy.act, (entry, engine, policy)
+        stream = recorded_stream(self._observations, batch)
+        baseline, *timings = take_turns(contestants, stream, BASELINE, batch or 1, self._rounds)
+        for timing in timings:
+            entry, engine, policy = run[timing.name]
+            decisions = int(policy.counters.decisions.sum())
+            self._points.append(
+                ScalingPoint(
+                    axis=axis,
+                    value=entry.value,
+                    neuron=entry.neuron,
+                    engine=engine,
+                    timesteps=policy.timesteps,
+                    median=timing.median,
+                    p99=timing.p99,
+                    ratio=timing.ratio,
+                    spread=timing.spread,
+                    p99_ratio=timing.p99_ratio,
+                    ann_median=baseline.median,
+                    synaptic_operations=int(policy.counters.synaptic_operations.sum()) / decisions,
+                    multiply_accumulates=int(policy.counters.multiply_accumulates.sum()) / decisions,
+                    dense_macs=actor.dense_macs,
+                )
+            )

@@ -1,0 +1,118 @@
+"""Contestants in torch: the ANN, a spiking loop as it is usually written, and SpikingJelly's converter. Needs torch."""
+
+from contextlib import redirect_stderr
+from importlib import import_module
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_policy.actor import Actor
+from snn_policy.layers import Linear
+from snn_policy.neurons import MembraneNeurons
+from snn_policy.protocol import FloatArray
+
+MODULES: dict[str, Any] = {
+    "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+}  # fmt: skip
+CALIBRATION_ROWS = 1_000
+
+
+class TorchPolicy(nn.Module):
+    """An actor's normaliser and head around `body`, which stands for its layers; NumPy in and out."""
+
+    def __init__(self, actor: Actor, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.normaliser, self.head = body, actor.normaliser, actor.head
+        if actor.normaliser is not None:
+            self.mean, self.scale = (torch.tensor(each) for each in (actor.normaliser.mean, actor.normaliser.scale))
+        self.low, self.high = torch.tensor(actor.head.low), torch.tensor(actor.head.high)
+        self.reach, self.centre = torch.tensor(actor.head.scale), torch.tensor(actor.head.offset)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """(rows, *shape) → (rows, *action_shape)."""
+        if self.normaliser is not None:
+            obs = torch.clamp((obs - self.mean) / self.scale, -self.normaliser.clip, self.normaliser.clip)
+        y = self.body(obs.flatten(1))
+        if self.head.kind == "argmax":
+            return torch.argmax(y, dim=-1)
+        if self.head.kind == "tanh":
+            y = torch.tanh(torch.clamp(y, -self.head.pre_clip, self.head.pre_clip)) * self.reach + self.centre
+        return torch.clamp(y, self.low, self.high)
+
+    def act(self, obs: FloatArray) -> Any:
+        """(*shape) → (*action_shape)."""
+        with torch.inference_mode():
+            return self(torch.from_numpy(obs[None])).numpy()[0]
+
+
+class IFLoop(nn.Module):
+    """IF neurons under rate coding, every layer a dense product at every timestep, each decision from v = θ/2.
+
+    v ← v + W·o + b; o = θ·1[v > θ]; v ← v − o; the last layer's output is averaged over T.
+    """
+
+    def __init__(self, actor: Actor, neurons: MembraneNeurons) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(each for each in sequential(actor) if isinstance(each, nn.Linear))
+        self.thresholds, self.timesteps = [torch.tensor(each) for each in neurons.thresholds], neurons.timesteps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        membranes, total = [threshold / 2 for threshold in self.thresholds], torch.zeros(())
+        for _ in range(self.timesteps):
+            o = x
+            for index, threshold in enumerate(self.thresholds):
+                v = membranes[index] + self.linear[index](o)
+                o = torch.where(v > threshold, threshold, 0.0)
+                membranes[index] = v - o
+            total = total + self.linear[-1](o)
+        return total / self.timesteps
+
+
+class SpikingJelly(nn.Module):
+    """What SpikingJelly's rate-coding converter makes of the layers; reset before each decision, averaged over T.
+
+    Raises:
+        ImportError: not installed, or older than 2.0.
+    """
+
+    def __init__(self, actor: Actor, observations: FloatArray, timesteps: int) -> None:
+        super().__init__()
+        converters: Any = import_module("spikingjelly.activation_based.ann2snn")
+        if not hasattr(converters, "RateCodingRecipe"):
+            raise ImportError("SpikingJelly is older than 2.0")
+        functional: Any = import_module("spikingjelly.activation_based.functional")
+        inputs = torch.tensor(actor.inputs(observations[:CALIBRATION_ROWS]))
+        recipe = converters.RateCodingRecipe(dataloader=[inputs], mode="Max")
+        with redirect_stderr(StringIO()):  # its progress bar
+            self.network: Any = converters.Converter(recipe).convert(sequential(actor))
+        self.reset, self.timesteps = functional.reset_net, timesteps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.reset(self.network)
+        total = torch.zeros(())
+        for _ in range(self.timesteps):
+            total = total + self.network(x)
+        return total / self.timesteps
+
+
+def sequential(actor: Actor) -> nn.Sequential:
+    """The actor's layers as torch modules of its weights.
+
+    Raises:
+        ValueError: a layer that is not linear, or a QCFS activation.
+    """
+    modules: list[nn.Module] = []
+    for layer in actor.layers:
+        if not isinstance(layer, Linear):
+            raise ValueError(f"{type(layer).__name__}: linear layers only")
+        linear = nn.Linear(layer.inputs, layer.outputs)
+        linear.load_state_dict({"weight": torch.tensor(layer.weight), "bias": torch.tensor(layer.bias)})
+        modules.append(linear)
+        if layer.activation is not None:
+            if layer.activation.name not in MODULES:
+                raise ValueError(f"{layer.activation.name}: no torch module for it here")
+            modules.append(MODULES[layer.activation.name](layer.activation.parameter))
+    return nn.Sequential(*modules).eval()

@@ -1,0 +1,181 @@
+"""The loop of an evaluation: episodes in environments side by side, and what their decisions cost."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.protocol import Mask, Policy
+
+Result = TypeVar("Result")
+Take = Callable[[], int | None]
+"""Gives the index of the next episode to run; None where there is none left."""
+
+
+class Episode(NamedTuple):
+    """A finished episode: the `number`-th from 0; `rewards` is their sum, its return."""
+
+    number: int
+    rewards: float
+    length: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What decisions cost altogether; names as in `Evaluation`, there as averages.
+
+    Attributes:
+        timed: rows computed within `policy_seconds`, those that were not active included.
+    """
+
+    decisions: int
+    timed: int
+    spikes: tuple[int, ...]
+    synaptic_operations: int
+    multiply_accumulates: int
+    iterations: int
+    policy_seconds: float
+    environment_seconds: float
+    render_seconds: float | None
+
+    def averages(self) -> dict[str, Any]:
+        """The fields of an `Evaluation` that tell of costs."""
+        return {
+            "decisions": self.decisions,
+            "spikes": tuple(each / self.decisions for each in self.spikes),
+            "synaptic_operations": self.synaptic_operations / self.decisions,
+            "multiply_accumulates": self.multiply_accumulates / self.decisions,
+            "microseconds": 1e6 * self.policy_seconds / self.timed,
+            "iterations": self.iterations / self.decisions,
+            "policy_seconds": self.policy_seconds,
+            "environment_seconds": self.environment_seconds,
+            "render_seconds": self.render_seconds,
+        }
+
+
+def summed(parts: Iterable[Totals]) -> Totals:
+    """The totals of several processes' decisions."""
+    first, *others = parts
+    for each in others:
+        drawn = (first.render_seconds, each.render_seconds)
+        first = Totals(
+            decisions=first.decisions + each.decisions,
+            timed=first.timed + each.timed,
+            spikes=tuple(a + b for a, b in zip(first.spikes, each.spikes, strict=True)),
+            synaptic_operations=first.synaptic_operations + each.synaptic_operations,
+            multiply_accumulates=first.multiply_accumulates + each.multiply_accumulates,
+            iterations=first.iterations + each.iterations,
+            policy_seconds=first.policy_seconds + each.policy_seconds,
+            environment_seconds=first.environment_seconds + each.environment_seconds,
+            render_seconds=None if None in drawn else sum(each for each in drawn if each is not None),
+        )
+    return first
+
+
+class Meter:
+    """Acts, and sums what the decisions of the active rows cost and where the time goes.
+
+    Args:
+        envs: those whose own account of the time spent on drawing is to be read.
+    """
+
+    def __init__(self, policy: Policy, envs: Sequence[gym.Env] = ()) -> None:
+        self.policy = policy
+        self.decisions, self.timed, self.policy_seconds, self.environment_seconds = 0, 0, 0.0, 0.0
+        self._drawing = [each for each in envs if each.has_wrapper_attr("render_seconds")]
+        self._drawn_before = self._drawn()
+        self._spent: list[Any] = []
+
+    def warm_up(self, obs: npt.NDArray[Any]) -> None:
+        """Take one decision that does not count, so that no compilation is timed, and reset."""
+        self.policy.reset(num_envs=len(obs))
+        self.policy.act(obs)
+        self.policy.reset(num_envs=len(obs))
+
+    def act(self, obs: npt.NDArray[Any], active: Mask) -> npt.NDArray[Any]:
+        """The actions of all rows; those that are not active neither advance nor count."""
+        everywhere = all(active.tolist())  # of a few rows three times as fast as `active.all()`
+        begin = time.perf_counter()
+        actions = self.policy.act(obs) if everywhere else self.policy.act(obs, active=active)
+        self.policy_seconds += time.perf_counter() - begin
+        self.timed += len(active)
+        self.decisions += len(active) if everywhere else int(active.sum())
+        cost = self.policy.last_decision
+        if cost is not None:
+            spent = [cost.spikes, cost.synaptic_operations, cost.multiply_accumulates, cost.iterations]
+            if not everywhere:
+                spent = [each * active.reshape(-1, *[1] * (each.ndim - 1)) for each in spent]
+            self._spent = [total + each for total, each in zip(self._spent or [0] * 4, spent, strict=True)]
+        return actions
+
+    def simulate(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
+        """What a call of the environment's returns; its time is the environment's."""
+        begin = time.perf_counter()
+        result = call(*args, **options)
+        self.environment_seconds += time.perf_counter() - begin
+        return result
+
+    def _drawn(self) -> float:
+        return sum(each.get_wrapper_attr("render_seconds") for each in self._drawing)
+
+    def totals(self) -> Totals:
+        """Of everything since the meter was made."""
+        spikes, operations, macs, iterations = self._spent or np.zeros((4, 1, 0), np.int64)
+        return Totals(
+            decisions=self.decisions,
+            timed=self.timed,
+            spikes=tuple(spikes.sum(axis=0).tolist()),
+            synaptic_operations=int(operations.sum()),
+            multiply_accumulates=int(macs.sum()),
+            iterations=int(iterations.sum()),
+            policy_seconds=self.policy_seconds,
+            environment_seconds=self.environment_seconds,
+            render_seconds=self._drawn() - self._drawn_before if self._drawing else None,
+        )
+
+
+def run_episodes(
+    meter: Meter, envs: Sequence[gym.Env], seed: int, take: Take, advance: Callable[[], None]
+) -> list[Episode]:
+    """Run the episodes that `take` gives, side by side, until it gives none; `advance` is called after each.
+
+    Every environment has a row of the policy of its own. Episode i starts with seed + i. A row whose episode is
+    over takes the next one; once there is none left, it neither acts nor counts.
+    """
+    begun = [index for _ in envs if (index := take()) is not None]
+    if not begun:
+        return []
+    rows, steps, finished = len(begun), [each.step for each in envs], []
+    first = [meter.simulate(each.reset, seed=seed + index)[0] for each, index in zip(envs, begun, strict=False)]
+    obs = np.stack([np.asarray(each) for each in first])
+    meter.warm_up(obs)
+    rewards, lengths = [0.0] * rows, [0] * rows
+    active, running = np.ones(rows, np.bool_), range(rows)
+    while running:
+        actions, over = meter.act(obs, active), []
+        begin = time.perf_counter()  # once for all rows: a fast environment's step takes few microseconds
+        for row in running:
+            obs[row], reward, terminated, truncated, _ = steps[row](actions[row])
+            rewards[row] += float(reward)
+            lengths[row] += 1
+            if terminated or truncated:
+                over.append(row)
+        meter.environment_seconds += time.perf_counter() - begin
+        for row in over:
+            finished.append(Episode(begun[row], rewards[row], lengths[row]))
+            advance()
+            following = take()
+            active[row] = following is not None
+            if following is not None:
+                begun[row], rewards[row], lengths[row] = following, 0.0, 0
+                obs[row], _ = meter.simulate(envs[row].reset, seed=seed + following)
+        if over:
+            ended = np.zeros(rows, np.bool_)
+            ended[over] = True
+            meter.policy.reset(ended)
+            running = np.flatnonzero(active).tolist()
+    return finished

@@ -1,0 +1,260 @@
+"""Episodes shared by several processes, each with a copy of the policy and environments of its own.
+
+The processes are spawned, not forked: a forked one can neither draw pictures nor use the threads of torch. A row whose
+episode is over takes the next seed that no worker has taken yet, so all are busy until the seeds run out.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
+
+import gymnasium as gym
+
+from snn_policy.environments import EnvironmentSource, environment_name, make_environment
+from snn_policy.episodes import Episode, Meter, Totals, run_episodes
+from snn_policy.protocol import Policy
+
+REFRESH_SECONDS = 0.1
+"""How long a finished episode may wait to be shown."""
+_REMEDIES = {
+    "policy": "use workers=1",
+    "env": "give an id, or a function defined at the top level of a module (no lambda), or use workers=1",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker has done."""
+
+    environment: str
+    finished: list[Episode]
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is told; policy and environment are pickled apart, to name the one that cannot be read."""
+
+    pickled: dict[str, bytes]
+    seed: int
+    rows: int
+    workers: int
+
+
+class Ledger:
+    """The episodes that are taken and finished, counted by all workers together."""
+
+    def __init__(self, context: SpawnContext, episodes: int) -> None:
+        self._episodes, self._lock, self._counts = episodes, context.Lock(), context.RawArray("q", 2)
+
+    def take(self) -> int | None:
+        """The next episode's index, if there is one left."""
+        with self._lock:
+            index = self._counts[0]
+            self._counts[0] = min(index + 1, self._episodes)
+        return index if index < self._episodes else None
+
+    def finish(self) -> None:
+        """Count one more finished episode."""
+        with self._lock:
+            self._counts[1] += 1
+
+    @property
+    def finished(self) -> int:
+        """Read without the lock, which a worker that was killed may hold."""
+        return self._counts[1]
+
+
+def run_in_workers(
+    policy: Policy,
+    env: EnvironmentSource,
+    episodes: int,
+    seed: int,
+    rows: Sequence[int],
+    bar: AbstractContextManager[Callable[[], None]],
+) -> list[Share]:
+    """Run episodes 0, 1, … from seed on in one process per entry of `rows`, the environments of each.
+
+    Args:
+        bar: entered once all environments are made; what it gives is called for every finished episode.
+
+    Returns:
+        The shares of those workers that have run any.
+
+    Raises:
+        ValueError: the policy or the environment cannot be sent.
+        ChildProcessError: a worker died.
+        Exception: whatever a worker raises, of the same type where that can be sent.
+    """
+    spec = gym.registry.get(env) if isinstance(env, str) else None
+    pickled = {name: _pickled(name, each) for name, each in (("policy", policy), ("env", (env, spec)))}
+    context = get_context("spawn")
+    ledger, staff = Ledger(context, episodes), {}
+    try:
+        for worker in range(len(rows)):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, ledger), name=f"worker {worker + 1} of {len(rows)}")
+            with _interrupts_held():
+                process.start()
+                staff[ours] = process
+            theirs.close()
+        for connection, share in zip(staff, rows, strict=True):
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died: `_answers` tells
+                connection.send(Task(pickled, seed, share, len(rows)))
+        _answers(staff)
+        with bar as advance:
+            return [each for each in _answers(staff, ledger, advance) if each is not None]
+    finally:
+        for process in staff.values():
+            process.terminate()
+        for connection, process in staff.items():
+            process.join()
+            connection.close()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _answers(
+    staff: dict[Connection, SpawnProcess], ledger: Ledger | None = None, advance: Callable[[], None] = lambda: None
+) -> list[Any]:
+    """One message of every worker; the first failure is raised. Meanwhile finished episodes are shown."""
+    waiting, answers, shown = dict(staff), [], 0
+    while waiting:
+        wait(list(waiting), REFRESH_SECONDS)
+        for connection, process in list(waiting.items()):
+            alive = process.is_alive()
+            if connection.poll():
+                answers.append(_answer(connection, process))
+                del waiting[connection]
+            elif not alive:  # and a process of its own keeps the connection open
+                raise ChildProcessError(_death(process))
+        for _ in range(ledger.finished - shown if ledger else 0):
+            advance()
+            shown += 1
+    return answers
+
+
+def _answer(connection: Connection, process: SpawnProcess) -> Any:
+    try:
+        answer = connection.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        raise ChildProcessError(_death(process)) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _death(process: SpawnProcess) -> str:
+    code = process.exitcode or 0
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"{process.name} was killed ({name}); if memory ran out, use fewer workers or environments"
+    return (
+        f"{process.name} ended with exit code {code} before its work was done; a script that asks for workers must do "
+        'so under: if __name__ == "__main__":'
+    )
+
+
+def _pickled(name: str, value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # whatever the value's own code raises
+        raise ValueError(f"{name}: cannot be sent to worker processes ({error}); {_REMEDIES[name]}") from error
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started in this block never see Ctrl-C; their parent does, right after it, and ends them.
+
+    The tracker of shared resources must run already: starting it lets signals through again.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, ledger: Ledger) -> None:
+    """A worker's whole life."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        answer = _share(connection.recv(), ledger, ready=lambda: connection.send(None))
+    except Exception as error:
+        answer = _sendable(error)
+    connection.send(answer)
+
+
+def _leave_with_parent() -> None:
+    """A parent that is killed cannot end its workers."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _share(task: Task, ledger: Ledger, ready: Callable[[], None]) -> Share | None:
+    """What this worker has done, if anything was left for it; `ready` is called once its environments are made."""
+    policy: Policy = _unpickled("policy", task)
+    env, spec = _unpickled("env", task)
+    if spec is not None:
+        gym.registry.setdefault(env, spec)  # ids that only the parent's own code registers
+    _keep_to(max(1, usable_cores() // task.workers))
+    envs: list[gym.Env] = []
+    try:
+        for _ in range(task.rows):
+            envs.append(make_environment(env, policy))
+        ready()
+        meter = Meter(policy, envs)
+        finished = run_episodes(meter, envs, task.seed, ledger.take, ledger.finish)
+        return Share(environment_name(envs[0]), finished, meter.totals()) if finished else None
+    finally:
+        for each in envs:
+            each.close()
+
+
+def _keep_to(threads: int) -> None:
+    """So many for torch, where the policy uses it, and for Mesa's software renderer: workers share the cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+    os.environ.setdefault("LP_NUM_THREADS", str(threads))
+
+
+def _unpickled(name: str, task: Task) -> Any:
+    try:
+        return pickle.loads(task.pickled[name])
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"{name}: cannot be loaded in a worker process ({error}); {_REMEDIES[name]}") from error
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one of the nearest built-in type where another process could not restore it as it is."""
+    try:
+        twin = pickle.loads(pickle.dumps(error))
+        faithful = type(twin) is type(error) and str(twin) == str(error)
+    except Exception:  # whatever the error's own code raises
+        faithful = False
+    if not faithful:
+        kind = next(each for each in type(error).__mro__ if each.__module__ == "builtins")
+        said, error = error, kind(str(error))
+        error.__traceback__ = said.__traceback__
+    error.add_note("in a worker process:\n" + "".join(traceback.format_tb(error.__traceback__)))
+    return error

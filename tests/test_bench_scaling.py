@@ -1,0 +1,137 @@
+"""`bench --scaling`: resized actors keep their function, sizes are those asked for, and the pictures are drawn."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snn_policy import Actor
+from snn_policy.activations import Activation
+from snn_policy.bench.resizing import with_depth, with_width
+from snn_policy.bench.scaling import ScalingPoint, Sizes, measure_scaling
+from snn_policy.cli import main
+from tests.actors import dyadic_image_actor, random_actor, walk
+
+SIZES = Sizes(timesteps=(1, 4), width=(16, 80), depth=(1, 2, 3), batch=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def actor() -> Actor:
+    return random_actor(widths=(40, 32))
+
+
+@pytest.fixture(scope="module")
+def points(actor: Actor) -> list[ScalingPoint]:
+    return measure_scaling(actor, walk(300), ("event", "numpy"), SIZES, rounds=2).points
+
+
+@pytest.mark.parametrize("width", [40, 100, 320])
+def test_a_wider_actor_keeps_its_function_and_its_silent_share(width: int, actor: Actor) -> None:
+    observations = walk(500)
+    wider = with_width(actor, width)
+    assert wider.widths == (11, width, width)
+    error = np.sqrt(np.mean((wider.act(observations) - actor.act(observations)) ** 2, axis=0))
+    assert (error < 0.03 * (actor.high - actor.low)).all()
+    active = [np.mean([(h > 0).mean() for h in each.activations(observations)[0][1:]]) for each in (actor, wider)]
+    assert active[1] == pytest.approx(active[0], abs=0.05)
+
+
+def test_copies_are_not_identical(actor: Actor) -> None:
+    first, again = with_width(actor, 80).layers[0], with_width(actor, 80).layers[0]
+    assert len(np.unique(first.weight, axis=0)) == 80
+    assert np.array_equal(first.weight, again.weight)
+
+
+def test_a_narrower_actor_has_some_of_the_units(actor: Actor) -> None:
+    narrower = with_width(actor, 8)
+    assert narrower.widths == (11, 8, 8)
+    assert {tuple(row) for row in narrower.layers[0].weight} <= {tuple(row) for row in actor.layers[0].weight}
+
+
+def test_a_deeper_relu_actor_is_the_same_function(actor: Actor) -> None:
+    deeper = with_depth(actor, 5)
+    assert len(deeper.hidden) == 5
+    assert np.allclose(deeper.act(walk(50)), actor.act(walk(50)), atol=1e-6)
+
+
+def test_what_cannot_be_resized_is_refused(actor: Actor) -> None:
+    with pytest.raises(ValueError, match="2 hidden layers already"):
+        with_depth(actor, 1)
+    with pytest.raises(ValueError, match="only linear layers"):
+        with_width(dyadic_image_actor(), 8)
+
+
+def test_every_axis_is_measured_at_every_size(points: list[ScalingPoint]) -> None:
+    found = {(each.axis, each.value) for each in points}
+    assert found == {("timesteps", 1), ("timesteps", 4), ("width", 16), ("width", 80), ("depth", 2), ("depth", 3),
+                     ("batch", 1), ("batch", 3)}  # fmt: skip
+    assert {each.neuron for each in points if each.axis == "width"} == {
+        "sigma-delta 0.02", "MT differential T=4", "IF T=8"
+    }  # fmt: skip
+    assert {each.axis for each in points if each.engine == "numpy"} == {"batch"}
+    assert all(each.ratio > 0 and 0 < each.median <= each.p99 for each in points)
+
+
+def test_operations_are_those_of_one_decision(points: list[ScalingPoint], actor: Actor) -> None:
+    rate = {each.value: each for each in points if each.axis == "timesteps" and each.neuron == "IF"}
+    assert 0 < rate[1].synaptic_operations < rate[4].synaptic_operations < 4 * actor.dense_macs
+    assert rate[1].multiply_accumulates == rate[4].multiply_accumulates == actor.layers[0].macs
+    assert rate[1].dense_macs == actor.dense_macs == 11 * 40 + 40 * 32 + 32 * 3
+
+
+def test_sizes_that_cannot_be_are_noted() -> None:
+    actor = random_actor(activation=Activation("tanh"), widths=(8, 8))
+    few = Sizes(timesteps=(1,), width=(), depth=(1, 2), batch=())
+    measured = measure_scaling(actor, walk(300), ("event",), few, rounds=1)
+    assert "depth 1: left out: the actor has 2 hidden layers" in measured.notes
+    assert "timesteps: left out: IF and MT neurons stand for ReLU only" in measured.notes
+    assert [each.neuron for each in measured.points] == ["sigma-delta 0.02"]
+
+
+def test_pictures_are_drawn_for_light_and_dark_pages(points: list[ScalingPoint], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from snn_policy.bench.plots import draw
+
+    written = draw(points, "an actor", tmp_path / "new")
+    assert sorted(path.name for path in written) == [
+        "operations_dark.png", "operations_light.png", "scaling_dark.png", "scaling_light.png"
+    ]  # fmt: skip
+    for path in written:
+        content = path.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])
+        assert width == 900
+        assert 400 < height < 800
+        assert len(content) < 150_000
+
+
+def test_the_command_compares_and_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import snn_policy.bench.decisions as decisions
+    import snn_policy.bench.scaling as scaling
+
+    actor = random_actor(shape=(3,), widths=(8,), outputs=1)
+    monkeypatch.setattr(actor, "env_id", "Pendulum-v1")
+    monkeypatch.setattr(actor, "collect", lambda env, progress: walk(200, (3,)))
+    monkeypatch.setattr("snn_policy.commands.bench.read_actor", lambda source: actor)
+    monkeypatch.setattr(scaling, "Sizes", lambda: Sizes((1,), (16,), (1,), (2,)))
+    monkeypatch.setattr(decisions, "OPPONENTS", {})
+    arguments = ["bench", "x", "--engines", "event", "--rounds", "1", "--json"]
+    assert main([*arguments, str(tmp_path / "decisions.json")]) == 0
+    assert main([*arguments, str(tmp_path / "scaling.json"), "--scaling", "--plot", str(tmp_path)]) == 0
+    compared, scaled = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("decisions", "scaling"))
+    assert compared["timings"][0]["ratio"] == 1
+    assert compared["overheads"][0]["kernel"] > 0
+    assert {each["axis"] for each in scaled["points"]} == {"timesteps", "width", "depth", "batch"}
+    assert (tmp_path / "scaling_dark.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--plot", "."], "--plot: draws what --scaling measures"), (["--engines", "fast"], "--engines fast: expected")],
+)
+def test_mistakes_are_named_before_any_work(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "td3-Pendulum-v1", *arguments]) == 2
+    assert message in capsys.readouterr().err
