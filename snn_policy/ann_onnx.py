@@ -6,6 +6,7 @@ import numpy as np
 
 from snn_policy.activations import Activation
 from snn_policy.actor import Actor
+from snn_policy.convolution import Conv2d
 
 OPSET, IR_VERSION = 18, 8
 OPERATORS = {"relu": "Relu", "tanh": "Tanh", "elu": "Elu", "leaky_relu": "LeakyRelu"}
@@ -51,11 +52,18 @@ def actor_onnx(actor: Actor) -> bytes:
     if actor.normaliser is not None:
         graph.add("Sub", actor.normaliser.mean)
         graph.add("Div", actor.normaliser.scale)
-        graph.clip(-actor.normaliser.clip, actor.normaliser.clip)
-    if len(actor.observation_shape) > 1:
-        graph.add("Flatten", axis=1)
+        if np.isfinite(actor.normaliser.clip):
+            graph.clip(-actor.normaliser.clip, actor.normaliser.clip)
+    flat = len(actor.observation_shape) == 1
     for layer in actor.layers:
-        graph.add("Gemm", layer.weight, layer.bias, transB=1)
+        if isinstance(layer, Conv2d):
+            _convolve(graph, layer)
+            flat = False
+        else:
+            if not flat:
+                graph.add("Flatten", axis=1)
+                flat = True
+            graph.add("Gemm", layer.weight, layer.bias, transB=1)
         if layer.activation is not None:
             _activate(graph, layer.activation)
     _finish(graph, actor)
@@ -69,6 +77,11 @@ def actor_onnx(actor: Actor) -> bytes:
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     return model.SerializeToString()
+
+
+def _convolve(graph: _Graph, layer: Conv2d) -> None:
+    graph.add("Reshape", np.array([-1, *layer.input_shape]))
+    graph.add("Conv", layer.weight, layer.bias, strides=layer.stride, pads=[*layer.padding, *layer.padding])
 
 
 def _activate(graph: _Graph, activation: Activation) -> None:

@@ -69,7 +69,7 @@ def convert(
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
             the observations are not consecutive.
         calibration: spike calibration, of "if" neurons with rate coding (`SpikeCalibration`).
-        engine: "auto" (the event-driven one), "event", "numpy" or "torch".
+        engine: "auto" (the event-driven one), "event", "numpy", "torch" or "torch:DEVICE", as in "torch:cuda".
 
     Raises:
         ValueError: an argument that the neuron does not take, or a value out of range.

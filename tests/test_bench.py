@@ -47,6 +47,13 @@ def test_the_onnx_graph_is_the_actor(activation: Activation, kind: str) -> None:
         assert np.allclose([policy.act(obs) for obs in observations], actor.act(observations), atol=1e-5)
 
 
+def test_the_onnx_graph_of_a_convolutional_actor_is_the_actor() -> None:
+    actor, observations = dyadic_image_actor(), image_walk(20)
+    session = onnxruntime.InferenceSession(actor_onnx(actor), providers=["CPUExecutionProvider"])
+    (actions,) = session.run(None, {"obs": observations.astype(np.float32)})
+    assert np.allclose(np.asarray(actions), actor.act(observations), atol=1e-5)
+
+
 def test_a_quantised_actor_has_no_graph() -> None:
     with pytest.raises(ValueError, match="qcfs"):
         actor_onnx(random_actor(activation=Activation("qcfs", 1.0, 4)))

@@ -1,9 +1,10 @@
 """Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
 
 "event" adds only the weights of neurons that spiked (compiled; the default for linear layers, and on a CPU the fastest
-at every batch size that was tried, 1 to 256 rows); "numpy" runs the network's own array-API code on NumPy, the
-reference; "torch" runs that on torch tensors: the default for convolutions, where torch is installed. A row's result
-does not depend on its batch, to the bit, except with "torch".
+at every batch size that was tried, 1 to 1024 rows); "numpy" runs the network's own array-API code on NumPy, the
+reference; "torch" runs that on torch tensors: the default for convolutions, where torch is installed. "torch:cuda",
+"torch:cuda:1" and the like name the device. A row's result does not depend on its batch, to the bit, except with
+"torch"; "event" works through many rows in blocks, and keeps the order of every row's sums.
 """
 
 from importlib.util import find_spec
@@ -48,14 +49,15 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """The engine of that name for the network.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a torch device that is not there.
         ValueError: "event" where the network has convolutions.
         ModuleNotFoundError: "torch" where torch is not installed.
     """
     only_linear = all(isinstance(layer, Linear) for layer in network.actor.layers)
     if name == "auto":
         name = "event" if only_linear else "torch" if find_spec("torch") else "numpy"
-    match name:
+    kind, _, device = name.partition(":")
+    match name if kind != "torch" else kind:
         case "event" if not only_linear:
             raise ValueError("engine 'event': serves linear layers only; take 'torch' or 'numpy' for convolutions")
         case "event":
@@ -67,5 +69,5 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
         case "torch":
             from snn_policy.engines.torch_engine import TorchEngine
 
-            return TorchEngine(network)
-    raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)}")
+            return TorchEngine(network, device or "cpu")
+    raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)} or torch:DEVICE, as in torch:cuda")

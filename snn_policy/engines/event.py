@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.engines import event_decisions as compiled
-from snn_policy.engines import event_kernels as kernels
+from snn_policy.engines import event_plan as compiled
+from snn_policy.engines.event_layout import Layout
 from snn_policy.engines.event_program import decide
-from snn_policy.layers import Layer
+from snn_policy.engines.spike_lists import aligned
 from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
 from snn_policy.state import State
 
@@ -23,18 +23,20 @@ REDERIVE_AFTER = 16
 """Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding: after 512, a
 spike in 10⁵ falls on the other side of its threshold, and the memory keeps that difference."""
 
-ACTIVATIONS = {"relu": kernels.RELU, "tanh": kernels.TANH, "elu": kernels.ELU, "silu": kernels.SILU,
-               "leaky_relu": kernels.LEAKY_RELU, "qcfs": kernels.QCFS}  # fmt: skip
-HEADS = {"tanh": compiled.HEAD_TANH, "clip": compiled.HEAD_CLIP, "argmax": compiled.HEAD_ARGMAX}
-MODELS = {"if": kernels.IF, "snm": kernels.SNM, "mt": kernels.MT}
+TRAINS = 64
+"""Spike trains that are worked through together (see `spike_lists`): the rows of a block times its trains per row. By
+`examples/measure_trains.py` (256 rows, 256×256 neurons), 64 and 128 take 0.85 (sigma-delta), 0.86 (IF, T = 8) and 0.91
+(T = 16) of the time of one row after another."""
 
 
 class EventEngine:
-    """Runs decisions of a network row by row, adding only the weights of neurons that spiked."""
+    """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked."""
 
-    def __init__(self, network: SpikingNetwork, rederive_after: int = REDERIVE_AFTER) -> None:
+    def __init__(self, network: SpikingNetwork, rederive_after: int = REDERIVE_AFTER, trains: int = TRAINS) -> None:
         self.network = network
-        self.parameters, self.plan = _Layout(network, rederive_after).blocks()
+        self.parameters, self.plan = Layout(network, rederive_after).blocks()
+        self.trains_per_row = 2 if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
+        self.block = max(1, trains // self.trains_per_row)
         self.spiking = len(network.spiking_widths)
         self.state_size = sum(each.shape[1] for each in network.initial_state(1))
 
@@ -64,10 +66,9 @@ class EventSession:
     """
 
     def __init__(self, engine: EventEngine, rows: int) -> None:
-        network, spiking = engine.network, engine.spiking
-        actor, timesteps = network.actor, network.neurons.timesteps
-        widest = max(max(layer.inputs, layer.outputs) for layer in actor.layers) + 1
-        trains = 0 if isinstance(network.neurons, SigmaDeltaNeurons) else 2 * timesteps * widest
+        network, spiking, actor = engine.network, engine.spiking, engine.network.actor
+        width, block = int(engine.plan[0, compiled.ROW_SIZE]), min(rows, engine.block)
+        trains = block * engine.trains_per_row
         self.rows, self._discrete = rows, actor.discrete
         self.obs = np.zeros((rows, actor.layers[0].inputs))
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
@@ -77,8 +78,9 @@ class EventSession:
         self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
         self._spiking, self._decided = spiking, False
         self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
-                        np.zeros(compiled.WORK_ROWS * widest + trains, np.float32), np.zeros(widest, np.int64),
-                        self._actions, self._counts)  # fmt: skip
+                        aligned((compiled.WORK_ROWS + 2 * block + 2 * trains) * width),
+                        aligned(trains * width, np.int32).reshape(trains, width), self._actions, self._counts,
+                        block)  # fmt: skip
         self.state = self._views(network.initial_state(1))
         sums = spiking + compiled.SUMS
         self.counters = Counters(self._counts[:, spiking + compiled.DECISIONS], self._counts[:, sums : sums + spiking],
@@ -133,125 +135,3 @@ class EventSession:
         counts = self._counts[:, : spiking + compiled.DECISIONS].copy()
         columns = (compiled.OPERATIONS, compiled.MACS_COUNT, compiled.ITERATIONS, compiled.ERRORS)
         return Decision(counts[:, :spiking], *(counts[:, spiking + column] for column in columns))
-
-
-class _Layout:
-    """Lays a network out in the blocks that `event_decisions` describes."""
-
-    def __init__(self, network: SpikingNetwork, rederive_after: int) -> None:
-        self._actor, self._neurons = network.actor, network.neurons
-        self._parts: list[FloatArray] = []
-        self._size = 0
-        self._plan = np.zeros((1 + len(self._actor.layers), max(len(compiled.HEADER), len(compiled.LAYER))), np.int64)
-        self._put_scalars()
-        self._describe_network(rederive_after, len(network.spiking_widths))
-        self._describe_layers()
-
-    def blocks(self) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """`parameters` and `plan`."""
-        return np.concatenate(self._parts), self._plan
-
-    def _put(self, values: npt.ArrayLike) -> int:
-        """Append to the parameters; returns the offset."""
-        start = self._size
-        self._parts.append(np.asarray(values, np.float32).ravel())
-        self._size += self._parts[-1].size
-        return start
-
-    def _put_scalars(self) -> None:
-        neurons, normaliser = self._neurons, self._actor.normaliser
-        share, bound, epsilon = 0.0, 0.0, 0.0
-        if isinstance(neurons, MembraneNeurons):
-            share, bound = neurons.base(1.0), neurons.alpha_clip
-            epsilon = neurons.calibration.epsilon if neurons.calibration else 0.0
-        clip = np.inf if normaliser is None else normaliser.clip
-        self._put([clip, self._actor.head.pre_clip, share, bound, epsilon])
-
-    def _describe_network(self, rederive_after: int, spiking: int) -> None:
-        actor, neurons, head = self._actor, self._neurons, self._actor.head
-        inputs = actor.layers[0].inputs
-        mean, scale = np.zeros(inputs), np.ones(inputs)
-        if actor.normaliser is not None:
-            shape = actor.observation_shape
-            mean, scale = (
-                np.broadcast_to(each, shape).ravel() for each in (actor.normaliser.mean, actor.normaliser.scale)
-            )
-        bounds = np.zeros((2, head.outputs)) if head.discrete else np.stack([head.low, head.high])
-        described = {
-            "layers": len(actor.layers),
-            "timesteps": neurons.timesteps,
-            "head_kind": HEADS[head.kind],
-            "normaliser": self._put([*mean, *scale]),
-            "head": self._put([*bounds.ravel(), *head.scale, *head.offset]),
-            "spiking": spiking,
-            "widest": max(max(layer.inputs, layer.outputs) for layer in actor.layers),
-        }
-        if isinstance(neurons, SigmaDeltaNeurons):
-            described |= {"sigma_delta": 1, "rederive_after": rederive_after,
-                          "powers": self._put(neurons.powers), "power_count": len(neurons.powers),
-                          "age": sum(layer.inputs + layer.outputs for layer in actor.layers)}  # fmt: skip
-        else:
-            described |= {"model": MODELS[neurons.model], "differential": neurons.coding == "differential",
-                          "levels": neurons.levels, "bounded": neurons.residual == "bounded",
-                          "macs": inputs * actor.layers[0].outputs, "age": sum(actor.widths[1:]),
-                          **_calibration_header(neurons)}  # fmt: skip
-        self._plan[0, : len(compiled.HEADER)] = [described.get(name, 0) for name in compiled.HEADER]
-
-    def _describe_layers(self) -> None:
-        neurons, memory, accumulator = self._neurons, 0, sum(self._actor.widths)
-        for index, layer in enumerate(self._actor.layers):
-            activation = layer.activation
-            described = {
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-                "weights": self._put(layer.weight.T),
-                "bias": self._put(_bias(layer, neurons, index)),
-                "neurons": self._put(_neuron_vectors(neurons, index)),
-                "digits": neurons.digits[index] if isinstance(neurons, SigmaDeltaNeurons) else 0,
-                "activation": kernels.LINEAR if activation is None else ACTIVATIONS[activation.name],
-                "slope": self._put([0, 0] if activation is None else [activation.parameter, activation.levels]),
-                "memory": memory,
-                "accumulator": accumulator,
-                "alpha": self._put(_alpha(neurons, index)),
-                "levels": activation.levels if activation and activation.levels else neurons.timesteps,
-            }
-            self._plan[1 + index, : len(compiled.LAYER)] = [described[name] for name in compiled.LAYER]
-            memory += layer.inputs if isinstance(neurons, SigmaDeltaNeurons) else layer.outputs
-            accumulator += layer.outputs
-
-
-def _calibration_header(neurons: MembraneNeurons) -> dict[str, int]:
-    settings = neurons.calibration
-    if settings is None:
-        return {}
-    return {
-        "calibrates": 1,
-        "simulation_steps": settings.simulation_steps or neurons.timesteps,
-        "literal": settings.rule == "literal",
-        "least_iterations": settings.least_iterations,
-        "most_iterations": settings.most_iterations,
-        "adaptive": settings.adaptive is not None,
-        "error_tolerance": settings.error_tolerance,
-    }
-
-
-def _alpha(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> tuple[float, ...]:
-    return neurons.alpha[index : index + 1] if isinstance(neurons, MembraneNeurons) else ()
-
-
-def _bias(layer: Layer, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
-    """The bias; where a layer's input is sent less an offset, with the offset's share: b + W·c."""
-    if index or isinstance(neurons, MembraneNeurons):
-        return layer.bias
-    return (layer.bias + layer.weight.astype(np.float64) @ neurons.offset).astype(np.float32)
-
-
-def _neuron_vectors(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
-    """Sigma-delta: quantum, quantum·k (infinite for a dead neuron), γ, offset of stage `index`; else θ, if any."""
-    if isinstance(neurons, MembraneNeurons):
-        return neurons.thresholds[index] if index < len(neurons.thresholds) else np.zeros(0, np.float32)
-    quantum = neurons.quanta[index]
-    reach = (1 + 1 / neurons.powers[1]) / 2
-    unit = np.where(quantum > 0, quantum * reach, np.float32(np.inf)).astype(np.float32)
-    offset = neurons.offset if index == 0 else np.zeros_like(quantum)
-    return np.concatenate([quantum, unit, neurons.predictor[index], offset])

@@ -1,8 +1,8 @@
-"""Compiled decisions of one row, event-driven: only the weight rows of neurons that spiked are added.
+"""Compiled neurons: the kernels of the event-driven decisions, one row's neurons at a time.
 
 The second implementation of the equations in docs/methods.md §1 and §2; parity tests hold it to `snn_policy.neurons`
-and `snn_policy.network`. float32 throughout, loops over neurons without branches (so that they vectorise),
-spikes gathered into lists of (index, size) before any weight is touched.
+and `snn_policy.network`. float32 throughout, loops over neurons without branches and over few arrays each, so that they
+vectorise (more arrays would need too many tests of what overlaps in memory).
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.engines.compilation import kernel
+from snn_policy.engines.spike_lists import list_spikes
 from snn_policy.neurons import LARGEST_SPIKE
 
 compiled = kernel
@@ -19,56 +20,9 @@ compiled = kernel
 RELU, TANH, ELU, SILU, LEAKY_RELU, QCFS, LINEAR = range(7)
 IF, SNM, MT = range(3)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
-EXPONENT_BITS = np.int32(0x7F800000)
-LARGEST_RATIO = np.float32(LARGEST_SPIKE)
-
-
-@compiled
-def add_rows(weights: Any, indices: Any, sizes: Any, count: int, total: Any) -> None:
-    """total += Σ sizes[i]·weights[indices[i]], four rows at a time."""
-    i = 0
-    while i + 4 <= count:
-        a, b, c, d = sizes[i], sizes[i + 1], sizes[i + 2], sizes[i + 3]
-        row_a, row_b = weights[indices[i]], weights[indices[i + 1]]
-        row_c, row_d = weights[indices[i + 2]], weights[indices[i + 3]]
-        for k in range(total.shape[0]):
-            total[k] += (a * row_a[k] + b * row_b[k]) + (c * row_c[k] + d * row_d[k])
-        i += 4
-    while i < count:
-        a = sizes[i]
-        row_a = weights[indices[i]]
-        for k in range(total.shape[0]):
-            total[k] += a * row_a[k]
-        i += 1
-
-
-@compiled
-def gather(values: Any, indices: Any, sizes: Any) -> int:
-    """List the non-zero values: fills indices and sizes, returns their number."""
-    count = 0
-    for j in range(values.shape[0]):
-        indices[count] = j
-        sizes[count] = values[j]
-        count += values[j] != ZERO
-    return count
-
-
-@compiled
-def gather_by_predictor(values: Any, gamma: Any, indices: Any, sizes: Any) -> Any:
-    """List the non-zero values, those with γ=1 from the front, those with γ=0 from the back (one place spare).
-
-    Returns the number of the former, and the place where the latter begin.
-    """
-    front, back = 0, indices.shape[0] - 1
-    for j in range(values.shape[0]):
-        kept = (values[j] != ZERO) & (gamma[j] != ZERO)
-        indices[front] = j
-        sizes[front] = values[j]
-        front += kept
-        indices[back] = j
-        sizes[back] = values[j]
-        back -= (values[j] != ZERO) & (gamma[j] == ZERO)
-    return front, back + 1
+SIGN_BIT, MAGNITUDE_BITS, EXPONENT_BITS = np.int32(-(2**31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
+ONE_BITS, LARGEST_FINITE = ONE.view(np.int32), np.finfo(np.float32).max.view(np.int32)
+LARGEST_EXPONENT = np.int32(int(np.log2(LARGEST_SPIKE)) << 23)
 
 
 @compiled
@@ -96,29 +50,47 @@ def activate(z: Any, activation: int, parameter: Any, levels: Any) -> None:
 
 
 @compiled
-def fire_digit_base_two(v: Any, quantum: Any, unit: Any, told: Any) -> Any:
-    """One sigma-delta digit of all neurons, β = 2: a spike's size is an exponent.
+def doubling_spike(v: Any, quantum_bits: Any, unit_bits: Any) -> Any:
+    """A sigma-delta spike with β = 2, and ⌊log₂(|v|/(k·q))⌋·2²³ and less than 2²³ more; negative: none.
 
-    Returns the number of spikes, and the largest |v|/(k·q) as the bits of a float32.
+    The bits of two positive floats, as integers, differ by just that: no division, and no rounding.
     """
-    fired, peak = 0, np.int32(0)
+    bits = np.float32(v).view(np.int32)
+    magnitude = min(np.int32(bits & MAGNITUDE_BITS), LARGEST_FINITE)
+    above = min(np.int32(magnitude - unit_bits), LARGEST_EXPONENT)
+    size = np.int32(np.int32(above & EXPONENT_BITS) + quantum_bits)
+    spike = np.int32(size | np.int32(bits & SIGN_BIT)) if above >= 0 else np.int32(0)
+    return np.int32(spike).view(np.float32), above
+
+
+@compiled
+def fire_two_digits(v: Any, quantum: Any, unit: Any, told: Any, both: bool) -> Any:
+    """Two sigma-delta digits of all neurons, or one, with β = 2.
+
+    Returns the number of spikes, of those of the second digit, and the largest in quanta as a float32's bits.
+    """
+    quantum_bits, unit_bits = quantum.view(np.int32), unit.view(np.int32)
+    fired, again, peak = np.int32(0), np.int32(0), np.int32(-1)
     for j in range(v.shape[0]):
-        ratio = min(np.float32(abs(v[j]) / unit[j]), LARGEST_RATIO)
-        bits = np.float32(ratio).view(np.int32)
-        power = np.int32(bits & EXPONENT_BITS).view(np.float32)
-        size = quantum[j] * power if ratio >= ONE else ZERO
-        s = size if v[j] > ZERO else -size
-        v[j] -= s
-        told[j] += s
-        fired += ratio >= ONE
-        peak = max(peak, bits)
-    return fired, peak
+        first, above = doubling_spike(v[j], quantum_bits[j], unit_bits[j])
+        left = np.float32(v[j] - first)
+        second, more = doubling_spike(left, quantum_bits[j], unit_bits[j])
+        second = second if both else ZERO
+        v[j] = left - second
+        told[j] = told[j] + first + second
+        fired = np.int32(fired + np.int32(above >= 0))
+        again = np.int32(again + np.int32((more >= 0) & both))
+        peak = max(peak, above)
+    return np.int32(fired + again), again, np.int32(np.int32(peak & EXPONENT_BITS) + ONE_BITS)
 
 
 @compiled
 def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> Any:
-    """One sigma-delta digit of all neurons, any β; returns as `fire_digit_base_two`."""
-    fired, peak, last = 0, np.int32(0), powers.shape[0] - 1
+    """One sigma-delta digit of all neurons, any β.
+
+    Returns the number of spikes, and the largest in quanta as a float32's bits.
+    """
+    fired, peak, last = np.int32(0), np.int32(0), powers.shape[0] - 1
     for j in range(v.shape[0]):
         ratio = np.float32(abs(v[j]) / unit[j])
         if ratio < ONE:
@@ -129,7 +101,7 @@ def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> Any:
         s = quantum[j] * powers[i] if v[j] > ZERO else -quantum[j] * powers[i]
         v[j] -= s
         told[j] += s
-        fired += 1
+        fired = np.int32(fired + 1)
         peak = max(peak, np.float32(powers[i]).view(np.int32))
     return fired, peak
 
@@ -137,8 +109,10 @@ def fire_digit(v: Any, quantum: Any, unit: Any, powers: Any, told: Any) -> Any:
 @compiled
 def fire_if(v: Any, net: Any, threshold: Any, o: Any) -> None:
     for k in range(v.shape[0]):
-        o[k] = threshold[k] if v[k] > threshold[k] else ZERO
-        v[k] -= o[k]
+        spike = threshold[k] if v[k] > threshold[k] else ZERO
+        o[k] = spike
+        v[k] -= spike
+    for k in range(v.shape[0]):
         net[k] += o[k]
 
 
@@ -185,43 +159,66 @@ def fire(model: int, v: Any, net: Any, threshold: Any, levels: int, o: Any, pass
 
 
 @compiled
+def integrate_rate(v: Any, x: Any) -> None:
+    for k in range(v.shape[0]):
+        v[k] += x[k]
+
+
+@compiled
+def integrate_differential(v: Any, x: Any, present: Any, t: Any, net: Any, inflow: Any, decoded: Any) -> None:
+    """`present` is 0 where the input changes no more; t counts from 1."""
+    for k in range(v.shape[0]):
+        net[k] += decoded[k]
+    for k in range(v.shape[0]):
+        d = x[k] * present
+        v[k] = v[k] + d + inflow[k] - decoded[k]
+        inflow[k] += d / t
+
+
+@compiled
 def run_layer(
     drive: Any, constant: bool, bias: Any, start: Any, threshold: Any, model: int, differential: bool, levels: int,
-    outputs: Any, work: Any,
+    timesteps: int, decoded: Any, first: int, indices: Any, sizes: Any, work: Any,
 ) -> int:  # fmt: skip
     """All timesteps of one layer; returns its number of spikes.
 
     Args:
-        drive: (T, n) the weighted input W·o[t] of each timestep; (1, n) where `constant`.
+        drive: (T, ≥ n) the input of each timestep, W·o[t] + b, without b where `differential`; (1, ≥ n) where
+            `constant`.
         start: (n,) v[0].
-        outputs: (T, n), filled with o[t].
-        work: (5, n), left with v[T], M, the decoded activation, and two rows of scratch.
+        decoded: (n,), filled with the decoded activation.
+        first: o[t] becomes train first + t − 1; below 0: spikes are counted only.
+        work: (≥ 5, ≥ n), left with v[T], M, and three rows of scratch.
     """
-    v, net, decoded, inflow, passed = work[0], work[1], work[2], work[3], work[4]
-    timesteps, n = outputs.shape
+    n = start.shape[0]
+    v, net, inflow, passed, o = work[0, :n], work[1, :n], work[2, :n], work[3, :n], work[4, :n]
     for k in range(n):
         v[k], net[k], decoded[k], inflow[k] = start[k], ZERO, ZERO, bias[k]
     spikes = 0
     for t in range(timesteps):
-        x, share = drive[0 if constant else t], np.float32(t + 1)
+        x = drive[0 if constant else t]
         if differential:
             present = ONE if t == 0 or not constant else ZERO
-            for k in range(n):
-                d = x[k] * present
-                v[k] = v[k] + d + inflow[k] - decoded[k]
-                net[k] += decoded[k]
-                inflow[k] += d / share
+            integrate_differential(v, x, present, np.float32(t + 1), net, inflow, decoded)
         else:
-            for k in range(n):
-                v[k] += x[k] + bias[k]
-        o = outputs[t]
+            integrate_rate(v, x)
         fire(model, v, net, threshold, levels, o, passed)
         if differential:
             for k in range(n):
-                decoded[k] += o[k] / share
-        for k in range(n):
-            spikes += o[k] != ZERO
+                decoded[k] += o[k] / np.float32(t + 1)
+        if first >= 0:
+            spikes += list_spikes(o, indices, sizes, first + t)
+        else:
+            spikes += count_spikes(o)
     if not differential:
         for k in range(n):
             decoded[k] = net[k] / np.float32(timesteps)
     return spikes
+
+
+@compiled
+def count_spikes(o: Any) -> Any:
+    count = np.int32(0)
+    for k in range(o.shape[0]):
+        count = np.int32(count + np.int32(o[k] != ZERO))
+    return count

@@ -1,4 +1,4 @@
-"""The compiled entry: `decide`, one decision of a whole batch; see `event_decisions` for the blocks it works on."""
+"""The compiled entry: `decide`, one decision of a whole batch; see `event_plan` for the blocks it works on."""
 
 import hashlib
 from pathlib import Path
@@ -7,24 +7,22 @@ from typing import Any
 import numpy as np
 
 from snn_policy.engines.compilation import entry
-from snn_policy.engines.event_decisions import (
+from snn_policy.engines.event_kernels import compiled
+from snn_policy.engines.event_membrane import decide_membrane
+from snn_policy.engines.event_plan import (
     DECISIONS,
     LAYERS,
     MACS,
     MACS_COUNT,
     OPERATIONS,
     OUTPUTS,
+    ROW_SIZE,
     SIGMA_DELTA,
     SPIKING,
     SUMS,
-    TIMESTEPS,
-    WIDEST,
     WORK_ROWS,
-    decide_membrane,
-    decide_sigma_delta,
-    matrix,
 )
-from snn_policy.engines.event_kernels import compiled
+from snn_policy.engines.event_sigma_delta import decide_sigma_delta
 from snn_policy.protocol import LARGEST_OBSERVATION
 
 LARGEST = np.float32(LARGEST_OBSERVATION)
@@ -68,27 +66,31 @@ def _compile(fingerprint: int) -> Any:
 
     @entry
     def decide(
-        obs: Any, state: Any, parameters: Any, plan: Any, scratch: Any, indices: Any, actions: Any, counts: Any
-    ) -> bool:
+        obs: Any, state: Any, parameters: Any, plan: Any, scratch: Any, indices: Any, actions: Any, counts: Any,
+        block: int,
+    ) -> bool:  # fmt: skip
         """One decision of every row; False, with nothing touched, where an observation is not finite.
 
         Args:
             obs: (rows, inputs) float64 or float32.
             state: (rows, …), counts: (rows, …): updated in place; actions: (rows, action size): filled.
-            scratch: float32 block, indices: (widest + 1,).
+            scratch: float32 block, indices: (trains, row size) int32, for `block` rows at a time.
         """
         if fingerprint < 0 or not finite(obs):
             return False
-        width, timesteps = plan[0, WIDEST] + 1, plan[0, TIMESTEPS]
-        work = matrix(scratch, 0, WORK_ROWS, width)
-        for row in range(obs.shape[0]):
+        width, trains = plan[0, ROW_SIZE], indices.shape[0]
+        buffers = scratch.reshape(-1, width)
+        work, decoded, shadow = buffers[:WORK_ROWS], buffers[WORK_ROWS:][:block], buffers[WORK_ROWS + block :][:block]
+        sizes, totals = buffers[WORK_ROWS + 2 * block :][:trains], buffers[WORK_ROWS + 2 * block + trains :]
+        for row in range(0, obs.shape[0], block):
+            end = min(row + block, obs.shape[0])
             if plan[0, SIGMA_DELTA]:
-                decide_sigma_delta(obs[row], state[row], parameters, plan, work, indices, actions[row], counts[row])
+                decide_sigma_delta(obs[row:end], state[row:end], parameters, plan, work, indices, sizes, totals,
+                                   actions[row:end], counts[row:end])  # fmt: skip
             else:
-                trains = matrix(scratch, WORK_ROWS * width, 2, timesteps * width)
-                decide_membrane(
-                    obs[row], state[row], parameters, plan, work, trains, indices, actions[row], counts[row]
-                )
+                decide_membrane(obs[row:end], state[row:end], parameters, plan, work, indices, sizes, totals, decoded,
+                                shadow, actions[row:end], counts[row:end])  # fmt: skip
+        for row in range(obs.shape[0]):
             tally(counts[row], plan)
         return True
 

@@ -27,13 +27,28 @@ def with_arrays(value: Any, convert: Any) -> Any:
     return value
 
 
+def _usable(name: str) -> Any:
+    """The torch device of that name, after an array has been there and back."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu().numpy()
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+        reason = str(problem).partition("\n")[0]
+        raise ValueError(f"engine 'torch:{name}': torch cannot use this device here ({reason}); take 'torch'") from None
+    return device
+
+
 class TorchEngine:
-    """Runs decisions on a torch device; takes and gives NumPy arrays."""
+    """Runs decisions on a torch device; takes and gives NumPy arrays.
+
+    Raises:
+        ValueError: a device that torch does not know, or that is not there.
+    """
 
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
-        import torch
-
-        self.device = torch.device(device)
+        self.device = _usable(device)
         self.network = with_arrays(network, self._tensor)
         neurons = self.network.neurons
         if hasattr(neurons, "powers"):
