@@ -1,10 +1,10 @@
 """Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
 
-"event" adds only the weights of neurons that spiked (compiled; the default for linear layers, and on a CPU the fastest
-at every batch size that was tried, 1 to 1024 rows); "numpy" runs the network's own array-API code on NumPy, the
-reference; "torch" runs that on torch tensors: the default for convolutions, where torch is installed. "torch:cuda",
-"torch:cuda:1" and the like name the device. A row's result does not depend on its batch, to the bit, except with
-"torch"; "event" works through many rows in blocks, and keeps the order of every row's sums.
+"event" adds only the weights of neurons that spiked (compiled; the default, and on a CPU the fastest at every batch
+size that was tried, 1 to 1024 rows); "numpy" runs the network's own array-API code on NumPy, the reference; "torch"
+runs that on torch tensors; "torch:cuda", "torch:cuda:1" and the like name the device. A network that ends in a
+convolution is left to "torch" (where it is installed) or "numpy". A row's result does not depend on its batch, to the
+bit, except with "torch"; "event" works through many rows in blocks, and keeps the order of every row's sums.
 """
 
 from importlib.util import find_spec
@@ -50,16 +50,16 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
 
     Raises:
         ValueError: an unknown name, or a torch device that is not there.
-        ValueError: "event" where the network has convolutions.
+        ValueError: "event" where the network ends in a convolution.
         ModuleNotFoundError: "torch" where torch is not installed.
     """
-    only_linear = all(isinstance(layer, Linear) for layer in network.actor.layers)
+    ends_linear = isinstance(network.actor.layers[-1], Linear)
     if name == "auto":
-        name = "event" if only_linear else "torch" if find_spec("torch") else "numpy"
+        name = "event" if ends_linear else "torch" if find_spec("torch") else "numpy"
     kind, _, device = name.partition(":")
     match name if kind != "torch" else kind:
-        case "event" if not only_linear:
-            raise ValueError("engine 'event': serves linear layers only; take 'torch' or 'numpy' for convolutions")
+        case "event" if not ends_linear:
+            raise ValueError("engine 'event': the last layer must be linear; take 'torch' or 'numpy'")
         case "event":
             from snn_policy.engines.event import EventEngine
 

@@ -28,17 +28,21 @@ TRAINS = 64
 `examples/measure_trains.py` (256 rows, 256×256 neurons), 64 and 128 take 0.85 (sigma-delta), 0.86 (IF, T = 8) and 0.91
 (T = 16) of the time of one row after another."""
 
+LARGEST_BLOCK = 2**18
+"""Floats of a block's trains, at most: a megabyte, which stays in a core's cache (a train of pictures has 250 kB)."""
+
 
 class EventEngine:
     """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked."""
 
     def __init__(self, network: SpikingNetwork, rederive_after: int = REDERIVE_AFTER, trains: int = TRAINS) -> None:
         self.network = network
-        self.parameters, self.plan = Layout(network, rederive_after).blocks()
+        layout = Layout(network, rederive_after)
+        self.parameters, self.plan = layout.blocks()
+        self.row_state, self.row_size = layout.row_state, int(self.plan[0, compiled.ROW_SIZE])
         self.trains_per_row = 2 if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
-        self.block = max(1, trains // self.trains_per_row)
+        self.block = max(1, min(trains, LARGEST_BLOCK // self.row_size) // self.trains_per_row)
         self.spiking = len(network.spiking_widths)
-        self.state_size = sum(each.shape[1] for each in network.initial_state(1))
 
     def session(self, rows: int) -> "EventSession":
         """Buffers for that many environment rows, all at zero."""
@@ -67,16 +71,16 @@ class EventSession:
 
     def __init__(self, engine: EventEngine, rows: int) -> None:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
-        width, block = int(engine.plan[0, compiled.ROW_SIZE]), min(rows, engine.block)
+        width, block = engine.row_size, min(rows, engine.block)
         trains = block * engine.trains_per_row
         self.rows, self._discrete = rows, actor.discrete
         self.obs = np.zeros((rows, actor.layers[0].inputs))
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
         self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
-        self._memory = np.zeros((rows, engine.state_size), np.float32)
+        self._memory = np.zeros((rows, engine.row_state), np.float32)
         self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
-        self._spiking, self._decided = spiking, False
+        self._spiking, self._decided, self._stale = spiking, False, int(engine.plan[0, compiled.STALE])
         self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
                         aligned((compiled.WORK_ROWS + 2 * block + 2 * trains) * width),
                         aligned(trains * width, np.int32).reshape(trains, width), self._actions, self._counts,
@@ -88,12 +92,14 @@ class EventSession:
 
     def _views(self, kind: State) -> State:
         ends = np.cumsum([each.shape[1] for each in kind])
-        return type(kind)(*np.split(self._memory, ends[:-1], axis=1))
+        return type(kind)(*np.split(self._memory, ends, axis=1)[: len(kind)])
 
     def store(self, state: State) -> None:
         """Set the memory of all rows."""
         for own, given in zip(self.state, state, strict=True):
             own[...] = given
+        if self._stale:
+            self._memory[:, self._stale] = 1
 
     def accept(self, obs: Any) -> bool:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""

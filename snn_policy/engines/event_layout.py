@@ -1,15 +1,20 @@
 """Lays a network out in the flat blocks that `event_plan` describes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.convolution import Conv2d
 from snn_policy.engines import event_kernels as kernels
 from snn_policy.engines import event_plan as compiled
+from snn_policy.engines.event_convolution import GEOMETRY, geometry, image_size, sums_size, tiled_kernels
 from snn_policy.engines.spike_lists import ALIGNMENT, aligned, row_size, tiled
 from snn_policy.layers import Layer
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
+from snn_policy.sigma_delta_decision import accumulator_sizes
 
 ACTIVATIONS = {"relu": kernels.RELU, "tanh": kernels.TANH, "elu": kernels.ELU, "silu": kernels.SILU,
                "leaky_relu": kernels.LEAKY_RELU, "qcfs": kernels.QCFS}  # fmt: skip
@@ -21,10 +26,12 @@ class Layout:
     """Lays a network out in the blocks that `event_plan` describes."""
 
     def __init__(self, network: SpikingNetwork, rederive_after: int) -> None:
-        self._actor, self._neurons = network.actor, network.neurons
+        self._network, self._actor, self._neurons = network, network.actor, network.neurons
         self._parts: list[FloatArray] = []
         self._size = 0
-        self._plan = np.zeros((1 + len(self._actor.layers), max(len(compiled.HEADER), len(compiled.LAYER))), np.int64)
+        columns = max(len(compiled.HEADER), len(compiled.LAYER) + len(GEOMETRY))
+        self._plan = np.zeros((1 + len(self._actor.layers), columns), np.int64)
+        self._convolutions = [layer for layer in self._actor.layers if isinstance(layer, Conv2d)]
         self._put_scalars()
         self._describe_network(rederive_after, len(network.spiking_widths))
         self._describe_layers()
@@ -68,41 +75,65 @@ class Layout:
             "normaliser": self._put([*mean, *scale]),
             "head": self._put([*bounds.ravel(), *head.scale, *head.offset]),
             "spiking": spiking,
-            "row_size": row_size(max(max(layer.inputs, layer.outputs) for layer in actor.layers)),
+            "row_size": row_size(max(self._row_sizes())),
         }
         if isinstance(neurons, SigmaDeltaNeurons):
             described |= {"sigma_delta": 1, "rederive_after": rederive_after,
                           "powers": self._put(neurons.powers), "power_count": len(neurons.powers),
                           "doubling": _doubles(neurons),
-                          "age": sum(layer.inputs + layer.outputs for layer in actor.layers)}  # fmt: skip
+                          "age": self._age, "stale": self.row_state - 1 if self._convolutions else 0}  # fmt: skip
         else:
             described |= {"model": MODELS[neurons.model], "differential": neurons.coding == "differential",
                           "levels": neurons.levels, "bounded": neurons.residual == "bounded",
-                          "macs": inputs * actor.layers[0].outputs, "age": sum(actor.widths[1:]),
+                          "macs": actor.layers[0].macs, "age": sum(actor.widths[1:]),
                           **_calibration_header(neurons)}  # fmt: skip
         self._plan[0, : len(compiled.HEADER)] = [described.get(name, 0) for name in compiled.HEADER]
 
+    def _row_sizes(self) -> Iterator[int]:
+        for layer in self._actor.layers:
+            yield from (layer.inputs, layer.outputs)
+        for layer in self._convolutions:
+            yield from (sums_size(layer), image_size(layer))
+
+    @property
+    def _age(self) -> int:
+        """Where a sigma-delta row's age lies: the last of its `SigmaDeltaState`."""
+        return sum(self._actor.widths) + sum(accumulator_sizes(self._actor.layers))
+
+    @property
+    def row_state(self) -> int:
+        """Floats of a row of `state`: the network's own; and for sigma-delta neurons what convolutions have heard (no
+        part of the network's), and whether that is stale."""
+        own = sum(each.shape[1] for each in self._network.initial_state(1))
+        private = isinstance(self._neurons, SigmaDeltaNeurons) and self._convolutions
+        return own + (1 + sum(map(sums_size, self._convolutions)) if private else 0)
+
     def _describe_layers(self) -> None:
-        neurons, memory, accumulator = self._neurons, 0, sum(self._actor.widths)
+        neurons, memory, accumulator, sums = self._neurons, 0, sum(self._actor.widths), self._age + 1
         for index, layer in enumerate(self._actor.layers):
             activation = layer.activation
             described = {
                 "inputs": layer.inputs,
                 "outputs": layer.outputs,
-                "weights": self._put(tiled(layer.weight)),
+                "weights": self._put(tiled_kernels(layer) if isinstance(layer, Conv2d) else tiled(layer.weight)),
                 "bias": self._put(_bias(layer, neurons, index)),
                 "neurons": self._put(_neuron_vectors(neurons, index)),
                 "digits": neurons.digits[index] if isinstance(neurons, SigmaDeltaNeurons) else 0,
                 "activation": kernels.LINEAR if activation is None else ACTIVATIONS[activation.name],
                 "slope": self._put([0, 0] if activation is None else [activation.parameter, activation.levels]),
                 "memory": memory,
-                "accumulator": accumulator,
+                "accumulator": sums if isinstance(layer, Conv2d) else accumulator,
                 "alpha": self._put(_alpha(neurons, index)),
                 "levels": activation.levels if activation and activation.levels else neurons.timesteps,
             }
-            self._plan[1 + index, : len(compiled.LAYER)] = [described[name] for name in compiled.LAYER]
+            if isinstance(layer, Conv2d):
+                described |= geometry(layer, self._put(layer.fan_out))
+                sums += sums_size(layer)
+            else:
+                accumulator += layer.outputs
+            columns = (*compiled.LAYER, *GEOMETRY)
+            self._plan[1 + index, : len(columns)] = [described.get(name, 0) for name in columns]
             memory += layer.inputs if isinstance(neurons, SigmaDeltaNeurons) else layer.outputs
-            accumulator += layer.outputs
 
 
 def _doubles(neurons: SigmaDeltaNeurons) -> bool:
@@ -133,9 +164,12 @@ def _alpha(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> tuple[fl
 
 def _bias(layer: Layer, neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:
     """The bias; where a layer's input is sent less an offset, with the offset's share: b + W·c."""
+    bias = layer.unit_bias if isinstance(layer, Conv2d) else layer.bias
     if index or isinstance(neurons, MembraneNeurons):
-        return layer.bias
-    return (layer.bias + layer.weight.astype(np.float64) @ neurons.offset).astype(np.float32)
+        return bias
+    if isinstance(layer, Conv2d):
+        return layer(neurons.offset[None])[0]
+    return (bias + layer.weight.astype(np.float64) @ neurons.offset).astype(np.float32)
 
 
 def _neuron_vectors(neurons: MembraneNeurons | SigmaDeltaNeurons, index: int) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.engines.event_calibration import calibrate, shadow_errors
+from snn_policy.engines.event_convolution import CONVOLUTION, propagate_layer, synapses
 from snn_policy.engines.event_kernels import HALF, ONE, ZERO, compiled, run_layer
 from snn_policy.engines.event_plan import (
     ADAPTIVE,
@@ -34,17 +35,17 @@ from snn_policy.engines.event_plan import (
     MOST_ITERATIONS,
     NEURONS,
     NORMALISER,
+    OPERATIONS,
     OUTPUTS,
     QUANTISED_LEVELS,
     SIMULATION_STEPS,
     START_SHARE,
     TIMESTEPS,
-    WEIGHTS,
     act,
     matrix,
     normalise,
 )
-from snn_policy.engines.spike_lists import list_spikes, propagate
+from snn_policy.engines.spike_lists import list_spikes
 
 
 @compiled
@@ -118,16 +119,19 @@ def decide_membrane(
         work[8, row] = ZERO
     for layer in range(last):
         own = plan[1 + layer]
-        n, outputs, weights = own[INPUTS], own[OUTPUTS], own[WEIGHTS]
+        n, outputs = own[INPUTS], own[OUTPUTS]
         steps, step = (1, timesteps) if layer == 0 else (timesteps, 1)
         bias = parameters[own[BIAS] : own[BIAS] + outputs]
         fill(totals, nothing[:outputs] if header[DIFFERENTIAL] else bias, trains, step)
-        propagate(parameters, weights, n, outputs, indices, sizes, totals, trains, step)
+        propagate_layer(own, parameters, indices, sizes, totals, trains, step, work)
+        if layer and own[CONVOLUTION]:
+            for n_train in range(trains):
+                counts[n_train // timesteps, last + OPERATIONS] += synapses(own, parameters, indices[n_train])
         if adaptive:
             for row in range(rows):
                 list_spikes(shadow[row, :n], indices, sizes, row)
             fill(shadow, bias, rows, 1)
-            propagate(parameters, weights, n, outputs, indices, sizes, shadow, rows, 1)
+            propagate_layer(own, parameters, indices, sizes, shadow, rows, 1, work)
         for row in range(rows):
             drive = totals[row * timesteps : row * timesteps + steps]
             counts[row, layer] = run_row(drive, layer, state[row], parameters, plan, work,
@@ -142,7 +146,7 @@ def decide_membrane(
     for row in range(rows):
         list_spikes(decoded[row, :n], indices, sizes, row)
     fill(totals, parameters[own[BIAS] : own[BIAS] + outputs], rows, 1)
-    propagate(parameters, own[WEIGHTS], n, outputs, indices, sizes, totals, rows, 1)
+    propagate_layer(own, parameters, indices, sizes, totals, rows, 1, work)
     act(totals, parameters, plan, actions)
     if adaptive:
         for row in range(rows):

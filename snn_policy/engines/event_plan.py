@@ -19,11 +19,12 @@ from snn_policy.engines.compilation import kernel as compiled
 HEADER = ("layers", "sigma_delta", "model", "differential", "timesteps", "levels", "bounded", "head_kind",
           "rederive_after", "normaliser", "head", "powers", "power_count", "doubling", "age", "spiking", "macs",
           "row_size", "calibrates", "simulation_steps", "literal", "least_iterations", "most_iterations", "adaptive",
-          "error_tolerance")  # fmt: skip
+          "error_tolerance", "stale")  # fmt: skip
 (LAYERS, SIGMA_DELTA, MODEL, DIFFERENTIAL, TIMESTEPS, LEVELS, BOUNDED, HEAD_KIND, REDERIVE_AFTER, NORMALISER, HEAD,
  POWERS, POWER_COUNT, DOUBLING, AGE, SPIKING, MACS, ROW_SIZE, CALIBRATES, SIMULATION_STEPS, LITERAL, LEAST_ITERATIONS,
- MOST_ITERATIONS, ADAPTIVE, ERROR_TOLERANCE) = range(len(HEADER))  # fmt: skip
-# plan[1 + layer]: a layer; offsets into `parameters`, MEMORY and ACCUMULATOR into a row of `state`
+ MOST_ITERATIONS, ADAPTIVE, ERROR_TOLERANCE, STALE) = range(len(HEADER))  # fmt: skip
+# plan[1 + layer]: a layer; offsets into `parameters`, MEMORY and ACCUMULATOR into a row of `state`;
+# `event_convolution` has the columns that follow
 LAYER = ("inputs", "outputs", "weights", "bias", "neurons", "digits", "activation", "slope", "memory", "accumulator",
          "alpha", "levels")  # fmt: skip
 (INPUTS, OUTPUTS, WEIGHTS, BIAS, NEURONS, DIGITS, ACTIVATION, SLOPE, MEMORY, ACCUMULATOR,
@@ -34,7 +35,7 @@ CLIP, PRE_CLIP, START_SHARE, BOUND, EPSILON = range(5)
 # synaptic operations and MACs since the row's reset
 OPERATIONS, MACS_COUNT, ITERATIONS, ERRORS, DECISIONS, SUMS = range(6)
 HEAD_TANH, HEAD_CLIP, HEAD_ARGMAX = range(3)
-WORK_ROWS = 10
+WORK_ROWS = 12
 """Rows of scratch for one neuron vector each."""
 
 

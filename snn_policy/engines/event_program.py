@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.engines.compilation import entry
+from snn_policy.engines.event_convolution import CONVOLUTION
 from snn_policy.engines.event_kernels import compiled
 from snn_policy.engines.event_membrane import decide_membrane
 from snn_policy.engines.event_plan import (
@@ -40,13 +41,15 @@ def finite(given: Any) -> Any:
 
 @compiled
 def tally(counts: Any, plan: Any) -> None:
-    """Fill in one row's operations, and add its decision to the sums since its reset."""
+    """Add its linear layers to one row's operations, and its decision to the sums since its reset."""
     spiking = plan[0, SPIKING]
     first = 1 + plan[0, LAYERS] - spiking
     operations = 0
     for layer in range(spiking):
-        operations += counts[layer] * plan[first + layer, OUTPUTS]
-    counts[spiking + OPERATIONS], counts[spiking + MACS_COUNT] = operations, plan[0, MACS]
+        if plan[first + layer, CONVOLUTION] == 0:
+            operations += counts[layer] * plan[first + layer, OUTPUTS]
+    counts[spiking + OPERATIONS] += operations
+    counts[spiking + MACS_COUNT] = plan[0, MACS]
     counts[spiking + DECISIONS] += 1
     for column in range(spiking + 2):
         counts[spiking + SUMS + column] += counts[column]
@@ -82,6 +85,7 @@ def _compile(fingerprint: int) -> Any:
         buffers = scratch.reshape(-1, width)
         work, decoded, shadow = buffers[:WORK_ROWS], buffers[WORK_ROWS:][:block], buffers[WORK_ROWS + block :][:block]
         sizes, totals = buffers[WORK_ROWS + 2 * block :][:trains], buffers[WORK_ROWS + 2 * block + trains :]
+        counts[:, plan[0, SPIKING] + OPERATIONS] = 0
         for row in range(0, obs.shape[0], block):
             end = min(row + block, obs.shape[0])
             if plan[0, SIGMA_DELTA]:

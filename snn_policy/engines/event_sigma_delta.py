@@ -8,6 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.engines.event_convolution import (
+    CONVOLUTION,
+    FAN_OUT,
+    add_channels,
+    convolve,
+    size_of_sums,
+)
 from snn_policy.engines.event_kernels import ONE, ZERO, activate, compiled, fire_digit, fire_two_digits
 from snn_policy.engines.event_plan import (
     ACCUMULATOR,
@@ -22,11 +29,14 @@ from snn_policy.engines.event_plan import (
     MEMORY,
     NEURONS,
     NORMALISER,
+    OPERATIONS,
     OUTPUTS,
     POWER_COUNT,
     POWERS,
     REDERIVE_AFTER,
     SLOPE,
+    SPIKING,
+    STALE,
     WEIGHTS,
     act,
     matrix,
@@ -62,6 +72,32 @@ def encode(v: Any, quantum: Any, unit: Any, digits: int, powers: Any, doubling: 
         if more == 0:
             break
     return spikes, largest >= COARSE_SPIKE
+
+
+@compiled
+def encode_counted(
+    v: Any, quantum: Any, unit: Any, digits: int, powers: Any, doubling: bool, told: Any, listed: Any, fan_out: Any,
+    before: Any,
+) -> Any:  # fmt: skip
+    """As `encode`, for the neurons in a list whose fan-outs differ; returns their synaptic operations as well."""
+    for j in range(v.shape[0]):
+        told[j] = ZERO
+    spikes, operations, largest = 0, 0, np.int32(0)
+    for _ in range(digits):
+        for i in range(listed.shape[0]):
+            before[i] = v[i]
+        if doubling:
+            fired, _, peak = fire_two_digits(v, quantum, unit, told, False)
+        else:
+            fired, peak = fire_digit(v, quantum, unit, powers, told)
+        if fired == 0:
+            break
+        for i in range(listed.shape[0]):
+            if v[i] != before[i]:
+                operations += np.int64(fan_out[np.uint32(listed[i])])
+        spikes += fired
+        largest = max(largest, peak)
+    return spikes, operations, largest >= COARSE_SPIKE
 
 
 @compiled
@@ -108,10 +144,11 @@ def remember(
 def tell(
     h: Any, own: Any, age: Any, state: Any, parameters: Any, plan: Any, work: Any, rederives: bool, indices: Any,
     sizes: Any, fresh: int, kept: int,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """A stage of one row: from its values h to its new memory and the trains `fresh` (γ=0) and `kept` (γ=1).
 
-    `age` (1,) is raised where the next decision must derive the accumulators anew. Returns the number of spikes.
+    `age` (1,) is raised where the next decision must derive the accumulators anew. Returns the number of spikes, and
+    of a convolution's synaptic operations.
     """
     n = own[INPUTS]
     stage, memory, v = matrix(parameters, own[NEURONS], 4, n), state[own[MEMORY] : own[MEMORY] + n], work[0, :n]
@@ -123,8 +160,15 @@ def tell(
     count = gather_reached(v, quantum, unit, work, indices, fresh)
     padded, told = (count + VECTOR - 1) & -VECTOR, work[4]
     powers = parameters[plan[0, POWERS] : plan[0, POWERS] + plan[0, POWER_COUNT]]
-    spikes, coarse = encode(work[1, :padded], work[2, :padded], work[3, :padded], own[DIGITS], powers,
-                            plan[0, DOUBLING] == 1, told[:padded])  # fmt: skip
+    encoded, doubling, operations = told[:padded], plan[0, DOUBLING] == 1, 0
+    if own[CONVOLUTION]:
+        fan_out = parameters[own[FAN_OUT] : own[FAN_OUT] + n]
+        spikes, operations, coarse = encode_counted(work[1, :padded], work[2, :padded], work[3, :padded], own[DIGITS],
+                                                    powers, doubling, encoded, indices[fresh, 1 : 1 + count], fan_out,
+                                                    work[6])  # fmt: skip
+    else:
+        spikes, coarse = encode(work[1, :padded], work[2, :padded], work[3, :padded], own[DIGITS], powers, doubling,
+                                encoded)  # fmt: skip
     if coarse:
         age[0] = plan[0, REDERIVE_AFTER]
     indices[fresh, 0], indices[kept, 0] = remember(told, memory, gamma, count, indices[fresh, 1:], sizes[fresh],
@@ -133,7 +177,7 @@ def tell(
         for j in range(n):
             v[j] = memory[j] * gamma[j]
         list_spikes(v, indices, sizes, kept)
-    return spikes
+    return spikes, operations
 
 
 @compiled
@@ -151,30 +195,59 @@ def hear(kept: Any, heard: Any, z: Any) -> None:
 
 
 @compiled
+def hear_convolution(
+    own: Any, parameters: Any, bias: Any, anew: bool, heard: Any, indices: Any, sizes: Any, fresh: int, kept: int,
+    image: Any, sums: Any, z: Any,
+) -> None:  # fmt: skip
+    """A convolution's z (outputs,) ← b + W ∗ what it has heard; `heard`, of neurons with γ=1, is updated in place."""
+    if anew:
+        heard[:] = ZERO
+    convolve(own, parameters, indices[kept], sizes[kept], image, heard)
+    for k in range(heard.shape[0]):
+        sums[k] = heard[k]
+    convolve(own, parameters, indices[fresh], sizes[fresh], image, sums)
+    for k in range(bias.shape[0]):
+        z[k] = bias[k]
+    add_channels(own, sums, z)
+
+
+@compiled
 def decide_sigma_delta(
     obs: Any, state: Any, parameters: Any, plan: Any, work: Any, indices: Any, sizes: Any, totals: Any, actions: Any,
-    spikes: Any,
+    counts: Any,
 ) -> None:  # fmt: skip
-    """One decision of a block of rows; `state` is updated in place, `actions` and `spikes` (rows, ≥ stages) filled."""
+    """One decision of a block of rows; `state` is updated in place, `actions` and `counts` (rows, …) filled."""
     header, rows, age = plan[0], obs.shape[0], plan[0, AGE]
     inputs, rederives = obs.shape[1], work[REDERIVES]
     normaliser = matrix(parameters, header[NORMALISER], 2, inputs)
     for row in range(rows):
         normalise(obs[row], normaliser, parameters[CLIP], totals[row, :inputs])
-        rederives[row] = ONE if state[row, age] >= header[REDERIVE_AFTER] else ZERO
+        stale = header[STALE] > 0 and state[row, header[STALE]] != ZERO
+        rederives[row] = ONE if stale or state[row, age] >= header[REDERIVE_AFTER] else ZERO
         state[row, age] = ZERO if rederives[row] else state[row, age] + ONE
+        if header[STALE]:
+            state[row, header[STALE]] = ZERO
     for layer in range(header[LAYERS]):
         own = plan[1 + layer]
         n, outputs, start = own[INPUTS], own[OUTPUTS], own[ACCUMULATOR]
-        bias = parameters[own[BIAS] : own[BIAS] + outputs]
+        bias, convolves = parameters[own[BIAS] : own[BIAS] + outputs], own[CONVOLUTION] != 0
         for row in range(rows):
             anew = rederives[row] != ZERO
-            spikes[row, layer] = tell(totals[row, :n], own, state[row, age : age + 1], state[row], parameters, plan,
-                                      work, anew, indices, sizes, row, rows + row)  # fmt: skip
-            begin(bias, state[row, start : start + outputs], anew, totals[row], totals[rows + row])
-        propagate(parameters, own[WEIGHTS], n, outputs, indices, sizes, totals, 2 * rows, 1)
+            counts[row, layer], operations = tell(totals[row, :n], own, state[row, age : age + 1], state[row],
+                                                  parameters, plan, work, anew, indices, sizes, row,
+                                                  rows + row)  # fmt: skip
+            counts[row, header[SPIKING] + OPERATIONS] += operations
+            if convolves:
+                heard = state[row, start : start + size_of_sums(own)]
+                hear_convolution(own, parameters, bias, anew, heard, indices, sizes, row, rows + row, work[7], work[8],
+                                 totals[row, :outputs])  # fmt: skip
+            else:
+                begin(bias, state[row, start : start + outputs], anew, totals[row], totals[rows + row])
+        if not convolves:
+            propagate(parameters, own[WEIGHTS], n, outputs, indices, sizes, totals, 2 * rows, 1)
         for row in range(rows):
             z = totals[row, :outputs]
-            hear(totals[rows + row], state[row, start : start + outputs], z)
+            if not convolves:
+                hear(totals[rows + row], state[row, start : start + outputs], z)
             activate(z, own[ACTIVATION], parameters[own[SLOPE]], parameters[own[SLOPE] + 1])
     act(totals, parameters, plan, actions)

@@ -59,7 +59,7 @@ def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any) -> Any:
     return builder.gep(made.data, [builder.mul(row, cgutils.unpack_tuple(builder, made.shape)[1])])
 
 
-def _everywhere(builder: Any, value: Any, kind: Any) -> Any:
+def everywhere(builder: Any, value: Any, kind: Any) -> Any:
     """A vector with the value in every lane."""
     alone = builder.insert_element(ir.Constant(kind, ir.Undefined), value, INT(0))
     return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(INT, kind.count), [0] * kind.count))
@@ -84,7 +84,7 @@ def _adder(lanes: int) -> Any:
         def share(i: Any) -> Any:
             neuron = builder.sext(builder.load(builder.gep(neurons, [builder.add(i, LONG(1))])), LONG)
             row = builder.bitcast(builder.gep(base, [builder.mul(neuron, LONG(lanes))]), vector.as_pointer())
-            strength = _everywhere(builder, builder.load(builder.gep(strengths, [i])), vector)
+            strength = everywhere(builder, builder.load(builder.gep(strengths, [i])), vector)
             return builder.fmul(strength, builder.load(row, align=4))
 
         fours = builder.and_(count, LONG(-4))
@@ -151,7 +151,7 @@ def _list_places(typing: Any, values: Any, indices: Any, n: Any) -> Any:
             row = builder.gep(table, [LONG(0), builder.zext(mask, LONG)], inbounds=True)
             wide = ir.VectorType(INT, 8)
             places = builder.zext(builder.load(row, align=8), wide)
-            places = builder.add(places, _everywhere(builder, builder.trunc(start, INT), wide))
+            places = builder.add(places, everywhere(builder, builder.trunc(start, INT), wide))
             so_far = builder.load(count)
             end = builder.gep(listed, [builder.add(so_far, LONG(1))])
             builder.store(places, builder.bitcast(end, wide.as_pointer()), align=4)
