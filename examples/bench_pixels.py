@@ -1,9 +1,10 @@
-"""Time and memory of one decision from pixels: DrQ-v2's network (random weights), 84×84×9, per engine, T and batch.
+"""Time and memory of a decision from pixels, per engine, T and batch: a shipped pixel actor on pictures of its task.
 
-    python examples/bench_pixels.py                  # minutes; prints a Markdown table
+    python examples/bench_pixels.py                                        # DrQ-v2's network; prints a Markdown table
+    python examples/bench_pixels.py --policy pixels-small-cartpole-swingup --batches 1,8,32
 
 Each case runs in a process of its own, so that its peak memory can be told; within it, the spiking decision and the
-ANN's forward pass take turns, and their ratio is what counts. Pictures drift like a camera's: most pixels stay.
+ANN's `session.run` in ONNX Runtime take turns on one thread, and their ratio is what counts.
 """
 
 import os
@@ -11,9 +12,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import resource
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,69 +27,67 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"IF T={steps}": {"neuron": "if", "timesteps": steps} for steps in (4, 8, 16, 32)},
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
+CALIBRATION, WARM_UP, RECORDING_SEED = 200, 3, 0
+MEGABYTE_OF_KILOBYTES = 1024
 
 
-def pictures(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 9, 84, 84) uint8: a still background with a small square that moves."""
-    frames = np.repeat(rng.integers(0, 256, (1, 3, 84, 84), np.uint8), count + 2, axis=0)
-    for index, frame in enumerate(frames):
-        left = 10 + index % 60
-        frame[:, 40:48, left : left + 8] = 255
-    return np.concatenate([frames[:-2], frames[1:-1], frames[2:]], axis=1)
+def measure(name: str, pictures: Path, case: str, engine: str, rows: int, repeats: int) -> dict[str, Any]:
+    """One case's milliseconds per decision of all rows, the ratio to the ANN, and how much memory the decisions add."""
+    import onnxruntime
 
+    from snn_policy import convert, load_actor
+    from snn_policy.ann_onnx import actor_onnx
+    from snn_policy.exported import path
 
-def measure(case: str, engine: str, rows: int, network: str, repeats: int) -> dict[str, Any]:
-    """One case's milliseconds per decision (of all rows), its ratio to the ANN, and the process's peak memory."""
-    import torch
-    from train_pixels import as_actor, kind
-
-    from snn_policy import convert
-    from snn_policy.engines.torch_engine import with_arrays
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    from pixel_networks import PixelActor
-
-    actor = as_actor(PixelActor(kind(network), 6).eval(), network, "cartpole-swingup")
-    rng = np.random.default_rng(0)
-    policy = convert(actor, pictures(48, rng), engine=engine, **CASES[case])
-    twin, stream = with_arrays(actor, torch.tensor), pictures(repeats + 1, rng)
+    actor, recorded = load_actor(path(name)), np.load(pictures)
+    policy = convert(actor, recorded[:CALIBRATION], engine=engine, **CASES[case])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(actor_onnx(actor), options, providers=["CPUExecutionProvider"])
+    apart = (len(recorded) - repeats - WARM_UP) // rows
+    batches = [recorded[turn : turn + apart * rows : apart] for turn in range(WARM_UP + repeats)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    policy.act(np.repeat(stream[:1], rows, axis=0))
     spiking, ann, operations = [], [], []
-    for picture in stream[1:]:
-        batch = np.repeat(picture[None], rows, axis=0)
+    for batch in batches:
+        as_floats = batch.astype(np.float32)
         begin = time.perf_counter()
         policy.act(batch)
         middle = time.perf_counter()
-        with torch.inference_mode():
-            twin.head(twin.activations(torch.from_numpy(batch.astype(np.float32)))[1])
+        session.run(None, {"obs": as_floats})
         spiking.append(middle - begin)
         ann.append(time.perf_counter() - middle)
         assert policy.last_decision is not None
         operations.append(policy.last_decision.synaptic_operations.mean())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ratio = float(np.median(np.array(spiking) / ann))
-    return {"milliseconds": 1e3 * float(np.median(spiking)), "ratio": ratio, "megabytes": (peak - before) / 1024,
-            "synaptic_share": float(np.mean(operations)) / actor.dense_macs}  # fmt: skip
+    times, baseline = np.array(spiking[WARM_UP:]), np.array(ann[WARM_UP:])
+    return {"milliseconds": 1e3 * float(np.median(times)), "ratio": float(np.median(times / baseline)),
+            "megabytes": (peak - before) / MEGABYTE_OF_KILOBYTES,
+            "synaptic_share": float(np.mean(operations[WARM_UP:])) / actor.dense_macs}  # fmt: skip
 
 
 def main(
-    network: Annotated[str, typer.Option(help="drq or small")] = "drq",
-    repeats: Annotated[int, typer.Option(help="decisions per case")] = 12,
-    engines: Annotated[str, typer.Option(help="separated by commas")] = "torch,numpy",
+    policy: Annotated[str, typer.Option(help="shipped pixel actor")] = "pixels-drq-cartpole-swingup",
+    repeats: Annotated[int, typer.Option(help="decisions per case", min=1)] = 20,
+    engines: Annotated[str, typer.Option(help="separated by commas")] = "event,torch",
     batches: Annotated[str, typer.Option(help="rows, separated by commas")] = "1,8",
 ) -> None:
-    """Print a table of all cases."""
-    print(f"| {network} | engine | rows | ms per decision | × ANN in torch | MB more | synaptic operations ÷ MACs |")
+    """Record pictures of the actor's task, then print a table of all cases."""
+    from snn_policy import load_actor
+    from snn_policy.exported import path
+
+    actor = load_actor(path(policy))
+    print(f"| {policy} | engine | rows | ms per decision | × ANN in ONNX Runtime | MB more | operations ÷ MACs |")
     print("|---|---|---|---|---|---|---|")
-    for case in CASES:
-        for engine in engines.split(","):
-            for rows in (int(each) for each in batches.split(",")):
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    found = pool.submit(measure, case, engine, rows, network, repeats).result()
-                print(f"| {case} | {engine} | {rows} | {found['milliseconds']:.1f} | {found['ratio']:.1f} "
-                      f"| {found['megabytes']:.0f} | {found['synaptic_share']:.3f} |", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as directory:
+        pictures = Path(directory) / "pictures.npy"
+        np.save(pictures, actor.collect(str(actor.env_id), 500, RECORDING_SEED, progress=True))
+        for case in CASES:
+            for engine in engines.split(","):
+                for rows in (int(each) for each in batches.split(",")):
+                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                        found = pool.submit(measure, policy, pictures, case, engine, rows, repeats).result()
+                    print(f"| {case} | {engine} | {rows} | {found['milliseconds']:.1f} | {found['ratio']:.2f} "
+                          f"| {found['megabytes']:.0f} | {found['synaptic_share']:.3f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ from snn_policy.statistics import bootstrap_interval, mean
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "runs" / "dm_control.jsonl"
 REPORT_SEED, CHOICE_SEED, RECORDING_SEED = 5_000, 2_000, 0
-ALPHAS, CHOICE_EPISODES = (0.3, 0.6, 1.0), 8
+ALPHAS, CHOICE_EPISODES = (0.3, 0.6, 1.0), {1: 8, 3: 4}
 OBSERVATIONS = {1: 10_000, 3: 1_000}
-"""How many recorded observations set thresholds and quanta: of vectors, of pictures."""
+"""How many recorded observations set thresholds and quanta, and above, how many episodes choose α: of vectors, of
+pictures."""
 ANN, DIRECT = "ANN", "trained directly"
 FIXED: dict[str, dict[str, Any]] = {
     "sigma-delta 0.02": {},
+    "sigma-delta 0.01": {"tolerance": 0.01},
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
 
@@ -87,13 +89,14 @@ def directly_trained(name: str) -> Path:
 
 def cells_of(name: str, measured: Measured, timesteps: tuple[int, ...], episodes: int) -> Iterator[dict[str, Any]]:
     """All variants of one actor, the ANN first."""
+    choice = CHOICE_EPISODES[len(load_actor(path(name)).observation_shape)]
     yield measured.cell(name, ANN, {}, episodes, REPORT_SEED)
     for variant, settings in FIXED.items():
         yield measured.cell(name, variant, settings, episodes, REPORT_SEED)
     for steps in timesteps:
         yield measured.cell(name, f"IF T={steps} α=0", membrane(steps, 0.0), episodes, REPORT_SEED)
         tried = [
-            measured.cell(name, f"IF T={steps} α={alpha}", membrane(steps, alpha), CHOICE_EPISODES, CHOICE_SEED)
+            measured.cell(name, f"IF T={steps} α={alpha}", membrane(steps, alpha), choice, CHOICE_SEED)
             for alpha in ALPHAS
         ]
         best = ALPHAS[int(np.argmax([each["evaluation"]["mean"] for each in tried]))]

@@ -147,9 +147,10 @@ def export(
     env_id: Annotated[str, typer.Argument(help="an environment that `train` has been run on")],
     algorithm: Annotated[str, typer.Option(help="td3 or sac")] = "td3",
     episodes: Annotated[int, typer.Option(help="episodes of the returns in the card")] = 50,
+    tolerance: Annotated[float | None, typer.Option(help="of the conversion, where the default loses return")] = None,
     run: Annotated[Path | None, typer.Option(help="directory of the run; runs/ALGORITHM-ENV_ID by default")] = None,
 ) -> None:
-    """Convert the best actor of a run with the defaults, measure it, and ship it with its card."""
+    """Convert the best actor of a run, measure it, and ship it with its card."""
     import torch
 
     from snn_policy import Comparison, compare, convert, load_actor
@@ -159,7 +160,7 @@ def export(
     directory = run or ROOT / "runs" / name
     settings, reached = (json.loads((directory / each).read_text()) for each in ("training.json", "best.json"))
     actor = load_actor(directory / "best.zip", env_id=env_id, name=name)
-    policy = convert(actor, actor.collect(env_id, progress=True))
+    policy = convert(actor, actor.collect(env_id, progress=True), tolerance=tolerance)
     comparison: Comparison = compare(actor, policy, env_id, episodes=episodes, seed=REPORT_SEED, progress=True)
     policy.card = {
         "env_id": env_id,

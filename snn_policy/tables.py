@@ -91,14 +91,13 @@ def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The shipped bundles and what their cards say; the energy is a share of the dense ANN's."""
     table = _table("policies shipped with snn-policy", corner="name")
     table.add_column("neuron")
-    for heading in ("training\nsteps", "ANN return", "SNN return", "energy"):
+    for heading in ("ANN return", "SNN return", "energy"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        card, steps = row["card"], row["card"].get("training", {}).get("steps")
-        measured = card.get("returns", {})
+        measured = row["card"].get("returns", {})
         share = measured.get("energy_share")
         table.add_row(
-            row["name"], row["conversion"].get("neuron", UNKNOWN), UNKNOWN if steps is None else f"{steps:,}",
+            row["name"], row["conversion"].get("neuron", UNKNOWN),
             *(_card_return(measured.get(each, {})) for each in ("ann", "snn")),
             UNKNOWN if share is None else f"{share:.1%}",
         )  # fmt: skip

@@ -68,9 +68,9 @@ def _engines(given: str | None) -> tuple[str, ...] | None:
     from snn_policy.engines import ENGINE_NAMES
 
     names = None if given is None else tuple(given.split(","))
-    unknown = [name for name in names or () if name not in ENGINE_NAMES]
+    unknown = [name for name in names or () if name not in ENGINE_NAMES and not name.startswith("torch:")]
     if unknown:
-        raise ValueError(f"--engines {', '.join(unknown)}: expected some of {', '.join(ENGINE_NAMES)}")
+        raise ValueError(f"--engines {', '.join(unknown)}: expected some of {', '.join(ENGINE_NAMES)}, torch:DEVICE")
     return names
 
 
