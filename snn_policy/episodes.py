@@ -151,7 +151,9 @@ def run_episodes(
         return []
     rows, steps, finished = len(begun), [each.step for each in envs], []
     first = [meter.simulate(each.reset, seed=seed + index)[0] for each, index in zip(envs, begun, strict=False)]
-    obs = np.stack([np.asarray(each) for each in first])
+    stacked = np.stack([np.asarray(each) for each in first])
+    # a reset may give integers, np.zeros(3, int), where the steps give floats
+    obs = stacked.astype(np.result_type(stacked, envs[0].observation_space.dtype), copy=False)
     meter.warm_up(obs)
     rewards, lengths = [0.0] * rows, [0] * rows
     active, running = np.ones(rows, np.bool_), range(rows)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.engines import make_engine
 from snn_policy.network import SpikingNetwork
-from snn_policy.protocol import Decision, FloatArray, as_mask
+from snn_policy.protocol import Decision, FloatArray, Mask, as_mask
 from snn_policy.state import State
 from snn_policy.stateful import StatefulPolicy, copied
 
@@ -99,6 +99,13 @@ class SpikingPolicy(StatefulPolicy):
 
     act.__doc__ = StatefulPolicy.act.__doc__
 
+    def _act_on(self, batch: FloatArray, running: Mask | None) -> npt.NDArray[Any]:
+        session = self._session
+        if session is None or not (session.accept(batch) and session.run(running)):
+            return super()._act_on(batch, running)
+        self._size_is_open, self._last_decision = False, None
+        return session.actions_like(batch)
+
     @property
     def last_decision(self) -> Decision | None:
         """What the last decision cost; None before the first one and after a reset of all rows."""
@@ -131,6 +138,7 @@ class SpikingPolicy(StatefulPolicy):
         return {
             "made_of": (self.network, self.engine, self.conversion, self.card),
             "state": None if self._state is None else copied(self._state),
+            "heard": None if self._session is None else self._session.heard.copy(),
             "counters": self.counters.copy(),
             "rest": (self._size_is_open, self.last_decision, self._unconfirmed),
         }
@@ -141,6 +149,8 @@ class SpikingPolicy(StatefulPolicy):
         if saved["state"] is not None:
             self._start(len(saved["state"][0]), size_is_open=False)
             self._store(saved["state"])
+            if self._session is not None:
+                self._session.heard[...] = saved["heard"]
             self.counters.restore(saved["counters"])
         self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]
 

@@ -120,12 +120,17 @@ class StatefulPolicy(ABC):
         """
         batch, batched = as_batch(obs, self.observation_shape)
         running = None if active is None else as_mask(active, len(batch), "active")
+        self._adopt(len(batch))
+        return unbatch(self._act_on(batch, running), batched)
+
+    def _act_on(self, batch: FloatArray, running: Mask | None) -> npt.NDArray[Any]:
+        """The actions of a checked batch of as many rows as there are; those that are running go on and count."""
         state = self._adopt(len(batch))
         actions, new_state, decision = self._decide(batch, state)
         self._store(new_state if running is None else chosen_rows(running, new_state, state))
         self.counters.add(decision, slice(None) if running is None else running)
         self._last_decision = decision
-        return unbatch(actions, batched)
+        return actions
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State]:
         """The pure form of `act`: (observation, state) → (action, new state); nothing in the policy changes.
@@ -190,7 +195,8 @@ class StatefulPolicy(ABC):
 
     @property
     def state(self) -> State:
-        """A copy of the memory of all rows (first axis), to pause, store and resume a loop to the bit."""
+        """A copy of the memory of all rows (first axis), to pause, store and resume a loop: to the bit, but for sums of
+        convolutions, which are no part of it and are derived anew."""
         return copied(self._adopt(self._rows))
 
     @state.setter

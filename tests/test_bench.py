@@ -7,13 +7,23 @@ import onnxruntime
 import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.activations import RELU, Activation
+from snn_policy.activations import Activation
 from snn_policy.ann_onnx import actor_onnx
 from snn_policy.bench.contestants import BASELINE, MEMBRANE, OPPONENTS, SIGMA_DELTA, VARIANTS, LeftOut, on_engine
 from snn_policy.bench.decisions import time_decisions
 from snn_policy.bench.timing import BURST, LEAST_BURST, recorded_stream, take_turns
+from snn_policy.convolution import Conv2d
 from snn_policy.layers import Normaliser
-from tests.actors import ALL_ACTIVATIONS, HEAD_KINDS, dyadic_image_actor, image_walk, random_actor, walk
+from tests.actors import (
+    ALL_ACTIVATIONS,
+    HEAD_KINDS,
+    IMAGE,
+    dyadic_image_actor,
+    image_walk,
+    make_head,
+    random_actor,
+    walk,
+)
 
 EXPORTED = [each for each in ALL_ACTIVATIONS if each.name != "qcfs"]
 ANNS = ("ANN, NumPy", "ANN, Actor.act", "ANN, torch")
@@ -89,8 +99,9 @@ def test_who_cannot_take_part_is_named_with_the_reason() -> None:
 
 
 def test_an_engine_that_cannot_run_the_network_is_left_out() -> None:
-    policy = convert(dyadic_image_actor(activation=RELU), image_walk(20), engine="numpy")
-    with pytest.raises(LeftOut, match="linear layers"):
+    whole = Conv2d(np.full((2, *IMAGE), 1 / 64, np.float32), np.zeros(2, np.float32), IMAGE)
+    policy = convert(Actor((whole,), make_head("clip", 2), IMAGE), image_walk(20), engine="numpy")
+    with pytest.raises(LeftOut, match="last layer must be linear"):
         on_engine(policy, "event")
 
 

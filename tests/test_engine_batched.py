@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
+from snn_policy.activations import Activation
 from snn_policy.engines.event import TRAINS, EventEngine
+from snn_policy.engines.event_kernels import QCFS, activate
 from snn_policy.engines.event_layout import _doubles
 from snn_policy.engines.event_program import decide
 from snn_policy.engines.event_sigma_delta import encode
@@ -74,6 +76,19 @@ def test_the_number_of_trains_in_flight_changes_no_bit(name: str, trains: int) -
         assert np.array_equal(*actions)
         assert same_state(*states)
         assert np.array_equal(*(each.spikes for each in decisions))
+
+
+def test_a_block_has_no_more_rows_than_a_row_of_scratch_has_room_for() -> None:
+    engine = EventEngine(SpikingNetwork(dyadic_actor(), sigma_delta_neurons(dyadic_actor())), trains=10_000)
+    assert 1 < engine.block <= engine.row_size
+
+
+@pytest.mark.parametrize("z", [-1e30, -0.1, 0.0, 0.3, 0.99, 1.0, 1e19, 1e30])
+def test_a_quantised_activation_saturates_however_large_its_input(z: float) -> None:
+    """Beyond 2⁶³ a floor is no integer any more."""
+    values = np.array([z], np.float32)
+    activate(values, QCFS, np.float32(1), np.float32(4))
+    assert values[0] == Activation("qcfs", 1.0, levels=4)(np.array([z], np.float32))[0]
 
 
 def test_many_rows_agree_with_the_reference_to_the_bit_on_dyadic_weights() -> None:

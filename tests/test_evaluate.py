@@ -77,6 +77,24 @@ def test_a_used_policy_is_evaluated_from_zero():
     assert without_time(again) == without_time(evaluate(RecordingPolicy(), seeded, episodes=4, num_envs=2))
 
 
+def test_steps_are_not_cut_to_the_integers_of_a_reset():
+    """Hand-written environments reset to np.zeros(n, int) and step to floats."""
+
+    class Whole(MarkerEnv):
+        def reset(self, **options: Any) -> Any:
+            obs, info = super().reset(**options)
+            return obs.astype(int), info
+
+    class Rounded(Whole):
+        def reset(self, **options: Any) -> Any:
+            obs, info = super().reset(**options)
+            return obs.astype(np.float32), info
+
+    policy = spiking_policies()["sigma-delta"]()
+    found, expected = (evaluate(policy, partial(each, seeded=True), episodes=5) for each in (Whole, Rounded))
+    assert without_time(found) | {"environment": ""} == without_time(expected) | {"environment": ""}
+
+
 def test_environments_are_closed_also_after_an_error():
     closed = []
 

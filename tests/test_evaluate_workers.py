@@ -36,6 +36,24 @@ class Deadly(MarkerEnv):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Stubborn(MarkerEnv):
+    """Keeps its process from being ended, and its episodes from ending; the first one fails."""
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        super().__init__()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.fails = seed == 5000
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        if self.fails:
+            raise ArithmeticError("broken joint")
+        obs, reward, _, _, info = super().step(action)
+        return obs, reward, False, False, info
+
+
 class Fragile(MarkerEnv):
     def step(self, action: Any) -> Any:
         raise ArithmeticError("broken joint")
@@ -107,6 +125,7 @@ def test_compare_gives_ids_that_only_the_caller_has_registered_to_both_policies(
     ("env", "kind", "complaint"),
     [
         (Fragile, ArithmeticError, "broken joint"),
+        (Stubborn, ArithmeticError, "broken joint"),
         (Deadly, ChildProcessError, r"worker \d of 2 was killed \(SIGKILL\); if memory ran out"),
         ("Pendulum-v1", ValueError, r"Pendulum-v1 does not fit the policy: .* \(3,\) .* \(4,\)"),
     ],

@@ -41,7 +41,8 @@ class EventEngine:
         self.parameters, self.plan = layout.blocks()
         self.row_state, self.row_size = layout.row_state, int(self.plan[0, compiled.ROW_SIZE])
         self.trains_per_row = 2 if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
-        self.block = max(1, min(trains, LARGEST_BLOCK // self.row_size) // self.trains_per_row)
+        most = min(trains, LARGEST_BLOCK // self.row_size, self.row_size)  # kernels note a number per row in one row
+        self.block = max(1, most // self.trains_per_row)
         self.spiking = len(network.spiking_widths)
 
     def session(self, rows: int) -> "EventSession":
@@ -66,6 +67,8 @@ class EventSession:
     Attributes:
         obs: (rows, inputs) float64, to be filled before `run`.
         state: views of the memory that `run` updates.
+        heard: views of the memory that is no part of `state`: what convolutions have heard, and, in the last column,
+            whether that has to be derived anew from `state`.
         counters: views of the sums since each row's reset.
     """
 
@@ -80,26 +83,30 @@ class EventSession:
         self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
         self._memory = np.zeros((rows, engine.row_state), np.float32)
         self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
-        self._spiking, self._decided, self._stale = spiking, False, int(engine.plan[0, compiled.STALE])
+        self._spiking, self._decided = spiking, False
         self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
                         aligned((compiled.WORK_ROWS + 2 * block + 2 * trains) * width),
                         aligned(trains * width, np.int32).reshape(trains, width), self._actions, self._counts,
                         block)  # fmt: skip
-        self.state = self._views(network.initial_state(1))
+        *views, self.heard = self._views(network.initial_state(1))
+        self.state: State = type(network.initial_state(1))(*views)
         sums = spiking + compiled.SUMS
         self.counters = Counters(self._counts[:, spiking + compiled.DECISIONS], self._counts[:, sums : sums + spiking],
                                  self._counts[:, sums + spiking], self._counts[:, sums + spiking + 1])  # fmt: skip
 
-    def _views(self, kind: State) -> State:
-        ends = np.cumsum([each.shape[1] for each in kind])
-        return type(kind)(*np.split(self._memory, ends, axis=1)[: len(kind)])
+    def _views(self, kind: State) -> list[npt.NDArray[Any]]:
+        return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
 
     def store(self, state: State) -> None:
-        """Set the memory of all rows."""
+        """Set the memory of all rows. A row that is given what it holds already goes on as if nothing had happened,
+        and one that is given zeros as if it were new."""
+        if self.heard.size:
+            pairs = list(zip(self.state, state, strict=True))
+            changed = np.any([(own != given).any(axis=1) for own, given in pairs], axis=0)
+            self.heard[changed] = 0
+            self.heard[changed, -1] = np.any([given[changed].any(axis=1) for _, given in pairs], axis=0)
         for own, given in zip(self.state, state, strict=True):
             own[...] = given
-        if self._stale:
-            self._memory[:, self._stale] = 1
 
     def accept(self, obs: Any) -> bool:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""

@@ -73,7 +73,7 @@ def shadow_errors(z: Any, threshold: Any, levels: Any, net: Any, timesteps: int)
     for k in range(z.shape[0]):
         if threshold[k] > ZERO:
             step = threshold[k] / levels
-            z[k] = min(max(np.float32(math.floor(z[k] / step + HALF)), ZERO), levels) * step
+            z[k] = np.float32(math.floor(min(max(z[k] / step + HALF, ZERO), levels))) * step
             errors += abs(z[k] * np.float32(timesteps) - net[k]) / threshold[k]
         else:
             z[k] = ZERO

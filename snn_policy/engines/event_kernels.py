@@ -46,7 +46,7 @@ def activate(z: Any, activation: int, parameter: Any, levels: Any) -> None:
     elif activation == QCFS:
         step = parameter / levels
         for k in range(z.shape[0]):
-            z[k] = min(max(np.float32(math.floor(z[k] / step + HALF)), ZERO), levels) * step
+            z[k] = np.float32(math.floor(min(max(z[k] / step + HALF, ZERO), levels))) * step
 
 
 @compiled

@@ -24,7 +24,9 @@ from snn_policy.engines.event_plan import (
     WORK_ROWS,
 )
 from snn_policy.engines.event_sigma_delta import decide_sigma_delta
+from snn_policy.neurons import LARGEST_SPIKE
 from snn_policy.protocol import LARGEST_OBSERVATION
+from snn_policy.spike_calibration import FAR
 
 LARGEST = np.float32(LARGEST_OBSERVATION)
 
@@ -56,11 +58,12 @@ def tally(counts: Any, plan: Any) -> None:
 
 
 def _fingerprint() -> int:
-    """Of the compiled code's sources. Numba's cache looks only at the file of the function that it holds, and would
-    go on using a kernel from another file after that has changed."""
+    """Of the compiled code's sources, and of the constants that it takes from elsewhere. Numba's cache looks only at
+    the file of the function that it holds, and would go on using what has changed in another one."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
+    digest.update(repr((LARGEST_OBSERVATION, LARGEST_SPIKE, FAR)).encode())
     return int.from_bytes(digest.digest()[:4], "big")
 
 

@@ -76,25 +76,22 @@ def encode(v: Any, quantum: Any, unit: Any, digits: int, powers: Any, doubling: 
 
 @compiled
 def encode_counted(
-    v: Any, quantum: Any, unit: Any, digits: int, powers: Any, doubling: bool, told: Any, listed: Any, fan_out: Any,
-    before: Any,
-) -> Any:  # fmt: skip
+    v: Any, quantum: Any, unit: Any, digits: int, powers: Any, doubling: bool, told: Any, listed: Any, fan_out: Any
+) -> Any:
     """As `encode`, for the neurons in a list whose fan-outs differ; returns their synaptic operations as well."""
     for j in range(v.shape[0]):
         told[j] = ZERO
     spikes, operations, largest = 0, 0, np.int32(0)
     for _ in range(digits):
-        for i in range(listed.shape[0]):
-            before[i] = v[i]
+        for i in range(listed.shape[0]):  # all that will fire; a huge v may be the same after it
+            if abs(v[i]) >= unit[i]:
+                operations += np.int64(fan_out[np.uint32(listed[i])])
         if doubling:
             fired, _, peak = fire_two_digits(v, quantum, unit, told, False)
         else:
             fired, peak = fire_digit(v, quantum, unit, powers, told)
         if fired == 0:
             break
-        for i in range(listed.shape[0]):
-            if v[i] != before[i]:
-                operations += np.int64(fan_out[np.uint32(listed[i])])
         spikes += fired
         largest = max(largest, peak)
     return spikes, operations, largest >= COARSE_SPIKE
@@ -164,8 +161,8 @@ def tell(
     if own[CONVOLUTION]:
         fan_out = parameters[own[FAN_OUT] : own[FAN_OUT] + n]
         spikes, operations, coarse = encode_counted(work[1, :padded], work[2, :padded], work[3, :padded], own[DIGITS],
-                                                    powers, doubling, encoded, indices[fresh, 1 : 1 + count], fan_out,
-                                                    work[6])  # fmt: skip
+                                                    powers, doubling, encoded, indices[fresh, 1 : 1 + count],
+                                                    fan_out)  # fmt: skip
     else:
         spikes, coarse = encode(work[1, :padded], work[2, :padded], work[3, :padded], own[DIGITS], powers, doubling,
                                 encoded)  # fmt: skip
