@@ -79,7 +79,7 @@ class Measured:
         if actor.name not in self._recordings:
             steps = OBSERVATIONS[len(actor.observation_shape)]
             self._recordings = {actor.name: actor.collect(str(actor.env_id), steps, RECORDING_SEED, progress=True)}
-        return convert(actor, self._recordings[actor.name], **settings)
+        return convert(actor, self._recordings[actor.name], **settings, progress=True)
 
 
 def directly_trained(name: str) -> Path:

@@ -129,7 +129,7 @@ def export(
     directory = directory_of(run, network, task)
     reached, actor = json.loads((directory / "best.json").read_text()), read_pixel_actor(directory, network, task)
     recordings = actor.collect(pixels_id(task), RECORDED, RECORDING_SEED, progress=True)
-    policy = convert(actor, recordings)
+    policy = convert(actor, recordings, progress=True)
     comparison = compare(actor, policy, pixels_id(task), episodes=episodes, seed=REPORT_SEED, progress=True)
     policy.card = {
         "env_id": pixels_id(task),

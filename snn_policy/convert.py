@@ -13,9 +13,11 @@ from snn_policy.errors import UnsupportedLayerError
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons
 from snn_policy.numbers import frozen_array, number, whole
+from snn_policy.open_loop import OpenLoop, Predictor
 from snn_policy.policy import SpikingPolicy
+from snn_policy.progress import busy, repeating
 from snn_policy.protocol import FloatArray
-from snn_policy.quanta import OpenLoop, Predictor, calibrated_neurons, default_digits, given_neurons
+from snn_policy.quanta import calibrated_neurons, default_digits, given_neurons
 from snn_policy.recordings import as_recordings
 from snn_policy.spike_calibration import SpikeCalibration
 from snn_policy.thresholds import recorded_thresholds
@@ -44,6 +46,7 @@ def convert(
     predictor: Predictor | None = None,
     calibration: SpikeCalibration | None = None,
     engine: str = "auto",
+    progress: bool = False,
 ) -> SpikingPolicy:
     """Convert an actor, without retraining and without changing it.
 
@@ -70,6 +73,7 @@ def convert(
             the observations are not consecutive.
         calibration: spike calibration, of "if" neurons with rate coding (`SpikeCalibration`).
         engine: "auto" (the event-driven one), "event", "numpy", "torch" or "torch:DEVICE", as in "torch:cuda".
+        progress: show a bar on stderr.
 
     Raises:
         ValueError: an argument that the neuron does not take, or a value out of range.
@@ -84,16 +88,14 @@ def convert(
         raise ValueError(f"neuron {neuron!r}: expected one of {', '.join(NEURONS)}")
     if neuron == "sigma-delta":
         _refuse(neuron, membrane)
-        policy = _convert_sigma_delta(source, recordings, threshold, engine, **sigma_delta)
+        policy = _convert_sigma_delta(source, recordings, threshold, engine, progress, **sigma_delta)
+    else:
+        _refuse(neuron, sigma_delta | ({} if neuron == "mt" else {"levels": levels}))
+        if neuron != "if":
+            _refuse(neuron, {"calibration": calibration})
+        policy = _convert_membrane(source, recordings, neuron, threshold, engine, progress, **membrane)
+    with busy("preparing the engine", progress):
         policy.warm_up()
-        return policy
-    _refuse(neuron, sigma_delta)
-    if neuron != "mt":
-        _refuse(neuron, {"levels": levels})
-    if neuron != "if":
-        _refuse(neuron, {"calibration": calibration})
-    policy = _convert_membrane(source, recordings, neuron, threshold, engine, **membrane)
-    policy.warm_up()
     return policy
 
 
@@ -116,6 +118,7 @@ def _convert_sigma_delta(
     recordings: FloatArray,
     threshold: Any,
     engine: str,
+    progress: bool,
     *,
     tolerance: float | None,
     digits: int | Sequence[int] | None,
@@ -134,7 +137,8 @@ def _convert_sigma_delta(
         wanted = DEFAULT_TOLERANCE if tolerance is None else number("tolerance", tolerance)
         if not 0 < wanted <= 1:
             raise ValueError(f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
-        neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings)
+        with repeating("calibrating", progress) as passes:
+            neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings, passes=passes)
     else:
         if tolerance is not None:
             raise ValueError("threshold, tolerance: explicit quanta and a tolerance exclude each other; give one")
@@ -142,7 +146,8 @@ def _convert_sigma_delta(
             raise ValueError(f"threshold {threshold!r}: sigma-delta takes quanta, one array per stage, or a tolerance")
         wanted = None
         quanta = _given_thresholds(threshold, actor.groups, "stage")
-        neurons, measured = given_neurons(actor, recordings, quanta, **settings)
+        with repeating("calibrating", progress) as passes:
+            neurons, measured = given_neurons(actor, recordings, quanta, **settings, passes=passes)
     conversion = {"neuron": "sigma-delta", "tolerance": wanted, **settings, **_open_loop(measured, len(recordings))}
     return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
 
@@ -191,6 +196,7 @@ def _convert_membrane(
     model: Any,
     threshold: Any,
     engine: str,
+    progress: bool,
     *,
     coding: Any,
     timesteps: int | None,
@@ -208,7 +214,8 @@ def _convert_membrane(
     if threshold is None and trained is not None:
         thresholds, rule = trained, "trained"
     elif isinstance(rule, str):
-        thresholds = recorded_thresholds(actor, recordings, rule, steps)
+        with repeating("calibrating", progress) as passes:
+            thresholds = recorded_thresholds(actor, recordings, rule, steps, passes)
     else:
         thresholds, rule = _given_thresholds(rule, actor.groups[1:], "hidden layer"), "given"
 
@@ -232,7 +239,7 @@ def _convert_membrane(
         return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
 
     if isinstance(alpha, str):
-        alpha_chosen = _pilot(actor, with_alpha) if alpha == "pilot" else None
+        alpha_chosen = _pilot(actor, with_alpha, progress) if alpha == "pilot" else None
         if alpha_chosen is None:
             raise ValueError(f"alpha {alpha!r}: expected a number, one per hidden layer, or 'pilot'")
         return with_alpha(alpha_chosen)
@@ -276,7 +283,7 @@ def _alphas(alpha: Any, layers: int) -> tuple[float, ...]:
     return tuple(number("alpha", value) for value in values)
 
 
-def _pilot(actor: Actor, with_alpha: Any) -> float:
+def _pilot(actor: Actor, with_alpha: Any, progress: bool) -> float:
     from snn_policy.evaluate import evaluate
 
     if actor.env_id is None:
@@ -284,7 +291,8 @@ def _pilot(actor: Actor, with_alpha: Any) -> float:
     env_id = actor.env_id
 
     def returns_at(alpha: float) -> npt.NDArray[np.float64]:
-        evaluation = evaluate(with_alpha(alpha), env_id, episodes=PILOT_EPISODES, seed=PILOT_SEED)
+        bar = progress and f"trying α = {alpha}"
+        evaluation = evaluate(with_alpha(alpha), env_id, episodes=PILOT_EPISODES, seed=PILOT_SEED, progress=bar)
         return np.asarray(evaluation.returns, np.float64)
 
     return pilot_alpha(returns_at)

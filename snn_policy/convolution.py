@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
-from numpy.lib.stride_tricks import sliding_window_view
 
 from snn_policy.activations import Activation
 from snn_policy.numbers import frozen_array, whole
 from snn_policy.protocol import FloatArray, IntArray
 
-MOST_PATCH_BYTES = 2**26
-"""Rows are convolved in pieces whose patches take at most so much memory (a single row may take more)."""
+MOST_PATCH_BYTES = 2**22
+"""Rows are convolved in pieces whose patches take at most so much memory, of a core's cache (a single row may more)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,21 +123,26 @@ class Conv2d:
         return array_namespace(counts).sum(counts * self.fan_out, axis=1)
 
     def _padded(self, images: FloatArray) -> FloatArray:
+        if self.padding == (0, 0):
+            return images
         vertical, horizontal = self.padding
         return np.pad(images, ((0, 0), (0, 0), (vertical, vertical), (horizontal, horizontal)))
 
     def _patchwise(self, images: FloatArray) -> FloatArray:
-        """One matrix product per image, of the image's patches."""
-        channels, height, width = self.output_shape
-        kernels = self.weight.reshape(channels, -1).T
-        y = np.empty((len(images), height * width, channels), np.float32)
-        rows = max(1, MOST_PATCH_BYTES // (4 * height * width * len(kernels)))
+        """One matrix product per image, of the image's patches, gathered one place of the kernel at a time."""
+        (channels, height, width), (down, right) = self.output_shape, self.stride
+        kernels = self.weight.reshape(channels, -1)
+        y = np.empty((len(images), channels, height * width), np.float32)
+        rows = max(1, min(len(images), MOST_PATCH_BYTES // (4 * height * width * kernels.shape[1])))
+        patches = np.empty((rows, *self.weight.shape[1:], height, width), np.float32)
         for start in range(0, len(images), rows):
             padded = self._padded(images[start : start + rows])
-            windows = sliding_window_view(padded, self.weight.shape[2:], axis=(2, 3))  # pyright: ignore
-            strided = windows[:, :, :: self.stride[0], :: self.stride[1]].transpose(0, 2, 3, 1, 4, 5)
-            np.matmul(strided.reshape(len(padded), height * width, -1), kernels, out=y[start : start + rows])
-        return y.transpose(0, 2, 1)
+            gathered = patches[: len(padded)]
+            for i, j in np.ndindex(self.weight.shape[2:]):
+                bottom, end = i + down * (height - 1) + 1, j + right * (width - 1) + 1
+                gathered[:, :, i, j] = padded[:, :, i:bottom:down, j:end:right]
+            np.matmul(kernels, gathered.reshape(len(padded), -1, height * width), out=y[start : start + rows])
+        return y
 
     def transposed(self, y: FloatArray) -> FloatArray:
         """The transposed product, (rows, …, outputs) → (rows, …, inputs): how derivatives travel backwards."""

@@ -1,11 +1,19 @@
 """Progress bars on stderr for everything that takes longer than a moment; silent when disabled."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Item = TypeVar("Item")
 
@@ -38,3 +46,45 @@ def counting(description: str, total: float | None = None, enabled: bool = True)
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def busy(description: str, enabled: bool = True) -> Iterator[None]:
+    """A spinner for work that cannot be counted."""
+    with Console(stderr=True).status(description) if enabled else nullcontext():
+        yield
+
+
+class Passes:
+    """A bar for work that goes over the same data until it is good enough; silent without a bar.
+
+    Attributes:
+        note: what the next pass is shown with.
+    """
+
+    def __init__(self, description: str = "", bar: Progress | None = None) -> None:
+        self._description, self._bar, self._begun = description, bar, 0
+        self.note = ""
+        self._task = None if bar is None else bar.add_task(description, total=None)
+
+    def begin(self, total: int) -> None:
+        """The next pass, of so many parts."""
+        self._begun += 1
+        if self._bar is not None and self._task is not None:
+            text = f"{self._description}, pass {self._begun}{self.note}"
+            self._bar.update(self._task, total=total, completed=0, description=text)
+
+    def advance(self, parts: int = 1) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, parts)
+
+
+@contextmanager
+def repeating(description: str, enabled: bool = True) -> Iterator[Passes]:
+    """A bar for `Passes`: their number, and how far the present one is."""
+    if not enabled:
+        yield Passes()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield Passes(description, bar)

@@ -11,19 +11,17 @@ logits, whose common part does not count.
 """
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
+from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks, pieces, scratch
+from snn_policy.recordings import chunks
 
-Predictor = Literal["auto", 0, 1]
 FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
 SENSITIVITY_FLOOR = 1e-3
 BISECTION_PRECISION = 0.005
@@ -32,21 +30,6 @@ UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
 SENSITIVITY_VALUES = 2**24
 """Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
-
-
-@dataclass(frozen=True, eq=False)
-class OpenLoop:
-    """What sigma-delta neurons do on recorded observations.
-
-    Attributes:
-        error: RMS action error in half-ranges (docs/methods.md §1).
-        changed_choices: share of observations where a discrete action differs from the ANN's; None if continuous.
-        spikes: per decision and stage, (stages,).
-    """
-
-    error: float
-    changed_choices: float | None
-    spikes: npt.NDArray[np.float64]
 
 
 def default_digits(stages: int) -> tuple[int, ...]:
@@ -62,18 +45,19 @@ def calibrated_neurons(
     digits: tuple[int, ...],
     base: float,
     predictor: Predictor,
+    passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
 
     Where even silent neurons err less than the tolerance, the quanta end at their upper limit. Where the digits do
     not allow the tolerance, a warning says what was reached.
     """
-    recording = _Recording(actor, observations)
+    recording = Recording(actor, observations, passes)
     shapes = _quantum_shapes(recording)
 
     def at(scale: float) -> tuple[SigmaDeltaNeurons, OpenLoop]:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return _encode(recording, quanta, digits, base, predictor)
+        return encode(recording, quanta, digits, base, predictor)
 
     def distance(tried: tuple[SigmaDeltaNeurons, OpenLoop]) -> float:
         return abs(tried[1].error / tolerance - 1)
@@ -86,6 +70,7 @@ def calibrated_neurons(
             break
         low, high = (scale, high) if error < tolerance else (low, scale)
         scale = _next_scale(scale, low, high, error, tolerance)
+        passes.note = f" (error {error:.4f}, {tolerance:g} wanted)"
         tried = at(scale)
         best = min(best, tried, key=distance)  # the error jumps, most of all on short recordings
     if best[1].error > tolerance * UNREACHED:
@@ -114,51 +99,13 @@ def given_neurons(
     digits: tuple[int, ...],
     base: float,
     predictor: Predictor,
+    passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data."""
-    return _encode(_Recording(actor, observations), quanta, digits, base, predictor)
+    return encode(Recording(actor, observations, passes), quanta, digits, base, predictor)
 
 
-class _Recording:
-    """The recorded observations seen through the actor: inputs, ANN outputs, and the unit of its actions."""
-
-    def __init__(self, actor: Actor, observations: npt.NDArray[Any]) -> None:
-        self.actor = actor
-        self.inputs = scratch(len(observations), actor.layers[0].inputs)
-        for rows, chunk in zip(pieces(observations), chunks(observations), strict=True):
-            self.inputs[rows] = actor.inputs(chunk)
-        self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.outputs = np.concatenate([forward(actor, chunk)[-1] for chunk in chunks(self.inputs)])
-        self.unit = self._unit()
-
-    def _unit(self) -> npt.NDArray[np.float64]:
-        """(outputs,): the half-range of each action; where it is infinite, the recorded actions' spread."""
-        if self.actor.discrete:
-            spread = np.ptp(self.outputs, axis=1).astype(np.float64)
-            unit = np.full(self.actor.head.outputs, np.sqrt(np.mean(spread**2)) / 2)
-        else:
-            half_range = (self.actor.high.astype(np.float64) - self.actor.low) / 2
-            unit = np.where(np.isfinite(half_range), half_range, self.actor.head(self.outputs).std(axis=0))
-        return np.where(unit > 0, unit, 1.0)
-
-    def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
-        """What errors are measured on, in units: the action, or a discrete action's centred logits."""
-        if self.actor.discrete:
-            return (y - y.mean(axis=1, keepdims=True)) / self.unit
-        return self.actor.head(y) / self.unit
-
-
-def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
-    """Pre-activations z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
-    h, pre_activations = inputs, []
-    for layer in actor.layers:
-        z = layer.batched(h)
-        pre_activations.append(z)
-        h = z if layer.activation is None else layer.activation(z)
-    return pre_activations
-
-
-def _quantum_shapes(recording: _Recording) -> list[npt.NDArray[np.float64]]:
+def _quantum_shapes(recording: Recording) -> list[npt.NDArray[np.float64]]:
     """ε_l / g_j per stage, for s = 1."""
     sensitivities = _sensitivities(recording)
     last = len(sensitivities) - 1
@@ -170,7 +117,7 @@ def _quantum_shapes(recording: _Recording) -> list[npt.NDArray[np.float64]]:
     return shapes
 
 
-def _sensitivities(recording: _Recording) -> list[npt.NDArray[np.float64]]:
+def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
     """g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
     actor = recording.actor
     squares = [np.zeros(layer.inputs) for layer in actor.layers]
@@ -187,15 +134,10 @@ def _sensitivities(recording: _Recording) -> list[npt.NDArray[np.float64]]:
                 slope = layer.activation.derivative(pre_activations[stage - 1])
                 jacobian = layer.transposed(jacobian * slope[:, None, :])
     shared = zip(squares, actor.groups, strict=True)
-    return [np.sqrt(_group_means(total, groups) / len(chosen)) for total, groups in shared]
+    return [np.sqrt(group_means(total, groups) / len(chosen)) for total, groups in shared]
 
 
-def _group_means(values: npt.NDArray[Any], groups: tuple[int, int]) -> npt.NDArray[Any]:
-    """(neurons,) each group's mean in place of its neurons' values: the positions of a channel share one quantum."""
-    return values if groups[1] == 1 else np.repeat(values.reshape(groups).mean(axis=1), groups[1])
-
-
-def _head_jacobian(recording: _Recording, y: FloatArray) -> FloatArray:
+def _head_jacobian(recording: Recording, y: FloatArray) -> FloatArray:
     """(rows, actions, outputs): derivative of what is judged with respect to y."""
     head, outputs = recording.actor.head, y.shape[1]
     if head.kind == "argmax":
@@ -206,60 +148,3 @@ def _head_jacobian(recording: _Recording, y: FloatArray) -> FloatArray:
     else:
         slope = ((y > head.low) & (y < head.high)).astype(np.float32)
     return (np.eye(outputs) * (slope / recording.unit)[:, :, None]).astype(np.float32)
-
-
-def _encode(
-    recording: _Recording, quanta: tuple[FloatArray, ...], digits: tuple[int, ...], base: float, predictor: Predictor
-) -> tuple[SigmaDeltaNeurons, OpenLoop]:
-    """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
-    actor = recording.actor
-    draft = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base)
-    h, chosen, spikes = recording.inputs, [], []
-    for stage, layer in enumerate(actor.layers):
-        offset = recording.offset if stage == 0 else np.zeros_like(quanta[stage])
-        encoder = _StageEncoder(h, offset, quanta[stage], digits[stage], draft.powers)
-        gamma = encoder.cheapest(predictor, actor.groups[stage])
-        following, emitted = scratch(len(h), layer.outputs), 0
-        for rows, told, count in encoder.run(gamma):
-            z = layer.batched(told + offset)
-            following[rows] = z if layer.activation is None else layer.activation(z)
-            emitted += count.sum()
-        h = following
-        chosen.append(gamma)
-        spikes.append(emitted / len(h))
-    difference = recording.judged(h) - recording.judged(recording.outputs)
-    changed = None
-    if actor.discrete:
-        changed = float(np.mean(actor.head(h) != actor.head(recording.outputs)))
-    neurons = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
-    return neurons, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
-
-
-@dataclass(frozen=True, eq=False)
-class _StageEncoder:
-    """Encodes a stage's recorded values h (decisions, neurons), piece after piece."""
-
-    h: FloatArray
-    offset: FloatArray
-    quantum: FloatArray
-    digits: int
-    powers: FloatArray
-
-    def run(self, gamma: FloatArray) -> Iterator[tuple[slice, FloatArray, npt.NDArray[np.int64]]]:
-        """Rows, what their neurons have told (rows, neurons), and the spikes of each neuron (neurons,)."""
-        from snn_policy.engines.sequence import encode_sequence
-
-        memory = np.zeros_like(self.quantum)
-        for rows in pieces(self.h):
-            values, count = self.h[rows] - self.offset, np.zeros(len(self.quantum), np.int64)
-            told = np.empty_like(values)
-            encode_sequence(values, self.quantum, gamma, memory, self.digits, self.powers, told, count)
-            yield rows, told, count
-
-    def cheapest(self, predictor: Predictor, groups: tuple[int, int]) -> FloatArray:
-        """γ per neuron, equal within a group: as given, or whichever of 0 and 1 spikes less."""
-        if predictor != "auto":
-            return np.full(len(self.quantum), predictor, np.float32)
-        constants = (np.full(len(self.quantum), gamma, np.float32) for gamma in (0, 1))
-        afresh, changes = (np.sum([count for *_, count in self.run(gamma)], axis=0) for gamma in constants)
-        return (_group_means(changes - afresh, groups) < 0).astype(np.float32)

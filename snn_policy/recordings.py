@@ -1,5 +1,6 @@
 """Recorded observations in any form a user has them: one array, an iterable of arrays, a Minari dataset."""
 
+import mmap
 from collections.abc import Iterator
 from tempfile import TemporaryFile
 from typing import Any
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from snn_policy.protocol import FloatArray, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
-MOST_SCRATCH_BYTES = 2**28
+MOST_SCRATCH_BYTES = 2**26
 
 
 def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -35,7 +36,7 @@ def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]
     batches = [_checked(part, shape, f"observations[{i}]") for i, part in enumerate(parts)]
     if not batches:
         raise ValueError("observations: none were given")
-    return np.concatenate(batches)
+    return batches[0] if len(batches) == 1 else np.concatenate(batches)
 
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
@@ -46,11 +47,12 @@ def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
     return as_batch(part, shape, name)[0]
 
 
-def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS) -> Iterator[slice]:
-    """Consecutive rows, at most `rows` at a time (fewer of wide ones), to bound the memory of a pass."""
-    rows = max(1, min(rows, CHUNK_VALUES * len(values) // max(values.size, 1)))
+def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS, most: int | None = None) -> Iterator[slice]:
+    """Consecutive rows, at most `rows` at a time, and at most so many values, to bound the memory of a pass."""
+    rows = max(1, min(rows, (most or CHUNK_VALUES) * len(values) // max(values.size, 1)))
     for start in range(0, len(values), rows):
         yield slice(start, start + rows)
+        release(values)
 
 
 def chunks(observations: npt.NDArray[Any], rows: int = CHUNK_ROWS) -> Iterator[FloatArray]:
@@ -65,3 +67,9 @@ def scratch(rows: int, width: int) -> FloatArray:
         return np.empty((rows, width), np.float32)
     with TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=(rows, width))
+
+
+def release(values: npt.NDArray[Any]) -> None:
+    """Keep a scratch file's contents in the file alone, no longer in this process's memory."""
+    if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        values.base.madvise(mmap.MADV_DONTNEED)

@@ -7,20 +7,27 @@ smallest mean squared error of rounding the activations to T levels of θ/T, amo
 each rule takes one or two streamed passes, the second over histograms or candidate errors.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.activations import quantised
 from snn_policy.actor import Actor
+from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks
+from snn_policy.recordings import CHUNK_ROWS, chunks
 
 CANDIDATES = np.linspace(0.2, 1.0, 33, dtype=np.float32)
 HISTOGRAM_BINS = 4096
 Layers = tuple[FloatArray, ...]
+Counts = npt.NDArray[np.int64]
 
 
-def recorded_thresholds(actor: Actor, observations: FloatArray, rule: str, timesteps: int) -> Layers:
+def recorded_thresholds(
+    actor: Actor, observations: FloatArray, rule: str, timesteps: int, passes: Passes | None = None
+) -> Layers:
     """θ per hidden layer, each (neurons,) float32; equal within a channel.
 
     Args:
@@ -32,6 +39,7 @@ def recorded_thresholds(actor: Actor, observations: FloatArray, rule: str, times
         ValueError: an unknown rule.
     """
     name, _, argument = rule.partition(":")
+    recorded = _Recorded(actor, observations, passes or Passes())
     if name == "percentile":
         try:
             percentile = float(argument)
@@ -39,11 +47,11 @@ def recorded_thresholds(actor: Actor, observations: FloatArray, rule: str, times
             percentile = float("nan")
         if not 0 < percentile <= 100:
             raise ValueError(f"threshold {rule!r}: expected a percentile in (0, 100], such as 'percentile:99.9'")
-        return _per_neuron(actor, _percentiles(actor, observations, percentile))
+        return _per_neuron(actor, _percentiles(recorded, percentile))
     if rule == "max":
-        return _per_neuron(actor, _maxima(actor, observations))
+        return _per_neuron(actor, _maxima(recorded))
     if rule == "mse":
-        return _per_neuron(actor, _least_rounding_error(actor, observations, timesteps))
+        return _per_neuron(actor, _least_rounding_error(recorded, timesteps))
     raise ValueError(f"threshold {rule!r}: expected 'max', 'percentile:99.9', 'mse' or one array per layer")
 
 
@@ -52,70 +60,85 @@ def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:
     return tuple(np.repeat(each, layer.groups[1]) for layer, each in zip(actor.hidden, thresholds, strict=True))
 
 
-def _hidden(actor: Actor, chunk: FloatArray) -> list[FloatArray]:
-    """Activations per hidden layer, (values, groups): one value per observation, in a convolution per position."""
-    return [
-        h if layer.groups[1] == 1 else h.reshape(-1, *layer.groups).swapaxes(1, 2).reshape(-1, layer.groups[0])
-        for layer, h in zip(actor.hidden, actor.activations(chunk)[0][1:], strict=True)
-    ]
+@dataclass(frozen=True)
+class _Recorded:
+    """The activations of recorded observations."""
+
+    actor: Actor
+    observations: FloatArray
+    passes: Passes
+
+    def hidden(self, rows: int = CHUNK_ROWS) -> Iterator[list[FloatArray]]:
+        """One pass: piece by piece, per hidden layer (values, groups), in a convolution one value per position."""
+        self.passes.begin(len(self.observations))
+        for chunk in chunks(self.observations, rows):
+            yield [
+                h if layer.groups[1] == 1 else h.reshape(-1, *layer.groups).swapaxes(1, 2).reshape(-1, layer.groups[0])
+                for layer, h in zip(self.actor.hidden, self.actor.activations(chunk)[0][1:], strict=True)
+            ]
+            self.passes.advance(len(chunk))
 
 
-def _maxima(actor: Actor, observations: FloatArray) -> Layers:
-    maxima = [np.zeros(layer.groups[0], np.float32) for layer in actor.hidden]
-    for chunk in chunks(observations):
-        for largest, h in zip(maxima, _hidden(actor, chunk), strict=True):
+def _maxima(recorded: _Recorded) -> Layers:
+    maxima = [np.zeros(layer.groups[0], np.float32) for layer in recorded.actor.hidden]
+    for hidden in recorded.hidden():
+        for largest, h in zip(maxima, hidden, strict=True):
             np.maximum(largest, h.max(axis=0), out=largest)
     return tuple(maxima)
 
 
-def _percentiles(actor: Actor, observations: FloatArray, percentile: float) -> Layers:
+def _percentiles(recorded: _Recorded, percentile: float) -> Layers:
     """From a histogram per group: exact to 1/4096 of the group's maximum."""
-    maxima, thresholds = _maxima(actor, observations), []
-    for count, largest in zip(_histograms(actor, observations, maxima), maxima, strict=True):
+    maxima, thresholds = _maxima(recorded), []
+    counts = [_no_counts(largest) for largest in maxima]
+    for hidden in recorded.hidden():
+        for count, largest, h in zip(counts, maxima, hidden, strict=True):
+            _count(count, largest, h)
+    for count, largest in zip(counts, maxima, strict=True):
         reached = count.cumsum(axis=1) >= count.sum(axis=1, keepdims=True) * percentile / 100
         upper_edge = (reached.argmax(axis=1) + 1) / HISTOGRAM_BINS
         thresholds.append((largest * upper_edge).astype(np.float32))
     return tuple(thresholds)
 
 
-def _histograms(actor: Actor, observations: FloatArray, maxima: Layers) -> list[npt.NDArray[np.int64]]:
-    """(groups, bins) per hidden layer: how many activations fall into each bin, of 0 to the group's maximum."""
-    counts = [np.zeros((len(largest), HISTOGRAM_BINS), np.int64) for largest in maxima]
-    for chunk in chunks(observations):
-        for count, largest, h in zip(counts, maxima, _hidden(actor, chunk), strict=True):
-            scale = HISTOGRAM_BINS / np.where(largest > 0, largest, 1)
-            bins = np.clip((h * scale).astype(np.int64), 0, HISTOGRAM_BINS - 1)
-            flat = bins + np.arange(h.shape[1]) * HISTOGRAM_BINS
-            count += np.bincount(flat.ravel(), minlength=count.size).reshape(count.shape)
-    return counts
+def _no_counts(largest: FloatArray) -> Counts:
+    return np.zeros((len(largest), HISTOGRAM_BINS), np.int64)
 
 
-def _least_rounding_error(actor: Actor, observations: FloatArray, timesteps: int) -> Layers:
+def _count(count: Counts, largest: FloatArray, h: FloatArray) -> None:
+    """Raise (groups, bins) by how many activations fall into each bin, of 0 to the group's maximum."""
+    scale = HISTOGRAM_BINS / np.where(largest > 0, largest, 1)
+    bins = np.clip((h * scale).astype(np.int64), 0, HISTOGRAM_BINS - 1)
+    flat = bins + np.arange(h.shape[1]) * HISTOGRAM_BINS
+    count += np.bincount(flat.ravel(), minlength=count.size).reshape(count.shape)
+
+
+def _least_rounding_error(recorded: _Recorded, timesteps: int) -> Layers:
     """Of linear layers from every activation, of convolutions, which have thousands per channel, from histograms."""
-    maxima = _maxima(actor, observations)
-    convolutional = any(layer.groups[1] > 1 for layer in actor.hidden)
-    errors = _sampled_errors(actor, observations, maxima, timesteps)
-    counts = _histograms(actor, observations, maxima) if convolutional else []
+    maxima = _maxima(recorded)
+    convolutional = [layer.groups[1] > 1 for layer in recorded.actor.hidden]
+    errors = [np.zeros((len(CANDIDATES), len(largest))) for largest in maxima]
+    counts = [_no_counts(largest) if many else None for largest, many in zip(maxima, convolutional, strict=True)]
+    for hidden in recorded.hidden(rows=512):
+        for error, count, largest, h in zip(errors, counts, maxima, hidden, strict=True):
+            if count is not None:
+                _count(count, largest, h)
+            else:
+                _add_rounding_errors(error, largest, h, timesteps)
     for index, count in enumerate(counts):
-        if actor.hidden[index].groups[1] > 1:
+        if count is not None:
             errors[index] = _histogram_errors(count, maxima[index], timesteps)
     return tuple(largest * CANDIDATES[error.argmin(axis=0)] for error, largest in zip(errors, maxima, strict=True))
 
 
-def _sampled_errors(
-    actor: Actor, observations: FloatArray, maxima: Layers, timesteps: int
-) -> list[npt.NDArray[np.float64]]:
-    """(candidates, groups) per hidden layer: squared rounding errors; zeros for convolutions."""
-    errors = [np.zeros((len(CANDIDATES), len(largest))) for largest in maxima]
-    for chunk in chunks(observations, rows=512):
-        for layer, error, largest, h in zip(actor.hidden, errors, maxima, _hidden(actor, chunk), strict=True):
-            for index, share in enumerate(CANDIDATES if layer.groups[1] == 1 else ()):
-                difference = quantised(h, largest * share, timesteps) - h
-                error[index] += np.einsum("ij,ij->j", difference, difference)
-    return errors
+def _add_rounding_errors(errors: npt.NDArray[np.float64], largest: FloatArray, h: FloatArray, timesteps: int) -> None:
+    """Raise (candidates, groups) by the squared rounding errors."""
+    for error, share in zip(errors, CANDIDATES, strict=True):
+        difference = quantised(h, largest * share, timesteps) - h
+        error += np.einsum("ij,ij->j", difference, difference)
 
 
-def _histogram_errors(count: npt.NDArray[np.int64], largest: FloatArray, timesteps: int) -> npt.NDArray[np.float64]:
+def _histogram_errors(count: Counts, largest: FloatArray, timesteps: int) -> npt.NDArray[np.float64]:
     """(candidates, groups): squared rounding errors, each activation taken for its bin's centre, and 0 for 0."""
     centres = (np.arange(HISTOGRAM_BINS, dtype=np.float32) + 0.5) / HISTOGRAM_BINS
     centres[0] = 0  # silent neurons fill the first bin

@@ -240,3 +240,28 @@ def test_qcfs_needs_if_neurons_with_rate_coding() -> None:
     actor = random_actor(activation=Activation("qcfs", 0.25, levels=5))
     with pytest.raises(UnsupportedLayerError, match="neuron='if' with coding='rate'"):
         convert(actor, OBSERVATIONS, neuron="if", coding="differential")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"threshold": [0.1, 0.1, 0.1]}, {"neuron": "if"}, {"neuron": "mt"}], ids=str)
+def test_a_bar_goes_to_stderr_only_when_asked_for_and_changes_nothing(
+    arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = convert(random_actor(), OBSERVATIONS, **arguments)
+    assert capsys.readouterr() == ("", "")
+    watched = convert(random_actor(), OBSERVATIONS, **arguments, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "calibrating, pass " in shown.err
+    assert "100%" in shown.err
+    assert watched.conversion == silent.conversion
+    for obs in OBSERVATIONS[:20]:
+        assert np.array_equal(watched.act(obs), silent.act(obs))
+    assert same_state(watched.state, silent.state)
+
+
+def test_a_pilots_episodes_are_shown_after_the_calibration(capsys: pytest.CaptureFixture[str]) -> None:
+    actor = random_actor(shape=(3,), widths=(6,), outputs=1)
+    actor.env_id = "Pendulum-v1"
+    convert(actor, walk(60, (3,)), neuron="if", timesteps=2, alpha="pilot", progress=True)
+    shown = capsys.readouterr().err
+    assert 0 <= shown.index("calibrating") < min(shown.index("trying α = 0.3"), shown.index("trying α = 0.8"))

@@ -9,7 +9,8 @@ import pytest
 from snn_policy import Actor, convert
 from snn_policy.layers import Head
 from snn_policy.neurons import SigmaDeltaNeurons
-from snn_policy.quanta import _quantum_shapes, _Recording, _sensitivities
+from snn_policy.open_loop import Recording
+from snn_policy.quanta import _quantum_shapes, _sensitivities
 from tests.actors import ALL_ACTIVATIONS, HEAD_KINDS, random_actor, reference_actor, walk
 
 ROWS = 600
@@ -38,7 +39,7 @@ def open_loop_error(policy: Any, observations: Any) -> float:
 @pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name != "qcfs"], ids=lambda a: a.name)
 def test_sensitivities_equal_finite_differences(activation: Any, kind: Any) -> None:
     actor = random_actor(activation=activation, kind=kind, widths=(7, 5))
-    recording = _Recording(actor, walk(40, seed=3))
+    recording = Recording(actor, walk(40, seed=3))
     weights = [(layer.weight.astype(np.float64), layer.bias.astype(np.float64)) for layer in actor.layers]
 
     def act(h: Any, stage: int) -> Any:
@@ -62,7 +63,7 @@ def test_sensitivities_equal_finite_differences(activation: Any, kind: Any) -> N
 
 
 def test_quanta_are_shares_of_the_inverse_sensitivity_with_a_floor() -> None:
-    recording = _Recording(random_actor(widths=(9, 8, 7)), walk(ROWS))
+    recording = Recording(random_actor(widths=(9, 8, 7)), walk(ROWS))
     shares = (0.02, 0.03, 0.03, 0.01)
     for share, g, shape in zip(shares, _sensitivities(recording), _quantum_shapes(recording), strict=True):
         assert np.allclose(shape, share / np.maximum(g, 1e-3 * g.max()))

@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from snn_policy.progress import busy as busy
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
@@ -146,12 +147,3 @@ def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None
     if chosen is None:
         raise ValueError(f"{known.name}: its environment is not known; give it with --env ID")
     return chosen
-
-
-@contextmanager
-def busy(description: str) -> Iterator[None]:
-    """A spinner on stderr for work that cannot be counted."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(description):
-        yield

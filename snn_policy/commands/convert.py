@@ -151,13 +151,13 @@ def _converted(
 
     if env is not None:
         actor = replace(actor, env_id=env)
-    _check_settings(actor, settings)
+    with busy("preparing"):
+        _check_settings(actor, settings)
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
         observations = np.load(recording, allow_pickle=False)
-    with busy("calibrating"):
-        return convert_actor(actor, observations, **settings)
+    return convert_actor(actor, observations, **settings, progress=True)
 
 
 def _check_settings(actor: "Actor", settings: dict[str, Any]) -> None:

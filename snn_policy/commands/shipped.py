@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_policy.commands.common import EpisodesOption, JsonOption, SeedOption, busy, check_target, write_json
+from snn_policy.commands.common import EpisodesOption, JsonOption, SeedOption, check_target, write_json
 
 PREFERRED = "td3-HalfCheetah-v5"
 
@@ -39,8 +39,7 @@ def demo(
     note.print(f"[bold]{chosen}[/]: {_shape(actor)} on {env_id}")
     observations = actor.collect(env_id, progress=True)
     begin = time.perf_counter()
-    with busy("calibrating"):
-        policy = convert(actor, observations)
+    policy = convert(actor, observations, progress=True)
     seconds = time.perf_counter() - begin
     note.print(f"converted in {seconds:.1f} s from {len(observations):,} recorded observations, without retraining")
     if seconds > 5:

@@ -1,0 +1,181 @@
+"""Sigma-delta neurons run over a whole recording, stage by stage, on what the stages before have told: the open loop.
+
+Equations: docs/methods.md §1. A stage's predictors are chosen from all of its spikes, so its values are kept, in memory
+or in a file (`recordings.scratch`), until the next stage's are there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.convolution import Conv2d
+from snn_policy.layers import Layer
+from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.progress import Passes
+from snn_policy.protocol import FloatArray
+from snn_policy.recordings import chunks, pieces, release, scratch
+
+Predictor = Literal["auto", 0, 1]
+BLOCK_VALUES = 2**18
+"""So many values are encoded at a time: they stay in a core's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLoop:
+    """What sigma-delta neurons do on recorded observations.
+
+    Attributes:
+        error: RMS action error in half-ranges (docs/methods.md §1).
+        changed_choices: share of observations where a discrete action differs from the ANN's; None if continuous.
+        spikes: per decision and stage, (stages,).
+    """
+
+    error: float
+    changed_choices: float | None
+    spikes: npt.NDArray[np.float64]
+
+
+class Recording:
+    """The recorded observations seen through the actor: inputs, ANN outputs, and the unit of its actions."""
+
+    def __init__(self, actor: Actor, observations: npt.NDArray[Any], passes: Passes | None = None) -> None:
+        self.actor = actor
+        self.passes = passes or Passes()
+        self.passes.begin(len(observations))
+        self.inputs = scratch(len(observations), actor.layers[0].inputs)
+        outputs = []
+        for rows in pieces(observations):
+            self.inputs[rows] = actor.inputs(observations[rows].astype(np.float32, copy=False))
+            release(self.inputs)
+        for chunk in chunks(self.inputs):
+            outputs.append(forward(actor, chunk)[-1])
+            self.passes.advance(len(chunk))
+        self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.outputs = np.concatenate(outputs)
+        self.unit = self._unit()
+
+    def _unit(self) -> npt.NDArray[np.float64]:
+        """(outputs,): the half-range of each action; where it is infinite, the recorded actions' spread."""
+        if self.actor.discrete:
+            spread = np.ptp(self.outputs, axis=1).astype(np.float64)
+            unit = np.full(self.actor.head.outputs, np.sqrt(np.mean(spread**2)) / 2)
+        else:
+            half_range = (self.actor.high.astype(np.float64) - self.actor.low) / 2
+            unit = np.where(np.isfinite(half_range), half_range, self.actor.head(self.outputs).std(axis=0))
+        return np.where(unit > 0, unit, 1.0)
+
+    def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
+        """What errors are measured on, in units: the action, or a discrete action's centred logits."""
+        if self.actor.discrete:
+            return (y - y.mean(axis=1, keepdims=True)) / self.unit
+        return self.actor.head(y) / self.unit
+
+
+def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
+    """Pre-activations z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
+    h, pre_activations = inputs, []
+    for layer in actor.layers:
+        z = layer.batched(h)
+        pre_activations.append(z)
+        h = z if layer.activation is None else layer.activation(z)
+    return pre_activations
+
+
+def encode(
+    recording: Recording, quanta: tuple[FloatArray, ...], digits: tuple[int, ...], base: float, predictor: Predictor
+) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+    """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
+    actor, h = recording.actor, recording.inputs
+    powers = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base).powers
+    recording.passes.begin(len(h) * len(actor.layers) * (2 if predictor == "auto" else 1))
+    chosen, spikes = [], []
+    for stage, layer in enumerate(actor.layers):
+        offset = recording.offset if stage == 0 else None
+        encoder = _StageEncoder(h, offset, quanta[stage], digits[stage], powers, recording.passes)
+        gamma = encoder.cheapest(actor.groups[stage]) if predictor == "auto" else encoder.everywhere(predictor)
+        following, neurons = scratch(len(h), layer.outputs), encoder.neurons(gamma)
+        for rows, known in encoder.run(neurons, layer):
+            z = layer.batched(known)
+            following[rows] = z if layer.activation is None else layer.activation(z)
+            release(following)
+        h = following
+        chosen.append(gamma)
+        spikes.append(neurons.spikes.sum() / len(h))
+    difference = recording.judged(h) - recording.judged(recording.outputs)
+    changed = None
+    if actor.discrete:
+        changed = float(np.mean(actor.head(h) != actor.head(recording.outputs)))
+    found = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
+    return found, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
+
+
+class _Neurons(NamedTuple):
+    """A stage's neurons at work; all (neurons,).
+
+    Attributes:
+        spikes: of each neuron so far.
+    """
+
+    gamma: FloatArray
+    memory: FloatArray
+    spikes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _StageEncoder:
+    """Encodes a stage's recorded values h (decisions, neurons), piece after piece."""
+
+    h: FloatArray
+    offset: FloatArray | None
+    quantum: FloatArray
+    digits: int
+    powers: FloatArray
+    passes: Passes
+
+    def run(self, neurons: _Neurons, layer: Layer) -> Iterator[tuple[slice, FloatArray]]:
+        """Rows, and what the layer knows of their values, (rows, neurons).
+
+        A linear layer's product depends on its batch: its pieces are those of the ANN.
+        """
+        for rows in pieces(self.h, most=BLOCK_VALUES) if isinstance(layer, Conv2d) else pieces(self.h):
+            told = self._told(self._values(rows), neurons)
+            yield rows, told if self.offset is None else told + self.offset
+            self.passes.advance(len(told))
+
+    def cheapest(self, groups: tuple[int, int]) -> FloatArray:
+        """γ per neuron, equal within a group: whichever of 0 and 1 spikes less."""
+        afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
+        for rows in pieces(self.h, most=BLOCK_VALUES):
+            values = self._values(rows)
+            self._told(values, afresh)
+            self._told(values, changes)
+            self.passes.advance(len(values))
+        return (group_means(changes.spikes - afresh.spikes, groups) < 0).astype(np.float32)
+
+    def everywhere(self, gamma: int) -> FloatArray:
+        return np.full(len(self.quantum), gamma, np.float32)
+
+    def neurons(self, gamma: FloatArray) -> _Neurons:
+        return _Neurons(gamma, np.zeros_like(self.quantum), np.zeros(len(self.quantum), np.int64))
+
+    def _values(self, rows: slice) -> FloatArray:
+        return self.h[rows] if self.offset is None else self.h[rows] - self.offset
+
+    def _told(self, values: FloatArray, neurons: _Neurons) -> FloatArray:
+        """What the neurons tell of consecutive values; their memories and spikes go on."""
+        from snn_policy.engines.sequence import encode_sequence
+
+        told = np.empty_like(values)
+        encode_sequence(
+            values, self.quantum, neurons.gamma, neurons.memory, self.digits, self.powers, told, neurons.spikes
+        )
+        return told
+
+
+def group_means(values: npt.NDArray[Any], groups: tuple[int, int]) -> npt.NDArray[Any]:
+    """(neurons,) each group's mean in place of its neurons' values: the positions of a channel share one quantum."""
+    return values if groups[1] == 1 else np.repeat(values.reshape(groups).mean(axis=1), groups[1])
