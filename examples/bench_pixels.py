@@ -3,18 +3,19 @@
     python examples/bench_pixels.py                                        # DrQ-v2's network; prints a Markdown table
     python examples/bench_pixels.py --policy pixels-small-cartpole-swingup --batches 1,8,32
 
-Each case runs in a process of its own, so that its peak memory can be told; within it, the spiking decision and the
-ANN's `session.run` in ONNX Runtime take turns on one thread, and their ratio is what counts.
+Each case runs in a process of its own, so that its peak memory can be told (on Linux); within it, the spiking decision
+and the ANN's `session.run` in ONNX Runtime take turns on one thread, and their ratio is what counts.
 """
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import resource
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,25 +29,37 @@ CASES: dict[str, dict[str, Any]] = {
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
 CALIBRATION, WARM_UP, RECORDING_SEED = 200, 3, 0
-MEGABYTE_OF_KILOBYTES = 1024
+PEAK_RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def measure(name: str, pictures: Path, case: str, engine: str, rows: int, repeats: int) -> dict[str, Any]:
+def memory(name: str) -> float:
+    """Megabytes: VmRSS, what the process holds now, or VmHWM, the most since `PEAK_RESET` was written to."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return float(line.split()[1]) / 1024
+
+
+def convert_case(name: str, pictures: Path, case: str, bundle: Path) -> None:
+    from snn_policy import convert, load_actor
+    from snn_policy.exported import path
+
+    convert(load_actor(path(name)), np.load(pictures)[:CALIBRATION], **CASES[case]).save(bundle)
+
+
+def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) -> dict[str, Any]:
     """One case's milliseconds per decision of all rows, the ratio to the ANN, and how much memory the decisions add."""
     import onnxruntime
 
-    from snn_policy import convert, load_actor
+    from snn_policy import SpikingPolicy
     from snn_policy.ann_onnx import actor_onnx
-    from snn_policy.exported import path
 
-    actor, recorded = load_actor(path(name)), np.load(pictures)
-    policy = convert(actor, recorded[:CALIBRATION], engine=engine, **CASES[case])
+    policy, recorded = SpikingPolicy.load(bundle, engine=engine), np.load(pictures)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(actor_onnx(actor), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(actor_onnx(policy.actor), options, providers=["CPUExecutionProvider"])
     apart = (len(recorded) - repeats - WARM_UP) // rows
     batches = [recorded[turn : turn + apart * rows : apart] for turn in range(WARM_UP + repeats)]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory("VmRSS")
+    PEAK_RESET.write_text("5")
     spiking, ann, operations = [], [], []
     for batch in batches:
         as_floats = batch.astype(np.float32)
@@ -58,11 +71,17 @@ def measure(name: str, pictures: Path, case: str, engine: str, rows: int, repeat
         ann.append(time.perf_counter() - middle)
         assert policy.last_decision is not None
         operations.append(policy.last_decision.synaptic_operations.mean())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = memory("VmHWM")
     times, baseline = np.array(spiking[WARM_UP:]), np.array(ann[WARM_UP:])
     return {"milliseconds": 1e3 * float(np.median(times)), "ratio": float(np.median(times / baseline)),
-            "megabytes": (peak - before) / MEGABYTE_OF_KILOBYTES,
-            "synaptic_share": float(np.mean(operations[WARM_UP:])) / actor.dense_macs}  # fmt: skip
+            "megabytes": peak - before,
+            "synaptic_share": float(np.mean(operations[WARM_UP:])) / policy.actor.dense_macs}  # fmt: skip
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result, from a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def main(
@@ -82,12 +101,12 @@ def main(
         pictures = Path(directory) / "pictures.npy"
         np.save(pictures, actor.collect(str(actor.env_id), 500, RECORDING_SEED, progress=True))
         for case in CASES:
-            for engine in engines.split(","):
-                for rows in (int(each) for each in batches.split(",")):
-                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                        found = pool.submit(measure, policy, pictures, case, engine, rows, repeats).result()
-                    print(f"| {case} | {engine} | {rows} | {found['milliseconds']:.1f} | {found['ratio']:.2f} "
-                          f"| {found['megabytes']:.0f} | {found['synaptic_share']:.3f} |", flush=True)  # fmt: skip
+            bundle = Path(directory) / case
+            alone(convert_case, policy, pictures, case, bundle)
+            for engine, rows in product(engines.split(","), map(int, batches.split(","))):
+                found = alone(measure, bundle, pictures, engine, rows, repeats)
+                print(f"| {case} | {engine} | {rows} | {found['milliseconds']:.1f} | {found['ratio']:.2f} "
+                      f"| {found['megabytes']:.0f} | {found['synaptic_share']:.3f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

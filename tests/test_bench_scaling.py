@@ -103,7 +103,7 @@ def test_pictures_are_drawn_for_light_and_dark_pages(points: list[ScalingPoint],
         width, height = struct.unpack(">II", content[16:24])
         assert width == 900
         assert 400 < height < 800
-        assert len(content) < 150_000
+        assert len(content) < 200_000
 
 
 def test_the_command_compares_and_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

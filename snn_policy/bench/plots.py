@@ -33,7 +33,9 @@ TITLES = {
 }
 KINDS = ("sigma-delta", "MT differential", "IF")
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
-RATIO_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512)
+FINE_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+COARSE_TICKS = (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FEW_OCTAVES = 16
 DOTS_PER_INCH = 100
 
 
@@ -126,7 +128,9 @@ def _ticks(axes: Axes, values: Sequence[int]) -> None:
     """Logarithmic axes with plain numbers; below, the sizes that were measured."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    for each, ticks in ((axes.xaxis, values), (axes.yaxis, RATIO_TICKS)):
+    low, high = axes.get_ylim()
+    ratios = FINE_TICKS if high / low < FEW_OCTAVES else COARSE_TICKS
+    for each, ticks in ((axes.xaxis, values), (axes.yaxis, ratios)):
         each.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
         each.set_minor_locator(NullLocator())
         each.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -148,38 +148,45 @@ def _first(reach: int, kernel: int, stride: int) -> int:
 @compiled
 def _spread(own: Any, parameters: Any, listed: Any, sizes: Any, sums: Any) -> None:
     """sums += W ∗ the spikes of a list (its number of spikes comes first)."""
-    plane, width, lanes = own[HEIGHT] * own[WIDTH], own[WIDTH], own[LANES]
+    height, width, lanes = own[HEIGHT], own[WIDTH], own[LANES]
     rows, columns, down, right = own[KERNEL_HEIGHT], own[KERNEL_WIDTH], own[DOWN], own[RIGHT]
     out_height, out_width = own[OUT_HEIGHT], own[OUT_WIDTH]
     weights_of_tile, sums_of_tile = own[CHANNELS] * rows * columns * lanes, out_height * out_width * lanes
     for tile in range((own[OUT_CHANNELS] + lanes - 1) // lanes):
         start, origin = own[WEIGHTS] + tile * weights_of_tile, tile * sums_of_tile
+        channel, line, ahead = 0, 0, width
         for i in range(listed[0]):
             j, size = np.int64(listed[1 + i]), sizes[i]
-            channel, pixel = j // plane, j % plane
-            y, x = pixel // width + own[ABOVE], pixel % width + own[BESIDE]
+            while j >= ahead:  # neurons come in rising order: a division per spike would cost more than its kernel
+                line, ahead = line + 1, ahead + width
+                if line == height:
+                    channel, line = channel + 1, 0
+            y, x = line + own[ABOVE], j - ahead + width + own[BESIDE]
             for out_y in range(_first(y, rows, down), min(y // down, out_height - 1) + 1):
-                line = start + ((channel * rows + y - out_y * down) * columns + x) * lanes
+                kernel = start + ((channel * rows + y - out_y * down) * columns + x) * lanes
                 place = origin + out_y * out_width * lanes
                 for out_x in range(_first(x, columns, right), min(x // right, out_width - 1) + 1):
                     if lanes == NARROW:
-                        _add_narrow_spike(parameters, line - out_x * right * lanes, size, sums, place + out_x * lanes)
+                        _add_narrow_spike(parameters, kernel - out_x * right * lanes, size, sums, place + out_x * lanes)
                     else:
-                        _add_spike(parameters, line - out_x * right * lanes, size, sums, place + out_x * lanes)
+                        _add_spike(parameters, kernel - out_x * right * lanes, size, sums, place + out_x * lanes)
 
 
 @compiled
 def _draw(own: Any, listed: Any, sizes: Any, image: Any) -> None:
     """The spikes of a list as an image with its padding."""
-    width, height = own[WIDTH] + 2 * own[BESIDE], own[HEIGHT] + 2 * own[ABOVE]
-    plane = own[HEIGHT] * own[WIDTH]
-    for k in range(own[CHANNELS] * height * width):
+    width, margin = own[WIDTH], own[BESIDE]
+    pitch, height = width + 2 * margin, own[HEIGHT] + 2 * own[ABOVE]
+    for k in range(own[CHANNELS] * height * pitch):
         image[k] = np.float32(0)
+    line, ahead, place = 0, width, own[ABOVE] * pitch + margin
     for i in range(listed[0]):
         j = np.int64(listed[1 + i])
-        channel, pixel = j // plane, j % plane
-        y, x = pixel // own[WIDTH] + own[ABOVE], pixel % own[WIDTH] + own[BESIDE]
-        image[(channel * height + y) * width + x] = sizes[i]
+        while j >= ahead:
+            line, ahead, place = line + 1, ahead + width, place + pitch
+            if line == own[HEIGHT]:
+                line, place = 0, place + 2 * own[ABOVE] * pitch
+        image[place + j - ahead + width] = sizes[i]
 
 
 @compiled
