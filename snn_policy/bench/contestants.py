@@ -40,9 +40,12 @@ class LeftOut(Exception):
 
 
 def check_linear(actor: Actor) -> None:
-    """Raise `ValueError` where the actor has layers that the baseline's graph does not hold."""
+    """Raise `ValueError` where the actor has layers that not all contestants run."""
     if not all(isinstance(layer, Linear) for layer in actor.layers):
-        raise ValueError(f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear")
+        raise ValueError(
+            f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear "
+            "(examples/bench_pixels.py those on pictures)"
+        )
 
 
 def variants_of(actor: Actor) -> dict[str, dict[str, Any]]:

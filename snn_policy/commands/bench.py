@@ -56,7 +56,10 @@ def bench(
             raise ValueError("--plot: draws what --scaling measures; give both")
         check_directory(plot)
         import matplotlib  # noqa: F401  # before the long work, where it is missing
+    from snn_policy.bench.contestants import check_linear
+
     actor = read_actor(source)
+    check_linear(actor)
     observations = actor.collect(environment_of(actor, env), progress=True)
     if scaling:
         _measure_scaling(source, actor, observations, chosen, rounds, plot, json)
