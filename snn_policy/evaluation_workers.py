@@ -141,36 +141,35 @@ def _answers(
         for connection, process in list(waiting.items()):
             alive = process.is_alive()
             if connection.poll():
-                answers.append(_answer(connection, process))
+                answers.append(_answer(connection, process, ledger is not None))
                 del waiting[connection]
             elif not alive:  # and a process of its own keeps the connection open
-                raise ChildProcessError(_death(process))
+                raise ChildProcessError(_death(process, ledger is not None))
         for _ in range(ledger.finished - shown if ledger else 0):
             advance()
             shown += 1
     return answers
 
 
-def _answer(connection: Connection, process: SpawnProcess) -> Any:
+def _answer(connection: Connection, process: SpawnProcess, begun: bool) -> Any:
     try:
         answer = connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
-        raise ChildProcessError(_death(process)) from None
+        raise ChildProcessError(_death(process, begun)) from None
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _death(process: SpawnProcess) -> str:
+def _death(process: SpawnProcess, begun: bool) -> str:
+    """What to say of a process that ended; `begun`: while it ran episodes, not before."""
     code = process.exitcode or 0
     if code < 0:
         name = signal.Signals(-code).name
         return f"{process.name} was killed ({name}); if memory ran out, use fewer workers or environments"
-    return (
-        f"{process.name} ended with exit code {code} before its work was done; a script that asks for workers must do "
-        'so under: if __name__ == "__main__":'
-    )
+    remedy = "" if begun else '; a script that asks for workers must do so under: if __name__ == "__main__":'
+    return f"{process.name} ended with exit code {code} before its work was done{remedy}"
 
 
 def _pickled(name: str, value: Any) -> bytes:
