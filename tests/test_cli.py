@@ -240,6 +240,23 @@ def test_a_missing_extra_names_the_extra(
     assert "snn-policy[convert]" in line
 
 
+@pytest.mark.parametrize("content", [b"hello", b"", None], ids=["text", "empty", "several arrays"])
+def test_a_recording_that_is_no_array_is_one_line(
+    content: bytes | None, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recording = tmp_path / "recorded.npz"
+    np.savez(recording, observations=np.zeros((4, 3)))
+    if content is not None:
+        recording.write_bytes(content)
+    for command in ("convert", "export"):
+        line = mistake_after_recording(
+            capsys, command, str(bundle), "--out", str(tmp_path / "out"), "--observations", str(recording)
+        )
+        assert str(recording) in line
+        assert "array" in line
+        assert "pickle" not in line
+
+
 def test_a_defect_of_ours_still_shows_its_traceback(bundle: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError

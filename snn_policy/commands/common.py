@@ -147,3 +147,16 @@ def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None
     if chosen is None:
         raise ValueError(f"{known.name}: its environment is not known; give it with --env ID")
     return chosen
+
+
+def read_recording(path: Path) -> Any:
+    """The array in a .npy file; nothing in it is executed."""
+    import numpy as np
+
+    try:
+        recording = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{path}: not an array of numbers as numpy.save writes it") from None
+    if not isinstance(recording, np.ndarray):
+        raise ValueError(f"{path}: several arrays; expected one (.npy)")
+    return recording

@@ -15,6 +15,7 @@ from snn_policy.commands.common import (
     check_target,
     environment_of,
     read_actor,
+    read_recording,
     write_json,
 )
 
@@ -145,8 +146,6 @@ def convert(
 def _converted(
     actor: "Actor", env: str | None, steps: int, seed: int, recording: Path | None, settings: dict[str, Any]
 ) -> "SpikingPolicy":
-    import numpy as np
-
     from snn_policy.convert import convert as convert_actor
 
     if env is not None:
@@ -156,7 +155,7 @@ def _converted(
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
-        observations = np.load(recording, allow_pickle=False)
+        observations = read_recording(recording)
     return convert_actor(actor, observations, **settings, progress=True)
 
 

@@ -10,6 +10,7 @@ from snn_policy.commands.common import (
     busy,
     check_directory,
     check_target,
+    read_recording,
     read_spiking_policy,
     write_json,
 )
@@ -98,7 +99,7 @@ class _Found:
         if env_id is not None and (period is None or (verify and recording is None)):
             self._ask_environment(policy, env_id, DECISIONS, verify and recording is None)
         if recording is not None:
-            self.observations, self.source = _recorded(recording), str(recording)
+            self.observations, self.source = read_recording(recording), str(recording)
 
     def _ask_environment(self, policy: "SpikingPolicy", env_id: str, steps: int, record: bool) -> None:
         from snn_policy.environments import make_environment
@@ -113,18 +114,6 @@ class _Found:
             self.period = float(tells)
         if record:
             self.observations, self.source = policy.actor.collect(env_id, steps=steps), env_id
-
-
-def _recorded(path: Path) -> Any:
-    import numpy as np
-
-    try:
-        recording = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise ValueError(f"{path}: not an array of numbers as numpy.save writes it") from None
-    if not isinstance(recording, np.ndarray):
-        raise ValueError(f"{path}: several arrays; expected one (.npy)")
-    return recording
 
 
 def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:
