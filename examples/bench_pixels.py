@@ -47,15 +47,11 @@ def convert_case(name: str, pictures: Path, case: str, bundle: Path) -> None:
 
 def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) -> dict[str, Any]:
     """One case's milliseconds per decision of all rows, the ratio to the ANN, and how much memory the decisions add."""
-    import onnxruntime
-
     from snn_policy import SpikingPolicy
-    from snn_policy.ann_onnx import actor_onnx
+    from snn_policy.bench.contestants import onnx_runtime
 
     policy, recorded = SpikingPolicy.load(bundle, engine=engine), np.load(pictures)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(actor_onnx(policy.actor), options, providers=["CPUExecutionProvider"])
+    decide = onnx_runtime(policy.actor, rows)
     apart = (len(recorded) - repeats - WARM_UP) // rows
     batches = [recorded[turn : turn + apart * rows : apart] for turn in range(WARM_UP + repeats)]
     before = memory("VmRSS")
@@ -66,7 +62,7 @@ def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) 
         begin = time.perf_counter()
         policy.act(batch)
         middle = time.perf_counter()
-        session.run(None, {"obs": as_floats})
+        decide(as_floats)
         spiking.append(middle - begin)
         ann.append(time.perf_counter() - middle)
         assert policy.last_decision is not None

@@ -19,6 +19,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from snn_policy.bench.plots import THEMES, Theme
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Row = dict[str, Any]
 
@@ -29,10 +31,6 @@ FAMILIES = {
     "SNM, timesteps": {"SNM T=8": "8"},
     "IF with α = 0.3, timesteps": {"IF T=8 α=0.3": "8", "IF T=16 α=0.3": "16"},
     "IF with α = 0, timesteps": {"IF T=8 α=0": "8", "IF T=16 α=0": "16"},
-}
-THEMES = {
-    "light": {"ink": "#1f2328", "faint": "#8c959f", "colours": ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700")},
-    "dark": {"ink": "#e6edf3", "faint": "#7d8590", "colours": ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922")},
 }
 ENERGY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
@@ -54,15 +52,15 @@ def main(
         print(target)
 
 
-def draw(rows: list[Row], theme: dict[str, Any], target: Path) -> None:
+def draw(rows: list[Row], theme: Theme, target: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 4.6), layout="constrained")
     axes.set_facecolor("none")
     skipping = float(np.median([row["zero_skipping_share"] for row in rows]))
-    axes.axhline(1, color=theme["faint"], linewidth=1)
-    axes.axvline(skipping, color=theme["faint"], linewidth=1, linestyle=":")
+    axes.axhline(1, color=theme.faint, linewidth=1)
+    axes.axvline(skipping, color=theme.faint, linewidth=1, linestyle=":")
     axes.annotate("ANN skipping\nzeros (median)", (skipping, 0.03), xytext=(5, 0), textcoords="offset points",
-                  color=theme["faint"], fontsize=10, va="bottom")  # fmt: skip
-    for (family, variants), colour in zip(FAMILIES.items(), theme["colours"], strict=True):
+                  color=theme.faint, fontsize=10, va="bottom")  # fmt: skip
+    for (family, variants), colour in zip(FAMILIES.items(), theme.colours, strict=True):
         draw_family(axes, rows, family, variants, colour, above="α = 0," not in family)
     finish(axes, theme)
     figure.savefig(target, transparent=True, metadata={"Date": None})
@@ -95,7 +93,7 @@ def draw_family(
                       color=colour, ha="center", fontsize=10, fontweight="bold")  # fmt: skip
 
 
-def finish(axes: Axes, theme: dict[str, Any]) -> None:
+def finish(axes: Axes, theme: Theme) -> None:
     axes.set_xscale("log")
     axes.set_xlim(ENERGY_TICKS[0], ENERGY_TICKS[-1])
     axes.set_ylim(LEAST_RETENTION, MOST_RETENTION)
@@ -104,14 +102,14 @@ def finish(axes: Axes, theme: dict[str, Any]) -> None:
     axes.set_xticks(ENERGY_TICKS, [f"{tick:g}" for tick in ENERGY_TICKS])
     axes.set_xlabel("energy of a decision, as a share of the dense ANN's (estimate from operation counts)")
     axes.set_ylabel("mean return, as a share of the ANN's")
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.02), labelcolor=theme["ink"], fontsize=11)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.02), labelcolor=theme.ink, fontsize=11)
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
     for spine in ("bottom", "left"):
-        axes.spines[spine].set_color(theme["faint"])
-    axes.tick_params(colors=theme["ink"])
-    axes.xaxis.label.set_color(theme["ink"])
-    axes.yaxis.label.set_color(theme["ink"])
+        axes.spines[spine].set_color(theme.faint)
+    axes.tick_params(colors=theme.ink)
+    axes.xaxis.label.set_color(theme.ink)
+    axes.yaxis.label.set_color(theme.ink)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from snn_policy.engines import ENGINE_NAMES
 from snn_policy.layers import Linear
 from snn_policy.neurons import MembraneNeurons
 from snn_policy.onnx_policy import OnnxPolicy
+from snn_policy.open_loop import forward
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.spike_calibration import SpikeCalibration
@@ -81,14 +82,7 @@ def on_engine(policy: SpikingPolicy, engine: str) -> SpikingPolicy:
 
 
 def _numpy(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    def decide(obs: FloatArray) -> Any:
-        h = actor.inputs(obs[None])
-        for layer in actor.layers:
-            z = layer.batched(h)
-            h = z if layer.activation is None else layer.activation(z)
-        return actor.head(h)
-
-    return decide
+    return lambda obs: actor.head(forward(actor, actor.inputs(obs[None]))[-1])
 
 
 def _act(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:

@@ -35,7 +35,8 @@ KINDS = ("sigma-delta", "MT differential", "IF")
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
 FINE_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 COARSE_TICKS = (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-FEW_OCTAVES = 16
+FINE_SPAN = 16
+"""Fine ticks up to this ratio of a panel's ends, coarse ones beyond."""
 DOTS_PER_INCH = 100
 
 
@@ -129,7 +130,7 @@ def _ticks(axes: Axes, values: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     low, high = axes.get_ylim()
-    ratios = FINE_TICKS if high / low < FEW_OCTAVES else COARSE_TICKS
+    ratios = FINE_TICKS if high / low < FINE_SPAN else COARSE_TICKS
     for each, ticks in ((axes.xaxis, values), (axes.yaxis, ratios)):
         each.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
         each.set_minor_locator(NullLocator())
