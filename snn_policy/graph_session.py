@@ -1,11 +1,14 @@
-"""An exported graph in ONNX Runtime: loaded with checks, and run on buffers that stay in place.
+"""An exported graph in ONNX Runtime: loaded with checks (`Graph`), an engine of decisions (`GraphEngine`), and run on
+buffers that stay in place (`GraphSession`, a `snn_policy.session.Session`).
 
 The file is data: read with a size limit, with no other file beside it, and compared with its description before use.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import namedtuple
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +18,8 @@ import onnxruntime
 
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import METADATA_KEY, SUMS_KEY, Description, read_description
-from snn_policy.protocol import FloatArray, IntArray
+from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
+from snn_policy.session import buffer_for
 
 MOST_GRAPH_BYTES, MOST_BUNDLE_BYTES = 2**31 - 1, 2**24
 POLICY_FILE = "policy.json"
@@ -34,7 +38,7 @@ class Outcome(NamedTuple):
     counts: IntArray
 
 
-class GraphSession:
+class Graph:
     """A graph that was loaded and fits its description.
 
     Attributes:
@@ -66,10 +70,6 @@ class GraphSession:
         counts = rest.pop() if self.description.counted else np.zeros((len(obs), 0), np.int64)
         return Outcome(action, tuple(rest), counts)
 
-    def buffers(self, rows: int) -> "GraphBuffers":
-        """Buffers to call it in place with that many rows, all zero."""
-        return GraphBuffers(self, rows)
-
     def bound(self, obs: FloatArray, memory: ArrayTuple, outcome: Outcome) -> Any:
         """A call without arguments: from these arrays to those."""
         binding = self._session.io_binding()
@@ -86,35 +86,164 @@ class GraphSession:
         return call
 
 
-class GraphBuffers:
-    """Arrays bound to a graph: two sets of memories that take turns, so that no call copies any.
+class GraphEngine:
+    """Decisions by an exported graph; a step graph is called T times for one.
 
     Attributes:
-        obs: (rows, *observation_shape), to be filled before `advance`.
-        action, counts: of the last call.
+        graph: as loaded.
+
+    Raises:
+        SourceError: a graph without counts.
     """
 
-    def __init__(self, session: GraphSession, rows: int) -> None:
-        about = session.description
-        self.obs = np.zeros((rows, *about.observation_shape), np.float32)
-        self.action = np.zeros((rows, *about.action_shape), np.int64 if about.discrete else np.float32)
-        self.counts = np.zeros((rows, len(about.counted)), np.int64)
+    def __init__(self, graph: Graph) -> None:
+        about = graph.description
+        if not about.counted:
+            reason = "exported without counts, which a policy must report; export it again with counts"
+            raise SourceError(f"{graph.path}: {reason}")
+        self.graph, self.calls = graph, about.timesteps if about.graph == "step" else 1
+        self._kind = state_type(tuple(name for name, _ in about.memories))
+        largest = np.maximum(abs(about.bounds()[0]), abs(about.bounds()[1]))
+        self._largest = np.sum(np.square(largest, dtype=np.float64)) * (1 + 1e-6)
+
+    def initial_state(self, n: int) -> Any:
+        """Return the state of n rows after a reset: zeros, named as the graph's memories."""
+        return self.named(np.zeros((n, width), np.float32) for _, width in self.graph.description.memories)
+
+    def named(self, memory: Iterable[FloatArray]) -> Any:
+        """Return the memories as a state."""
+        return self._kind(*memory)
+
+    def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
+        """See `snn_policy.session.PureEngine`."""
+        self.check_rows(len(obs))
+        action, memory, counts = self.graph.run(obs, tuple(state))
+        for _ in range(self.calls - 1):
+            action, memory, more = self.graph.run(obs, memory)
+            counts = counts + more
+        self.check_action(action)
+        return action, self.named(memory), self.record(counts)
+
+    def session(self, rows: int) -> "GraphSession":
+        """See `snn_policy.session.Engine`."""
+        self.check_rows(rows)
+        return GraphSession(self, rows)
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse another batch size than a graph of a fixed one takes."""
+        fixed = self.graph.description.batch
+        if fixed is not None and rows != fixed:
+            raise ValueError(f"observation: a batch of {rows}, but the graph was exported for batches of {fixed}")
+
+    def check_action(self, action: npt.NDArray[Any]) -> None:
+        """Refuse what no sound graph gives; one product, because this is part of every decision."""
+        if not np.vdot(action, action) <= self._largest * len(action):
+            raise SourceError(f"{self.graph.path}: gave an action that is not finite or far out of bounds: {action}")
+
+    def record(self, counts: IntArray) -> Decision:
+        """Return the record of these counts, (rows, columns)."""
+        about, layers = self.graph.description, len(self.graph.description.layers)
+        none = np.zeros(len(counts), np.int64)
+        calibration = (counts[:, -2], counts[:, -1]) if counts.shape[1] > layers + 1 else (none, none)
+        return Decision(counts[:, :layers], counts[:, layers], none + about.multiply_accumulates, *calibration)
+
+
+class GraphSession:
+    """Arrays bound to a graph: two sets of memories that take turns, so that no call copies any. See `Session`."""
+
+    def __init__(self, engine: GraphEngine, rows: int) -> None:
+        about = engine.graph.description
+        self.rows, self._engine, self._calls = rows, engine, engine.calls
+        self._obs = np.zeros((rows, *about.observation_shape), np.float32)
+        self._action = np.zeros((rows, *about.action_shape), np.int64 if about.discrete else np.float32)
+        counts = np.zeros((rows, len(about.counted)), np.int64)
         sets = [tuple(np.zeros((rows, width), np.float32) for _, width in about.memories) for _ in range(2)]
-        self._memories = tuple(sets)
-        self._calls = tuple(
-            session.bound(self.obs, sets[turn], Outcome(self.action, sets[1 - turn], self.counts)) for turn in (0, 1)
+        self._turns = tuple(
+            engine.graph.bound(self._obs, sets[turn], Outcome(self._action, sets[1 - turn], counts)) for turn in (0, 1)
         )
-        self._turn = 0
+        self._states, self._turn = tuple(map(engine.named, sets)), 0
+        self._counts = counts  # of the last call
+        self._spent = counts if self._calls == 1 else np.zeros_like(counts)  # in the last decision
+        self._counters, self._sums = Counters.zeros(rows, len(about.layers)), np.zeros_like(counts)
+        self._uncounted, self._decided = 0, False
 
-    def memory(self, turn: int) -> ArrayTuple:
-        """The set that is current after `advance` has returned this turn; at first, that of turn 0."""
-        return self._memories[turn]
+    @property
+    def state(self) -> Any:
+        return self._states[self._turn]
 
-    def advance(self) -> int:
-        """One call; returns the turn that is current now."""
-        self._calls[self._turn]()
+    @property
+    def memory(self) -> ArrayTuple:
+        return tuple(self.state)
+
+    @property
+    def counters(self) -> Counters:
+        if self._uncounted:
+            sums, spent = self._counters, self._engine.record(self._sums)
+            sums.decisions += self._uncounted
+            sums.spikes += spent.spikes
+            sums.synaptic_operations += spent.synaptic_operations
+            sums.multiply_accumulates += spent.multiply_accumulates * self._uncounted
+            self._sums[...], self._uncounted = 0, 0
+        return self._counters
+
+    def accept(self, obs: Any) -> bool:
+        place = buffer_for(obs, self._obs)
+        if place is None:
+            return False
+        place[...] = obs
+        return True
+
+    def run(self, running: Mask | None = None) -> bool:
+        if running is not None:
+            self._run_some(running)
+            return True
+        self._advance()
+        self._sums += self._spent
+        self._uncounted += 1
+        return True
+
+    def _run_some(self, running: Mask) -> None:
+        kept = [each[~running] for each in self.memory]
+        self._advance()
+        for own, before in zip(self.memory, kept, strict=True):
+            own[~running] = before
+        self.counters.add(self._engine.record(self._spent), running)
+
+    def _advance(self) -> None:
+        self._call()
+        if self._calls > 1:
+            self._spent[...] = self._counts
+            for _ in range(self._calls - 1):
+                self._call()
+                self._spent += self._counts
+        self._decided = True
+        self._engine.check_action(self._action)
+
+    def _call(self) -> None:
+        self._turns[self._turn]()
         self._turn = 1 - self._turn
-        return self._turn
+
+    def actions_like(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return (self._action if obs.shape == self._obs.shape else self._action[0]).copy()
+
+    def decision(self) -> Decision | None:
+        return self._engine.record(self._spent.copy()) if self._decided else None
+
+    def store(self, state: Any) -> None:
+        for own, given in zip(self.state, state, strict=True):
+            own[...] = given
+
+
+@lru_cache(maxsize=64)
+def state_type(names: tuple[str, ...]) -> Any:
+    """Return the NamedTuple of a graph's memories; its instances can be pickled."""
+    kind: Any = namedtuple("GraphState", names)
+    kind.__reduce__ = lambda self: (_restored, (names, tuple(self)))
+    return kind
+
+
+def _restored(names: tuple[str, ...], arrays: ArrayTuple) -> Any:
+    return state_type(names)(*arrays)
 
 
 def _read(path: Path) -> bytes:
@@ -128,22 +257,22 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def check_bundle(session: GraphSession) -> None:
+def check_bundle(graph: Graph) -> None:
     """Refuse a graph beside the bundle of a policy that it was not exported from: of an older one, for example.
 
     Raises:
         SourceError: it is, or the bundle is damaged.
     """
-    bundle = session.path.with_name(POLICY_FILE)
+    bundle = graph.path.with_name(POLICY_FILE)
     if not bundle.is_file():
         return
     try:
         sums = json.loads(bundle.read_bytes()[:MOST_BUNDLE_BYTES]).get("onnx", {}).get(SUMS_KEY, {})
-        belongs = sums.get(session.path.name) == session.sha256
+        belongs = sums.get(graph.path.name) == graph.sha256
     except (ValueError, AttributeError, RecursionError):
         belongs = False
     if not belongs:
-        raise SourceError(f"{session.path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
+        raise SourceError(f"{graph.path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
 
 
 def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) -> Any:

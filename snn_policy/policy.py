@@ -14,12 +14,10 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.engines import make_engine
 from snn_policy.network import SpikingNetwork
-from snn_policy.protocol import Decision, FloatArray, Mask, as_mask
 from snn_policy.state import State
-from snn_policy.stateful import StatefulPolicy, copied
+from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:
-    from snn_policy.engines.event import EventSession
     from snn_policy.export import Exported
 
 
@@ -40,11 +38,9 @@ class SpikingPolicy(StatefulPolicy):
         conversion: Mapping[str, Any] | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
         self.network, self.engine = network, engine
         self.conversion, self.card = dict(conversion or {}), dict(card or {})
-        self._engine = make_engine(network, engine)
-        self._session: EventSession | None = None
+        super().__init__(make_engine(network, engine))
 
     def __repr__(self) -> str:
         return f"SpikingPolicy({self.actor.name}, {self.conversion.get('neuron')}, timesteps={self.timesteps})"
@@ -85,74 +81,19 @@ class SpikingPolicy(StatefulPolicy):
     def initial_state(self, n: int) -> State:
         return self.network.initial_state(n)
 
-    def _decide(self, batch: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
-        return self._engine.decide(batch, state)
-
-    def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
-        session = self._session
-        if session is not None and session.accept(obs):
-            running = None if active is None else as_mask(active, session.rows, "active")
-            if session.run(None if running is None or running.all() else running):
-                self._size_is_open, self._last_decision = False, None
-                return session.actions_like(obs)
-        return super().act(obs, active=active)
-
-    act.__doc__ = StatefulPolicy.act.__doc__
-
-    def _act_on(self, batch: FloatArray, running: Mask | None) -> npt.NDArray[Any]:
-        session = self._session
-        if session is None or not (session.accept(batch) and session.run(running)):
-            return super()._act_on(batch, running)
-        self._size_is_open, self._last_decision = False, None
-        return session.actions_like(batch)
-
-    @property
-    def last_decision(self) -> Decision | None:
-        """What the last decision cost; None before the first one and after a reset of all rows."""
-        if self._last_decision is None and self._session is not None:
-            self._last_decision = self._session.decision()
-        return self._last_decision
-
-    def _start(self, rows: int, size_is_open: bool) -> None:
-        super()._start(rows, size_is_open)
-        self._session = self._engine.session(rows)
-        if self._session is not None:
-            self._state, self.counters = self._session.state, self._session.counters
-
-    def _store(self, state: State) -> None:
-        if self._session is None:
-            super()._store(state)
-        else:
-            self._session.store(state)
-            self._size_is_open = False
-
     def warm_up(self) -> None:
         """Compile what the first decision would have to compile; changes nothing else.
 
         `convert` and `load` call it, so that a control loop never waits for a compiler.
         """
-        self._decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
+        self._engine.decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: they go on from the same memory, on buffers of their own."""
-        return {
-            "made_of": (self.network, self.engine, self.conversion, self.card),
-            "state": None if self._state is None else copied(self._state),
-            "heard": None if self._session is None else self._session.heard.copy(),
-            "counters": self.counters.copy(),
-            "rest": (self._size_is_open, self.last_decision, self._unconfirmed),
-        }
+    def _made_of(self) -> tuple[Any, ...]:
+        return self.network, self.engine, self.conversion, self.card
 
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        network, engine, conversion, card = saved["made_of"]
+    def _remake(self, made_of: tuple[Any, ...]) -> None:
+        network, engine, conversion, card = made_of
         self.__init__(network, engine=engine, conversion=conversion, card=card)
-        if saved["state"] is not None:
-            self._start(len(saved["state"][0]), size_is_open=False)
-            self._store(saved["state"])
-            if self._session is not None:
-                self._session.heard[...] = saved["heard"]
-            self.counters.restore(saved["counters"])
-        self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]
 
     def save(self, directory: str | Path) -> None:
         """Write `policy.json` and `weights.safetensors` into the directory (made if missing)."""

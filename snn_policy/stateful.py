@@ -1,6 +1,6 @@
-"""StatefulPolicy: the shell around a pure decision: reset, masks, batch sizes, SB3's `predict`, counters.
+"""StatefulPolicy: the one shell around decisions: reset, masks, batch sizes, SB3's `predict`, counters, copies.
 
-It serves every policy that carries state between decisions, whatever computes them.
+It serves every policy that carries state between decisions, whatever computes them (`snn_policy.session`).
 """
 
 from abc import ABC, abstractmethod
@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.numbers import whole
-from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, FloatArray, Mask, as_batch, as_mask, unbatch
+from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, Mask, as_batch, as_mask, unbatch
+from snn_policy.session import Engine, cleared, copied
 from snn_policy.state import State
 
 
 class StatefulPolicy(ABC):
-    """A policy with memory; implements `Policy` on top of `_decide`, `initial_state` and `layer_names`.
+    """A policy with memory; implements `Policy` on an engine's pure decisions and on the sessions that it makes.
 
     A fresh or just reset policy adopts the batch size of the next observation; after that another batch
     size is an error, because each row's memory belongs to one environment.
@@ -23,18 +24,21 @@ class StatefulPolicy(ABC):
 
     observation_shape: tuple[int, ...]
 
-    def __init__(self) -> None:
-        self._state: State | None = None
-        self._size_is_open = True
-        self._unconfirmed: tuple[Mask, Decision] | None = None
-        self._handed_out: State | None = None
-        self._last_decision: Decision | None = None
-        self.counters = Counters()
+    def __init__(self, engine: Engine, rows: int = 1) -> None:
+        self._engine = engine
+        self._start(rows, size_is_open=True)
 
     @property
     def last_decision(self) -> Decision | None:
         """What the last decision cost; None before the first one and after a reset of all rows."""
+        if self._last_decision is None:
+            self._last_decision = self._session.decision()
         return self._last_decision
+
+    @property
+    def counters(self) -> Counters:
+        """Sums of all decisions since each row's reset."""
+        return self._session.counters
 
     @property
     @abstractmethod
@@ -43,11 +47,15 @@ class StatefulPolicy(ABC):
 
     @abstractmethod
     def initial_state(self, n: int) -> State:
-        """The state of n environment rows after a reset: zeros, first axis n."""
+        """Return the state of n environment rows after a reset: zeros, first axis n."""
 
     @abstractmethod
-    def _decide(self, batch: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
-        """One pure decision of a checked batch."""
+    def _made_of(self) -> tuple[Any, ...]:
+        """Return what a copy is made of, as `_remake` takes it: plain data that can be pickled."""
+
+    @abstractmethod
+    def _remake(self, made_of: tuple[Any, ...]) -> None:
+        """Become a fresh policy made of this."""
 
     def reset(self, mask: npt.ArrayLike | None = None, *, num_envs: int | None = None, seed: int | None = None) -> None:
         """Forget everything, as at the start of an episode; the counters of the same rows start again.
@@ -64,45 +72,39 @@ class StatefulPolicy(ABC):
         if mask is None:
             if num_envs is not None and not whole(num_envs, 1, 2**31):
                 raise ValueError(f"num_envs: expected a whole number of at least 1, got {num_envs!r}")
-            rows = num_envs if num_envs is not None else 1 if self._state is None else len(self._state[0])
-            self._start(rows, size_is_open=num_envs is None)
+            self._start(self._session.rows if num_envs is None else num_envs, size_is_open=num_envs is None)
             return
         if num_envs is not None:
             raise ValueError("reset: give a mask or num_envs, not both")
-        chosen = as_mask(mask, None if self._size_is_open else self._rows)
-        self._store(cleared(self._adopt(len(chosen)), chosen))
+        chosen = as_mask(mask, None if self._size_is_open else self._session.rows)
+        self._adopt(len(chosen))
+        self._store(cleared(self._session.state, chosen))
         self.counters.clear(chosen)
         if self._unconfirmed is not None:
             self._unconfirmed = self._unconfirmed[0] & ~chosen, self._unconfirmed[1]
 
     def _start(self, rows: int, size_is_open: bool) -> None:
-        """Fresh memory and counters for that many rows."""
-        self._state, self._size_is_open = self.initial_state(rows), size_is_open
-        self._unconfirmed, self._last_decision, self._handed_out = None, None, None
-        self.counters = Counters.zeros(rows, len(self.layer_names))
+        """Begin with fresh memory and counters for that many rows."""
+        self._session, self._size_is_open = self._engine.session(rows), size_is_open
+        self._unconfirmed: tuple[Mask, Decision] | None = None
+        self._handed_out: State | None = None
+        self._last_decision: Decision | None = None
 
     def _store(self, state: State) -> None:
         """Keep the new state of all rows; from now on their number is fixed."""
-        self._state, self._size_is_open = state, False
+        self._session.store(state)
+        self._size_is_open = False
 
-    @property
-    def _rows(self) -> int:
-        if self._state is None:
-            self._start(1, size_is_open=True)
-        assert self._state is not None
-        return len(self._state[0])
-
-    def _adopt(self, rows: int) -> State:
-        """The own state, for a batch of that many rows."""
-        if rows != self._rows:
-            if not self._size_is_open:
-                raise ValueError(
-                    f"observation: a batch of {rows}, but the policy holds the membranes of {self._rows} "
-                    f"environment(s); call reset() or reset(num_envs={rows}) to start anew"
-                )
-            self._start(rows, size_is_open=True)
-        assert self._state is not None
-        return self._state
+    def _adopt(self, rows: int) -> None:
+        """Make room for a batch of that many rows, if the batch size is still open."""
+        if rows == self._session.rows:
+            return
+        if not self._size_is_open:
+            raise ValueError(
+                f"observation: a batch of {rows}, but the policy holds the membranes of {self._session.rows} "
+                f"environment(s); call reset() or reset(num_envs={rows}) to start anew"
+            )
+        self._start(rows, size_is_open=True)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
         """The next action of every environment row; advances the membranes.
@@ -118,19 +120,24 @@ class StatefulPolicy(ABC):
         Raises:
             ValueError: wrong shape, NaN or infinity, another batch size than before; the state is untouched.
         """
+        session = self._session
+        if session.accept(obs):
+            running = None if active is None else as_mask(active, session.rows, "active")
+            if session.run(None if running is None or running.all() else running):
+                self._size_is_open, self._last_decision = False, None
+                return session.actions_like(obs)  # pyright: ignore[reportArgumentType]
+        return self._act_on_checked(obs, active)
+
+    def _act_on_checked(self, obs: npt.ArrayLike, active: npt.ArrayLike | None) -> npt.NDArray[Any]:
+        """`act` for whatever does not fit the buffers as it is: lists, other batch sizes, mistakes."""
         batch, batched = as_batch(obs, self.observation_shape)
         running = None if active is None else as_mask(active, len(batch), "active")
         self._adopt(len(batch))
-        return unbatch(self._act_on(batch, running), batched)
-
-    def _act_on(self, batch: FloatArray, running: Mask | None) -> npt.NDArray[Any]:
-        """The actions of a checked batch of as many rows as there are; those that are running go on and count."""
-        state = self._adopt(len(batch))
-        actions, new_state, decision = self._decide(batch, state)
-        self._store(new_state if running is None else chosen_rows(running, new_state, state))
-        self.counters.add(decision, slice(None) if running is None else running)
-        self._last_decision = decision
-        return actions
+        session = self._session
+        if not (session.accept(batch) and session.run(running)):
+            raise ValueError("observation: so large that sums overflow inside the network")
+        self._size_is_open, self._last_decision = False, None
+        return unbatch(session.actions_like(batch), batched)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State]:
         """The pure form of `act`: (observation, state) → (action, new state); nothing in the policy changes.
@@ -148,7 +155,7 @@ class StatefulPolicy(ABC):
             ValueError: as `step`.
         """
         batch, batched = as_batch(obs, self.observation_shape)
-        actions, new_state, decision = self._decide(batch, self._as_state(state, len(batch)))
+        actions, new_state, decision = self._engine.decide(batch, self._as_state(state, len(batch)))
         return unbatch(actions, batched), new_state, decision
 
     def predict(
@@ -176,8 +183,10 @@ class StatefulPolicy(ABC):
             starts = as_mask(episode_start, len(batch), "episode_start")
         if state is None and starts.all():
             self._size_is_open = True
-        before = self._adopt(len(batch)) if state is None else self._as_state(state, len(batch))
-        actions, after, decision = self._decide(batch, cleared(before, starts))
+        if state is None:
+            self._adopt(len(batch))
+        before = self._session.state if state is None else self._as_state(state, len(batch))
+        actions, after, decision = self._engine.decide(batch, cleared(before, starts))
         if state is None:
             self._store(after)
         handed_out = copied(after)
@@ -197,16 +206,16 @@ class StatefulPolicy(ABC):
     def state(self) -> State:
         """A copy of the memory of all rows (first axis), to pause, store and resume a loop: to the bit, but for sums of
         convolutions, which are no part of it and are derived anew."""
-        return copied(self._adopt(self._rows))
+        return copied(self._session.state)
 
     @state.setter
     def state(self, value: Any) -> None:
         shape = np.shape(value[0]) if isinstance(value, tuple | list) and value else ()
         rows = shape[0] if shape else 1
         given = self._as_state(value, rows)
-        if rows != self._rows:
+        if rows != self._session.rows:
             self._start(rows, size_is_open=False)
-        self._store(copied(given))
+        self._store(given)
 
     def _as_state(self, value: Any, rows: int) -> State:
         kind = self.initial_state(1)
@@ -226,20 +235,19 @@ class StatefulPolicy(ABC):
             arrays.append(array)
         return type(kind)(*arrays)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles need: they go on from the same memory, on buffers of their own."""
+        return {
+            "made_of": self._made_of(),
+            "memory": tuple(each.copy() for each in self._session.memory),
+            "counters": self.counters.copy(),
+            "rest": (self._size_is_open, self.last_decision, self._unconfirmed),
+        }
 
-def cleared(state: State, mask: Mask) -> State:
-    """The state with the given rows back at zero."""
-    if not mask.any():
-        return state
-    keep = ~mask
-    return type(state)(*(np.where(keep.reshape(-1, *[1] * (a.ndim - 1)), a, np.zeros((), a.dtype)) for a in state))
-
-
-def chosen_rows(mask: Mask, new: State, old: State) -> State:
-    """Rows of `new` where the mask is true, of `old` elsewhere."""
-    return type(new)(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)))
-
-
-def copied(state: State) -> State:
-    """The same state in arrays of its own."""
-    return type(state)(*(a.copy() for a in state))
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self._remake(saved["made_of"])
+        self._start(len(saved["memory"][0]), size_is_open=False)
+        for own, given in zip(self._session.memory, saved["memory"], strict=True):
+            own[...] = given
+        self.counters.restore(saved["counters"])
+        self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]

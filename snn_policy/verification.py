@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.graph_session import GraphSession
+from snn_policy.graph_session import Graph
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
@@ -71,7 +71,7 @@ def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) 
     Raises:
         SourceError: not a graph of this package, or not of a policy with these memories.
     """
-    network, session = policy.network, GraphSession(path)
+    network, session = policy.network, Graph(path)
     rows = session.description.batch or 1
     tally, state = _Tally(network, session), network.initial_state(rows)
     for obs in np.asarray(observations, np.float32):
@@ -84,7 +84,7 @@ def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) 
 class _Tally:
     """Decides both ways, and keeps the largest differences."""
 
-    def __init__(self, network: SpikingNetwork, session: GraphSession) -> None:
+    def __init__(self, network: SpikingNetwork, session: Graph) -> None:
         self._network, self._session, self._about = network, session, session.description
         self._calls = self._about.timesteps if self._about.graph == "step" else 1
         self._unit, self._span = smallest_change(network), half_range(network)

@@ -8,41 +8,22 @@ bit, except with "torch"; "event" works through many rows in blocks, and keeps t
 """
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy.typing as npt
 
 from snn_policy.layers import Linear
 from snn_policy.network import SpikingNetwork
-from snn_policy.protocol import Decision, FloatArray
-from snn_policy.state import State
-
-if TYPE_CHECKING:
-    from snn_policy.engines.event import EventSession
+from snn_policy.session import Engine, ReferenceSession
 
 ENGINE_NAMES = ("auto", "event", "numpy", "torch")
-
-
-class Engine(Protocol):
-    """Runs decisions of NumPy arrays."""
-
-    def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
-        """As `SpikingNetwork.decide`; may be called from several threads."""
-        ...
-
-    def session(self, rows: int) -> "EventSession | None":
-        """Buffers to act in place with that many rows; None where the engine has none."""
-        ...
 
 
 class ReferenceEngine:
     """The network's own code on NumPy: what the other engines are held to."""
 
     def __init__(self, network: SpikingNetwork) -> None:
-        self.decide = network.decide
+        self.network, self.decide = network, network.decide
 
-    def session(self, rows: int) -> None:
-        return None
+    def session(self, rows: int) -> ReferenceSession:
+        return ReferenceSession(self, self.network, rows)
 
 
 def make_engine(network: SpikingNetwork, name: str) -> Engine:

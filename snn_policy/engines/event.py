@@ -69,6 +69,7 @@ class EventSession:
         state: views of the memory that `run` updates.
         heard: views of the memory that is no part of `state`: what convolutions have heard, and, in the last column,
             whether that has to be derived anew from `state`.
+        memory: all of it, one array.
         counters: views of the sums since each row's reset.
     """
 
@@ -82,6 +83,7 @@ class EventSession:
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
         self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
         self._memory = np.zeros((rows, engine.row_state), np.float32)
+        self.memory = (self._memory,)
         self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
         self._spiking, self._decided = spiking, False
         self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,

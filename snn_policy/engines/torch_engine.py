@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Decision, FloatArray
+from snn_policy.session import ReferenceSession
 from snn_policy.state import State
 
 
@@ -48,7 +49,7 @@ class TorchEngine:
     """
 
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
-        self.device = _usable(device)
+        self.device, self._of_arrays = _usable(device), network
         self.network = with_arrays(network, self._tensor)
         neurons = self.network.neurons
         if hasattr(neurons, "powers"):
@@ -59,8 +60,8 @@ class TorchEngine:
 
         return torch.tensor(array, device=self.device)
 
-    def session(self, rows: int) -> None:
-        return None
+    def session(self, rows: int) -> ReferenceSession:
+        return ReferenceSession(self, self._of_arrays, rows)
 
     def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
         """As `SpikingNetwork.decide`, with NumPy arrays in and out."""
