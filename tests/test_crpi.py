@@ -123,34 +123,31 @@ def test_the_pilot_takes_the_larger_alpha_only_beyond_a_standard_error(gain: lis
 def test_consecutive_residuals_grow_less_alike_as_alpha_grows(
     reference_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # tqc-HalfCheetah, IF, T = 8, closed loop: cos(r_k, r_{k+1}) per hidden layer (docs/methods.md §9)
-    from snn_policy.environments import make_environment
-
+    # tqc-HalfCheetah, IF, T = 8, along two episodes of the ANN: cos(r_k, r_{k+1}) per hidden layer (docs/methods.md §9).
+    # In closed loop a conversion with a small α may fall on its back, on some processors, where all residuals stand still.
     actor = reference_actor(reference_dir, "tqc-HalfCheetah-v3")
     recorded = actor.collect("HalfCheetah-v5", steps=2000, seed=31)
+    episodes = [actor.collect("HalfCheetah-v5", steps=500, seed=seed) for seed in (41, 42)]
     width, table = actor.widths[1], []
     alphas = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     for alpha in alphas:
         policy = convert(actor, recorded, neuron="if", timesteps=8, alpha=alpha)
-        env = make_environment("HalfCheetah-v5", actor)
         cosines = []
-        for seed in (41, 42):
-            obs, _ = env.reset(seed=seed)
+        for episode in episodes:
             policy.reset()
             residuals = []
-            for _ in range(500):
-                obs = env.step(policy.act(np.asarray(obs, np.float32)))[0]
+            for obs in episode:
+                policy.act(obs)
                 residuals.append(policy.state[0][0])
             layers = np.split(np.array(residuals, np.float64), [width], axis=1)
             cosines.append([cosine(layer[:-1], layer[1:]) for layer in layers])
         table.append(np.mean(cosines, axis=0))
-        env.close()
     with capsys.disabled():
         print("\n alpha   cos(r_k, r_k+1): hidden1  hidden2")
         for alpha, (first, second) in zip(alphas, table, strict=True):
             print(f"  {alpha:.1f}                     {first:.3f}    {second:.3f}")
     for layer in np.array(table).T:
-        assert (np.diff(layer) < 0).all()
+        assert (np.diff(layer) < -0.01).all()
 
 
 def cosine(first: Any, second: Any) -> float:
