@@ -123,8 +123,8 @@ def test_the_pilot_takes_the_larger_alpha_only_beyond_a_standard_error(gain: lis
 def test_consecutive_residuals_grow_less_alike_as_alpha_grows(
     reference_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # tqc-HalfCheetah, IF, T = 8, along two episodes of the ANN: cos(r_k, r_{k+1}) per hidden layer (docs/methods.md §9).
-    # In closed loop a conversion with a small α may fall on its back, on some processors, where all residuals stand still.
+    # tqc-HalfCheetah, IF, T = 8, along two episodes of the ANN: cos(r_k, r_{k+1}) per layer (docs/methods.md §9). In
+    # closed loop a conversion with a small α may, on some processors, fall on its back, where residuals stand still.
     actor = reference_actor(reference_dir, "tqc-HalfCheetah-v3")
     recorded = actor.collect("HalfCheetah-v5", steps=2000, seed=31)
     episodes = [actor.collect("HalfCheetah-v5", steps=500, seed=seed) for seed in (41, 42)]
