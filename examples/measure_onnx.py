@@ -19,6 +19,7 @@ import onnxruntime
 from snn_policy import Actor, OnnxPolicy, convert, load_actor
 from snn_policy.ann_onnx import actor_onnx
 from snn_policy.exported import names, path
+from snn_policy.graph_session import Graph, GraphEngine
 from snn_policy.verification import DECISIONS, verify
 
 BURST, BURSTS = 50, 60
@@ -61,12 +62,13 @@ def measure(name: str, actor: Actor, directory: Path) -> None:
               f"{found.flips} flips, action {found.action_difference:.1e}, "
               f"memory {found.memory_differences['memory']:.1e} quanta")  # fmt: skip
     policy.export_onnx(directory / "static", batch=1, counts=False)
-    ann, exported, buffers = session(actor_onnx(actor)), OnnxPolicy(directory), OnnxPolicy(directory)._buffers
+    ann, exported = session(actor_onnx(actor)), OnnxPolicy(directory)
+    buffers = GraphEngine(Graph(directory / "decision.onnx")).session(1)
     step = OnnxPolicy(directory, graph="step")
 
     def alone(obs: Any) -> None:
-        buffers.obs[0] = obs
-        buffers.advance()
+        buffers.accept(obs)
+        buffers.run()
 
     contestants: dict[str, Callable[[Any], Any]] = {
         "ANN, session.run": lambda obs: ann.run(None, {"obs": obs[None]}),

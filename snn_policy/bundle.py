@@ -23,9 +23,9 @@ from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError
 from snn_policy.layers import Head, Layer, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
+from snn_policy.neuron_settings import as_record, membrane_from_record
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.numbers import frozen_array, whole
-from snn_policy.spike_calibration import SpikeCalibration
 
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
@@ -131,16 +131,8 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
         return {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
     for index, threshold in enumerate(neurons.thresholds):
         arrays[f"layers.{index}.threshold"] = _per_group(threshold, network.actor.layers[index].groups)
-    return {
-        "model": neurons.model,
-        "coding": neurons.coding,
-        "timesteps": neurons.timesteps,
-        "alpha": list(neurons.alpha),
-        "alpha_clip": neurons.alpha_clip,
-        "residual": neurons.residual,
-        "levels": neurons.levels,
-        "calibration": neurons.calibration and asdict(neurons.calibration),
-    }
+    record = as_record(neurons.settings)
+    return {"model": record.pop("neuron"), **record}
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -265,9 +257,4 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
             quanta, predictor, array("offset", (actor.widths[0], 1)), digits, float(settings["base"])
         )
     thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
-    settings["alpha"] = tuple(float(alpha) for alpha in settings["alpha"])
-    if len(settings["alpha"]) != len(thresholds):
-        raise ValueError("alpha: expected one number per hidden layer")
-    if settings.get("calibration") is not None:
-        settings["calibration"] = SpikeCalibration(**settings["calibration"])
-    return MembraneNeurons(model=described["model"], thresholds=thresholds, **settings)
+    return MembraneNeurons(membrane_from_record(described["model"], settings), thresholds)

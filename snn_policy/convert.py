@@ -1,38 +1,48 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip, pilot_alpha
+from snn_policy.crpi import ResidualRule, pilot_alpha
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MOST_DIGITS, MOST_LEVELS, MOST_TIMESTEPS, MembraneNeurons
-from snn_policy.numbers import frozen_array, number, whole
-from snn_policy.open_loop import OpenLoop, Predictor
+from snn_policy.neuron_settings import (
+    DEFAULT_TIMESTEPS,
+    IF,
+    MT,
+    PER_LAYER,
+    SNM,
+    TRAINED,
+    NeuronSettings,
+    Predictor,
+    SigmaDelta,
+    as_record,
+    settings_of,
+)
+from snn_policy.neurons import MembraneNeurons
+from snn_policy.numbers import frozen_array, require
+from snn_policy.open_loop import OpenLoop
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import busy, repeating
 from snn_policy.protocol import FloatArray
-from snn_policy.quanta import calibrated_neurons, default_digits, given_neurons
+from snn_policy.quanta import calibrated_neurons, given_neurons
 from snn_policy.recordings import as_recordings
 from snn_policy.spike_calibration import SpikeCalibration
 from snn_policy.thresholds import recorded_thresholds
 
-DEFAULT_TOLERANCE = 0.02
-DEFAULT_TIMESTEPS, DEFAULT_LEVELS = 8, 4
 PILOT_SEED, PILOT_EPISODES = 90_000, 8
-NEURONS = ("sigma-delta", "if", "snm", "mt")
 
 
 def convert(
     actor: Any,
     observations: Any,
     *,
-    neuron: str = "sigma-delta",
+    neuron: str | NeuronSettings = "sigma-delta",
     coding: str | None = None,
     timesteps: int | None = None,
     levels: int | None = None,
@@ -54,7 +64,8 @@ def convert(
         actor: an `Actor`, or anything `load_actor` reads.
         observations: (N, *observation_shape) consecutive observations, an iterable of such arrays, or a Minari
             dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
-        neuron: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
+        neuron: settings, `SigmaDelta(…)`, `IF(…)`, `SNM(…)` or `MT(…)`; or a name, with settings as the arguments
+            below: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
         coding: "rate" (default) or "differential"; if, snm, mt only, as are the next six.
         timesteps: T per decision; by default 8, for a QCFS actor its L.
         levels: of "mt" only, 4 by default.
@@ -79,24 +90,43 @@ def convert(
         ValueError: an argument that the neuron does not take, or a value out of range.
         UnsupportedLayerError: an activation that the neuron cannot stand for.
     """
+    settings = settings_of(
+        neuron, coding=coding, timesteps=timesteps, levels=levels, threshold=threshold, alpha=alpha,
+        alpha_clip=alpha_clip, residual=residual, tolerance=tolerance, digits=digits, base=base, predictor=predictor,
+        calibration=calibration,
+    )  # fmt: skip
     source = _as_actor(actor)
+    check_settings(source, settings)
     recordings = as_recordings(observations, source.observation_shape)
-    membrane = {"coding": coding, "timesteps": timesteps, "alpha": alpha, "alpha_clip": alpha_clip,
-                "residual": residual, "levels": levels, "calibration": calibration}  # fmt: skip
-    sigma_delta = {"tolerance": tolerance, "digits": digits, "base": base, "predictor": predictor}
-    if neuron not in NEURONS:
-        raise ValueError(f"neuron {neuron!r}: expected one of {', '.join(NEURONS)}")
-    if neuron == "sigma-delta":
-        _refuse(neuron, membrane)
-        policy = _convert_sigma_delta(source, recordings, threshold, engine, progress, **sigma_delta)
+    if isinstance(settings, SigmaDelta):
+        policy = _convert_sigma_delta(source, recordings, settings, engine, progress)
     else:
-        _refuse(neuron, sigma_delta | ({} if neuron == "mt" else {"levels": levels}))
-        if neuron != "if":
-            _refuse(neuron, {"calibration": calibration})
-        policy = _convert_membrane(source, recordings, neuron, threshold, engine, progress, **membrane)
+        policy = _convert_membrane(source, recordings, settings, engine, progress)
     with busy("preparing the engine", progress):
         policy.warm_up()
     return policy
+
+
+def check_settings(actor: Actor, settings: NeuronSettings) -> None:
+    """Refuse settings that do not fit the actor, before anything is recorded.
+
+    Raises:
+        ValueError: numbers or arrays for another number of layers; a pilot without an environment.
+        UnsupportedLayerError: an activation that the neuron cannot stand for.
+    """
+    if isinstance(settings, SigmaDelta):
+        settings.settled(len(actor.layers))
+        if settings.threshold is not None:
+            _given_thresholds(settings.threshold, actor.groups, "stage")
+        return
+    _check_activations(actor, settings.neuron, settings.coding)
+    if settings.threshold is not None and not isinstance(settings.threshold, str):
+        _given_thresholds(settings.threshold, actor.groups[1:], "hidden layer")
+    if settings.alpha == "pilot":
+        known = actor.env_id is not None
+        require(known, "alpha 'pilot': the actor's environment is not known; set actor.env_id, or give a number")
+    else:
+        settings.settled(len(actor.hidden))
 
 
 def _as_actor(actor: Any) -> Actor:
@@ -107,48 +137,19 @@ def _as_actor(actor: Any) -> Actor:
     return load_actor(actor)
 
 
-def _refuse(neuron: str, arguments: dict[str, Any]) -> None:
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ValueError(f"{', '.join(given)}: not an argument of the {neuron!r} neuron; leave it out")
-
-
 def _convert_sigma_delta(
-    actor: Actor,
-    recordings: FloatArray,
-    threshold: Any,
-    engine: str,
-    progress: bool,
-    *,
-    tolerance: float | None,
-    digits: int | Sequence[int] | None,
-    base: float | None,
-    predictor: Predictor | None,
+    actor: Actor, recordings: FloatArray, settings: SigmaDelta, engine: str, progress: bool
 ) -> SpikingPolicy:
-    stages = len(actor.layers)
-    settings: dict[str, Any] = {
-        "digits": _digits(digits, stages),
-        "base": 2.0 if base is None else number("base", base),
-        "predictor": "auto" if predictor is None else predictor,
-    }
-    if settings["predictor"] not in ("auto", 0, 1) or isinstance(predictor, bool):
-        raise ValueError(f"predictor {predictor!r}: expected 'auto', 0 or 1")
-    if threshold is None:
-        wanted = DEFAULT_TOLERANCE if tolerance is None else number("tolerance", tolerance)
-        if not 0 < wanted <= 1:
-            raise ValueError(f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
-        with repeating("calibrating", progress) as passes:
-            neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings, passes=passes)
-    else:
-        if tolerance is not None:
-            raise ValueError("threshold, tolerance: explicit quanta and a tolerance exclude each other; give one")
-        if isinstance(threshold, str):
-            raise ValueError(f"threshold {threshold!r}: sigma-delta takes quanta, one array per stage, or a tolerance")
-        wanted = None
-        quanta = _given_thresholds(threshold, actor.groups, "stage")
-        with repeating("calibrating", progress) as passes:
-            neurons, measured = given_neurons(actor, recordings, quanta, **settings, passes=passes)
-    conversion = {"neuron": "sigma-delta", "tolerance": wanted, **settings, **_open_loop(measured, len(recordings))}
+    settled = settings.settled(len(actor.layers))
+    options: Any = {"digits": settled.digits, "base": settled.base, "predictor": settled.predictor}
+    with repeating("calibrating", progress) as passes:
+        if settings.threshold is None:
+            tolerance = float(settled.tolerance or 0)
+            neurons, measured = calibrated_neurons(actor, recordings, tolerance, **options, passes=passes)
+        else:
+            quanta = _given_thresholds(settings.threshold, actor.groups, "stage")
+            neurons, measured = given_neurons(actor, recordings, quanta, **options, passes=passes)
+    conversion = {**as_record(settled), **_open_loop(measured, len(recordings))}
     return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
 
 
@@ -159,16 +160,6 @@ def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
         "open_loop_spikes": [float(count) for count in measured.spikes],
     }
     return record if measured.changed_choices is None else {**record, "changed_choices": measured.changed_choices}
-
-
-def _digits(digits: int | Sequence[int] | None, stages: int) -> tuple[int, ...]:
-    if digits is None:
-        return default_digits(stages)
-    given: Any = digits
-    per_stage = [given] * stages if np.ndim(given) == 0 else list(given)
-    if len(per_stage) != stages or not all(whole(count, 1, MOST_DIGITS) for count in per_stage):
-        raise ValueError(f"digits {digits!r}: expected 1 to {MOST_DIGITS}, one number or one per stage ({stages})")
-    return tuple(int(count) for count in per_stage)
 
 
 def _given_thresholds(threshold: Any, groups: tuple[tuple[int, int], ...], place: str) -> tuple[FloatArray, ...]:
@@ -191,65 +182,29 @@ def _given_thresholds(threshold: Any, groups: tuple[tuple[int, int], ...], place
 
 
 def _convert_membrane(
-    actor: Actor,
-    recordings: FloatArray,
-    model: Any,
-    threshold: Any,
-    engine: str,
-    progress: bool,
-    *,
-    coding: Any,
-    timesteps: int | None,
-    levels: int | None,
-    alpha: Any,
-    alpha_clip: float | None,
-    residual: Any,
-    calibration: SpikeCalibration | None,
+    actor: Actor, recordings: FloatArray, settings: IF | SNM | MT, engine: str, progress: bool
 ) -> SpikingPolicy:
-    coding = "rate" if coding is None else coding
-    _check_activations(actor, model, coding)
     trained, levels_trained = _trained_thresholds(actor)
-    steps = _whole("timesteps", timesteps, levels_trained or DEFAULT_TIMESTEPS, MOST_TIMESTEPS)
-    rule = "mse" if threshold is None else threshold
-    if threshold is None and trained is not None:
-        thresholds, rule = trained, "trained"
-    elif isinstance(rule, str):
+    steps = settings.timesteps or levels_trained or DEFAULT_TIMESTEPS
+    rule = settings.threshold
+    if rule is None and trained is not None:
+        thresholds, rule = trained, TRAINED
+    elif rule is None or isinstance(rule, str):
+        rule = rule or "mse"
         with repeating("calibrating", progress) as passes:
             thresholds = recorded_thresholds(actor, recordings, rule, steps, passes)
     else:
-        thresholds, rule = _given_thresholds(rule, actor.groups[1:], "hidden layer"), "given"
+        thresholds, rule = _given_thresholds(rule, actor.groups[1:], "hidden layer"), PER_LAYER
 
-    def with_alpha(value: Any) -> SpikingPolicy:
-        neurons = MembraneNeurons(
-            model=model,
-            coding=coding,
-            timesteps=steps,
-            thresholds=thresholds,
-            alpha=_alphas(value, len(thresholds)),
-            alpha_clip=default_clip(model, coding) if alpha_clip is None else number("alpha_clip", alpha_clip),
-            residual="bounded" if residual is None else residual,
-            levels=_whole("levels", levels, DEFAULT_LEVELS, MOST_LEVELS),
-            calibration=calibration,
-        )
-        conversion = {"neuron": model, "coding": coding, "timesteps": steps, "threshold": rule,
-                      "alpha": np.asarray(value, np.float64).tolist(),
-                      "alpha_rule": alpha if isinstance(alpha, str) else "given",
-                      "calibration": None if calibration is None else asdict(calibration),
-                      "observations": len(recordings)}  # fmt: skip
-        return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
+    def with_alpha(alpha: Any) -> SpikingPolicy:
+        asked = replace(settings, threshold=rule, alpha=alpha, timesteps=steps, alpha_clip=settings.clip)
+        neurons = MembraneNeurons(asked.settled(len(thresholds)), thresholds)  # pyright: ignore[reportArgumentType]
+        rule_of_alpha = "pilot" if settings.alpha == "pilot" else "given"
+        chosen = np.asarray(alpha, np.float64).tolist()
+        record = {"alpha": chosen, "alpha_rule": rule_of_alpha, "observations": len(recordings)}
+        return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion={**as_record(asked), **record})
 
-    if isinstance(alpha, str):
-        alpha_chosen = _pilot(actor, with_alpha, progress) if alpha == "pilot" else None
-        if alpha_chosen is None:
-            raise ValueError(f"alpha {alpha!r}: expected a number, one per hidden layer, or 'pilot'")
-        return with_alpha(alpha_chosen)
-    return with_alpha(DEFAULT_ALPHA if alpha is None else alpha)
-
-
-def _whole(name: str, value: Any, default: int, most: int) -> int:
-    if value is not None and not whole(value, 1, most):
-        raise ValueError(f"{name} {value!r}: expected a whole number from 1 to {most}")
-    return default if value is None else int(value)
+    return with_alpha(_pilot(actor, with_alpha, progress) if settings.alpha == "pilot" else settings.alpha)
 
 
 def _check_activations(actor: Actor, model: str, coding: str) -> None:
@@ -276,19 +231,10 @@ def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, in
     return thresholds, max(f.levels for f in quantised)
 
 
-def _alphas(alpha: Any, layers: int) -> tuple[float, ...]:
-    values = [alpha] * layers if np.ndim(alpha) == 0 else list(alpha)
-    if len(values) != layers:
-        raise ValueError(f"alpha {alpha!r}: expected one number, or one for each of {layers} hidden layers")
-    return tuple(number("alpha", value) for value in values)
-
-
 def _pilot(actor: Actor, with_alpha: Any, progress: bool) -> float:
     from snn_policy.evaluate import evaluate
 
-    if actor.env_id is None:
-        raise ValueError("alpha 'pilot': the actor's environment is not known; set actor.env_id, or give a number")
-    env_id = actor.env_id
+    env_id = str(actor.env_id)
 
     def returns_at(alpha: float) -> npt.NDArray[np.float64]:
         bar = progress and f"trying α = {alpha}"

@@ -10,20 +10,20 @@ ANN-to-SNN Conversion"); the sigma-delta neuron is this project's own.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 
+from snn_policy.crpi import ResidualRule
+from snn_policy.neuron_settings import IF, MOST_DIGITS, MT, SNM, Coding
 from snn_policy.numbers import require, whole
 from snn_policy.protocol import FloatArray
 from snn_policy.spike_calibration import SpikeCalibration
 
 MembraneModel = Literal["if", "snm", "mt"]
-Coding = Literal["rate", "differential"]
 LARGEST_SPIKE = 2.0**40
 """The largest spike of a sigma-delta neuron, in quanta: far beyond any value that float32 can resolve."""
-MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
 
 
 class Membrane(NamedTuple):
@@ -44,41 +44,60 @@ class DifferentialMembrane(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MembraneNeurons:
-    """IF, SNM or MT neurons of all hidden layers.
+    """IF, SNM or MT neurons of all hidden layers: settled settings, and what calibration found.
 
     Attributes:
-        model: "if", "snm" or "mt".
-        coding: "rate" or "differential".
-        timesteps: T.
+        settings: with T, one α per hidden layer and c (`MembraneSettings.settled`).
         thresholds: θ per hidden layer, (neurons,); 0 for a dead neuron, which never spikes.
-        alpha: CRPI's share of the residual carried on, per hidden layer.
-        alpha_clip: c, the bound of the carried charge in thresholds.
-        residual: "bounded" or "plain" (see `snn_policy.crpi`).
-        levels: n of MT.
-        calibration: spike calibration before each layer's T steps, of IF under rate coding only.
     """
 
-    model: MembraneModel
-    coding: Coding
-    timesteps: int
+    settings: IF | SNM | MT
     thresholds: tuple[FloatArray, ...]
-    alpha: tuple[float, ...]
-    alpha_clip: float
-    residual: Literal["bounded", "plain"] = "bounded"
-    levels: int = 4
-    calibration: SpikeCalibration | None = None
 
     def __post_init__(self) -> None:
-        require(self.model in get_args(MembraneModel), f"neuron {self.model!r}: expected if, snm or mt")
-        require(self.coding in get_args(Coding), f"coding {self.coding!r}: expected rate or differential")
-        require(self.residual in ("bounded", "plain"), f"residual {self.residual!r}: expected bounded or plain")
-        steps = self.timesteps
-        require(whole(steps, 1, MOST_TIMESTEPS), f"timesteps {steps!r}: expected 1 to {MOST_TIMESTEPS}")
-        require(whole(self.levels, 1, MOST_LEVELS), f"levels {self.levels!r}: expected 1 to {MOST_LEVELS}")
-        require(all(0 <= a <= 1 for a in self.alpha), f"alpha {self.alpha!r}: expected 0 to 1")
-        require(0 <= self.alpha_clip <= 1, f"alpha_clip {self.alpha_clip!r}: expected 0 to 1")
-        calibrates = (self.model, self.coding) == ("if", "rate")
-        require(self.calibration is None or calibrates, "calibration: of 'if' neurons with 'rate' coding only")
+        alpha, layers = self.settings.alpha, len(self.thresholds)
+        require(isinstance(alpha, tuple) and len(alpha) == layers, f"alpha {alpha!r}: expected one per hidden layer")
+        require(None not in (self.settings.timesteps, self.settings.alpha_clip), "settings: not settled")
+
+    @property
+    def model(self) -> MembraneModel:
+        """"if", "snm" or "mt"."""
+        return self.settings.neuron  # pyright: ignore[reportReturnType]
+
+    @property
+    def coding(self) -> Coding:
+        """"rate" or "differential"."""
+        return self.settings.coding
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return self.settings.timesteps  # pyright: ignore[reportReturnType]
+
+    @property
+    def alpha(self) -> tuple[float, ...]:
+        """CRPI's share of the residual carried on, per hidden layer."""
+        return self.settings.alpha  # pyright: ignore[reportReturnType]
+
+    @property
+    def alpha_clip(self) -> float:
+        """c, the bound of the carried charge in thresholds."""
+        return self.settings.clip
+
+    @property
+    def residual(self) -> ResidualRule:
+        """"bounded" or "plain" (see `snn_policy.crpi`)."""
+        return self.settings.residual
+
+    @property
+    def levels(self) -> int:
+        """n of MT; 0 of others."""
+        return self.settings.levels if isinstance(self.settings, MT) else 0
+
+    @property
+    def calibration(self) -> SpikeCalibration | None:
+        """Spike calibration before each layer's T steps, of IF under rate coding only."""
+        return self.settings.calibration if isinstance(self.settings, IF) else None
 
     def base(self, threshold: Any) -> Any:
         """v[0] without correction: θ/2 for IF and SNM, 0 for MT."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from snn_policy.activations import quantised
 from snn_policy.actor import Actor
+from snn_policy.neuron_settings import threshold_rule
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.recordings import CHUNK_ROWS, chunks
@@ -38,21 +39,11 @@ def recorded_thresholds(
     Raises:
         ValueError: an unknown rule.
     """
-    name, _, argument = rule.partition(":")
+    name, percentile = threshold_rule(rule)
     recorded = _Recorded(actor, observations, passes or Passes())
     if name == "percentile":
-        try:
-            percentile = float(argument)
-        except ValueError:
-            percentile = float("nan")
-        if not 0 < percentile <= 100:
-            raise ValueError(f"threshold {rule!r}: expected a percentile in (0, 100], such as 'percentile:99.9'")
         return _per_neuron(actor, _percentiles(recorded, percentile))
-    if rule == "max":
-        return _per_neuron(actor, _maxima(recorded))
-    if rule == "mse":
-        return _per_neuron(actor, _least_rounding_error(recorded, timesteps))
-    raise ValueError(f"threshold {rule!r}: expected 'max', 'percentile:99.9', 'mse' or one array per layer")
+    return _per_neuron(actor, _maxima(recorded) if name == "max" else _least_rounding_error(recorded, timesteps))
 
 
 def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:

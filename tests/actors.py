@@ -17,6 +17,7 @@ from snn_policy.actor import Actor
 from snn_policy.convolution import Conv2d
 from snn_policy.layers import Head, HeadKind, Layer, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
+from snn_policy.neuron_settings import IF, MT, SNM, settings_of
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.policy import SpikingPolicy
 
@@ -142,9 +143,13 @@ def membrane_neurons(actor: Actor, seed: int = 0, dead: bool = True, **settings:
     thresholds: list[Any] = [rng.integers(2, 17, layer.outputs).astype(np.float32) / 8 for layer in actor.hidden]
     for each in thresholds:
         each[0] *= 0 if dead else 1
-    defaults: dict[str, Any] = {"model": "if", "coding": "rate", "timesteps": 8, "alpha_clip": 0.5}
-    alpha = settings.pop("alpha", 0.5)
-    return MembraneNeurons(**{**defaults, **settings}, thresholds=tuple(thresholds), alpha=(alpha,) * len(thresholds))
+    return MembraneNeurons(membrane_settings(len(thresholds), **settings), tuple(thresholds))
+
+
+def membrane_settings(layers: int, model: str = "if", **settings: Any) -> IF | SNM | MT:
+    """Settled settings; T = 8, α = 0.5 and c = 0.5 unless given."""
+    given = {"timesteps": 8, "alpha": 0.5, "alpha_clip": 0.5, **settings}
+    return settings_of(model, **given).settled(layers)  # pyright: ignore[reportReturnType]
 
 
 def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0) -> SigmaDeltaNeurons:

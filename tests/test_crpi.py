@@ -13,7 +13,15 @@ from snn_policy.crpi import default_clip, pilot_alpha, residual_potential, start
 from snn_policy.layers import Linear
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons
-from tests.actors import MODELS, dyadic_actor, dyadic_observations, make_head, membrane_neurons, reference_actor
+from tests.actors import (
+    MODELS,
+    dyadic_actor,
+    dyadic_observations,
+    make_head,
+    membrane_neurons,
+    membrane_settings,
+    reference_actor,
+)
 
 DYADIC = st.integers(-256, 256).map(lambda value: np.float32(value / 64))
 
@@ -24,9 +32,8 @@ def one_neuron(bias: float, **settings: Any) -> SpikingPolicy:
     one: Any = np.ones((1, 1))
     layers = (Linear(one, np.array([bias]), relu), Linear(one, np.zeros(1)))  # pyright: ignore[reportArgumentType]
     actor = Actor(layers, make_head("clip", 1), (1,))
-    defaults: dict[str, Any] = {"model": "if", "coding": "rate", "timesteps": 4, "alpha": (0.5,), "alpha_clip": 0.5}
-    theta = (np.ones(1, np.float32),)
-    return SpikingPolicy(SpikingNetwork(actor, MembraneNeurons(**{**defaults, **settings}, thresholds=theta)))
+    neurons = MembraneNeurons(membrane_settings(1, **{"timesteps": 4, **settings}), (np.ones(1, np.float32),))
+    return SpikingPolicy(SpikingNetwork(actor, neurons))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -88,9 +95,9 @@ def test_alpha_acts_layer_by_layer() -> None:
     # with α = (0, 1) the second layer alone is carried: as if the first layer's residual were erased every decision
     actor, observations = dyadic_actor(), dyadic_observations(60)
     neurons = membrane_neurons(actor, timesteps=4, alpha=1.0)
-    theta, c = neurons.thresholds, 0.5
+    settings = membrane_settings(2, timesteps=4, alpha=(0.0, 1.0))
     both = SpikingPolicy(SpikingNetwork(actor, neurons))
-    second = SpikingPolicy(SpikingNetwork(actor, MembraneNeurons("if", "rate", 4, theta, (0.0, 1.0), c)))
+    second = SpikingPolicy(SpikingNetwork(actor, MembraneNeurons(settings, neurons.thresholds)))
     width, state = actor.widths[1], both.initial_state(1)
     for obs in observations:
         state[0][:, :width] = 0

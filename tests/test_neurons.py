@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_policy.network import SpikingNetwork
+from snn_policy.neuron_settings import settings_of
 from snn_policy.neurons import (
     DifferentialMembrane,
     Membrane,
@@ -19,7 +20,7 @@ from snn_policy.neurons import (
     step_rate,
 )
 from snn_policy.policy import SpikingPolicy
-from tests.actors import CODINGS, MODELS, dyadic_actor, dyadic_observations, membrane_neurons
+from tests.actors import CODINGS, MODELS, dyadic_actor, dyadic_observations, membrane_neurons, membrane_settings
 
 THETA = np.float32(1)
 SIXTY_FOURTHS = st.integers(-256, 256).map(lambda value: value / 64)
@@ -30,7 +31,9 @@ def f32(*values: float) -> Any:
 
 
 def neurons(model: str, coding: str = "rate", timesteps: int = 8, levels: int = 4) -> MembraneNeurons:
-    return MembraneNeurons(model, coding, timesteps, (), (), 0.5, levels=levels)  # pyright: ignore[reportArgumentType]
+    levelled = {"levels": levels} if model == "mt" else {}
+    settings = membrane_settings(0, model, coding=coding, timesteps=timesteps, **levelled)
+    return MembraneNeurons(settings, ())
 
 
 def run_rate(model: str, inputs: Any, theta: float, levels: int = 4) -> tuple[Any, Membrane, Any]:
@@ -171,7 +174,5 @@ def test_numpy_and_torch_are_equal_to_the_bit_on_dyadic_inputs(model: str, codin
      ("alpha_clip", -0.1), ("alpha_clip", float("nan"))],
 )  # fmt: skip
 def test_parameters_out_of_range_are_refused_by_name(field: str, value: Any) -> None:
-    good: dict[str, Any] = {"model": "if", "coding": "rate", "timesteps": 4, "thresholds": (), "alpha": (),
-                            "alpha_clip": 0.5}  # fmt: skip
     with pytest.raises(ValueError, match="neuron" if field == "model" else field):
-        MembraneNeurons(**{**good, field: value})
+        settings_of(**{"neuron": value} if field == "model" else {"neuron": "mt", field: value})

@@ -11,6 +11,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError
 from snn_policy.layers import Head, Linear, Normaliser
 from snn_policy.network import SpikingNetwork
+from snn_policy.neuron_settings import IF, TRAINED, as_record
 from snn_policy.neurons import MembraneNeurons
 from snn_policy.offline.checkpoints import CHECKPOINT_FILE, RUN_FILE, read_checkpoint
 from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
@@ -60,17 +61,12 @@ def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
     thetas = [each.threshold for each in module.neurons if isinstance(each, IntegrateAndFire)]
     activations = [Activation("qcfs", theta, levels=module.timesteps) for theta in thetas]
     actor = Actor(_linears(module.linears, activations), **parts)
-    neurons = MembraneNeurons(
-        model="if",
-        coding="rate",
-        timesteps=module.timesteps,
-        thresholds=tuple(
-            torch.full((layer.outputs,), theta).numpy() for layer, theta in zip(actor.hidden, thetas, strict=True)
-        ),
-        alpha=(0.0,) * len(thetas),
-        alpha_clip=0.5,
+    settings = IF(timesteps=module.timesteps, threshold=TRAINED, alpha=0.0)
+    thresholds = tuple(
+        torch.full((layer.outputs,), theta).numpy() for layer, theta in zip(actor.hidden, thetas, strict=True)
     )
-    conversion = {"neuron": "if", "coding": "rate", "timesteps": module.timesteps, "threshold": "trained", "alpha": 0.0}
+    neurons = MembraneNeurons(settings.settled(len(thetas)), thresholds)  # pyright: ignore[reportArgumentType]
+    conversion = as_record(settings)
     return SpikingPolicy(SpikingNetwork(actor, neurons), conversion=conversion)
 
 
