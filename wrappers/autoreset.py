@@ -54,8 +54,8 @@ def check_final_observations(env: VectorEnv, mode: AutoresetMode, infos: Any, ov
     given = final_rows(infos, over)
     if mode != AutoresetMode.SAME_STEP and given.any():
         raise ValueError(
-            f"{_rows(env, given)}: infos hold their last observations (final_obs), as in SAME_STEP mode, but the mode is "
-            f"{mode.name}. Either the environment resets in the same step: then {_DECLARE % 'SAME_STEP'} before "
+            f"{_rows(env, given)}: infos hold their last observations (final_obs), as in SAME_STEP mode, but the mode "
+            f"is {mode.name}. Either the environment resets in the same step: then {_DECLARE % 'SAME_STEP'} before "
             "wrapping it; or it does not: then its infos must not hold final_obs"
         )
     missing = over & ~given

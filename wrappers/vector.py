@@ -33,7 +33,8 @@ class SpikingPolicyVectorEval(VectorWrapper):
 
     That is, by the environments' `metadata["autoreset_mode"]` (NEXT_STEP, with a warning, where they declare none):
     NEXT_STEP one step after the episode's end, with the action in between ignored (`act` then neither advances nor
-    counts that row; after `policy.act` it is cleared all the same) · SAME_STEP at once · DISABLED with `reset(options={"reset_mask": mask})`.
+    counts that row; after `policy.act` it is cleared all the same) · SAME_STEP at once · DISABLED with
+    `reset(options={"reset_mask": mask})`.
 
     `infos["snn"]` has the entries of `SpikingPolicyEval` as arrays over rows, each with its mask `_name`, as all
     of Gymnasium's vector infos; `infos["snn"]["episode"]` at the last step of any row's episode. In SAME_STEP
