@@ -68,7 +68,8 @@ def unusable(values: npt.NDArray[Any]) -> tuple[int, ...] | None:
             return None
     if float(abs(values).max()) <= LARGEST_OBSERVATION:
         return None
-    return tuple(int(i) for i in np.argwhere(~(abs(values) <= LARGEST_OBSERVATION))[0])
+    wide = values.astype(np.float64)  # in float16 the limit itself is infinite
+    return tuple(int(i) for i in np.argwhere(~(abs(wide) <= LARGEST_OBSERVATION))[0])
 
 
 def finite_observation(value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, dyadic_actor, marker, spiking_policies
+from marker_env import (
+    DEFAULT_LENGTHS,
+    MarkerEnv,
+    RecordingPolicy,
+    dyadic_actor,
+    make_vector,
+    marker,
+    spiking_policies,
+)
 
 from snn_policy import statistics
 from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
-from snn_policy.wrappers import SpikingPolicyEval
+from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 
 SPIKING = spiking_policies()
 MAKERS: dict[str, Any] = {"recording": RecordingPolicy, "ann": dyadic_actor, **SPIKING}
@@ -123,6 +131,43 @@ def test_environments_are_closed_also_after_an_error():
 def test_mistakes_are_named(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         evaluate(RecordingPolicy(), **{"env": MarkerEnv, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda ann, snn: compare(snn, ann, seeded), r"compare\(actor, policy, env\).* got a SpikingPolicy .* swapped"),
+        (lambda ann, snn: compare(snn, snn, seeded), r"the ANN first, got a SpikingPolicy there; .* its .actor"),
+        (
+            lambda ann, snn: compare("Pendulum-v1", ann, snn),
+            r"got \(str, Actor, SpikingPolicy\); the arguments are swapped",
+        ),
+        (
+            lambda ann, snn: compare(ann, seeded, snn),
+            r"got \(Actor, partial, SpikingPolicy\); the arguments are swapped",
+        ),
+        (
+            lambda ann, snn: evaluate("Pendulum-v1", ann),
+            r"expected evaluate\(policy, env\), got \(str, Actor\); .* swapped",
+        ),
+        (lambda ann, snn: evaluate(seeded, snn), r"got \(partial, SpikingPolicy\); the arguments are swapped"),
+        (lambda ann, snn: evaluate(MarkerEnv(), snn), r"got \(MarkerEnv, SpikingPolicy\); the arguments are swapped"),
+        (lambda ann, snn: evaluate(None, "Pendulum-v1"), r"got \(NoneType, str\)$"),
+        (lambda ann, snn: SpikingPolicyEval(snn, MarkerEnv()), r"SpikingPolicyEval\(env, policy\).* swapped"),
+        (lambda ann, snn: SpikingPolicyVectorEval(snn, make_vector()), r"SpikingPolicyVectorEval\(env.* swapped"),
+        (lambda ann, snn: SpikingPolicyEval(make_vector(), snn), "use SpikingPolicyVectorEval"),
+        (lambda ann, snn: SpikingPolicyVectorEval(MarkerEnv(), snn), "a single one takes SpikingPolicyEval"),
+    ],
+)
+def test_arguments_in_another_order_are_named(call, complaint):
+    with pytest.raises(TypeError, match=complaint) as caught:
+        call(dyadic_actor(), SPIKING["sigma-delta"]())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_instead_of_a_function_is_told_the_way_out():
+    with pytest.raises(ValueError, match=r"function that makes one, got MarkerEnv; give lambda: gym.make"):
+        evaluate(RecordingPolicy(), MarkerEnv())
 
 
 def test_the_record_can_be_written_as_json():
