@@ -27,7 +27,7 @@ class Shared(MarkerEnv):
 only = Shared(seeded=True)
 
 
-def the_only_one() -> gym.Env:
+def the_only_one(**_: Any) -> gym.Env:
     return only
 
 

@@ -60,7 +60,7 @@ def run_wrapper(make: Callable[[], gym.Env]) -> None:
 
 
 def run_rollout(make: Callable[[], gym.Env]) -> None:
-    gym.register("OnlyHere-v0", entry_point=make)
+    gym.register("OnlyHere-v0", entry_point=lambda **_: make())
     try:
         rollout(dyadic_actor(), "OnlyHere-v0", steps=40, seed=5)
     finally:

@@ -134,7 +134,8 @@ def test_a_tensor_that_requires_grad_is_as_good_for_act():
     envs = SpikingPolicyVectorEval(Simulator(grad=True), dyadic_actor())
     obs, _ = envs.reset()
     assert obs.requires_grad
-    assert not envs.act(obs).requires_grad
+    actions: Any = envs.act(obs)
+    assert not actions.requires_grad
 
 
 def test_another_device_is_refused_in_one_line_before_the_environment_has_stepped():

@@ -91,7 +91,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
                 "False) would reset them again in the next step; use shared_memory=True or another autoreset mode"
             )
 
-    def act(self, obs: Any) -> npt.NDArray[Any]:
+    def act(self, obs: Any) -> Any:
         """The policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
         advance nor count."""
         return self._intake.form.of(self.policy.act(host_array(obs, "observation"), active=~self._book.replaying))

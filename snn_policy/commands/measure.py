@@ -80,7 +80,7 @@ def compare(
     from snn_policy.tables import print_comparison
 
     check_target(json)
-    if snn and _is_spiking(ann) and not _is_spiking(snn):
+    if snn and _is_spiking(ann) and place_of(snn).exists() and not _is_spiking(snn):
         raise ValueError(f"compare: the two are swapped, the ANN comes first: snn-policy compare {snn} {ann}")
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
     where = environment_of(actor if actor.env_id else policy, env)
