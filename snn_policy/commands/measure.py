@@ -81,7 +81,10 @@ def compare(
 
     check_target(json)
     if snn and _is_spiking(ann) and place_of(snn).exists() and not _is_spiking(snn):
-        raise ValueError(f"compare: the two are swapped, the ANN comes first: snn-policy compare {snn} {ann}")
+        raise ValueError(
+            f"compare: the two are swapped, the ANN comes first: snn-policy compare {snn} {ann} "
+            f"({snn} is no spiking policy; it can be made one with: snn-policy convert {snn} --out DIR)"
+        )
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
     where = environment_of(actor if actor.env_id else policy, env)
     result = run_both(
