@@ -181,6 +181,9 @@ class Actor:
         Args:
             env: a Gymnasium id, or a function that makes an environment.
             seed: of the first episode; the following count on.
+
+        Raises:
+            ValueError: an environment that does not fit; an observation that cannot be used (it names seed and step).
         """
         from snn_policy.environments import make_environment
         from snn_policy.progress import track
@@ -196,16 +199,17 @@ class Actor:
             environment.close()
 
     def _episodes(self, env: Any, seed: int, noise: float, rng: np.random.Generator) -> Iterator[npt.NDArray[Any]]:
-        episode = 0
+        from snn_policy.observations import EnvironmentRow
+
+        environment, episode = EnvironmentRow(env, self.observation_shape), 0
         while True:
-            obs, _ = env.reset(seed=seed + episode)
-            over = False
+            obs, over = environment.reset(seed + episode), False
             while not over:
-                yield np.asarray(obs, np.uint8 if np.asarray(obs).dtype == np.uint8 else np.float32)
+                yield obs
                 action = self.step(obs, ())[0]
                 if episode % 2:
                     action = self._disturbed(action, noise, rng)
-                obs, _, terminated, truncated, _ = env.step(action)
+                obs, _, terminated, truncated = environment.step(action)
                 over = terminated or truncated
             episode += 1
 

@@ -10,7 +10,8 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +51,94 @@ def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gy
     return made
 
 
+def make_environments(
+    env: EnvironmentSource, policy: Policy | None, count: int, given: "Distinct | None" = None
+) -> list[gym.Env]:
+    """That many new environments; arguments as for `make_environment`.
+
+    Args:
+        given: what the same source has given before, and must not give again.
+
+    Raises:
+        ValueError: as `make_environment`, or an environment that the source has given before. Those made so far are
+            closed, but for one that was given twice: it is somebody else's.
+    """
+    distinct = Distinct() if given is None else given
+    envs: list[gym.Env] = []
+    try:
+        for _ in range(count):
+            made = make_environment(env, policy)
+            distinct.add(made)
+            envs.append(made)
+    except BaseException as error:
+        shared = error.env if isinstance(error, SharedEnvironmentError) else None
+        for each in envs:
+            if shared is None or not _share(each, shared):
+                each.close()
+        raise
+    return envs
+
+
+class SharedEnvironmentError(ValueError):
+    """One environment for two rows; `env` is the one that was met again."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(
+            f"environment {environment_name(env)}: the same environment twice (or one base in two wrappers), where "
+            "every row and every run needs one of its own; make a new one in each call, e.g. "
+            'lambda: gym.make("ID") instead of lambda: env'
+        )
+        self.env = env
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ValueError, (str(self),)  # environments cannot be sent from a worker
+
+
+class Distinct:
+    """The environments met so far, wrappers and what they wrap, to notice one that comes again.
+
+    Only alive ones are kept in mind: another one may have the address of one that is gone.
+    """
+
+    def __init__(self, envs: Iterable[gym.Env] = ()) -> None:
+        self._met: dict[int, Callable[[], Any]] = {}
+        for env in envs:
+            self.add(env)
+
+    def add(self, env: gym.Env) -> None:
+        """Meet an environment.
+
+        Raises:
+            SharedEnvironmentError: it, or an environment inside it, was met before.
+        """
+        parts = _parts(env)
+        for part in parts:
+            known = self._met.get(id(part))
+            if known is not None and known() is part:
+                raise SharedEnvironmentError(env)
+        self._met |= {id(part): _reference(part) for part in parts}
+
+
+def _reference(part: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(part)
+    except TypeError:  # a class with slots
+        return lambda: part
+
+
+def _share(one: gym.Env, other: gym.Env) -> bool:
+    return any(part is each for part in _parts(one) for each in _parts(other))
+
+
+def _parts(env: Any) -> list[Any]:
+    """An environment and all that it wraps, the base last."""
+    parts = [env]
+    while isinstance(getattr(parts[-1], "env", None), gym.Env):
+        parts.append(parts[-1].env)
+    base = getattr(env, "unwrapped", env)
+    return parts if any(part is base for part in parts) else [*parts, base]
+
+
 def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
     """Check that a policy can act in an environment, or in each row of a vector environment.
 
@@ -68,6 +157,8 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
     observed, name, hint = _shape(observation_space), f"environment {environment_name(env)}", ""
     if observed is None:
         hint = ". Flatten it first, e.g. with gymnasium.wrappers.FlattenObservation"
+    elif len(observed) == 3 and policy.observation_shape == (observed[2], *observed[:2]):
+        hint = _channel_first(observation_space, isinstance(env, VectorEnv))
     elif len(observed) == len(policy.observation_shape) == 3:
         hint = ". Pictures are (3·stack, size, size): ids dm_control/…-pixels-stackN-sizeN-v0 choose both numbers"
     elif observed != policy.observation_shape and observed[-1:] == policy.observation_shape[-1:]:
@@ -86,11 +177,11 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
 
 def environment_name(env: gym.Env | VectorEnv) -> str:
     """Its Gymnasium id, or its class's name where it has none."""
-    base = env.unwrapped
-    spec = base.spec
+    base: Any = env.unwrapped
+    spec = getattr(base, "spec", None)
     if spec is None and isinstance(base, SyncVectorEnv):
         spec, base = base.envs[0].spec, base.envs[0].unwrapped
-    return spec.id if spec is not None else type(base).__name__
+    return str(getattr(spec, "id", None) or type(base).__name__)
 
 
 @contextmanager
@@ -152,7 +243,8 @@ def _remedy(env_id: str, error: Exception) -> str:
 
 def _called(make: Any) -> gym.Env:
     if not callable(make):
-        raise ValueError(f"environment: expected an id or a function that makes one, got {type(make).__name__}")
+        remedy = "; give lambda: gym.make(…) instead" if isinstance(make, gym.Env) else ""
+        raise ValueError(f"environment: expected an id or a function that makes one, got {type(make).__name__}{remedy}")
     made = make()
     if not isinstance(made, gym.Env):
         raise ValueError(f"environment: the function must return a gymnasium.Env, got {type(made).__name__}")
@@ -175,6 +267,19 @@ def _actions_fit(space: spaces.Space, policy: Policy) -> bool:
     below = np.isfinite(low) & (low < space.low - slack)
     above = np.isfinite(high) & (high > space.high + slack)
     return not (below | above).any()
+
+
+def _channel_first(space: Any, vector: bool) -> str:
+    """How pictures get the axes that Stable-Baselines3 gives them before its CnnPolicy."""
+    module, axes = ("gymnasium.wrappers.vector", "(0, 3, 1, 2)") if vector else ("gymnasium.wrappers", "(2, 0, 1)")
+    name = "single_observation_space" if vector else "observation_space"
+    shape = (space.shape[2], *space.shape[:2])
+    bounds = (space.low.min(), space.high.max()) if isinstance(space, spaces.Box) else (0, 255)
+    made = f"spaces.Box({bounds[0]:g}, {bounds[1]:g}, {shape}, np.{space.dtype})"
+    return (
+        ". The policy sees pictures with their channels first, as Stable-Baselines3 transposes them; do so inside: "
+        f"{module}.TransformObservation(env, lambda obs: obs.transpose{axes}, {name}={made})"
+    )
 
 
 def _describe(space: spaces.Space) -> str:

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.observations import EnvironmentRow
 from snn_policy.protocol import Mask, Policy
 
 Result = TypeVar("Result")
@@ -145,15 +146,18 @@ def run_episodes(
 
     Every environment has a row of the policy of its own. Episode i starts with seed + i. A row whose episode is
     over takes the next one; once there is none left, it neither acts nor counts.
+
+    Raises:
+        ValueError: an observation or a reward that cannot be used; it names seed, row and step.
     """
     begun = [index for _ in envs if (index := take()) is not None]
     if not begun:
         return []
-    rows, steps, finished = len(begun), [each.step for each in envs], []
-    first = [meter.simulate(each.reset, seed=seed + index)[0] for each, index in zip(envs, begun, strict=False)]
-    stacked = np.stack([np.asarray(each) for each in first])
-    # a reset may give integers, np.zeros(3, int), where the steps give floats
-    obs = stacked.astype(np.result_type(stacked, envs[0].observation_space.dtype), copy=False)
+    rows, finished, shape = len(begun), [], meter.policy.observation_shape
+    taken = [EnvironmentRow(env, shape, row) for row, env in enumerate(envs[:rows])]
+    obs = np.empty((rows, *shape), np.float32)  # also where a reset gives integers, and the steps floats
+    for row, index in enumerate(begun):
+        obs[row] = meter.simulate(taken[row].reset, seed + index)
     meter.warm_up(obs)
     rewards, lengths = [0.0] * rows, [0] * rows
     active, running = np.ones(rows, np.bool_), range(rows)
@@ -161,8 +165,8 @@ def run_episodes(
         actions, over = meter.act(obs, active), []
         begin = time.perf_counter()  # once for all rows: a fast environment's step takes few microseconds
         for row in running:
-            obs[row], reward, terminated, truncated, _ = steps[row](actions[row])
-            rewards[row] += float(reward)
+            obs[row], reward, terminated, truncated = taken[row].step(actions[row])
+            rewards[row] += reward
             lengths[row] += 1
             if terminated or truncated:
                 over.append(row)
@@ -174,7 +178,7 @@ def run_episodes(
             active[row] = following is not None
             if following is not None:
                 begun[row], rewards[row], lengths[row] = following, 0.0, 0
-                obs[row], _ = meter.simulate(envs[row].reset, seed=seed + following)
+                obs[row] = meter.simulate(taken[row].reset, seed + following)
         if over:
             ended = np.zeros(rows, np.bool_)
             ended[over] = True

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 
 from snn_policy.actor import Actor
-from snn_policy.environments import EnvironmentSource, environment_name, make_environment
+from snn_policy.environments import Distinct, EnvironmentSource, environment_name, make_environments
 from snn_policy.episodes import Episode, Meter, Totals, run_episodes, summed
 from snn_policy.evaluation import Comparison, Evaluation
 from snn_policy.evaluation_workers import run_in_workers, usable_cores
@@ -50,10 +50,27 @@ def evaluate(
         progress: show a bar on stderr; a text names it.
 
     Raises:
-        ValueError: an environment that cannot be made or does not fit the policy; numbers below 1; an environment
-            or a policy that cannot be sent to workers.
+        ValueError: an environment that cannot be made or does not fit the policy, or the same one twice; numbers
+            below 1; an environment or a policy that cannot be sent to workers; an observation or a reward that cannot
+            be used (it names seed, row and step).
+        TypeError: arguments in another order.
         ChildProcessError: a worker died.
     """
+    _refuse_other_order("evaluate", "policy, env", (policy,), env)
+    return _evaluate(policy, env, episodes, seed, num_envs, workers, progress, Distinct())
+
+
+def _evaluate(
+    policy: Policy,
+    env: EnvironmentSource,
+    episodes: int,
+    seed: int,
+    num_envs: int | None,
+    workers: int,
+    progress: bool | str,
+    given: Distinct,
+) -> Evaluation:
+    """`evaluate` with environments none of which has been given before."""
     check_counts(episodes, num_envs, seed, workers)
     rows = rows_of_workers(episodes, num_envs, workers)
     bar = counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress))
@@ -61,10 +78,8 @@ def evaluate(
         shares = run_in_workers(policy, env, episodes, seed, rows, bar)
         finished = [episode for share in shares for episode in share.finished]
         return evaluation(shares[0].environment, seed, finished, rows, summed(share.totals for share in shares))
-    envs: list[gym.Env] = []
+    envs = make_environments(env, policy, rows[0], given)
     try:
-        for _ in range(rows[0]):
-            envs.append(make_environment(env, policy))
         with bar as advance:
             return evaluate_in(policy, envs, episodes=episodes, seed=seed, advance=advance)
     finally:
@@ -83,13 +98,36 @@ def compare(
     workers: int = 1,
     progress: bool = False,
 ) -> Comparison:
-    """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`."""
-    settings: dict[str, Any] = {"episodes": episodes, "seed": seed, "num_envs": num_envs, "workers": workers}
+    """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`.
+
+    Raises:
+        ValueError: as `evaluate`.
+        TypeError: as `evaluate`, or another policy than an `Actor` in the first place.
+    """
+    _refuse_other_order("compare", "actor, policy, env", (actor, policy), env)
+    if not isinstance(actor, Actor):
+        swapped = isinstance(policy, Actor)
+        remedy = "the two policies are swapped" if swapped else "for a conversion give its .actor"
+        kind = type(actor).__name__
+        raise TypeError(f"compare: expected compare(actor, policy, env), the ANN first, got a {kind} there; {remedy}")
+    check_counts(episodes, num_envs, seed, workers)
+    if not isinstance(env, str) and sum(rows_of_workers(episodes, num_envs, workers)) == 1:
+        for spare in make_environments(env, actor, 2):  # or the same one would be found after the first evaluation
+            spare.close()
+    given = Distinct()  # both sets: the second must not be the first one again
     ann, snn = (
-        evaluate(each, env, **settings, progress=progress and name)
+        _evaluate(each, env, episodes, seed, num_envs, workers, progress and name, given)
         for each, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
     )
     return Comparison(ann, snn, actor.dense_macs)
+
+
+def _refuse_other_order(function: str, order: str, policies: Sequence[Any], env: Any) -> None:
+    """`TypeError` where a policy stands in the environment's place, or the environment in a policy's."""
+    if isinstance(env, Policy) or not all(isinstance(policy, Policy) for policy in policies):
+        kinds = ", ".join(type(each).__name__ for each in (*policies, env))
+        swapped = "; the arguments are swapped" if isinstance(env, Policy) else ""
+        raise TypeError(f"{function}: expected {function}({order}), got ({kinds}){swapped}")
 
 
 def evaluate_in(
@@ -103,8 +141,12 @@ def evaluate_in(
     """Run episodes in the given environments, one row of the policy each; `advance` is called after every episode.
 
     A row whose episode is over goes on with the next seed; once there is none left, it neither acts nor counts.
+
+    Raises:
+        ValueError: the same environment twice; an observation or a reward that cannot be used.
     """
     check_counts(episodes, len(envs), seed)
+    Distinct(envs)
     envs, indices = envs[:episodes], iter(range(episodes))
     meter = Meter(policy, envs)
     finished = run_episodes(meter, envs, seed, lambda: next(indices, None), advance)

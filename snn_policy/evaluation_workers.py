@@ -20,7 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from snn_policy.environments import EnvironmentSource, environment_name, make_environment
+from snn_policy.environments import EnvironmentSource, environment_name, make_environments
 from snn_policy.episodes import Episode, Meter, Totals, run_episodes
 from snn_policy.protocol import Policy
 
@@ -220,10 +220,8 @@ def _share(task: Task, ledger: Ledger, ready: Callable[[], None]) -> Share | Non
     if spec is not None:
         gym.registry.setdefault(env, spec)  # ids that only the parent's own code registers
     _keep_to(max(1, usable_cores() // task.workers))
-    envs: list[gym.Env] = []
+    envs = _own_environments(env, policy, task.rows)
     try:
-        for _ in range(task.rows):
-            envs.append(make_environment(env, policy))
         ready()
         meter = Meter(policy, envs)
         finished = run_episodes(meter, envs, task.seed, ledger.take, ledger.finish)
@@ -231,6 +229,14 @@ def _share(task: Task, ledger: Ledger, ready: Callable[[], None]) -> Share | Non
     finally:
         for each in envs:
             each.close()
+
+
+def _own_environments(env: EnvironmentSource, policy: Policy, rows: int) -> list[gym.Env]:
+    """New environments of this worker; one more than a single one, so that a function that gives it twice is found."""
+    envs = make_environments(env, policy, rows if isinstance(env, str) else max(rows, 2))
+    for spare in envs[rows:]:
+        spare.close()
+    return envs[:rows]
 
 
 def _keep_to(threads: int) -> None:

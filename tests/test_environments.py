@@ -15,6 +15,7 @@ from snn_policy import Actor
 from snn_policy.environments import check_spaces, make_environment
 from snn_policy.layers import Head, Linear
 from snn_policy.progress import track
+from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 
 
 def actor(inputs: int, head: Head) -> Actor:
@@ -69,6 +70,49 @@ def test_what_cannot_be_made_is_named_in_one_line(env, complaint):
 def test_spaces_that_do_not_fit_are_refused_naming_both_sides(env, policy, complaint):
     with pytest.raises(ValueError, match=complaint):
         make_environment(env, policy)
+
+
+class Camera(gym.Env):
+    """Pictures with their channels last, as Gymnasium's own environments give them."""
+
+    def __init__(self, shape: tuple[int, ...] = (36, 40, 3)) -> None:
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8), {}
+
+    def step(self, action: Any) -> Any:
+        return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8), 1.0, False, True, {}
+
+
+def seer(shape: tuple[int, ...]) -> Actor:
+    layer = Linear(np.zeros((1, int(np.prod(shape))), np.float32), np.zeros(1, np.float32))
+    return Actor((layer,), Head.clip([-1], [1]), shape)
+
+
+@pytest.mark.parametrize("shape", [(36, 40, 3), (36, 40, 1), (84, 84, 4)])
+@pytest.mark.parametrize("vector", [False, True])
+def test_channels_last_are_refused_with_a_wrapper_that_can_be_pasted(shape, vector):
+    height, width, channels = shape
+    policy, wrapper = seer((channels, height, width)), SpikingPolicyVectorEval if vector else SpikingPolicyEval
+    env: Any = gym.vector.SyncVectorEnv([lambda: Camera(shape)] * 2) if vector else Camera(shape)
+    with pytest.raises(
+        ValueError, match="channels first, as Stable-Baselines3 transposes them; do so inside"
+    ) as caught:
+        wrapper(env, policy)
+    assert "\n" not in str(caught.value)
+    names = {"gymnasium": gym, "spaces": spaces, "np": np, "env": env}
+    transposed = wrapper(eval(str(caught.value).partition("do so inside: ")[2], names), policy)
+    obs, _ = transposed.reset(seed=0)
+    assert obs.shape[vector:] == policy.observation_shape
+    transposed.step(transposed.act(obs))
+
+
+def test_pictures_of_another_size_are_not_told_to_be_transposed():
+    with pytest.raises(ValueError, match=r"takes shape \(3, 64, 64\)\. Pictures are \(3·stack, size, size\)"):
+        check_spaces(Camera(), seer((3, 64, 64)))
 
 
 @pytest.mark.parametrize("head", [Head.bounded([-2], [2]), Head.bounded([-1], [1]), Head.clip([-np.inf], [np.inf])])

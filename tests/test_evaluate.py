@@ -10,15 +10,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, dyadic_actor, marker, spiking_policies
+from marker_env import (
+    DEFAULT_LENGTHS,
+    MarkerEnv,
+    RecordingPolicy,
+    dyadic_actor,
+    make_vector,
+    marker,
+    spiking_policies,
+)
 
 from snn_policy import statistics
+from snn_policy.cli import main
 from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
-from snn_policy.wrappers import SpikingPolicyEval
+from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 
 SPIKING = spiking_policies()
 MAKERS: dict[str, Any] = {"recording": RecordingPolicy, "ann": dyadic_actor, **SPIKING}
 seeded = partial(MarkerEnv, seeded=True)
+run: Any = evaluate  # also with arguments that their types rule out
+run_both: Any = compare
+wrap: Any = SpikingPolicyEval
+wrap_vector: Any = SpikingPolicyVectorEval
 
 
 def without_time(found: Evaluation) -> dict[str, Any]:
@@ -123,6 +136,63 @@ def test_environments_are_closed_also_after_an_error():
 def test_mistakes_are_named(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         evaluate(RecordingPolicy(), **{"env": MarkerEnv, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (
+            lambda ann, snn: run_both(snn, ann, seeded),
+            r"compare\(actor, policy, env\).* got a SpikingPolicy .* swapped",
+        ),
+        (lambda ann, snn: run_both(snn, snn, seeded), r"the ANN first, got a SpikingPolicy there; .* its .actor"),
+        (
+            lambda ann, snn: run_both("Pendulum-v1", ann, snn),
+            r"got \(str, Actor, SpikingPolicy\); the arguments are swapped",
+        ),
+        (
+            lambda ann, snn: run_both(ann, seeded, snn),
+            r"got \(Actor, partial, SpikingPolicy\); the arguments are swapped",
+        ),
+        (
+            lambda ann, snn: run("Pendulum-v1", ann),
+            r"expected evaluate\(policy, env\), got \(str, Actor\); .* swapped",
+        ),
+        (lambda ann, snn: run(seeded, snn), r"got \(partial, SpikingPolicy\); the arguments are swapped"),
+        (lambda ann, snn: run(MarkerEnv(), snn), r"got \(MarkerEnv, SpikingPolicy\); the arguments are swapped"),
+        (lambda ann, snn: run(None, "Pendulum-v1"), r"got \(NoneType, str\)$"),
+        (lambda ann, snn: wrap(snn, MarkerEnv()), r"SpikingPolicyEval\(env, policy\).* swapped"),
+        (lambda ann, snn: wrap_vector(snn, make_vector()), r"SpikingPolicyVectorEval\(env.* swapped"),
+        (lambda ann, snn: wrap(make_vector(), snn), "use SpikingPolicyVectorEval"),
+        (lambda ann, snn: wrap_vector(MarkerEnv(), snn), "a single one takes SpikingPolicyEval"),
+    ],
+)
+def test_arguments_in_another_order_are_named(call, complaint):
+    with pytest.raises(TypeError, match=complaint) as caught:
+        call(dyadic_actor(), SPIKING["sigma-delta"]())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spiking", ["td3-Pendulum-v1", "bundle", "exported"])
+def test_the_command_compare_names_swapped_arguments(spiking, tmp_path, capsys):
+    saved: Any = SPIKING["sigma-delta"]()
+    if spiking == "bundle":
+        saved.save(tmp_path / spiking)
+    elif spiking == "exported":
+        (tmp_path / spiking).mkdir()
+        (tmp_path / spiking / "decision.onnx").touch()
+    path = spiking if "-" in spiking else str(tmp_path / spiking)
+    (tmp_path / "model.zip").touch()
+    assert main(["compare", path, str(tmp_path / "model.zip")]) == 2
+    said = capsys.readouterr().err
+    assert f"the two are swapped, the ANN comes first: snn-policy compare {tmp_path / 'model.zip'} {path}" in " ".join(
+        said.split()
+    )
+
+
+def test_an_environment_instead_of_a_function_is_told_the_way_out():
+    with pytest.raises(ValueError, match=r"function that makes one, got MarkerEnv; give lambda: gym.make"):
+        run(RecordingPolicy(), MarkerEnv())
 
 
 def test_the_record_can_be_written_as_json():

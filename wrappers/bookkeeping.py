@@ -87,6 +87,11 @@ class Bookkeeper:
         self._seen: Decision | None = None
         self._outdated: tuple[Decision | None, Mask] = (None, self.replaying)
 
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """(rows,) Steps of the running episodes; of a row that replays a reset, those of the one that is over."""
+        return self._ledger.lengths
+
     def begin_all(self, obs: Any) -> None:
         """Episodes begin with `obs` in all rows."""
         self.policy.reset(num_envs=self.rows)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from snn_policy.numbers import whole
+from snn_policy.observations import finite_observation
 from snn_policy.protocol import Policy
 
 from .rendering import NoRendererError, Renderer, choose_backend
@@ -203,13 +204,24 @@ class DmEnvPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self._steps = 0
 
     def act(self, timestep: Any) -> npt.NDArray[Any]:
-        """The action (act_dim,) for `timestep.observation`."""
+        """The action (act_dim,) for `timestep.observation`.
+
+        Raises:
+            ValueError: an observation of another shape, NaN or infinity; it names the episode's step.
+        """
         if timestep.first():
             self.policy.reset()
+            self._steps = -1
+        self._steps += 1
         observation = timestep.observation
-        return self.policy.act(flattened(observation) if isinstance(observation, Mapping) else observation)
+        flat = flattened(observation) if isinstance(observation, Mapping) else observation
+        try:
+            return self.policy.act(finite_observation(flat, self.policy.observation_shape))
+        except ValueError as problem:
+            raise ValueError(f"time step {self._steps} of the episode: {problem}") from None
 
 
 def _import_suite() -> None:

@@ -6,13 +6,15 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from snn_policy.environments import check_spaces
+from snn_policy.environments import check_spaces, environment_name
 from snn_policy.evaluate import evaluate_in
 from snn_policy.evaluation import Evaluation
+from snn_policy.observations import host_array
 from snn_policy.progress import counting
 from snn_policy.protocol import Policy
 
 from .bookkeeping import Bookkeeper, shadow_actor
+from .intake import Intake, check_kinds
 
 
 class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
@@ -34,40 +36,53 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
     `evaluate` with `env.get_wrapper_attr("act")`. Episodes may also begin inside `step`, as with an inner
     `gymnasium.wrappers.Autoreset`.
 
+    Environments may give tensors of PyTorch or another array library, on the CPU: `act` then gives its actions in the
+    same form, and `step` takes them in either.
+
     Args:
         env: its spaces must fit the policy, else `ValueError`.
         policy: one per environment; for `gymnasium.vector` there is `SpikingPolicyVectorEval`.
         shadow: ask the ANN for its action, too.
+
+    Raises:
+        ValueError: spaces that do not fit; from `reset` and `step` an observation or a reward that cannot be used
+            (another shape or device, NaN; it names seed, row and step).
+        TypeError: the arguments in another order.
     """
 
     def __init__(self, env: gym.Env, policy: "Policy | SharedPolicy", shadow: bool = False) -> None:
         policy = policy.policy if isinstance(policy, SharedPolicy) else policy
+        check_kinds(type(self).__name__, env, policy, gym.Env)
         RecordConstructorArgs.__init__(self, policy=SharedPolicy(policy), shadow=shadow)
         gym.Wrapper.__init__(self, env)
         check_spaces(env, policy)
         self.policy = policy
         self._book = Bookkeeper(policy, 1, shadow_actor(policy, shadow))
+        self._intake = Intake(environment_name(env), policy.observation_shape)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
-        self._book.begin_all([obs])
+        self._book.begin_all(self._intake.first([seed], obs))
         return obs, info
 
     def act(self, obs: Any) -> Any:
-        """The policy's action."""
-        return self.policy.act(obs, active=~self._book.replaying)
+        """The policy's action, in the form of the environment's own arrays."""
+        return self._intake.form.of(self.policy.act(host_array(obs, "observation"), active=~self._book.replaying))
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        costs, counted = self._book.record([action], np.array([reward], np.float64))
-        snn: dict[str, Any] = _first(costs) if counted[0] else {}
         began = self._book.replaying
+        taken = host_array(action, "action")
+        obs, reward, terminated, truncated, info = self.env.step(self._intake.form.of(action))
+        batch, rewards = self._intake.following(obs, reward, np.where(began, 0, self._book.steps + 1))
+        costs, counted = self._book.record(taken[None], rewards)
+        snn: dict[str, Any] = _first(costs) if counted[0] else {}
         if terminated or truncated:
             snn["episode"] = _first(self._book.summary())
         if began[0]:
-            self._book.begin([obs], began)
-        self._book.observe([obs])
-        self._book.replaying = np.array([terminated or truncated], np.bool_)
+            self._book.begin(batch, began)
+            self._intake.forget_seeds(began)
+        self._book.observe(batch)
+        self._book.replaying = np.array([bool(terminated or truncated)], np.bool_)
         return obs, reward, terminated, truncated, {**info, "snn": snn}
 
     def evaluate(self, episodes: int = 20, seed: int = 5000, progress: bool = False) -> Evaluation:

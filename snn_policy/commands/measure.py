@@ -44,7 +44,7 @@ def evaluate(
     from snn_policy.tables import CONVENTION, evaluation_table
 
     check_target(json)
-    spiking = is_bundle(place_of(path)) or is_exported(place_of(path))
+    spiking = _is_spiking(path)
     policy = read_spiking_policy(path) if spiking else read_actor(path)
     where = environment_of(policy, env)
     result = run_episodes(
@@ -80,6 +80,11 @@ def compare(
     from snn_policy.tables import print_comparison
 
     check_target(json)
+    if snn and _is_spiking(ann) and place_of(snn).exists() and not _is_spiking(snn):
+        raise ValueError(
+            f"compare: the two are swapped, the ANN comes first: snn-policy compare {snn} {ann} "
+            f"({snn} is no spiking policy; it can be made one with: snn-policy convert {snn} --out DIR)"
+        )
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
     where = environment_of(actor if actor.env_id else policy, env)
     result = run_both(
@@ -87,3 +92,7 @@ def compare(
     )
     if not write_json({"policies": {"ann": ann, "snn": snn or ann}, **result.as_dict()}, json):
         print_comparison(Console(), result)
+
+
+def _is_spiking(path: str) -> bool:
+    return is_bundle(place_of(path)) or is_exported(place_of(path))

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.environments import make_environment
+from snn_policy.environments import make_environments
+from snn_policy.observations import EnvironmentRow
 from snn_policy.offline.scores import normalised_score, reference_returns
 from snn_policy.offline.transitions import FLAG_ARRAYS, Transitions, concatenate
 from snn_policy.progress import counting
@@ -49,7 +50,8 @@ def rollout(
         progress: show a bar on stderr.
 
     Raises:
-        ValueError: an environment that does not fit, discrete actions, numbers out of range.
+        ValueError: an environment that does not fit, discrete actions, numbers out of range; an observation or a
+            reward that cannot be used (it names seed, row and step).
     """
     if actor.discrete:
         raise ValueError(f"{actor.name}: chooses among discrete actions; datasets hold continuous actions only")
@@ -57,8 +59,7 @@ def rollout(
         raise ValueError(f"steps {steps}, noise {noise}: expected at least 1 step, and noise within [0, 1]")
     envs: list[gym.Env] = []
     try:
-        for _ in range(min(SIDE_BY_SIDE, steps)):
-            envs.append(make_environment(env_id, actor))
+        envs += make_environments(env_id, actor, min(SIDE_BY_SIDE, steps))
         quota = [len(part) for part in np.array_split(np.arange(steps), len(envs))]
         with counting(f"{len(envs)} environments, steps", quota[0], progress) as advance:
             recorded = _record(actor, envs, quota, np.random.default_rng(seed), seed, noise, advance)
@@ -82,21 +83,22 @@ def _record(
     shapes = {"observations": shape, "actions": actor.action_shape, "rewards": (), "next_observations": shape}
     recorded: dict[str, npt.NDArray[Any]] = {name: np.zeros((*size, *shapes[name]), np.float32) for name in shapes}
     recorded |= {name: np.zeros(size, np.bool_) for name in FLAG_ARRAYS}
-    obs = np.stack([np.asarray(env.reset(seed=seed + row)[0], np.float32) for row, env in enumerate(envs)])
+    taken = [EnvironmentRow(env, shape, row) for row, env in enumerate(envs)]
+    obs = np.stack([each.reset(seed + row) for row, each in enumerate(taken)]).astype(np.float32)
     started = len(envs)
     for step in range(quota[0]):
         actions = _noisy(actor, obs, noise, rng)
         recorded["observations"][:, step], recorded["actions"][:, step] = obs, actions
-        for row, env in enumerate(envs):
+        for row, environment in enumerate(taken):
             if step >= quota[row]:
                 continue
-            following, reward, terminated, truncated, _ = env.step(actions[row])
+            following, reward, terminated, truncated = environment.step(actions[row])
             outcome = {"next_observations": following, "rewards": reward}
             outcome |= {"terminations": terminated, "truncations": truncated and not terminated}
             for name, value in outcome.items():
                 recorded[name][row, step] = value
             if terminated or truncated:
-                following, _ = env.reset(seed=seed + started)
+                following = environment.reset(seed + started)
                 started += 1
             obs[row] = following
         advance()
