@@ -58,7 +58,7 @@ class SigmaDelta:
             require(alone, "threshold, tolerance: explicit quanta and a tolerance exclude each other; give one")
             rule = f"threshold {self.threshold!r}: sigma-delta takes quanta, one array per stage, or a tolerance"
             require(not isinstance(self.threshold, str), rule)
-        self.digits_of(1 if np.ndim(self.digits or 1) == 0 else len(self.digits or ()))  # pyright: ignore
+        self.digits_of(1 if self.digits is None else np.size(self.digits))
 
     @property
     def wanted_tolerance(self) -> float | None:
@@ -108,6 +108,7 @@ class MembraneSettings:
     residual: ResidualRule = "bounded"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", _plain(self.alpha))
         require(self.coding in get_args(Coding), f"coding {self.coding!r}: expected rate or differential")
         require(self.residual in ("bounded", "plain"), f"residual {self.residual!r}: expected bounded or plain")
         steps = self.timesteps
@@ -234,17 +235,23 @@ def settings_of(neuron: Any, **arguments: Any) -> NeuronSettings:
 
 def as_record(settings: NeuronSettings) -> dict[str, Any]:
     """Return the settings as plain JSON data, `neuron` first; thresholds given as arrays by the word "given"."""
-    record = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    record = {each.name: _plain(getattr(settings, each.name)) for each in fields(settings) if each.name != "threshold"}
     calibration = record.get("calibration")
     if calibration is not None:
         record["calibration"] = asdict(calibration)
-    if not isinstance(record["threshold"], str | None):
-        record["threshold"] = PER_LAYER
-    return {"neuron": settings.neuron, **record}
+    rule = settings.threshold
+    return {"neuron": settings.neuron, **record, "threshold": rule if isinstance(rule, str | None) else PER_LAYER}
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers as Python's, and sequences as tuples of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(_plain(each) for each in value) if isinstance(value, list | tuple) else value
 
 
 def membrane_from_record(neuron: str, record: dict[str, Any]) -> IF | SNM | MT:
-    """Return settled settings from a bundle's record; fields that the neuron does not have are ignored.
+    """Return settled settings from a bundle's record, which may have the fields of all membrane neurons, but no others.
 
     Raises:
         ValueError, TypeError: values out of range, or of another kind.
@@ -252,6 +259,9 @@ def membrane_from_record(neuron: str, record: dict[str, Any]) -> IF | SNM | MT:
     kind = KINDS.get(neuron)
     if kind is None or kind is SigmaDelta:
         raise ValueError(f"neuron {neuron!r}: expected if, snm or mt")
+    unknown = record.keys() - {each.name for some in (IF, SNM, MT) for each in fields(some)}
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))}: no setting of {neuron!r} neurons")
     known = {each.name: record[each.name] for each in fields(kind) if each.name in record}
     if known.get("calibration") is not None:
         known["calibration"] = SpikeCalibration(**known["calibration"])
