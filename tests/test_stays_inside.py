@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,8 @@ def packaged(directory: Path) -> dict[str, str]:
 
 def expert(environment: dict[str, str], directory: Path) -> str:
     program = "from snn_policy.offline.default_sources import expert_of; print(expert_of('HalfCheetah-v5'))"
-    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=directory, capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
