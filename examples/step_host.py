@@ -41,7 +41,7 @@ def main(graph: str, recording: str) -> None:
 
 
 def demonstrate() -> None:
-    """Do what comes before a robot's runtime, once: export a shipped policy, and record what it observes. Needs onnx."""
+    """Export a shipped policy, record what it observes, and run the graph; only this needs `snn_policy` and `onnx`."""
     from snn_policy import SpikingPolicy
     from snn_policy.exported import path
 
