@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime
 
 from snn_policy import Actor, OnnxPolicy, convert, load_actor
-from snn_policy.ann_onnx import actor_onnx
 from snn_policy.exported import names, path
+from snn_policy.exporting.ann import actor_onnx
 from snn_policy.graph_session import Graph, GraphEngine
 from snn_policy.verification import DECISIONS, verify
 

@@ -38,16 +38,17 @@ LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
 
 def main(
     results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = DOCS / "results.json",
-    out: Annotated[Path, typer.Option(help="directory of the pictures")] = DOCS,
+    out: Annotated[Path | None, typer.Option(help="directory of the pictures; by default the results' own")] = None,
 ) -> None:
     """Draw the picture for light and for dark pages."""
     if not results.is_file():
         raise typer.BadParameter(f"{results}: no such file; write it with examples/measure_reference_actors.py")
     rows = json.loads(results.read_text())["rows"]
-    out.mkdir(parents=True, exist_ok=True)
+    directory = out or results.parent
+    directory.mkdir(parents=True, exist_ok=True)
     plt.rcParams |= {"svg.hashsalt": "snn-policy", "font.size": 12, "svg.fonttype": "path"}
     for name, theme in THEMES.items():
-        target = out / f"energy_return_{name}.svg"
+        target = directory / f"energy_return_{name}.svg"
         draw(rows, theme, target)
         print(target)
 

@@ -32,7 +32,7 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
     text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
                       open_loop_table(open_loop)])  # fmt: skip
     fill(directory / "results.md", text)
-    if directory == readme.parent / "docs":
+    if directory.resolve() == readme.parent / "docs":
         fill(readme, short_table(rows))
     print(text)
 

@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -30,6 +31,7 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from snn_policy import SpikingPolicy
+from snn_policy.atomic_files import write_atomically
 from snn_policy.commands.common import place_of
 from snn_policy.serving.wire import encode_array, pack
 from snn_policy.versions import installed_versions
@@ -198,8 +200,7 @@ def main() -> int:
         if name != "versions":
             print(f"{name.replace('_', ' '):28} {f'{value:.2f}' if isinstance(value, float) else value}")
     if given.json:
-        with open(given.json, "w") as file:
-            json.dump(result, file, indent=1)
+        write_atomically(Path(given.json), json.dumps(result, indent=1).encode())
     return int(result["differing_actions"] > 0)
 
 

@@ -5,6 +5,11 @@ policy = convert(actor, actor.collect("HalfCheetah-v5"))
 policy.reset(); action = policy.act(obs)
 """
 
+from snn_policy.commands.interrupts import quit_quietly_while_importing
+
+quit_quietly_while_importing()  # only where this is the command `snn-policy`
+
+# ruff: noqa: E402
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 

@@ -13,8 +13,9 @@ import typer
 
 from snn_policy.commands import bench, convert, export, measure, serve, shipped, train
 from snn_policy.commands.common import explicit_json_target
+from snn_policy.commands.interrupts import INTERRUPTED, MESSAGE, raise_from_now_on
 
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE = 2
 EXTRAS = {
     "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
     "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report", "minari": "train",
@@ -60,10 +61,13 @@ app.add_typer(train.app, name="train")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (by default the process's own); returns the exit code."""
-    given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
     try:
+        raise_from_now_on()
+        given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
         code = app(args=given, prog_name="snn-policy", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if isinstance(stop.__cause__, EOFError):  # typer takes a file that ends too early for the user's Ctrl-D
+            return _mistake(stop, f"a file ends too early: {stop.__cause__}")
         code = INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
         return _mistake(error, _one_line(error))
@@ -72,11 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _mistake(error, f"{error.format_message()} (see snn-policy --help)")  # pyright: ignore[reportAttributeAccessIssue]
     if code == INTERRUPTED:
-        print("snn-policy: interrupted", file=sys.stderr)
+        print(MESSAGE, file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
-def _mistake(error: Exception, message: str) -> int:
+def _mistake(error: BaseException, message: str) -> int:
     if os.environ.get("SNN_POLICY_TRACEBACK"):
         raise error
     print(f"snn-policy: {' '.join(message.split())}", file=sys.stderr)

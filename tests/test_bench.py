@@ -8,11 +8,11 @@ import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.activations import Activation
-from snn_policy.ann_onnx import actor_onnx
 from snn_policy.bench.contestants import BASELINE, MEMBRANE, OPPONENTS, SIGMA_DELTA, VARIANTS, LeftOut, on_engine
 from snn_policy.bench.decisions import time_decisions
 from snn_policy.bench.timing import BURST, LEAST_BURST, recorded_stream, take_turns
 from snn_policy.convolution import Conv2d
+from snn_policy.exporting.ann import actor_onnx
 from snn_policy.layers import Normaliser
 from tests.actors import (
     ALL_ACTIVATIONS,
@@ -25,7 +25,6 @@ from tests.actors import (
     walk,
 )
 
-EXPORTED = [each for each in ALL_ACTIVATIONS if each.name != "qcfs"]
 ANNS = ("ANN, NumPy", "ANN, Actor.act", "ANN, torch")
 GRAPHS = tuple(name for name in OPPONENTS if name.endswith(".onnx"))
 
@@ -41,7 +40,7 @@ def converted(actor: Actor) -> dict[str, SpikingPolicy]:
 
 
 @pytest.mark.parametrize("kind", HEAD_KINDS)
-@pytest.mark.parametrize("activation", EXPORTED, ids=lambda a: a.name)
+@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
 def test_the_onnx_graph_is_the_actor(activation: Activation, kind: str) -> None:
     actor = random_actor(activation=activation, kind=kind)  # pyright: ignore[reportArgumentType]
     shape = actor.observation_shape
@@ -64,9 +63,17 @@ def test_the_onnx_graph_of_a_convolutional_actor_is_the_actor() -> None:
     assert np.allclose(np.asarray(actions), actor.act(observations), atol=1e-5)
 
 
-def test_a_quantised_actor_has_no_graph() -> None:
-    with pytest.raises(ValueError, match="qcfs"):
-        actor_onnx(random_actor(activation=Activation("qcfs", 1.0, 4)))
+def test_a_quantised_actor_is_timed_with_the_neurons_that_stand_for_it() -> None:
+    actor = random_actor(activation=Activation("qcfs", 1.0, 4), widths=(16, 12))
+    opponents = {name: OPPONENTS[name] for name in (*ANNS, f"{MEMBRANE}, SpikingJelly")}
+    measured = time_decisions(actor, walk(300), ("event",), opponents, rounds=1)
+    names = [each.name for each in measured.timings]
+    assert names[0] == BASELINE
+    assert {f"{SIGMA_DELTA}, event", "IF T=4, event", "IF T=8, calibration I=1, event"} <= {*names}
+    assert not any(name.startswith(("MT", "SNM")) for name in names)
+    if find_spec("torch"):
+        assert "ANN, torch" in names
+        assert f"{MEMBRANE}, SpikingJelly: left out: its converter knows ReLU only" in measured.notes
 
 
 def test_convolutions_are_refused_by_name() -> None:

@@ -86,7 +86,8 @@ def test_sizes_that_cannot_be_are_noted() -> None:
     few = Sizes(timesteps=(1,), width=(), depth=(1, 2), batch=())
     measured = measure_scaling(actor, walk(300), ("event",), few, rounds=1)
     assert "depth 1: left out: the actor has 2 hidden layers" in measured.notes
-    assert "timesteps: left out: IF and MT neurons stand for ReLU only" in measured.notes
+    left_out = "timesteps: left out: IF and MT differential neurons do not stand for the actor's activations"
+    assert left_out in measured.notes
     assert [each.neuron for each in measured.points] == ["sigma-delta 0.02"]
 
 

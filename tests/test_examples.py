@@ -1,14 +1,16 @@
 """Every example runs from the command line, on any bundle and environment."""
 
 import importlib.util
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from snn_policy import Actor, convert
+from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.activations import RELU
 from snn_policy.layers import Head, Linear
 
@@ -47,3 +49,54 @@ def test_example_runs(name, says, bundle, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, bundle, "Pendulum-v1"])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert says in capsys.readouterr().out
+
+
+def run_example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)})  # fmt: skip
+
+
+def test_the_step_host_runs_as_it_is() -> None:
+    pytest.importorskip("onnx")
+    done = run_example("step_host.py")
+    assert done.returncode == 0, done.stderr
+    actions = [float(line) for line in done.stdout.splitlines()]
+    assert len(actions) == 200
+    assert np.ptp(actions) > 0.5
+
+
+def test_the_step_host_decides_like_the_policy_it_was_given(bundle: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    policy = SpikingPolicy.load(bundle)
+    policy.export_onnx(tmp_path)
+    recorded = policy.actor.collect("Pendulum-v1", steps=30)
+    np.save(tmp_path / "observations.npy", recorded)
+    done = run_example("step_host.py", str(tmp_path / "step.onnx"), str(tmp_path / "observations.npy"))
+    assert np.allclose([float(line) for line in done.stdout.splitlines()], [policy.act(obs)[0] for obs in recorded],
+                       atol=1e-4)  # fmt: skip
+
+
+def test_the_step_host_names_what_it_expects() -> None:
+    done = run_example("step_host.py", "step.onnx")
+    assert (done.returncode, done.stderr) == (1, "step_host.py: expected STEP.onnx OBSERVATIONS.npy, or nothing\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "data", "pictures"),
+    [("plot_scaling.py", "scaling.json", 4), ("plot_energy_return.py", "results.json", 2)],
+)
+def test_pictures_go_where_they_are_told_to(program: str, data: str, pictures: int, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    docs = EXAMPLES.parent / "docs"
+    before = {file: file.stat().st_mtime_ns for file in docs.iterdir()}
+    measured = tmp_path / "measured" / data
+    measured.parent.mkdir()
+    measured.write_bytes((docs / data).read_bytes())
+    given = [str(measured)] if program == "plot_scaling.py" else ["--results", str(measured)]
+    for out in (measured.parent, tmp_path / "elsewhere"):
+        done = run_example(program, *given, *(["--out", str(out)] if out != measured.parent else []))
+        assert done.returncode == 0, done.stderr
+        drawn = {file for file in out.iterdir() if file.suffix in (".png", ".svg")}
+        assert {Path(line) for line in done.stdout.split()} == drawn
+        assert len(drawn) == pictures
+    assert {file: file.stat().st_mtime_ns for file in docs.iterdir()} == before

@@ -165,7 +165,7 @@ def test_an_operator_that_does_not_exist(good: bytes, tmp_path: Path) -> None:
 
 
 def test_a_plain_network_is_no_policy(tmp_path: Path) -> None:
-    from snn_policy.ann_onnx import actor_onnx
+    from snn_policy.exporting.ann import actor_onnx
     from tests.actors import dyadic_actor
 
     refused(actor_onnx(dyadic_actor()), tmp_path)

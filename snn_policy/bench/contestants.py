@@ -49,10 +49,16 @@ def check_linear(actor: Actor) -> None:
         )
 
 
+def stand_for(actor: Actor, settings: Mapping[str, Any]) -> bool:
+    """Whether the neurons of these settings stand for the actor's activations: sigma-delta always does."""
+    activations = {layer.activation.name for layer in actor.hidden if layer.activation is not None}
+    served = {"relu", "qcfs"} if settings.get("neuron") == "if" else {"relu"}
+    return "neuron" not in settings or activations <= served
+
+
 def variants_of(actor: Actor) -> dict[str, dict[str, Any]]:
-    """Those of `VARIANTS` that the actor converts to: other activations than ReLU are served by sigma-delta alone."""
-    relu = all(layer.activation is not None and layer.activation.name == "relu" for layer in actor.hidden)
-    return {name: settings for name, settings in VARIANTS.items() if relu or not settings}
+    """Those of `VARIANTS` that the actor converts to."""
+    return {name: settings for name, settings in VARIANTS.items() if stand_for(actor, settings)}
 
 
 def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
@@ -63,7 +69,7 @@ def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
     """
     import onnxruntime
 
-    from snn_policy.ann_onnx import actor_onnx
+    from snn_policy.exporting.ann import actor_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -118,7 +124,7 @@ def _torch_loop(actor: Actor, converted: Converted, observations: FloatArray) ->
     from snn_policy.bench.torch_contestants import IFLoop
 
     if MEMBRANE not in converted:
-        raise LeftOut("IF neurons stand for ReLU only")
+        raise LeftOut("IF neurons stand for ReLU and QCFS only")
     neurons = converted[MEMBRANE].network.neurons
     assert isinstance(neurons, MembraneNeurons)
     policy.body = IFLoop(actor, neurons)
@@ -129,8 +135,8 @@ def _spikingjelly(actor: Actor, converted: Converted, observations: FloatArray) 
     policy = _on_torch(actor)
     from snn_policy.bench.torch_contestants import SpikingJelly
 
-    if MEMBRANE not in converted:
-        raise LeftOut("IF neurons stand for ReLU only")
+    if not stand_for(actor, {"neuron": "snm"}):
+        raise LeftOut("its converter knows ReLU only")
     try:
         policy.body = SpikingJelly(actor, observations, converted[MEMBRANE].timesteps)
     except ImportError as missing:
@@ -141,7 +147,7 @@ def _spikingjelly(actor: Actor, converted: Converted, observations: FloatArray) 
 def _exported(variant: str, graph: str) -> "Builder":
     def build(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
         if variant not in converted:
-            raise LeftOut("IF neurons stand for ReLU only")
+            raise LeftOut("IF neurons stand for ReLU and QCFS only")
         with TemporaryDirectory() as directory:
             converted[variant].export_onnx(directory)
             return OnnxPolicy(directory, graph=graph).act

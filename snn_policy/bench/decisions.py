@@ -84,7 +84,7 @@ def time_decisions(
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
-        ValueError: an actor with convolutions or QCFS activations.
+        ValueError: an actor with convolutions.
     """
     check_linear(actor)
     contestants: dict[str, Decide] = {BASELINE: onnx_runtime(actor)}

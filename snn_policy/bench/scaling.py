@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_policy.actor import Actor
-from snn_policy.bench.contestants import BASELINE, LeftOut, check_linear, on_engine, onnx_runtime, variants_of
+from snn_policy.bench.contestants import (
+    BASELINE,
+    LeftOut,
+    check_linear,
+    on_engine,
+    onnx_runtime,
+    stand_for,
+    variants_of,
+)
 from snn_policy.bench.resizing import with_depth, with_width
 from snn_policy.bench.timing import ROUNDS, Decide, recorded_stream, single_thread, take_turns
 from snn_policy.convert import convert
@@ -97,7 +105,7 @@ def measure_scaling(
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
-        ValueError: an actor with convolutions or QCFS activations, or without a hidden layer.
+        ValueError: an actor with convolutions, or without a hidden layer.
     """
     check_linear(actor)
     if not actor.hidden:
@@ -138,15 +146,17 @@ class _Course:
         return Scaling(self._points, list(dict.fromkeys(self._notes)))
 
     def _along_timesteps(self, actor: Actor, timesteps: Sequence[int]) -> None:
-        if len(variants_of(actor)) == 1:
-            self._notes.append("timesteps: left out: IF and MT neurons stand for ReLU only")
-            return
+        served = {neuron: settings for neuron, settings in STEPPED.items() if stand_for(actor, settings)}
+        if len(served) < len(STEPPED):
+            missing = " and ".join(neuron for neuron in STEPPED if neuron not in served)
+            self._notes.append(f"timesteps: left out: {missing} neurons do not stand for the actor's activations")
         entries = [
             _Entry(t, neuron, self._converted(actor, {**settings, "timesteps": t}))
-            for neuron, settings in STEPPED.items()
+            for neuron, settings in served.items()
             for t in timesteps
         ]
-        self._time("timesteps", actor, entries, None)
+        if entries:
+            self._time("timesteps", actor, entries, None)
 
     def _conversions(self, actor: Actor) -> dict[str, SpikingPolicy]:
         variants = {name: settings for name, settings in variants_of(actor).items() if name in COMPARED}

@@ -5,9 +5,11 @@ from importlib import import_module
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from snn_policy.activations import Activation
 from snn_policy.actor import Actor
 from snn_policy.layers import Linear
 from snn_policy.neurons import MembraneNeurons
@@ -17,6 +19,7 @@ MODULES: dict[str, Any] = {
     "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,
     "leaky_relu": nn.LeakyReLU,
 }  # fmt: skip
+"""Of the activation's parameter; any other function runs its own array-API code on tensors."""
 CALIBRATION_ROWS = 1_000
 
 
@@ -30,17 +33,33 @@ class TorchPolicy(nn.Module):
             self.mean, self.scale = (torch.tensor(each) for each in (actor.normaliser.mean, actor.normaliser.scale))
         self.low, self.high = torch.tensor(actor.head.low), torch.tensor(actor.head.high)
         self.reach, self.centre = torch.tensor(actor.head.scale), torch.tensor(actor.head.offset)
+        self.scales = bool((actor.head.scale != 1).any())
+        self.shifts = bool((actor.head.offset != 0).any())
+        self.bounded = bool(np.isfinite(actor.low).any() or np.isfinite(actor.high).any())
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """(rows, *shape) → (rows, *action_shape)."""
+        """(rows, *shape) → (rows, *action_shape); what would change no value is left out, as in the ONNX graph."""
         if self.normaliser is not None:
-            obs = torch.clamp((obs - self.mean) / self.scale, -self.normaliser.clip, self.normaliser.clip)
-        y = self.body(obs.flatten(1))
+            obs = (obs - self.mean) / self.scale
+            if self.normaliser.clip != np.inf:
+                obs = torch.clamp(obs, -self.normaliser.clip, self.normaliser.clip)
+        return self.finished(self.body(obs if obs.ndim == 2 else obs.flatten(1)))
+
+    def finished(self, y: torch.Tensor) -> torch.Tensor:
+        """The head: (rows, outputs) → (rows, *action_shape)."""
         if self.head.kind == "argmax":
             return torch.argmax(y, dim=-1)
         if self.head.kind == "tanh":
-            y = torch.tanh(torch.clamp(y, -self.head.pre_clip, self.head.pre_clip)) * self.reach + self.centre
-        return torch.clamp(y, self.low, self.high)
+            y = self._squashed(y)
+        return torch.clamp(y, self.low, self.high) if self.bounded else y
+
+    def _squashed(self, y: torch.Tensor) -> torch.Tensor:
+        if self.head.pre_clip != np.inf:
+            y = torch.clamp(y, -self.head.pre_clip, self.head.pre_clip)
+        y = torch.tanh(y)
+        if self.scales:
+            y = y * self.reach
+        return y + self.centre if self.shifts else y
 
     def act(self, obs: FloatArray) -> Any:
         """(*shape) → (*action_shape)."""
@@ -98,11 +117,22 @@ class SpikingJelly(nn.Module):
         return total / self.timesteps
 
 
+class Elementwise(nn.Module):
+    """An activation that torch has no module for, such as QCFS."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.activation(z)
+
+
 def sequential(actor: Actor) -> nn.Sequential:
     """The actor's layers as torch modules of its weights.
 
     Raises:
-        ValueError: a layer that is not linear, or a QCFS activation.
+        ValueError: a layer that is not linear.
     """
     modules: list[nn.Module] = []
     for layer in actor.layers:
@@ -112,7 +142,6 @@ def sequential(actor: Actor) -> nn.Sequential:
         linear.load_state_dict({"weight": torch.tensor(layer.weight), "bias": torch.tensor(layer.bias)})
         modules.append(linear)
         if layer.activation is not None:
-            if layer.activation.name not in MODULES:
-                raise ValueError(f"{layer.activation.name}: no torch module for it here")
-            modules.append(MODULES[layer.activation.name](layer.activation.parameter))
+            make = MODULES.get(layer.activation.name)
+            modules.append(make(layer.activation.parameter) if make else Elementwise(layer.activation))
     return nn.Sequential(*modules).eval()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn_policy.atomic_files import write_atomically
 from snn_policy.progress import busy as busy
 
 if TYPE_CHECKING:
@@ -84,14 +85,18 @@ def check_directory(directory: Path, must_exist: bool = False) -> None:
 
 
 def write_json(values: Mapping[str, Any], target: str | None) -> bool:
-    """Write where `--json` asks for it; whether stdout belongs to the JSON, so that nothing else may go there."""
+    """Write where `--json` asks for it; whether stdout belongs to the JSON, so that nothing else may go there.
+
+    Raises:
+        OSError: naming the file, which is left as it was.
+    """
     if target is None:
         return False
     text = json.dumps({"result_of": RESULT_OF, **values}, indent=1, allow_nan=False) + "\n"
     if target == STDOUT:
         sys.stdout.write(text)
         return True
-    Path(target).write_text(text)
+    write_atomically(Path(target).resolve(), text.encode(), suffix=f".{os.getpid()}.partial")
     return False
 
 

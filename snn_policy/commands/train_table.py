@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snn_policy.atomic_files import write_atomically
 from snn_policy.commands.common import JsonOption, check_directory, check_target, write_json
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def train_table(
     results = finished(out)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(markdown(results))
+        write_atomically(page, markdown(results).encode())
     if not write_json({"cells": [vars(each) for each in results]}, json):
         console = Console(width=max(Console().width, NEEDED_WIDTH))
         for table in (*terminal_tables(results), *retention_tables(results)):

@@ -3,5 +3,6 @@
 `tracing`, `indexing` and `namespace` are an array type whose operations append nodes instead of computing, so that the
 network's own array-API code writes the graph; `model` turns what was traced into a file. `graphs` traces the two graphs
 of a network, with the formulations that only graphs need in `sigma_delta`, `timestep` and `costs`; `description` is
-what a graph says about itself.
+what a graph says about itself. `ann` is the actor's own graph, without a needless node thanks to `peephole` and
+`folding`: what decisions are timed against.
 """

@@ -1,8 +1,8 @@
 """Where `snn-policy train collect` finds actors and replay buffers for the tasks it knows.
 
-Experts are the reference actors (SNN_POLICY_REFERENCE_DIR, or shared/policies beside the project), or those shipped
-with the package; medium actors and replay buffers are what `examples/train_actor.py train TASK --stop-at RETURN
---run runs/medium-NAME` leaves behind.
+Experts are the reference actors in the folder that SNN_POLICY_REFERENCE_DIR names, else those shipped with the package:
+nothing here looks at a place that the user has not named. Medium actors and replay buffers are what
+`examples/train_actor.py train TASK --stop-at RETURN --run runs/medium-NAME` leaves behind in the working directory.
 """
 
 import os
@@ -19,7 +19,7 @@ MEDIUM_RETURNS = {"HalfCheetah-v5": 4000, "Hopper-v5": 820, "Walker2d-v5": 1300}
 
 
 def expert_of(task: str) -> Path:
-    """The reference actor (a path without ending) or the shipped bundle.
+    """Return the reference actor (a path without ending) or the shipped bundle.
 
     Raises:
         ValueError: a task that has neither.
@@ -28,10 +28,9 @@ def expert_of(task: str) -> Path:
     from snn_policy.exported import path as shipped
 
     reference, bundle = EXPERTS.get(task, ("", f"td3-{task}"))
-    beside = Path(__file__).resolve().parents[3] / "shared" / "policies"
-    found = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", beside)) / reference
-    if reference and Path(f"{found}.safetensors").is_file():
-        return found
+    folder = os.environ.get("SNN_POLICY_REFERENCE_DIR")
+    if reference and folder and Path(folder, f"{reference}.safetensors").is_file():
+        return Path(folder, reference)
     if bundle in names():
         return shipped(bundle)
     raise ValueError(

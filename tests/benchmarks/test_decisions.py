@@ -7,6 +7,7 @@ Plain `pytest` and `make test` run each once, as a test, without timing. To time
     pytest -n 0 --benchmark-enable tests/benchmarks --benchmark-compare --benchmark-compare-fail=median:20%
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.engines import ENGINE_NAMES
-from tests.actors import random_actor, walk
+from tests.actors import ALL_ACTIVATIONS, random_actor, walk
 
 NEURONS: dict[str, dict[str, Any]] = {
     "sigma-delta": {},
@@ -24,6 +25,7 @@ NEURONS: dict[str, dict[str, Any]] = {
 }
 ENGINES = tuple(name for name in ENGINE_NAMES if name != "auto")
 ROWS = (1, 256)
+CALLS = 500
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,28 @@ def test_act(neuron: str, engine: str, rows: int, converted: dict[str, SpikingPo
     actions = benchmark(lambda: policy.act(observations[next(step) % len(observations)]))
     assert actions.shape == (rows, 6)
     assert (abs(actions) <= np.maximum(abs(policy.low), abs(policy.high))).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "elu", "leaky_relu", "qcfs"])
+def test_torchs_export_of_the_ann_is_not_faster(activation: str) -> None:
+    """Shortest times of calls that take turns, which other programs on the machine can only lengthen."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from snn_policy.exporting.ann import actor_onnx
+    from tests.baselines import session, torch_graph
+
+    (function,) = (each for each in ALL_ACTIVATIONS if each.name == activation)
+    actor = random_actor(activation=function, shape=(17,), widths=(256, 256), outputs=6)
+    graphs = {"ours": session(actor_onnx(actor)), "torch": session(torch_graph(actor))}
+    observations = walk(50, (1, 17))
+    shortest = dict.fromkeys(graphs, np.inf)
+    for _ in range(CALLS):
+        for name, graph in graphs.items():
+            for obs in observations[:5]:
+                begin = time.perf_counter()
+                graph.run(None, {"obs": obs})
+                shortest[name] = min(shortest[name], time.perf_counter() - begin)
+    assert shortest["ours"] < 1.1 * shortest["torch"]
 
 
 @pytest.mark.parametrize("rows", ROWS)
