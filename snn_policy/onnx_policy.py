@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import GRAPHS
-from snn_policy.graph_session import CPU, GraphSession, check_bundle
+from snn_policy.graph_session import CPU, GraphSession, open_graph
 from snn_policy.numbers import require, whole
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, as_mask
 from snn_policy.stateful import StatefulPolicy, copied
@@ -55,9 +55,7 @@ class OnnxPolicy(StatefulPolicy):
         place = Path(path)
         file = place if place.suffix == ".onnx" else place / f"{graph}.onnx"
         self._options = providers, threads
-        session = GraphSession(file, providers, threads)
-        check_bundle(session)
-        self._open(session)
+        self._open(open_graph(file, providers, threads))
 
     def _open(self, session: GraphSession) -> None:
         if not session.description.counted:
@@ -223,7 +221,7 @@ class OnnxPolicy(StatefulPolicy):
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         path, providers, threads, sha256 = saved["file"]
-        session = GraphSession(path, providers, threads)
+        session = open_graph(path, providers, threads)
         if session.sha256 != sha256:
             raise SourceError(f"{path}: not the graph that the pickled policy ran; load the policy anew")
         self._options = providers, threads

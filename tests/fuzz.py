@@ -32,6 +32,7 @@ from snn_policy.serving.sessions import Name, Sessions
 from snn_policy.serving.snapshot import restore, take_snapshot, write_snapshot
 from snn_policy.serving.wire import KEYS, MessageError, Request, decode_request, encode_array
 from tests.actors import dyadic_observations, policies
+from tests.bundles import file_of
 
 SHAPE, DIGEST, CHUNK = (4,), "the policy", 2500
 CHECKS: list[Any] = list(HealthCheck)
@@ -125,7 +126,7 @@ class Bundles:
         policies()[kind].save(directory)
         self._directory = directory
         self._document = json.loads((directory / "policy.json").read_bytes())
-        self._weights = (directory / "weights.safetensors").read_bytes()
+        self._weights = file_of(directory, "weights").read_bytes()
         self._places = [place for place in _places(self._document) if place[0] not in ("versions", "sha256")]
 
     def strategy(self) -> st.SearchStrategy[tuple[bytes, bytes]]:
@@ -144,6 +145,7 @@ class Bundles:
     def loads_or_refuses(self, forged: tuple[bytes, bytes]) -> bool:
         """Whether it was read; then the policy must act within its bounds, though thresholds have any size."""
         (self._directory / "policy.json").write_bytes(forged[0])
+        file_of(self._directory, "weights").rename(self._directory / "weights.safetensors")  # as of the first releases
         (self._directory / "weights.safetensors").write_bytes(forged[1])
         try:
             policy = SpikingPolicy.load(self._directory, engine="numpy")

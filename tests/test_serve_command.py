@@ -19,6 +19,7 @@ from snn_policy.policy import SpikingPolicy
 from snn_policy.serve import PolicyServer, Settings, serve
 from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Sparing
 from tests.actors import policies
+from tests.bundles import file_of
 from tests.serving import Client, episode, private_actions, process, running
 from tests.test_serve_hostile import ATTACKS, raw
 
@@ -98,7 +99,7 @@ def test_mistakes_are_one_line(bundle: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "s.partial").mkdir()
     assert "s.partial" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "s"), "--port", "0")
     policies()["if-rate"].export_onnx(tmp_path / "graphs", batch=2)
-    (tmp_path / "graphs" / "weights.safetensors").unlink()
+    file_of(tmp_path / "graphs", "weights").unlink()
     assert "batches of 2" in mistake(capsys, str(tmp_path / "graphs"))
     with running() as server:
         assert "in use" in mistake(capsys, str(bundle), "--port", str(server.port))

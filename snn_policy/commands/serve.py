@@ -80,8 +80,10 @@ def serve(
 
 def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
     """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
+    from snn_policy.bundle_files import POLICY_FILE, holds_weights
+
     place = place_of(path)
-    if (place / "weights.safetensors").is_file() or place.name == "policy.json":
+    if holds_weights(place) or place.name == POLICY_FILE:
         return read_spiking_policy(path), "SNN"
     if (place / "decision.onnx").is_file():
         from snn_policy.onnx_policy import OnnxPolicy
