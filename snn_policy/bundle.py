@@ -72,12 +72,11 @@ def write_bundle(
     """
     from snn_policy.versions import installed_versions
 
-    arrays: Arrays = {}
+    described, arrays = describe_network(network)
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "actor": _describe_actor(network.actor, arrays),
-        "neurons": _describe_neurons(network, arrays),
+        **described,
         "conversion": dict(conversion),
         "card": dict(card),
         "versions": installed_versions(),
@@ -91,6 +90,12 @@ def write_bundle(
     replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
 
 
+def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:
+    """Return what a bundle says of its actor and neurons, and their arrays by name."""
+    described, arrays = describe_actor(network.actor)
+    return {"actor": described, "neurons": _describe_neurons(network, arrays)}, arrays
+
+
 def _digest(document: Mapping[str, Any]) -> str:
     content = {key: value for key, value in document.items() if key != "sha256"}
     return sha256(json.dumps(content, sort_keys=True).encode())
@@ -100,7 +105,9 @@ def _finite(value: float) -> float | None:
     return None if np.isinf(value) else float(value)
 
 
-def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
+def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
+    """Return what a bundle says of an actor, and its arrays by name."""
+    arrays: Arrays = {}
     for index, layer in enumerate(actor.layers):
         arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
     head = actor.head
@@ -108,7 +115,7 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         arrays |= {"head.low": head.low, "head.high": head.high, "head.scale": head.scale, "head.offset": head.offset}
     if actor.normaliser is not None:
         arrays |= {"normaliser.mean": actor.normaliser.mean, "normaliser.scale": actor.normaliser.scale}
-    return {
+    described = {
         "name": actor.name,
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
@@ -119,6 +126,7 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
         "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
     }
+    return described, arrays
 
 
 def _describe_layer(layer: Layer) -> dict[str, Any]:

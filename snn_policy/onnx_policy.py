@@ -75,6 +75,11 @@ class OnnxPolicy(StatefulPolicy):
         return f"OnnxPolicy({about.name}, {about.neuron}, graph={about.graph}, timesteps={about.timesteps})"
 
     @property
+    def sha256(self) -> str:
+        """SHA-256 of the graph's file."""
+        return self._graph.sha256
+
+    @property
     def name(self) -> str:
         return self.description.name
 

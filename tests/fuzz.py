@@ -24,12 +24,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
 
 from snn_policy import SourceError, SpikingPolicy
 from snn_policy.progress import counting
 from snn_policy.serving.sessions import Name, Sessions
-from snn_policy.serving.snapshot import restore, take_snapshot, write_snapshot
+from snn_policy.serving.snapshot import Snapshot, restore, take_snapshot, write_snapshot
 from snn_policy.serving.wire import KEYS, MessageError, Request, decode_request, encode_array
 from tests.actors import dyadic_observations, policies
 from tests.bundles import file_of
@@ -207,14 +206,15 @@ class States:
         def forged(draw: Any) -> bytes:
             if draw(st.booleans()):
                 return draw(mutated(self._content))
-            names = [list(name) for name in self._names]
+            names: list[Any] = [list(name) for name in self._names]
             for place in draw(st.lists(st.sampled_from(_places(names)), max_size=2)):
                 _put(names, place, draw(st.sampled_from(ODD) | json_values))
             filler = draw(st.floats(width=32) | st.sampled_from([0.0, 1e29, -1e30, float("nan")]))
             arrays = {name: array.copy() for name, array in self._arrays.items()}
             chosen = arrays[draw(st.sampled_from([name for name in arrays if arrays[name].dtype == np.float32]))]
             chosen.flat[draw(st.integers(0, chosen.size - 1))] = filler
-            return save(arrays, {"format": "snn-policy-sessions-1", "policy": DIGEST, "names": json.dumps(names)})
+            write_snapshot(self._path, Snapshot(names, arrays), DIGEST)
+            return self._path.read_bytes()
 
         return forged()
 

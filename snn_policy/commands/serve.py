@@ -67,12 +67,10 @@ def serve(
         idle_timeout, session_ttl, _token(token_file), state_file, snapshot_interval,
     )  # fmt: skip
     policy, kind = read_policy(path)
-    place = place_of(path)
     log_to_stderr()
     serve_policy(
         policy,
         settings,
-        path=None if kind == ANN else place.parent if place.is_file() else place,
         metadata=_metadata(policy, kind),
         ready=lambda server: _announce(path, kind, server),
     )
