@@ -1,30 +1,129 @@
-"""Files that are there whole or not at all: bundles, graphs, checkpoints, snapshots."""
+"""Files that are there whole or not at all (bundles, graphs, checkpoints, snapshots), and who may write them.
 
+Locks are flock(2)'s: the system releases them when their holder ends, however it ends. Where there are none (not every
+network file system has them, Windows has not), files are whole all the same, but what a killed writer left stays.
+"""
+
+import contextlib
+import errno
 import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
-def write_atomically(path: Path, content: bytes, *, suffix: str = ".partial", mode: int = 0o666) -> None:
-    """The whole content or none of it: written beside the file, flushed to disk, renamed over it.
+PARTIAL = re.compile(r"\.\d+-[0-9a-f]{16}\.partial")
+"""What follows a file's name in the name of one that is being written."""
+OTHERS_MAY_TAKE = 60.0
+"""Seconds that another writer of the same directory is waited for."""
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write the whole content or none of it: beside the file under a name of its own, flushed to disk, renamed over it.
+
+    Any number of processes and threads may do so at the same time; one of them is last. What a killed writer of the
+    same file left beside it is removed.
 
     Args:
-        suffix: of the file beside it; one of its own for each process where several may write.
         mode: permissions of a new file, less the umask.
 
     Raises:
         OSError: naming the file; what was there before is untouched, and nothing is left beside it.
     """
-    partial = path.with_name(path.name + suffix)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, mode))  # an error here names what is in the way
+    partial: Path | None = None
     try:
-        with partial.open("wb") as file:
+        _remove_abandoned(path)
+        partial, descriptor = _create_partial(path, mode)
+        with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
+            if fcntl is not None:  # renamed while it is locked, so that nobody takes it for abandoned
+                partial.replace(path)
+        if fcntl is None:
+            partial.replace(path)
+    except BaseException as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OSError(error.errno, f"{error.strerror}, {len(content):,} bytes were to be written", str(path)) from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+
+
+def _create_partial(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file that is locked while it is open."""
+    while True:
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(8)}.partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if try_lock(descriptor) is not False and _is_still(partial, descriptor):
+            return partial, descriptor
+        os.close(descriptor)  # somebody took it for abandoned before it was locked, and removes it
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    return False
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove partial files of this one whose writers have ended."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:  # what is wrong with the directory is told when the file is made
+        return
+    for name in names:
+        if name.startswith(path.name) and PARTIAL.fullmatch(name, len(path.name)):
+            with contextlib.suppress(OSError):  # another user's, or removed by another writer
+                descriptor = os.open(path.parent / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    if try_lock(descriptor):
+                        (path.parent / name).unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file or directory for this descriptor alone; False: another has it; None: no locks here."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def sole_writer(directory: Path) -> Iterator[bool]:
+    """Keep every other writer of a directory out until the block ends; yields whether there are locks to do so.
+
+    Raises:
+        TimeoutError: another one takes longer than a minute.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except PermissionError:  # a directory that may be written but not read; on Windows, any
+        yield False
+        return
+    try:
+        deadline = time.monotonic() + OTHERS_MAY_TAKE
+        while (held := try_lock(descriptor)) is False:
+            if time.monotonic() > deadline:
+                reason = f"another process has been writing there for {OTHERS_MAY_TAKE:.0f} seconds"
+                raise TimeoutError(errno.ETIMEDOUT, reason, str(directory))
+            time.sleep(0.002)
+        yield bool(held)
+    finally:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a forked child that has inherited it
+        os.close(descriptor)

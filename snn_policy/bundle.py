@@ -1,11 +1,11 @@
-"""A policy as a directory: `policy.json` (everything readable) and `weights.safetensors` (every array).
+"""A policy as a directory: `policy.json` (everything readable) and `weights-….safetensors` (every array).
 
-The JSON carries the SHA-256 of the weights and of itself, so a truncated or altered bundle is refused.
+The JSON carries the SHA-256 of the weights, which their file is named by, and of itself, so a truncated or altered
+bundle is refused; `snn_policy.bundle_files` says how one is replaced.
 Checksums find accidents and careless edits; they are no signature. Both files are data: JSON and
 safetensors, read with size limits, checked, and never executed.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,15 @@ from safetensors.numpy import load, save
 
 from snn_policy.activations import Activation
 from snn_policy.actor import Actor
-from snn_policy.atomic_files import write_atomically
+from snn_policy.bundle_files import (
+    MOST_JSON_BYTES,
+    POLICY_FILE,
+    SUM,
+    read_whole,
+    replace_files,
+    sha256,
+    weights_place,
+)
 from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError
 from snn_policy.layers import Head, Layer, Linear, Normaliser
@@ -28,8 +36,7 @@ from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.numbers import frozen_array, whole
 
 FORMAT, FORMAT_VERSION = "snn-policy", 1
-POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
-MOST_JSON_BYTES, MOST_WEIGHT_BYTES = 16 * 2**20, 4 * 2**30
+MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
 Arrays = dict[str, np.ndarray]
 
@@ -53,16 +60,23 @@ def write_bundle(
     conversion: Mapping[str, Any],
     card: Mapping[str, Any],
     graphs: Mapping[str, Any] | None = None,
+    graph_files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write both files, each complete or not at all; `graphs` says which ONNX files lie beside them."""
+    """Replace what the directory holds with this policy, as a whole.
+
+    Args:
+        graphs: what the document says of the ONNX files beside it; `graph_files`: their content, by name.
+
+    Raises:
+        OSError: a file cannot be written, or another writer does not end.
+    """
     from snn_policy.versions import installed_versions
 
-    arrays: Arrays = {}
+    described, arrays = describe_network(network)
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "actor": _describe_actor(network.actor, arrays),
-        "neurons": _describe_neurons(network, arrays),
+        **described,
         "conversion": dict(conversion),
         "card": dict(card),
         "versions": installed_versions(),
@@ -71,23 +85,29 @@ def write_bundle(
         document["onnx"] = dict(graphs)
     weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     document = json.loads(json.dumps(document))  # as a reader will see it: keys are texts
-    document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    document["weights_sha256"] = sha256(weights)
     document["sha256"] = _digest(document)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / WEIGHTS_FILE, weights)
-    write_atomically(directory / POLICY_FILE, json.dumps(document, indent=1).encode())
+    replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
+
+
+def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:
+    """Return what a bundle says of its actor and neurons, and their arrays by name."""
+    described, arrays = describe_actor(network.actor)
+    return {"actor": described, "neurons": _describe_neurons(network, arrays)}, arrays
 
 
 def _digest(document: Mapping[str, Any]) -> str:
     content = {key: value for key, value in document.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(content, sort_keys=True).encode())
 
 
 def _finite(value: float) -> float | None:
     return None if np.isinf(value) else float(value)
 
 
-def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
+def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
+    """Return what a bundle says of an actor, and its arrays by name."""
+    arrays: Arrays = {}
     for index, layer in enumerate(actor.layers):
         arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
     head = actor.head
@@ -95,7 +115,7 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         arrays |= {"head.low": head.low, "head.high": head.high, "head.scale": head.scale, "head.offset": head.offset}
     if actor.normaliser is not None:
         arrays |= {"normaliser.mean": actor.normaliser.mean, "normaliser.scale": actor.normaliser.scale}
-    return {
+    described = {
         "name": actor.name,
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
@@ -106,6 +126,7 @@ def _describe_actor(actor: Actor, arrays: Arrays) -> dict[str, Any]:
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
         "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
     }
+    return described, arrays
 
 
 def _describe_layer(layer: Layer) -> dict[str, Any]:
@@ -136,13 +157,36 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """Read what `write_bundle` wrote.
+    """Read what `write_bundle` wrote, also while it is being replaced.
 
     Raises:
         FileNotFoundError: the directory or one of its files is missing.
         SourceError: truncated, tampered with, of a newer format, or not a bundle.
     """
-    policy_path, weights_path = directory / POLICY_FILE, directory / WEIGHTS_FILE
+    document, weights = read_whole(directory, lambda: _read_files(directory), FileNotFoundError)
+    try:
+        arrays = load(weights)
+        actor = _read_actor(document["actor"], arrays)
+        network = SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
+        return Bundle(network, dict(document["conversion"]), dict(document["card"]))
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise SourceError(f"{directory}: a damaged bundle ({type(error).__name__}: {error})") from None
+
+
+def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
+    """The document and the weights that it names."""
+    document = _read_document(directory / POLICY_FILE)
+    total = document.get("weights_sha256")
+    if not isinstance(total, str) or not SUM.fullmatch(total):
+        raise SourceError(f"{directory / POLICY_FILE}: weights_sha256 is no SHA-256; save the policy again")
+    path = weights_place(directory, total)
+    weights = _read(path, MOST_WEIGHT_BYTES)
+    if sha256(weights) != total:
+        raise SourceError(f"{path}: not the weights that {POLICY_FILE} names; truncated or altered")
+    return document, weights
+
+
+def _read_document(policy_path: Path) -> dict[str, Any]:
     content = _read(policy_path, MOST_JSON_BYTES)
     try:
         document = json.loads(content)
@@ -157,21 +201,12 @@ def read_bundle(directory: Path) -> Bundle:
         )
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
-    weights = _read(weights_path, MOST_WEIGHT_BYTES)
-    if hashlib.sha256(weights).hexdigest() != document.get("weights_sha256"):
-        raise SourceError(f"{weights_path}: not the weights that {POLICY_FILE} names; truncated or altered")
-    try:
-        arrays = load(weights)
-        actor = _read_actor(document["actor"], arrays)
-        network = SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
-        return Bundle(network, dict(document["conversion"]), dict(document["card"]))
-    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise SourceError(f"{directory}: a damaged bundle ({type(error).__name__}: {error})") from None
+    return document
 
 
 def _read(path: Path, most_bytes: int) -> bytes:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a policy bundle has {POLICY_FILE} and {WEIGHTS_FILE}")
+        raise FileNotFoundError(f"{path}: no such file; a policy bundle has {POLICY_FILE} and the weights it names")
     if path.stat().st_size > most_bytes:
         raise SourceError(f"{path}: {path.stat().st_size} bytes, more than the {most_bytes} a bundle may have")
     return path.read_bytes()

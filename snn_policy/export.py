@@ -1,15 +1,14 @@
 """A spiking policy as ONNX graphs that any runtime can run, and that need no knowledge of spikes: see docs/onnx.md.
 
-export_policy(policy, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and weights.safetensors
+export_policy(policy, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and its weights
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import write_bundle
+from snn_policy.bundle_files import sha256
 from snn_policy.exporting.description import SUMS_KEY, Description
 from snn_policy.exporting.graphs import (
     Traces,
@@ -59,7 +58,7 @@ def export_policy(
     """Write `decision.onnx` and `step.onnx`, and the policy's bundle beside them.
 
     Args:
-        directory: made if missing; files of an earlier export or bundle in it are replaced.
+        directory: made if missing; an earlier export or bundle in it is replaced as a whole.
         batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
         counts: give the graphs a further output `counts`, int64: spikes and synaptic operations.
         control_period: seconds per decision, where known: written into the metadata.
@@ -77,19 +76,15 @@ def export_policy(
     left_out = NO_STEP if calibrates(network) else None
     if left_out is None:
         traced["step"] = trace_timestep(network, rows)
-    files = {}
+    files: dict[str, bytes] = {}
     for graph, traces in traced.items():
         described = _description(policy, graph, traces[2], batch, counts, period)
-        files[place / f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
-    sums = {path.name: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        files[f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
+    sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
-    write_bundle(place, network, policy.conversion, policy.card, graphs)
-    if left_out is not None:
-        (place / STEP_FILE).unlink(missing_ok=True)
-    for path, content in files.items():
-        write_atomically(path, content)
-    return Exported(tuple(files), left_out)
+    write_bundle(place, network, policy.conversion, policy.card, graphs, files)
+    return Exported(tuple(place / name for name in files), left_out)
 
 
 def _description(

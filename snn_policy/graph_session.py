@@ -4,8 +4,6 @@ buffers that stay in place (`GraphSession`, a `snn_policy.session.Session`).
 The file is data: read with a size limit, with no other file beside it, and compared with its description before use.
 """
 
-import hashlib
-import json
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -16,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from snn_policy.bundle_files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
 from snn_policy.errors import SourceError
-from snn_policy.exporting.description import METADATA_KEY, SUMS_KEY, Description, read_description
+from snn_policy.exporting.description import METADATA_KEY, Description, read_description
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.session import buffer_for
 
-MOST_GRAPH_BYTES, MOST_BUNDLE_BYTES = 2**31 - 1, 2**24
-POLICY_FILE = "policy.json"
+MOST_GRAPH_BYTES = 2**31 - 1
 EXTERNAL_DATA = b"\n\x08location"
 """How a tensor that lies in another file names it; exported graphs have none."""
 NOWHERE = "/nonexistent-folder-of-external-data"
@@ -52,8 +50,8 @@ class Graph:
     """
 
     def __init__(self, path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> None:
-        content = _read(path)
-        self.path, self.sha256 = path, hashlib.sha256(content).hexdigest()
+        content = _read_named(path)
+        self.path, self.sha256 = path, sha256(content)
         self._session = _open(path, content, providers, threads)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
@@ -257,22 +255,41 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def check_bundle(graph: Graph) -> None:
-    """Refuse a graph beside the bundle of a policy that it was not exported from: of an older one, for example.
+class NotOfThisPolicy(SourceError):
+    """A graph beside the bundle of a policy that it was not exported from."""
+
+
+def open_graph(path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> Graph:
+    """Open a graph of the policy whose bundle lies beside it, if one does; also while the two are being replaced.
 
     Raises:
-        SourceError: it is, or the bundle is damaged.
+        NotOfThisPolicy: an older policy's, for example, or the bundle is damaged.
+        FileNotFoundError, SourceError, ValueError: see `Graph`.
     """
-    bundle = graph.path.with_name(POLICY_FILE)
-    if not bundle.is_file():
-        return
-    try:
-        sums = json.loads(bundle.read_bytes()[:MOST_BUNDLE_BYTES]).get("onnx", {}).get(SUMS_KEY, {})
-        belongs = sums.get(graph.path.name) == graph.sha256
-    except (ValueError, AttributeError, RecursionError):
-        belongs = False
-    if not belongs:
-        raise SourceError(f"{graph.path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
+
+    def open_and_compare() -> Graph:
+        graph = Graph(path, providers, threads)
+        if _named_sum(path) not in (None, graph.sha256):
+            raise NotOfThisPolicy(f"{path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
+        return graph
+
+    return read_whole(path.parent, open_and_compare, (NotOfThisPolicy, FileNotFoundError))
+
+
+def _named_sum(path: Path) -> str | None:
+    """The SHA-256 that `policy.json` beside the graph has for it, "" if it has none; None without a `policy.json`."""
+    if not path.with_name(POLICY_FILE).is_file():
+        return None
+    return named_graphs(read_document(path.parent) or {}).get(path.name, "")
+
+
+def _read_named(path: Path) -> bytes:
+    """The graph's content, or what is about to become it, where `policy.json` names that already."""
+    total = _named_sum(path)
+    about_to_be = path.with_name(name_with_sum(path.name, total)) if total else path
+    if about_to_be.is_file() and not (path.is_file() and sha256(_read(path)) == total):
+        return _read(about_to_be)
+    return _read(path)
 
 
 def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import GRAPHS
-from snn_policy.graph_session import CPU, Graph, GraphEngine, check_bundle
+from snn_policy.graph_session import CPU, Graph, GraphEngine, open_graph
 from snn_policy.numbers import require, whole
 from snn_policy.stateful import StatefulPolicy
 
@@ -47,9 +47,7 @@ class OnnxPolicy(StatefulPolicy):
         require(whole(threads, 1, 1024), f"threads {threads!r}: expected a whole number of at least 1")
         place = Path(path)
         file = place if place.suffix == ".onnx" else place / f"{graph}.onnx"
-        loaded = Graph(file, providers, threads)
-        check_bundle(loaded)
-        self._open(loaded, providers, threads)
+        self._open(open_graph(file, providers, threads), providers, threads)
 
     def _open(self, graph: Graph, providers: Sequence[Any], threads: int) -> None:
         self._file = graph.path.absolute(), providers, threads, graph.sha256
@@ -60,6 +58,11 @@ class OnnxPolicy(StatefulPolicy):
     def __repr__(self) -> str:
         about = self.description
         return f"OnnxPolicy({about.name}, {about.neuron}, graph={about.graph}, timesteps={about.timesteps})"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the graph's file."""
+        return self._graph.graph.sha256
 
     @property
     def name(self) -> str:
@@ -105,7 +108,7 @@ class OnnxPolicy(StatefulPolicy):
 
     def _remake(self, made_of: tuple[Any, ...]) -> None:
         path, providers, threads, sha256 = made_of
-        graph = Graph(path, providers, threads)
+        graph = open_graph(path, providers, threads)
         if graph.sha256 != sha256:
             raise SourceError(f"{path}: not the graph that the pickled policy ran; load the policy anew")
         self._open(graph, providers, threads)

@@ -96,7 +96,7 @@ class SpikingPolicy(StatefulPolicy):
         self.__init__(network, engine=engine, conversion=conversion, card=card)
 
     def save(self, directory: str | Path) -> None:
-        """Write `policy.json` and `weights.safetensors` into the directory (made if missing)."""
+        """Write `policy.json` and its weights into the directory (made if missing), as `bundle_files` says."""
         from snn_policy.bundle import write_bundle
 
         write_bundle(Path(directory), self.network, self.conversion, self.card)

@@ -11,12 +11,12 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from snn_policy.numbers import require
 from snn_policy.onnx_policy import OnnxPolicy
-from snn_policy.serving.server import PolicyServer
+from snn_policy.serving.descriptors import make_room
+from snn_policy.serving.server import HANDSHAKES, PolicyServer
 from snn_policy.serving.sessions import Servable
 from snn_policy.serving.settings import Settings
 from snn_policy.serving.snapshot import digest_of
@@ -30,20 +30,19 @@ def serve(
     policy: Servable,
     settings: Settings,
     *,
-    path: Path | None = None,
     metadata: dict[str, Any] | None = None,
     ready: Callable[[PolicyServer], None] = lambda server: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is in flight, close with 1001, and return.
 
     Args:
-        path: the policy's directory, which the state file is tied to.
         metadata: added to the message that greets a client.
         ready: called once the server listens.
 
     Raises:
         SourceError: a state file that is damaged or another policy's.
-        OSError: the address is taken or not this machine's, or the state file cannot be written.
+        OSError: the address is taken or not this machine's, the state file cannot be written or is another server's,
+            or there are too few file descriptors.
         ValueError: a graph that was exported for batches of several rows, or a host that is not known.
     """
     fixed = policy.description.batch if isinstance(policy, OnnxPolicy) else None
@@ -52,9 +51,11 @@ def serve(
         settings = replace(settings, max_batch=1)
     if not settings.on_loopback and settings.token is None:
         log.warning("%s can be reached from other machines, and no token is set: anybody may act", settings.host)
-    digest = digest_of(path) if path is not None and settings.state_file is not None else ""
+    sockets = make_room(settings.max_connections + HANDSHAKES)
+    settings = replace(settings, max_connections=min(settings.max_connections, sockets - min(HANDSHAKES, sockets // 4)))
+    digest = digest_of(policy) if settings.state_file is not None else ""
     try:
-        asyncio.run(_serve(PolicyServer(policy, settings, metadata or {}, digest), ready))
+        asyncio.run(_serve(PolicyServer(policy, settings, metadata or {}, digest, sockets), ready))
     except socket.gaierror as problem:
         raise ValueError(f"host {settings.host!r}: {problem.strerror}") from None
 

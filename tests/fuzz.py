@@ -24,14 +24,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
 
 from snn_policy import SourceError, SpikingPolicy
 from snn_policy.progress import counting
 from snn_policy.serving.sessions import Name, Sessions
-from snn_policy.serving.snapshot import restore, take_snapshot, write_snapshot
+from snn_policy.serving.snapshot import Snapshot, restore, take_snapshot, write_snapshot
 from snn_policy.serving.wire import KEYS, MessageError, Request, decode_request, encode_array
 from tests.actors import dyadic_observations, policies
+from tests.bundles import file_of
 
 SHAPE, DIGEST, CHUNK = (4,), "the policy", 2500
 CHECKS: list[Any] = list(HealthCheck)
@@ -125,7 +125,7 @@ class Bundles:
         policies()[kind].save(directory)
         self._directory = directory
         self._document = json.loads((directory / "policy.json").read_bytes())
-        self._weights = (directory / "weights.safetensors").read_bytes()
+        self._weights = file_of(directory, "weights").read_bytes()
         self._places = [place for place in _places(self._document) if place[0] not in ("versions", "sha256")]
 
     def strategy(self) -> st.SearchStrategy[tuple[bytes, bytes]]:
@@ -144,6 +144,7 @@ class Bundles:
     def loads_or_refuses(self, forged: tuple[bytes, bytes]) -> bool:
         """Whether it was read; then the policy must act within its bounds, though thresholds have any size."""
         (self._directory / "policy.json").write_bytes(forged[0])
+        file_of(self._directory, "weights").rename(self._directory / "weights.safetensors")  # as of the first releases
         (self._directory / "weights.safetensors").write_bytes(forged[1])
         try:
             policy = SpikingPolicy.load(self._directory, engine="numpy")
@@ -205,14 +206,15 @@ class States:
         def forged(draw: Any) -> bytes:
             if draw(st.booleans()):
                 return draw(mutated(self._content))
-            names = [list(name) for name in self._names]
+            names: list[Any] = [list(name) for name in self._names]
             for place in draw(st.lists(st.sampled_from(_places(names)), max_size=2)):
                 _put(names, place, draw(st.sampled_from(ODD) | json_values))
             filler = draw(st.floats(width=32) | st.sampled_from([0.0, 1e29, -1e30, float("nan")]))
             arrays = {name: array.copy() for name, array in self._arrays.items()}
             chosen = arrays[draw(st.sampled_from([name for name in arrays if arrays[name].dtype == np.float32]))]
             chosen.flat[draw(st.integers(0, chosen.size - 1))] = filler
-            return save(arrays, {"format": "snn-policy-sessions-1", "policy": DIGEST, "names": json.dumps(names)})
+            write_snapshot(self._path, Snapshot(names, arrays), DIGEST)
+            return self._path.read_bytes()
 
         return forged()
 

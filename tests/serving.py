@@ -145,9 +145,13 @@ def running(served: Any = None, digest: str = "the policy", **settings: Any) -> 
 
 
 @contextmanager
-def process(directory: Path, *options: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """`snn-policy serve` in a process of its own, and its port."""
+def process(
+    directory: Path | str, *options: str, limit: int | None = None, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`snn-policy serve` in a process of its own, with at most `limit` open files, and its port."""
     command = [sys.executable, "-m", "snn_policy.cli", "serve", str(directory), "--port", "0", *options]
+    if limit is not None:
+        command = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command]
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **variables},

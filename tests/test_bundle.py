@@ -23,6 +23,7 @@ from tests.actors import (
     sigma_delta_neurons,
     walk,
 )
+from tests.bundles import BUNDLE_FILES, file_of
 
 
 class Bomb:
@@ -67,7 +68,8 @@ def test_conversion_and_card_come_back_and_saving_again_replaces(tmp_path: Path)
         again = SpikingPolicy.load(tmp_path)
         assert again.card == policy.card
         assert again.conversion == policy.conversion
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.json", "weights.safetensors"]
+    total = json.loads((tmp_path / "policy.json").read_text())["weights_sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.json", f"weights-{total[:12]}.safetensors"]
 
 
 def test_a_card_with_numbers_as_keys_can_be_loaded_again(tmp_path: Path) -> None:
@@ -88,42 +90,45 @@ def refuses(directory: Path) -> None:
         SpikingPolicy.load(directory)
 
 
-@pytest.mark.parametrize("name", ["policy.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_a_truncated_file_is_refused_wherever_it_ends(saved: Path, name: str) -> None:
-    content = (saved / name).read_bytes()
+    place = file_of(saved, name)
+    content = place.read_bytes()
     for length in range(0, len(content), 29):
-        (saved / name).write_bytes(content[:length])
+        place.write_bytes(content[:length])
         refuses(saved)
-    (saved / name).write_bytes(content + b"x")
+    place.write_bytes(content + b"x")
     refuses(saved)
 
 
-@pytest.mark.parametrize("name", ["policy.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_a_flipped_byte_is_refused_unless_it_says_the_same(saved: Path, name: str) -> None:
     # white space and escapes may change without changing what the JSON says
-    content, expected = (saved / name).read_bytes(), SpikingPolicy.load(saved).act(dyadic_observations(3))
+    place = file_of(saved, name)
+    content, expected = place.read_bytes(), SpikingPolicy.load(saved).act(dyadic_observations(3))
     rng = np.random.default_rng(0)
     refused = 0
-    for place in range(0, len(content), 7):
+    for index in range(0, len(content), 7):
         damaged = bytearray(content)
-        damaged[place] ^= int(rng.integers(1, 256))
-        (saved / name).write_bytes(bytes(damaged))
+        damaged[index] ^= int(rng.integers(1, 256))
+        place.write_bytes(bytes(damaged))
         try:
             assert np.array_equal(SpikingPolicy.load(saved).act(dyadic_observations(3)), expected)
         except SourceError:
             refused += 1
     assert refused > 0.8 * len(content) / 7
-    if name == "weights.safetensors":
+    if name == "weights":
         assert refused == len(range(0, len(content), 7))
 
 
-@pytest.mark.parametrize("name", ["policy.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
-    (saved / name).unlink()
-    with pytest.raises(FileNotFoundError, match=name):
+    place = file_of(saved, name)
+    place.unlink()
+    with pytest.raises(FileNotFoundError, match=place.name):
         SpikingPolicy.load(saved)
-    (saved / name).mkdir()
-    with pytest.raises(FileNotFoundError, match=name):
+    place.mkdir()
+    with pytest.raises(FileNotFoundError, match=place.name):
         SpikingPolicy.load(saved)
 
 
@@ -141,14 +146,14 @@ def test_a_newer_format_is_refused_by_its_version(saved: Path) -> None:
 
 def test_weights_of_another_policy_are_refused(saved: Path) -> None:
     policies(seed=5)["if-rate"].save(saved / "other")
-    (saved / "weights.safetensors").write_bytes((saved / "other" / "weights.safetensors").read_bytes())
+    file_of(saved, "weights").write_bytes(file_of(saved / "other", "weights").read_bytes())
     with pytest.raises(SourceError, match="not the weights"):
         SpikingPolicy.load(saved)
 
 
-@pytest.mark.parametrize("name", ["policy.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_a_pickle_is_never_loaded(saved: Path, name: str) -> None:
-    (saved / name).write_bytes(pickle.dumps(Bomb()))
+    file_of(saved, name).write_bytes(pickle.dumps(Bomb()))
     refuses(saved)
     assert not Bomb.exploded
 
@@ -157,8 +162,10 @@ def test_a_pickle_is_never_loaded(saved: Path, name: str) -> None:
 def test_a_loaded_policy_can_be_saved_again_unchanged(kind: str, tmp_path: Path) -> None:
     policies()[kind].save(tmp_path / "first")
     SpikingPolicy.load(tmp_path / "first").save(tmp_path / "second")
-    for name in ("policy.json", "weights.safetensors"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    for name in BUNDLE_FILES:
+        first, second = file_of(tmp_path / "first", name), file_of(tmp_path / "second", name)
+        assert first.name == second.name
+        assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +178,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match=r"No space left on device, .* bytes were to be written.*weights\.safetensors"):
+    said = r"No space left on device, .* bytes were to be written.*weights-\w{12}\.safetensors"
+    with pytest.raises(OSError, match=said):
         policy.save(tmp_path)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 
 from snn_policy import SourceError, SpikingPolicy
 from tests.actors import dyadic_observations, policies
+from tests.bundles import file_of
 
 KIND_NAMES = ("sigma-delta", "mt-differential")
 ODD: list[Any] = [None, True, False, 0, -1, 1, 7, 2.5, 1e308, 10**30, float("nan"), float("inf"), "", "relu", "x" * 99,
@@ -32,7 +33,7 @@ def forge(directory: Path, document: Any, weights: bytes | None = None) -> Path:
     """Write the document with right checksums into a directory beside the original."""
     target = directory / "forged"
     target.mkdir(exist_ok=True)
-    content = (directory / "weights.safetensors").read_bytes() if weights is None else weights
+    content = file_of(directory, "weights").read_bytes() if weights is None else weights
     if isinstance(document, dict):
         document = {key: value for key, value in document.items() if key != "sha256"}
         if "weights_sha256" in document:
@@ -167,7 +168,7 @@ def test_nonsense_with_a_right_checksum_is_refused(bundle: Path, path: tuple[Any
 
 
 def test_hostile_arrays_are_refused(bundle: Path) -> None:
-    document, arrays = original(bundle), load((bundle / "weights.safetensors").read_bytes())
+    document, arrays = original(bundle), load(file_of(bundle, "weights").read_bytes())
     for name, array in arrays.items():
         nan, inf = np.full_like(array, np.nan), np.full_like(array, np.inf)
         for bad in (nan, inf, array[:-1], array[None], np.zeros(0, np.float32), array[:0]):
@@ -186,7 +187,7 @@ def test_hostile_arrays_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("name", ["layers.0.threshold", "stages.0.quantum"])
 def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> None:
-    document, arrays = original(bundle), load((bundle / "weights.safetensors").read_bytes())
+    document, arrays = original(bundle), load(file_of(bundle, "weights").read_bytes())
     if name not in arrays:
         pytest.skip("the other neuron's array")
     with pytest.raises(SourceError):
@@ -195,7 +196,7 @@ def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "U64", "X9"])
 def test_array_types_that_numpy_lacks_are_refused_or_read(bundle: Path, dtype: str) -> None:
-    content = (bundle / "weights.safetensors").read_bytes()
+    content = file_of(bundle, "weights").read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     for entry in header.values():

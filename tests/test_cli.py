@@ -14,6 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.cli import main
 from snn_policy.layers import Head, Linear
 from snn_policy.policy import SpikingPolicy
+from tests.bundles import file_of
 
 COMMANDS = ("demo", "list", "convert", "eval", "compare")
 QUICK = ("--episodes", "2", "--num-envs", "2")
@@ -204,7 +205,7 @@ def test_environments_that_are_unknown_unfit_or_not_given_are_one_line(
 
 def test_a_tampered_bundle_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     broken = saved(pendulum_actor(), tmp_path / "broken")
-    weights = broken / "weights.safetensors"
+    weights = file_of(broken, "weights")
     weights.write_bytes(weights.read_bytes()[:-4])
     assert "truncated or altered" in mistake(capsys, "eval", str(broken))
 

@@ -25,6 +25,7 @@ from tests.actors import (
     same_state,
     sigma_delta_neurons,
 )
+from tests.bundles import file_of
 from tests.independent import MembraneProgram, SigmaDeltaProgram
 
 ACTOR, RECORDING = dyadic_image_actor(), image_walk(150)
@@ -225,7 +226,7 @@ def test_a_saved_policy_is_the_same_to_the_bit_and_compact(name: str, tmp_path: 
     for obs in image_walk(20, seed=5).reshape(5, 4, *IMAGE):
         assert np.array_equal(policy.act(obs), again.act(obs))
         assert same_state(policy.state, again.state)
-    shapes = {key: array.shape for key, array in load_file(tmp_path / "weights.safetensors").items()}
+    shapes = {key: array.shape for key, array in load_file(file_of(tmp_path, "weights")).items()}
     if name == "sigma-delta":
         assert [shapes[f"stages.{i}.quantum"] for i in range(4)] == [(3,), (5,), (4,), (6,)]
         assert shapes["stages.0.predictor"] == (3,)

@@ -14,6 +14,7 @@ import pytest
 from snn_policy import OnnxPolicy, Policy, SourceError, SpikeCalibration, SpikingPolicy
 from snn_policy.network import SpikingNetwork
 from tests.actors import KINDS, dyadic_actor, dyadic_observations, membrane_neurons, policies, same_state
+from tests.bundles import BUNDLE_FILES, file_of
 from tests.test_without_torch import BLOCK
 
 GRAPHS = ("decision", "step")
@@ -207,8 +208,8 @@ def test_one_directory_serves_both_policies(tmp_path: Path) -> None:
     loaded, exported = SpikingPolicy.load(tmp_path), OnnxPolicy(tmp_path)
     for obs in dyadic_observations(10):
         assert np.array_equal(loaded.act(obs), exported.act(obs))
-    for other in ("policy.json", "weights.safetensors"):
-        (tmp_path / other).unlink()
+    for other in BUNDLE_FILES:
+        file_of(tmp_path, other).unlink()
     (obs,) = dyadic_observations(1)
     assert np.array_equal(OnnxPolicy(tmp_path).act(obs), OnnxPolicy(tmp_path / "decision.onnx").act(obs))
     assert OnnxPolicy(tmp_path / "step.onnx").description.graph == "step"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import BUNDLE_FILES, file_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -56,7 +58,8 @@ def test_shipped_bundles_are_in_the_wheel(wheel: set[str]):
     from snn_policy.exported import names
 
     for name in names():
-        assert {f"snn_policy/exported/{name}/{file}" for file in ("policy.json", "weights.safetensors")} <= wheel
+        files = [file_of(ROOT / "exported" / name, file).name for file in BUNDLE_FILES]
+        assert {f"snn_policy/exported/{name}/{file}" for file in files} <= wheel
 
 
 def test_extras_that_all_names_exist():

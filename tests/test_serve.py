@@ -16,6 +16,7 @@ from snn_policy.commands.serve import read_policy
 from snn_policy.onnx_policy import OnnxPolicy
 from snn_policy.serve import Settings
 from tests.actors import KINDS, dyadic_actor, random_actor
+from tests.bundles import BUNDLE_FILES, file_of
 from tests.serving import Client, Running, episode, packed, policy, private_actions, running, settles
 
 TOKEN = "a-long-enough-token"
@@ -184,8 +185,8 @@ def test_an_exported_policy_is_served_too(tmp_path: Path):
         client.socket.send(packed(observation=episode(1)[0], env_id=1))
         client.socket.send(packed(observation=episode(1)[0], env_id=2))
         assert np.array_equal(client.answer()["actions"], client.answer()["actions"])
-    for file in ("policy.json", "weights.safetensors"):
-        (tmp_path / file).unlink()
+    for file in BUNDLE_FILES:
+        file_of(tmp_path, file).unlink()
     assert read_policy(str(tmp_path))[1] == "SNN, ONNX"
 
 

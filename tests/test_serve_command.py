@@ -2,12 +2,15 @@
 
 import logging
 import re
+import resource
 import runpy
 import socket
 import sys
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ from snn_policy import OnnxPolicy
 from snn_policy.cli import main
 from snn_policy.policy import SpikingPolicy
 from snn_policy.serve import PolicyServer, Settings, serve
-from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Sparing
+from snn_policy.serving.descriptors import make_room
+from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Seldom, Sparing
 from tests.actors import policies
+from tests.bundles import file_of
 from tests.serving import Client, episode, private_actions, process, running
 from tests.test_serve_hostile import ATTACKS, raw
 
@@ -81,7 +86,7 @@ def test_an_unfinished_handshake_does_not_hold_up_the_end(bundle: Path):
 def test_the_token_comes_from_a_file_or_the_environment(bundle: Path, tmp_path: Path, from_file: bool):
     (tmp_path / "token").write_text(TOKEN + "\n")
     options = ("--token-file", str(tmp_path / "token")) if from_file else ()
-    variables = {} if from_file else {"SNN_POLICY_TOKEN": TOKEN}
+    variables: dict[str, Any] = {} if from_file else {"SNN_POLICY_TOKEN": TOKEN}
     with process(bundle, *options, **variables) as (_, port):
         with pytest.raises(InvalidStatus, match="401"):
             Client(port)
@@ -95,10 +100,10 @@ def test_mistakes_are_one_line(bundle: Path, tmp_path: Path, capsys: pytest.Capt
     assert "nowhere" in mistake(capsys, str(bundle), "--token-file", str(tmp_path / "nowhere"))
     assert "nowhere" in mistake(capsys, "nowhere")
     assert "no such directory" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "no" / "s"))
-    (tmp_path / "s.partial").mkdir()
-    assert "s.partial" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "s"), "--port", "0")
+    (tmp_path / "s.lock").mkdir()
+    assert "s.lock: Is a directory" in mistake(capsys, str(bundle), "--state-file", str(tmp_path / "s"), "--port", "0")
     policies()["if-rate"].export_onnx(tmp_path / "graphs", batch=2)
-    (tmp_path / "graphs" / "weights.safetensors").unlink()
+    file_of(tmp_path / "graphs", "weights").unlink()
     assert "batches of 2" in mistake(capsys, str(tmp_path / "graphs"))
     with running() as server:
         assert "in use" in mistake(capsys, str(bundle), "--port", str(server.port))
@@ -178,3 +183,122 @@ def test_the_deadline_monitor_counts_late_answers_and_skipped_periods(monkeypatc
         monitor.decided()
     assert monitor.responses == [0.25, 1.5, 3.75, 1.25]
     assert (monitor.misses, monitor.skipped) == (3, 2)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The soft and the hard limit of open files, as the server sees and sets them; ten files are open."""
+    given = [1024, 4096]
+    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(given))
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: given.__setitem__(slice(None), pair))
+    monkeypatch.setattr("snn_policy.serving.descriptors._open_files", lambda: 10)
+    logging.getLogger("snn_policy").propagate = True
+    logging.getLogger("snn_policy").setLevel(logging.INFO)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "fitting", "after", "says"),
+    [
+        (1024, 4096, 320, 1024, ""),
+        (256, 4096, 320, 354, "raised their limit from 256 to 354"),
+        (256, resource.RLIM_INFINITY, 320, 354, "raised their limit"),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 320, resource.RLIM_INFINITY, ""),
+        (64, 128, 94, 128, "94 of the 320 sockets asked for fit into 128"),
+        (64, 64, 30, 64, "30 of the 320 sockets asked for fit into 64"),
+    ],
+)
+def test_few_file_descriptors_are_raised_and_told_of(
+    soft: int, hard: int, fitting: int, after: int, says: str, limits: list[int], caplog: pytest.LogCaptureFixture
+):
+    limits[:] = [soft, hard]
+    assert make_room(320) == fitting
+    assert limits == [after, hard]
+    assert bool(says) == bool(caplog.records)
+    assert says in caplog.text
+
+
+def test_a_limit_that_cannot_be_raised_is_lived_with(limits: list[int], monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    limits[:] = [256, 4096]
+    monkeypatch.setattr("resource.setrlimit", refuse)
+    assert make_room(320) == 222
+    limits[:] = [34, 34]
+    with pytest.raises(OSError, match="34 file descriptors are too few for a server"):
+        make_room(320)
+
+
+def test_a_server_with_few_file_descriptors_says_so_and_serves_as_many_as_fit(bundle: Path):
+    with process(bundle, limit=80) as (server, port):
+        clients = list[Client]()
+        with ExitStack() as opened, suppress(InvalidStatus, OSError):
+            for _ in range(80):
+                clients.append(opened.enter_context(Client(port)))
+            pytest.fail("more clients than file descriptors")
+        assert 15 < len(clients) < 60
+        with Client(port) as client:
+            assert np.array_equal(client.actions(episode(1)), private_actions(episode(1)))
+        server.terminate()
+        assert server.wait(20) == 0
+        assert server.stderr is not None
+        lines = server.stderr.read().splitlines()
+    assert "few file descriptors" in lines[0]
+    assert not [line for line in lines if "Too many open files" in line or "out of system resource" in line]
+
+
+def test_refused_tokens_are_told_of_seldom_and_never_shown(caplog: pytest.LogCaptureFixture):
+    logging.getLogger("snn_policy").propagate = True
+    with running(token=TOKEN) as server:
+        for wrong in ("not-the-token-1", "not-the-token-2", TOKEN[:-1], TOKEN + "x", ""):
+            for _ in range(4):
+                with pytest.raises(InvalidStatus, match="401"):
+                    Client(server.port, additional_headers={"Authorization": f"Bearer {wrong}"})
+    told = [record.getMessage() for record in caplog.records if "no valid token" in record.getMessage()]
+    assert 1 <= len(told) <= 10
+    assert re.match(r"127\.0\.0\.1:\d+: refused, no valid token \(1 ", told[0])
+    assert "token-" not in "".join(told)
+
+
+def test_what_happens_often_is_told_of_once_a_second_with_how_often(monkeypatch: pytest.MonkeyPatch):
+    now = [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    seldom = Seldom()
+    assert [seldom.count() for _ in range(4)] == [1, None, None, None]
+    now[0] += 1
+    assert [seldom.count() for _ in range(2)] == [4, None]
+
+
+def answer_to(port: int, method: str, path: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, headers=dict(each.split(": ") for each in headers))
+        reply = connection.getresponse()
+        return reply.status, dict(reply.getheaders()), reply.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "NONSENSE", "get"])
+@pytest.mark.parametrize("path", ["/healthz", "/healthz?x=1", "/metrics"])
+def test_health_and_metrics_are_read_only(method: str, path: str):
+    with running() as server:
+        status, headers, _ = answer_to(server.port, method, path)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nowhere"])
+def test_head_is_get_without_the_body(path: str):
+    with running() as server:
+        (status, headers, body), (of_head, its_headers, nothing) = (
+            answer_to(server.port, method, path) for method in ("GET", "HEAD")
+        )
+    assert (of_head, nothing) == (status, b"")
+    assert body
+    assert its_headers.keys() == headers.keys()
+
+
+@pytest.mark.parametrize("host", ["", " ", "127.0.0.1 ", "\n"])
+def test_a_host_that_is_no_name_is_refused(host: str, bundle: Path, capsys: pytest.CaptureFixture[str]):
+    assert "expected a name or an address" in mistake(capsys, str(bundle), "--host", host)

@@ -1,8 +1,12 @@
 """SIGTERM, kill −9 and what comes after: the server drains, and named sessions survive in the state file."""
 
+import asyncio
 import json
+import logging
 import signal
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,13 @@ from hypothesis import given, settings
 from safetensors.numpy import load, save
 from websockets.exceptions import ConnectionClosed
 
-from snn_policy import SourceError
+from snn_policy import OnnxPolicy, SourceError, SpikingPolicy
 from snn_policy.cli import main
+from snn_policy.network import SpikingNetwork
+from snn_policy.neurons import MembraneNeurons
+from snn_policy.serve import PolicyServer, Settings
+from snn_policy.serving.sessions import Name, Sessions
+from snn_policy.serving.snapshot import StateFileLock, digest_of, take_snapshot, write_snapshot
 from tests.actors import policies
 from tests.fuzz import States
 from tests.serving import Client, episode, private_actions, process, running, settles
@@ -201,3 +210,141 @@ def test_the_command_refuses_a_damaged_state_file_in_one_line(
     (tmp_path / "s").write_bytes(b"\x00" * 100)
     assert main(["serve", str(bundle), "--port", "0", "--state-file", str(tmp_path / "s")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["sessions.json", "state.safetensors", "sessions.onnx", "s"])
+def test_a_state_file_may_lie_in_the_policys_directory_under_any_name(name: str, tmp_path: Path):
+    policies()["sigma-delta"].save(tmp_path)
+    options = ("--state-file", str(tmp_path / name))
+    expected = private_actions(episode(1))
+    acted = []
+    for part in (episode(1)[:10], episode(1)[10:]):
+        with process(tmp_path, *options) as (server, port):
+            with Client(port) as client:
+                acted.append(client.actions(part, session="robot"))
+            server.terminate()
+            assert server.wait(20) == 0
+    assert np.array_equal(np.concatenate(acted), expected)
+
+
+def saved_again(directory: Path) -> None:
+    policy = SpikingPolicy.load(directory)
+    policy.card = {"returns": [1.0]}
+    policy.save(directory)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda directory: SpikingPolicy.load(directory).export_onnx(directory),
+        saved_again,
+        lambda directory: (directory / "notes.json").write_text("{}"),
+        lambda directory: (directory / "other.onnx").write_bytes(b"x"),
+    ],
+    ids=["an export", "a new card", "a note", "another graph"],
+)
+def test_what_does_not_change_the_policy_does_not_change_whose_memories_they_are(
+    between: Callable[[Path], object], tmp_path: Path
+):
+    policies()["sigma-delta"].save(tmp_path)
+    before = digest_of(SpikingPolicy.load(tmp_path))
+    between(tmp_path)
+    assert digest_of(SpikingPolicy.load(tmp_path)) == before
+
+
+def test_every_other_policy_has_another_digest(tmp_path: Path):
+    kinds = policies()
+    kinds["if-rate"].export_onnx(tmp_path)
+    others = [*kinds.values(), policies(seed=1)["sigma-delta"], kinds["if-rate"].actor, OnnxPolicy(tmp_path),
+              OnnxPolicy(tmp_path, graph="step")]  # fmt: skip
+    assert len({digest_of(each) for each in others}) == len(others)
+
+
+def test_a_changed_threshold_makes_another_policy():
+    policy = policies()["if-rate"]
+    before, neurons = digest_of(policy), policy.network.neurons
+    assert isinstance(neurons, MembraneNeurons)
+    first, *rest = neurons.thresholds
+    changed = replace(neurons, thresholds=(np.nextafter(first, np.float32(9)), *rest))
+    assert digest_of(SpikingPolicy(SpikingNetwork(policy.actor, changed))) != before
+
+
+def test_two_servers_do_not_share_a_state_file(state_file: Path):
+    with running(state_file=state_file) as first, Client(first.port) as client:
+        with pytest.raises(BlockingIOError, match="another server uses this"), running(state_file=state_file):
+            pass
+        assert client.ask(observation=episode(1)[0], session="one")["decisions"] == 21
+    with running(state_file=state_file) as second:
+        assert second.server.restored == 2
+
+
+def test_the_command_says_in_one_line_that_another_server_has_the_state_file(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    options = (str(bundle), "--port", "0", "--state-file", str(tmp_path / "s"))
+    with process(*options):
+        assert main(["serve", *options]) == 2
+        assert "another server uses this state file" in capsys.readouterr().err
+
+
+def test_a_killed_server_holds_no_lock(bundle: Path, tmp_path: Path):
+    options = ("--state-file", str(tmp_path / "s"))
+    for _ in range(2):
+        with process(bundle, *options) as (server, _):
+            server.kill()
+            server.wait()
+
+
+def test_a_server_that_cannot_listen_holds_no_lock(state_file: Path):
+    with running() as other:
+        taken = Settings(port=other.port, state_file=state_file)
+        busy = PolicyServer(policies("event")["sigma-delta"], taken, {}, "the policy")
+        with pytest.raises(OSError, match="in use"):
+            asyncio.run(busy.__aenter__())
+    with running(state_file=state_file) as server:
+        assert server.server.restored == 2
+
+
+def test_where_there_are_no_locks_the_server_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("snn_policy.atomic_files.fcntl", None)
+    logging.getLogger("snn_policy").propagate = True
+    StateFileLock(tmp_path / "s").release()
+    assert "no locks on this file system" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["decisions", "memory", "names", "policy"])
+def test_a_plausible_value_that_nobody_wrote_is_refused(state_file: Path, place: str):
+    arrays, metadata, digest = snapshot(state_file), header(state_file), "the policy"
+    if place == "decisions":
+        arrays["decisions"] += 1
+    elif place == "memory":
+        next(array for name, array in arrays.items() if name != "decisions").flat[0] += 0.5
+    elif place == "names":
+        metadata["names"] = metadata["names"].replace("one", "uno")
+    else:
+        metadata["policy"] = digest = "another"
+    state_file.write_bytes(save(arrays, metadata))
+    with pytest.raises(SourceError, match="checksum does not match"), running(state_file=state_file, digest=digest):
+        pass
+
+
+@pytest.mark.parametrize("short_of", [0, 1, 2])
+def test_a_count_of_decisions_never_wraps(short_of: int):
+    most = 2**63 - 1
+    with running() as server, Client(server.port) as client:
+        client.ask(observation=episode(1)[0], session="old")
+        (entry,) = server.server.sessions.named.values()
+        server.server.sessions.memories.decisions[entry.row] = most - short_of
+        counts = [client.ask(observation=obs, session="old")["decisions"] for obs in episode(1)[1:4]]
+    assert counts == [min(most - short_of + more, most) for more in (1, 2, 3)]
+
+
+def test_the_largest_count_of_decisions_is_stored_and_comes_back(tmp_path: Path):
+    path, policy = tmp_path / "s", policies("event")["sigma-delta"]
+    sessions = Sessions(policy, 8, 8, 600.0)
+    sessions.adopt(Name("old", None), [each[0] for each in policy.initial_state(1)], 2**63 - 1)
+    write_snapshot(path, take_snapshot(sessions, policy), "the policy")
+    with running(state_file=path) as server, Client(server.port) as client:
+        assert client.ask(observation=episode(1)[0], session="old")["decisions"] == 2**63 - 1

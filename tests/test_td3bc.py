@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,14 @@ from plain_td3bc import PlainTD3BC, network
 from snn_policy import SourceError, load_actor
 from snn_policy.cli import main
 from snn_policy.offline.batches import BLOCK_STEPS, PackedData, pack
-from snn_policy.offline.checkpoints import CHECKPOINT_FILE, RUN_FILE, save_checkpoint
+from snn_policy.offline.checkpoints import (
+    CHECKPOINT_FILE,
+    RUN_FILE,
+    open_run,
+    read_checkpoint,
+    read_run,
+    save_checkpoint,
+)
 from snn_policy.offline.spiking_actor import SpikingActor
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 from snn_policy.offline.td3bc_networks import TwinCritics
@@ -204,9 +213,46 @@ def test_a_kill_while_checkpointing_loses_nothing(data: PackedData, tmp_path: Pa
     run.wait()
     resumed = train_run(tmp_path, data, settings, 1, resume=True)
     assert resumed.step >= 1
+    save_checkpoint(resumed, tmp_path)
+    assert not list(tmp_path.glob("*.partial"))
     fresh = TD3BC(data, settings)
     fresh.train(resumed.step)
     assert same(resumed, fresh)
+
+
+def test_of_runs_that_begin_at_the_same_time_one_has_the_directory(data: PackedData, tmp_path: Path):
+    for trial in range(10):
+        directory, together = tmp_path / str(trial), threading.Barrier(3)
+
+        def begin(seed: int, directory: Path = directory, together: threading.Barrier = together) -> int | None:
+            together.wait(20)
+            try:
+                return open_run(directory, data, small(seed=seed), resume=False).settings.seed
+            except ValueError as error:
+                return None if "holds a run already" in str(error) else -1
+
+        with ThreadPoolExecutor(3) as pool:
+            (seed,) = [seed for seed in pool.map(begin, range(3)) if seed is not None]
+        assert read_run(directory)["settings"]["seed"] == seed
+
+
+def test_two_that_go_on_with_one_run_leave_whole_checkpoints_at_any_moment(data: PackedData, tmp_path: Path):
+    runs = [train_run(tmp_path, data, small(), steps, resume=True) for steps in (1, 2)]
+    ended = threading.Event()
+
+    def write(run: TD3BC) -> None:
+        while not ended.is_set():
+            save_checkpoint(run, tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write, run) for run in runs]
+        try:
+            seen = {read_checkpoint(tmp_path)[2] for _ in range(100)}
+        finally:
+            ended.set()
+        assert [each.result() for each in writing] == [None, None]
+    assert seen == {1, 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, RUN_FILE]
 
 
 @pytest.mark.parametrize("activation", ["relu", "qcfs"])

@@ -96,7 +96,7 @@ def write_json(values: Mapping[str, Any], target: str | None) -> bool:
     if target == STDOUT:
         sys.stdout.write(text)
         return True
-    write_atomically(Path(target).resolve(), text.encode(), suffix=f".{os.getpid()}.partial")
+    write_atomically(Path(target).resolve(), text.encode())
     return False
 
 

@@ -67,12 +67,10 @@ def serve(
         idle_timeout, session_ttl, _token(token_file), state_file, snapshot_interval,
     )  # fmt: skip
     policy, kind = read_policy(path)
-    place = place_of(path)
     log_to_stderr()
     serve_policy(
         policy,
         settings,
-        path=None if kind == ANN else place.parent if place.is_file() else place,
         metadata=_metadata(policy, kind),
         ready=lambda server: _announce(path, kind, server),
     )
@@ -80,8 +78,10 @@ def serve(
 
 def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
     """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
+    from snn_policy.bundle_files import POLICY_FILE, holds_weights
+
     place = place_of(path)
-    if (place / "weights.safetensors").is_file() or place.name == "policy.json":
+    if holds_weights(place) or place.name == POLICY_FILE:
         return read_spiking_policy(path), "SNN"
     if (place / "decision.onnx").is_file():
         from snn_policy.onnx_policy import OnnxPolicy

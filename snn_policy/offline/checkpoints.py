@@ -7,7 +7,6 @@ checkpoint is still there. Neither file is ever executed. Minibatches depend on 
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_policy.atomic_files import write_atomically
+from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.errors import SourceError
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
@@ -51,10 +50,11 @@ def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume:
         SourceError: its files are damaged.
     """
     run, path, wanted = TD3BC(data, settings), directory / RUN_FILE, describe_run(data, settings)
-    if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(wanted, indent=1).encode(), suffix=_suffix())
-        return run
+    directory.mkdir(parents=True, exist_ok=True)
+    with sole_writer(directory):  # of two runs that begin here at the same time, one describes itself
+        if not path.exists():
+            write_atomically(path, json.dumps(wanted, indent=1).encode())
+            return run
     if not resume:
         raise ValueError(f"{directory}: holds a run already; go on with it (--resume), or choose another directory")
     _require_same(read_run(directory), wanted, directory)
@@ -86,7 +86,7 @@ def save_checkpoint(run: TD3BC, directory: Path) -> None:
         "observation.scale": torch.from_numpy(run.data.scale.copy()),
     }
     metadata = {"run": _digest(describe_run(run.data, run.settings)), "step": str(run.step)}
-    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata), suffix=_suffix())
+    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
 
 
 def _state(run: TD3BC) -> dict[str, Tensor]:
@@ -155,8 +155,3 @@ def read_checkpoint(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor],
 def _digest(described: dict[str, Any]) -> str:
     plain = json.loads(json.dumps(described))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _suffix() -> str:
-    """Two processes in one run's directory must not write into each other's file."""
-    return f".{os.getpid()}.partial"

@@ -5,21 +5,19 @@ import logging
 import time
 from socket import SO_SNDBUF, SOL_SOCKET
 
-from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from snn_policy.serving.batching import Batcher, Waiting
 from snn_policy.serving.metrics import Metrics
 from snn_policy.serving.settings import Settings
+from snn_policy.serving.sockets import MOST_UNREAD, MeteredSocket
 from snn_policy.serving.wire import MessageError, Request, decode_request
 
 log = logging.getLogger("snn_policy.serve")
 MOST_WAITING = 64
 """Unanswered messages per connection; beyond it no more are read."""
-MOST_UNREAD = 2**16
-"""Bytes of answers that a client may leave unread, in the system's send buffer and again as many in this process,
-before it is cut off."""
 MOST_MISTAKES = 100
 """Refused messages in a row after which a client is sent away."""
 
@@ -33,11 +31,11 @@ class Connection:
     """
 
     def __init__(
-        self, socket: ServerConnection, settings: Settings, batcher: Batcher, metrics: Metrics,
+        self, socket: MeteredSocket, settings: Settings, batcher: Batcher, metrics: Metrics,
         observation_shape: tuple[int, ...],
     ) -> None:  # fmt: skip
-        self.socket, self.closed, self.last_message = socket, False, time.monotonic()
-        self._rate, self._allowance, self._refilled_at = settings.rate_limit, settings.rate_limit, time.monotonic()
+        self.socket, self.closed, self.last_message = socket, socket.is_cut, time.monotonic()
+        socket.when_cut, self._rate = self.leave, settings.rate_limit
         self._batcher, self._metrics, self._shape = batcher, metrics, observation_shape
         self._waiting = self._mistakes = 0
         self._room: asyncio.Future[None] | None = None
@@ -60,10 +58,11 @@ class Connection:
                     await self._room
             self._metrics.refused["too_many_mistakes"] += 1
             log.warning("%s: sent away after %d refused messages in a row", self, self._mistakes)
-            await self.socket.close(CloseCode.POLICY_VIOLATION, "too many refused messages in a row")
+            await self.socket.dismiss(CloseCode.POLICY_VIOLATION, "too many refused messages in a row")
         except ConnectionClosed as error:
             closed = error.sent or error.rcvd
-            if closed is not None and closed.code not in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY):
+            in_order = closed is None or closed.code in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
+            if closed is not None and not in_order and not self.socket.is_cut:
                 self._metrics.refused["protocol"] += 1
                 log.warning("%s: closed with %d %s", self, closed.code, closed.reason)
         finally:
@@ -71,7 +70,7 @@ class Connection:
 
     def _read(self, message: bytes | str) -> Request | MessageError:
         try:
-            if not self._admit():
+            if not self.socket.bucket.admit():
                 raise MessageError(f"too fast: at most {self._rate:g} messages per second")
             request = decode_request(message, self._shape)
         except MessageError as error:
@@ -79,18 +78,6 @@ class Connection:
             return error
         self._mistakes = 0
         return request
-
-    def _admit(self) -> bool:
-        """A bucket that holds one second's worth of messages."""
-        if not self._rate:
-            return True
-        refill = (self.last_message - self._refilled_at) * self._rate
-        self._allowance = min(self._allowance + refill, max(self._rate, 1.0))
-        self._refilled_at = self.last_message
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
     def answer(self, message: bytes | str) -> None:
         """Write without waiting; a client that does not read its answers is cut off."""
@@ -100,11 +87,7 @@ class Connection:
         if self.closed:
             return
         broadcast((self.socket,), message)
-        if self.socket.transport.get_write_buffer_size() > MOST_UNREAD:
-            self.leave()
-            self._metrics.refused["slow_reader"] += 1
-            log.warning("%s: cut off, it does not read its answers", self)
-            self.socket.transport.abort()
+        self.socket.check_unread()
 
     def leave(self) -> None:
         """Drop what still waits, and what still arrives."""
@@ -116,5 +99,4 @@ class Connection:
             self._room.set_result(None)
 
     def __str__(self) -> str:
-        address = self.socket.remote_address
-        return f"{address[0]}:{address[1]}" if address else "a client"
+        return str(self.socket)

@@ -35,6 +35,22 @@ class Sparing(logging.Filter):
         return self._lines <= MOST_LINES_PER_SECOND
 
 
+class Seldom:
+    """Says once per second at most that something has happened, and how often since it last said so."""
+
+    def __init__(self) -> None:
+        self._said_at, self._count = -float("inf"), 0
+
+    def count(self) -> int | None:
+        """Count one more; how many are to be told of now, None for none."""
+        self._count += 1
+        now = time.monotonic()
+        if now - self._said_at < 1:
+            return None
+        told, self._said_at, self._count = self._count, now, 0
+        return told
+
+
 def log_to_stderr() -> None:
     """Send the server's own lines, asyncio's and websockets' to stderr."""
     handler = logging.StreamHandler()

@@ -1,6 +1,7 @@
 """The server itself: listens, lets clients in, keeps named sessions on disk, and leaves in good order."""
 
 import asyncio
+import functools
 import hmac
 import http
 import logging
@@ -15,17 +16,19 @@ from websockets.http11 import Request, Response
 
 from snn_policy.serving.batching import Batcher
 from snn_policy.serving.connections import Connection
+from snn_policy.serving.logs import Seldom
 from snn_policy.serving.metrics import Metrics
 from snn_policy.serving.sessions import Servable, Sessions
 from snn_policy.serving.settings import Settings
-from snn_policy.serving.snapshot import restore, take_snapshot, write_snapshot
+from snn_policy.serving.snapshot import StateFileLock, restore, take_snapshot, write_snapshot
+from snn_policy.serving.sockets import CLOSE_WITHIN, MeteredSocket
 from snn_policy.serving.wire import OBSERVATION_KEYS, encode_array, most_bytes, pack
 
 log = logging.getLogger("snn_policy.serve")
 SCHEMES = ("bearer", "api-key")
 HANDSHAKES = 64
 """Connections beyond the limit that may be open while they are being answered, health checks for one."""
-UPKEEP_EVERY, DRAIN_WITHIN, CLOSE_WITHIN = 0.25, 5.0, 2.0
+UPKEEP_EVERY, DRAIN_WITHIN = 0.25, 5.0
 
 
 class PolicyServer:
@@ -36,38 +39,58 @@ class PolicyServer:
         port: where it listens, once started.
     """
 
-    def __init__(self, policy: Servable, settings: Settings, metadata: dict[str, Any], digest: str = "") -> None:
+    def __init__(
+        self, policy: Servable, settings: Settings, metadata: dict[str, Any], digest: str = "",
+        most_sockets: int | None = None,
+    ) -> None:  # fmt: skip
         """
         Args:
             metadata: added to the message that greets a client.
             digest: identifies the policy in the state file.
+            most_sockets: open at the same time; by default as many as there may be connections, and some.
 
         Raises:
             SourceError: a state file that is not this policy's, or damaged.
+            OSError: a state file that another server uses.
         """
         self.metrics, self.settings, self._policy, self._digest = Metrics(), settings, policy, digest
         self.sessions = Sessions(policy, settings.max_sessions, settings.max_envs, settings.session_ttl)
         self.batcher = Batcher(policy, self.sessions, self.metrics, settings.batch_window, settings.max_batch)
-        self.restored = 0
+        self._most_sockets = most_sockets or settings.max_connections + HANDSHAKES
+        self.restored, self._lock = 0, StateFileLock(settings.state_file)
         if settings.state_file is not None:
-            self.restored = restore(settings.state_file, self.sessions, policy, digest)
+            try:
+                self.restored = restore(settings.state_file, self.sessions, policy, digest)
+            except BaseException:
+                self._lock.release()
+                raise
         self._greeting = pack({**_described(policy, settings), **metadata})
         self._connections: set[Connection] = set()
         self._sockets: set[ServerConnection] = set()
+        self._refused_tokens = Seldom()
         self._draining, self._writing = False, threading.Lock()
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._dismissing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "PolicyServer":
+        try:
+            await self._start()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    async def _start(self) -> None:
         settings, server = self.settings, self
 
-        class Counted(ServerConnection):
+        class Counted(MeteredSocket):
             """Refuses bare TCP connections beyond any need before they cost more than a socket."""
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
                 server._sockets.add(self)
-                if len(server._sockets) > settings.max_connections + HANDSHAKES:
+                if len(server._sockets) > server._most_sockets:
                     server.metrics.refused["too_many_connections"] += 1
                     self.transport.abort()
 
@@ -80,7 +103,9 @@ class PolicyServer:
             settings.host,
             settings.port,
             process_request=self._respond,
-            create_connection=Counted,
+            create_connection=functools.partial(  # pyright: ignore[reportArgumentType]
+                Counted, rate=settings.rate_limit, metrics=self.metrics
+            ),
             origins=[None],
             compression=None,
             max_size=most_bytes(self._policy.observation_shape),
@@ -98,10 +123,15 @@ class PolicyServer:
         self._tasks = [asyncio.create_task(self._sweep())]
         if settings.state_file is not None:
             self._tasks.append(asyncio.create_task(self._save_regularly()))
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Answer what has been received, close every connection with 1001, store the sessions."""
+        try:
+            await self._stop()
+        finally:
+            self._lock.release()
+
+    async def _stop(self) -> None:
         assert self._server is not None
         self._draining = True
         self._server.close(close_connections=False)
@@ -110,7 +140,8 @@ class PolicyServer:
         while not self.batcher.idle and time.monotonic() < deadline:
             self.batcher.flush()
             await asyncio.sleep(0)
-        await self._dismiss(self._connections, "the server is shutting down")
+        self._dismiss(self._connections, "the server is shutting down")
+        await asyncio.gather(*self._dismissing, return_exceptions=True)
         for socket in self._sockets:  # those that never finished their handshake
             socket.transport.abort()
         await self._server.wait_closed()
@@ -120,6 +151,7 @@ class PolicyServer:
         self.save()
 
     async def _run_connection(self, socket: ServerConnection) -> None:
+        assert isinstance(socket, MeteredSocket)
         if self._draining:
             return
         connection = Connection(socket, self.settings, self.batcher, self.metrics, self._policy.observation_shape)
@@ -133,11 +165,23 @@ class PolicyServer:
 
     def _respond(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP, and refuse who may not come in; None lets the WebSocket open."""
-        path = request.path.partition("?")[0]
+        path, method = request.path.partition("?")[0], getattr(request, "method", "GET")
+        if path in ("/healthz", "/metrics") and method not in ("GET", "HEAD"):
+            refusal = self._reply(socket, 405, f"{path}: only GET and HEAD")
+            refusal.headers["Allow"] = "GET, HEAD"
+            return refusal
+        response = self._respond_to(path, socket, request)
+        if response is not None and method == "HEAD":
+            response.body = b""  # the headers tell of the body that GET would give
+        return response
+
+    def _respond_to(self, path: str, socket: ServerConnection, request: Request) -> Response | None:
         if path == "/healthz":
             return self._reply(socket, 503, "draining") if self._draining else self._reply(socket, 200, "ok")
         if not self._knows_token(request.headers.get_all("Authorization")):
             self.metrics.refused["token"] += 1
+            if (count := self._refused_tokens.count()) is not None:
+                log.warning("%s: refused, no valid token (%d such request(s) since last told)", socket, count)
             return self._reply(socket, 401, "a valid token is required: Authorization: Bearer TOKEN")
         if path == "/metrics":
             return self._reply(socket, 200, self.metrics.text(self._gauges()).removesuffix("\n"))
@@ -177,15 +221,15 @@ class PolicyServer:
             oldest = time.monotonic() - self.settings.idle_timeout
             idle = [each for each in self._connections if each.last_message < oldest and not each.closed]
             self.metrics.refused["idle"] += len(idle)
-            await self._dismiss(idle, "no message within the idle timeout")
+            self._dismiss(idle, "no message within the idle timeout")
 
-    async def _dismiss(self, connections: Iterable[Connection], reason: str) -> None:
-        """Close with 1001; what still arrives from them is dropped."""
-        connections = list(connections)
-        for each in connections:
-            each.leave()
-        closing = (each.socket.close(CloseCode.GOING_AWAY, reason) for each in connections)
-        await asyncio.gather(*closing, return_exceptions=True)
+    def _dismiss(self, connections: Iterable[Connection], reason: str) -> None:
+        """Close with 1001, waiting for nobody; what still arrives from them is dropped."""
+        for connection in list(connections):
+            connection.leave()
+            task = asyncio.create_task(connection.socket.dismiss(CloseCode.GOING_AWAY, reason))
+            self._dismissing.add(task)
+            task.add_done_callback(self._dismissing.discard)
 
     async def _save_regularly(self) -> None:
         while True:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from snn_policy.protocol import Decision, Shaped
 from snn_policy.serving.wire import EnvId, MessageError, Request
 
+MOST_DECISIONS = np.iinfo(np.int64).max
+
 
 class Servable(Shaped, Protocol):
     """What the server needs of a policy: every `StatefulPolicy` has it, and `Actor`."""
@@ -78,7 +80,7 @@ class Memories:
 
     def scatter(self, rows: Sequence[int], state: Any) -> None:
         """Store the state of these rows after one more decision."""
-        self.decisions[rows] += 1
+        self.decisions[rows] = np.minimum(self.decisions[rows], MOST_DECISIONS - 1) + 1  # never wraps
         for array, new in zip(self.arrays, state, strict=True):
             array[rows] = new
 

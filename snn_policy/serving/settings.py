@@ -41,6 +41,8 @@ class Settings:
     snapshot_interval: float = 1.0
 
     def __post_init__(self) -> None:
+        named = isinstance(self.host, str) and self.host.strip() == self.host != ""
+        require(named, f"host {self.host!r}: expected a name or an address; 0.0.0.0 listens on all of IPv4, :: on all")
         require(whole(self.port, 0, 65535), f"port {self.port!r}: expected 0 to 65535")
         require(0 <= self.batch_window <= 1, f"batch window {self.batch_window!r}: expected 0 to 1 second")
         require(self.rate_limit >= 0, f"rate limit {self.rate_limit!r}: expected at least 0")

@@ -1,11 +1,16 @@
 """Named sessions in a file: written whole or not at all, and believed only after every value has been checked.
 
 The file is safetensors: one array per named array of the policy's state, the decision counts, and metadata with
-the sessions' names and the digest of the policy that the memories belong to.
+the sessions' names, the digest of the policy that the memories belong to, and a checksum over all of it. One server at
+a time has it: a lock file beside it says so.
 """
 
+import errno
 import hashlib
 import json
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +19,21 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from snn_policy.atomic_files import write_atomically
+from snn_policy.actor import Actor
+from snn_policy.atomic_files import try_lock, write_atomically
+from snn_policy.bundle import describe_actor, describe_network
 from snn_policy.errors import SourceError
+from snn_policy.onnx_policy import OnnxPolicy
+from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import LARGEST_OBSERVATION
 from snn_policy.serving.sessions import Name, Servable, Sessions
 from snn_policy.serving.wire import MessageError, valid_env_id, valid_name
 
-FORMAT, DECISIONS = "snn-policy-sessions-1", "decisions"
+log = logging.getLogger("snn_policy.serve")
+FORMAT, DECISIONS = "snn-policy-sessions-2", "decisions"
 MOST_NAME_BYTES = 1024
-POLICY_FILES = (".json", ".safetensors", ".onnx")
+LABELS = ("name", "env_id")
+"""What an actor's description says that no decision depends on."""
 
 
 class Snapshot(NamedTuple):
@@ -32,12 +43,60 @@ class Snapshot(NamedTuple):
     arrays: dict[str, npt.NDArray[Any]]
 
 
-def digest_of(directory: Path) -> str:
-    """SHA-256 over the files of a policy's directory: memories of another policy mean nothing to this one."""
-    digest = hashlib.sha256()
-    for path in sorted(each for each in directory.iterdir() if each.suffix in POLICY_FILES):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+class StateFileLock:
+    """Keeps other servers off a state file until `release`; the system releases it too when the process ends.
+
+    The lock is on a file of its own, `NAME.lock`, which stays: the state file is another one after each writing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """
+        Raises:
+            OSError: another server has it, or the lock file cannot be made.
+        """
+        self._descriptor: int | None = None
+        if path is None:
+            return
+        place = path.with_name(path.name + ".lock")
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        held = try_lock(descriptor)
+        if held is False:
+            os.close(descriptor)
+            raise BlockingIOError(errno.EAGAIN, "another server uses this state file; give each one its own", str(path))
+        if held is None:
+            log.warning("%s: no locks on this file system; let no other server use the state file", place)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let others have it; does nothing the second time."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def digest_of(policy: Servable) -> str:
+    """SHA-256 of what a policy's decisions depend on: memories of another one mean nothing to it.
+
+    Neither its card, nor its name, nor files beside it count, so that it may be saved or exported again.
+    """
+    if isinstance(policy, OnnxPolicy):
+        return policy.sha256
+    if isinstance(policy, SpikingPolicy):
+        described, arrays = describe_network(policy.network)
+    elif isinstance(policy, Actor):
+        actor, arrays = describe_actor(policy)
+        described = {"actor": actor}
+    else:
+        return ""
+    described["actor"] = {key: value for key, value in described["actor"].items() if key not in LABELS}
+    return _checksum(described, arrays)
+
+
+def _checksum(described: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
@@ -58,6 +117,7 @@ def take_snapshot(sessions: Sessions, policy: Servable) -> Snapshot:
 def write_snapshot(path: Path, snapshot: Snapshot, digest: str) -> None:
     """Replace the file, readable by its owner only."""
     metadata = {"format": FORMAT, "policy": digest, "names": json.dumps(snapshot.names)}
+    metadata["sha256"] = _checksum(metadata, snapshot.arrays)
     content = save({name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}, metadata)
     write_atomically(path, content, mode=0o600)
 
@@ -80,6 +140,8 @@ def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> in
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         names = _names(metadata, digest, most)
         _check_arrays(arrays, fresh, len(names))
+        if metadata.pop("sha256", None) != _checksum(metadata, arrays):
+            raise ValueError("its checksum does not match; the file was altered")
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise SourceError(f"{path}: not a usable state file ({error}); move it away to start without it") from None
     for index, name in enumerate(names):
@@ -90,7 +152,7 @@ def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> in
 
 def _names(metadata: dict[str, str], digest: str, most: int) -> list[Name]:
     if metadata.get("format") != FORMAT:
-        raise ValueError("another format")
+        raise ValueError(f"not of the format {FORMAT}, which this release writes")
     if metadata.get("policy") != digest:
         raise ValueError("its memories belong to another policy")
     entries = json.loads(metadata["names"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.bundle_files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 
 ACCEPTED = (
@@ -82,7 +83,7 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
 
         _takes(options, "a training run", "name")
         return read_checkpoint_actor(path, **options)
-    if (path / "policy.json").is_file() or (path.name == "policy.json" and _sibling(path, "weights.safetensors")):
+    if (path / POLICY_FILE).is_file() or (path.name == POLICY_FILE and path.is_file() and holds_weights(path.parent)):
         from snn_policy.bundle import read_bundle
 
         _takes(options, "a bundle")

@@ -1,0 +1,164 @@
+"""The files of a policy's directory, replaced so that at any moment they are one whole policy.
+
+Weights are named by their SHA-256 and written first; `policy.json`, which names that sum, is renamed over the old one;
+what it no longer names is removed last. Graphs have fixed names that other runtimes know: they are written under a name
+with their sum, which readers fall back to, and renamed once `policy.json` names them. Writers take turns; one that is
+killed leaves the old policy or the new one, and at worst files that the next writer removes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from snn_policy.atomic_files import sole_writer, write_atomically
+from snn_policy.exporting.description import SUMS_KEY
+
+POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
+"""Bundles of the first releases have their weights under this very name."""
+GRAPH_FILES = ("decision.onnx", "step.onnx")
+MOST_JSON_BYTES = 16 * 2**20
+SUM = re.compile(r"[0-9a-f]{64}")
+NAMED_BY_SUM = re.compile(r"weights-[0-9a-f]{12}\.safetensors|(decision|step)-[0-9a-f]{12}\.onnx")
+MOST_READS, SAME_READS, PAUSE = 200, 4, 0.005
+Result = TypeVar("Result")
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def name_with_sum(name: str, total: str) -> str:
+    """The name of a file with that SHA-256: weights.safetensors → weights-0123456789ab.safetensors."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}-{total[:12]}{dot}{ending}"
+
+
+def holds_weights(directory: Path) -> bool:
+    """Whether a bundle's weights, of this release or of the first ones, lie in the directory."""
+    return (directory / WEIGHTS_FILE).is_file() or any(
+        NAMED_BY_SUM.fullmatch(each.name) and each.is_file() for each in directory.glob("weights-*.safetensors")
+    )
+
+
+def weights_place(directory: Path, total: str) -> Path:
+    """Where the weights with that SHA-256 are, or should be."""
+    named, old = directory / name_with_sum(WEIGHTS_FILE, total), directory / WEIGHTS_FILE
+    return old if old.is_file() and not named.is_file() else named
+
+
+def read_whole(
+    directory: Path, read: Callable[[], Result], retried: type[Exception] | tuple[type[Exception], ...]
+) -> Result:
+    """Call `read`; anew while it fails because a writer replaces the directory's files meanwhile.
+
+    Args:
+        read: reads `policy.json` and what it names; fails with `retried` where these do not belong together.
+
+    Raises:
+        what `read` raised last: the files have stayed as they are, or are replaced all the time.
+    """
+    before, reads, same = _policy_content(directory), 0, 0
+    while True:
+        try:
+            return read()
+        except retried:
+            after, reads = _policy_content(directory), reads + 1
+            same = same + 1 if after == before else 0
+            if after is None or same == SAME_READS or reads == MOST_READS:
+                raise
+        before = after
+        time.sleep(PAUSE)
+
+
+def _policy_content(directory: Path) -> bytes | None:
+    try:
+        with (directory / POLICY_FILE).open("rb") as file:
+            return file.read(MOST_JSON_BYTES)
+    except OSError:
+        return None
+
+
+def read_document(directory: Path) -> dict[str, Any] | None:
+    """What `policy.json` says, unchecked; None where there is none that could be read."""
+    try:
+        document = json.loads(_policy_content(directory) or b"")
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def named_graphs(document: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of every graph that the policy was exported as, by file name."""
+    graphs = document.get("onnx")
+    sums = graphs.get(SUMS_KEY) if isinstance(graphs, dict) else None
+    given = sums if isinstance(sums, dict) else {}
+    return {name: total for name, total in given.items() if isinstance(total, str) and SUM.fullmatch(total)}
+
+
+def replace_files(directory: Path, policy: bytes, weights: bytes, graphs: Mapping[str, bytes]) -> None:
+    """Make the directory (made if missing) hold this policy instead of the one before.
+
+    Args:
+        policy: content of `policy.json`; names the sums of the weights and graphs.
+        graphs: content by file name.
+
+    Raises:
+        OSError: a file cannot be written, or another writer does not end; what is there is one whole policy still.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with sole_writer(directory) as alone:
+        superseded = _old_weights(directory)
+        staged = {name: directory / name_with_sum(name, sha256(content)) for name, content in graphs.items()}
+        try:
+            write_atomically(directory / name_with_sum(WEIGHTS_FILE, sha256(weights)), weights)
+            for name, content in graphs.items():
+                write_atomically(staged[name], content)
+            write_atomically(directory / POLICY_FILE, policy)
+            for name, place in staged.items():
+                place.replace(directory / name)
+            if superseded is not None:
+                superseded.unlink(missing_ok=True)
+        finally:
+            if alone:
+                _flush(directory)
+                _remove_unnamed(directory)
+
+
+def _old_weights(directory: Path) -> Path | None:
+    """The weights of the policy that is there, where they still have the name of the first releases."""
+    total = (read_document(directory) or {}).get("weights_sha256")
+    place = directory / WEIGHTS_FILE
+    if not isinstance(total, str) or not SUM.fullmatch(total) or weights_place(directory, total) != place:
+        return None
+    return place if sha256(place.read_bytes()) == total else None
+
+
+def _remove_unnamed(directory: Path) -> None:
+    """Remove weights and graphs that `policy.json` does not name, those of killed writers included."""
+    document = read_document(directory)
+    if document is None and (directory / POLICY_FILE).exists():
+        return
+    sums, weights = named_graphs(document or {}), str((document or {}).get("weights_sha256"))
+    named = {name_with_sum(WEIGHTS_FILE, weights), *(name_with_sum(name, total) for name, total in sums.items())}
+    unnamed = [each for each in os.listdir(directory) if NAMED_BY_SUM.fullmatch(each) and each not in named]
+    if sums:
+        unnamed += [name for name in GRAPH_FILES if name not in sums]
+    for name in unnamed:
+        with contextlib.suppress(OSError):  # what cannot be removed does no harm
+            (directory / name).unlink()
+
+
+def _flush(directory: Path) -> None:
+    """See that the new names reach the disk before the old ones go."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
