@@ -20,7 +20,7 @@ from snn_policy.state import State
 if TYPE_CHECKING:
     from snn_policy.engines.event import EventSession
 
-ENGINE_NAMES = ("auto", "event", "numpy", "torch")
+ENGINE_NAMES = ("auto", "event", "core", "numpy", "torch")
 
 
 class Engine(Protocol):
@@ -64,6 +64,10 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
             from snn_policy.engines.event import EventEngine
 
             return EventEngine(network)
+        case "core":
+            from snn_policy.engines.core.engine import EventEngine as CoreEngine
+
+            return CoreEngine(network)
         case "numpy":
             return ReferenceEngine(network)
         case "torch":

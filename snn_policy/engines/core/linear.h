@@ -1,0 +1,75 @@
+/* A linear connection: every spike adds its neuron's row of weights to the sums of the receivers.
+ *
+ *     sums[k] += Σ_i size[i]·W[index[i]][k]
+ *
+ * Four spikes at a time, ((a + b) + (c + d)), then one by one: the order of a sum depends on its list alone, never on
+ * how many rows or columns are worked through together.
+ */
+#ifndef SNN_LINEAR_H
+#define SNN_LINEAR_H
+
+#include "platform.h"
+
+#define SNN_TILE 64 /* columns of weights that stay in the cache while the lists of many rows pass */
+
+SNN_ALWAYS void snn_add_rows(const float *SNN_RESTRICT weights, int32_t stride, int32_t columns,
+                             const int32_t *SNN_RESTRICT index, const float *SNN_RESTRICT size, int32_t count,
+                             float *SNN_RESTRICT sums) {
+    int32_t i = 0, k;
+#define SNN_ROW(n) (weights + (ptrdiff_t)index[i + (n)] * stride)
+    for (; i + 8 <= count; i += 8) {
+        const float *SNN_RESTRICT a = SNN_ROW(0), *SNN_RESTRICT b = SNN_ROW(1), *SNN_RESTRICT c = SNN_ROW(2),
+                    *SNN_RESTRICT d = SNN_ROW(3), *SNN_RESTRICT e = SNN_ROW(4), *SNN_RESTRICT f = SNN_ROW(5),
+                    *SNN_RESTRICT g = SNN_ROW(6), *SNN_RESTRICT h = SNN_ROW(7);
+        const float sa = size[i], sb = size[i + 1], sc = size[i + 2], sd = size[i + 3];
+        const float se = size[i + 4], sf = size[i + 5], sg = size[i + 6], sh = size[i + 7];
+        for (k = 0; k < columns; k++) {
+            const float half = sums[k] + ((sa * a[k] + sb * b[k]) + (sc * c[k] + sd * d[k]));
+            sums[k] = half + ((se * e[k] + sf * f[k]) + (sg * g[k] + sh * h[k]));
+        }
+    }
+    if (i + 4 <= count) {
+        const float *SNN_RESTRICT a = SNN_ROW(0), *SNN_RESTRICT b = SNN_ROW(1), *SNN_RESTRICT c = SNN_ROW(2),
+                    *SNN_RESTRICT d = SNN_ROW(3);
+        const float sa = size[i], sb = size[i + 1], sc = size[i + 2], sd = size[i + 3];
+        for (k = 0; k < columns; k++) {
+            sums[k] += (sa * a[k] + sb * b[k]) + (sc * c[k] + sd * d[k]);
+        }
+        i += 4;
+    }
+    for (; i < count; i++) {
+        const float *SNN_RESTRICT a = SNN_ROW(0);
+        const float sa = size[i];
+        for (k = 0; k < columns; k++) {
+            sums[k] += sa * a[k];
+        }
+    }
+#undef SNN_ROW
+}
+
+/* totals[n] += W·(what train n holds) for `count` trains, `step` apart; a tile of columns after the other. */
+SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int32_t row_size, const int32_t *indices,
+                                       const float *sizes, const int32_t *listed, float *totals, int32_t count,
+                                       int32_t step) {
+    int32_t column = 0, n;
+    if (count == 1) {
+        snn_add_rows(weights, stride, stride, indices, sizes, listed[0], totals);
+        return;
+    }
+    for (; column + SNN_TILE <= stride; column += SNN_TILE) {
+        for (n = 0; n < count; n++) {
+            const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
+            snn_add_rows(weights + column, stride, SNN_TILE, indices + at, sizes + at, listed[n * step],
+                         totals + at + column);
+        }
+    }
+    if (column < stride) {
+        for (n = 0; n < count; n++) {
+            const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
+            snn_add_rows(weights + column, stride, stride - column, indices + at, sizes + at, listed[n * step],
+                         totals + at + column);
+        }
+    }
+}
+
+#endif
