@@ -19,7 +19,7 @@ from snn_policy.state import State
 from snn_policy.stateful import StatefulPolicy, copied
 
 if TYPE_CHECKING:
-    from snn_policy.engines.event import EventSession
+    from snn_policy.engines.core.engine import EventSession
     from snn_policy.export import Exported
 
 
@@ -127,9 +127,9 @@ class SpikingPolicy(StatefulPolicy):
             self._size_is_open = False
 
     def warm_up(self) -> None:
-        """Compile what the first decision would have to compile; changes nothing else.
+        """Do what a first decision has to do once, such as loading the compiled core; changes nothing else.
 
-        `convert` and `load` call it, so that a control loop never waits for a compiler.
+        `convert` and `load` call it, so that a control loop never waits for it.
         """
         self._decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
 

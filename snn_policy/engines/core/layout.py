@@ -136,7 +136,7 @@ class Writer:
         assert isinstance(neurons, SigmaDeltaNeurons)
         return {
             "neuron": NEURONS.index("sigma-delta"), "powers": self._put(neurons.powers),
-            "power_count": len(neurons.powers), "doubling": doubles(neurons), "rederive_after": rederive_after,
+            "power_count": len(neurons.powers), "doubling": doubles(neurons), "rederive_after": min(rederive_after, 2**31 - 1),
             "age": self._own - 1, "stale": self.state_size - 1 if self._convolutions else NONE,
         }  # fmt: skip
 
