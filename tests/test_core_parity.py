@@ -161,11 +161,11 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
 def go_through_everything(path: Path) -> None:
     from tests.test_core_program import damage_everything
 
-    for name in library.VARIANT_NAMES[: library.VARIANT_NAMES.index(library.load(path).variant) + 1]:
-        core = library.load(path, name)
+    fastest = library.load(path)
+    for core in {each.variant: each for each in (library.load(path, "plain"), fastest)}.values():
         for _, network, stream in networks():
-            check_parity(network, stream[:4], core)
-    damage_everything(library.load(path), examples=100)
+            check_parity(network, stream[:3, :4], core)
+    damage_everything(fastest, examples=40)
 
 
 if __name__ == "__main__":

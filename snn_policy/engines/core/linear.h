@@ -12,6 +12,45 @@
 
 #define SNN_TILE 64 /* columns of weights that stay in the cache while the lists of many rows pass */
 
+#if defined(__AVX512F__)
+#define SNN_VECTOR 16
+#elif defined(__AVX2__)
+#define SNN_VECTOR 8
+#endif
+
+#if defined(SNN_VECTOR)
+typedef float snn_floats __attribute__((vector_size(4 * SNN_VECTOR), aligned(4), may_alias));
+
+/* As `snn_add_rows`, for the columns of one tile: their sums stay in registers. */
+SNN_FUNCTION void snn_add_tile(const float *weights, int32_t stride, const int32_t *SNN_RESTRICT index,
+                               const float *SNN_RESTRICT size, int32_t count, float *SNN_RESTRICT sums) {
+    snn_floats kept[SNN_TILE / SNN_VECTOR], *total = (snn_floats *)(void *)sums;
+    int32_t i = 0, k;
+#define SNN_ROW(n) ((const snn_floats *)(const void *)(weights + (ptrdiff_t)index[i + (n)] * stride))
+    for (k = 0; k < SNN_TILE / SNN_VECTOR; k++) {
+        kept[k] = total[k];
+    }
+    for (; i + 4 <= count; i += 4) {
+        const snn_floats *a = SNN_ROW(0), *b = SNN_ROW(1), *c = SNN_ROW(2), *d = SNN_ROW(3);
+        const float sa = size[i], sb = size[i + 1], sc = size[i + 2], sd = size[i + 3];
+        for (k = 0; k < SNN_TILE / SNN_VECTOR; k++) {
+            kept[k] += (sa * a[k] + sb * b[k]) + (sc * c[k] + sd * d[k]);
+        }
+    }
+    for (; i < count; i++) {
+        const snn_floats *a = SNN_ROW(0);
+        const float sa = size[i];
+        for (k = 0; k < SNN_TILE / SNN_VECTOR; k++) {
+            kept[k] += sa * a[k];
+        }
+    }
+    for (k = 0; k < SNN_TILE / SNN_VECTOR; k++) {
+        total[k] = kept[k];
+    }
+#undef SNN_ROW
+}
+#endif
+
 SNN_ALWAYS void snn_add_rows(const float *SNN_RESTRICT weights, int32_t stride, int32_t columns,
                              const int32_t *SNN_RESTRICT index, const float *SNN_RESTRICT size, int32_t count,
                              float *SNN_RESTRICT sums) {
@@ -52,15 +91,15 @@ SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int
                                        const float *sizes, const int32_t *listed, float *totals, int32_t count,
                                        int32_t step) {
     int32_t column = 0, n;
-    if (count == 1) {
-        snn_add_rows(weights, stride, stride, indices, sizes, listed[0], totals);
-        return;
-    }
     for (; column + SNN_TILE <= stride; column += SNN_TILE) {
         for (n = 0; n < count; n++) {
             const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
+#if defined(SNN_VECTOR)
+            snn_add_tile(weights + column, stride, indices + at, sizes + at, listed[n * step], totals + at + column);
+#else
             snn_add_rows(weights + column, stride, SNN_TILE, indices + at, sizes + at, listed[n * step],
                          totals + at + column);
+#endif
         }
     }
     if (column < stride) {

@@ -56,14 +56,13 @@ SNN_FUNCTION int32_t snn_run_layer(const snn_header *header, const float *drive,
                                    const float *threshold, const float *start, const snn_membranes *m, float *decoded,
                                    float *sent, const snn_workspace *w, int listing, int32_t first, int32_t n) {
     const int32_t size = header->row_size, timesteps = header->timesteps;
+    const size_t bytes = (size_t)n * sizeof(float);
     int32_t spikes = 0, t, k;
-    for (k = 0; k < n; k++) {
-        m->v[k] = start[k];
-        m->net[k] = 0.0f;
-        m->inflow[k] = bias[k];
-        decoded[k] = 0.0f;
-        sent[k] = 0.0f;
-    }
+    memcpy(m->v, start, bytes);
+    memcpy(m->inflow, bias, bytes);
+    memset(m->net, 0, bytes);
+    memset(decoded, 0, bytes);
+    memset(sent, 0, bytes);
     for (t = 0; t < timesteps; t++) {
         const float *x = drive + (constant ? 0 : (ptrdiff_t)t * size);
         if (header->differential) {
