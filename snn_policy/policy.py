@@ -21,6 +21,7 @@ from snn_policy.stateful import StatefulPolicy, copied
 if TYPE_CHECKING:
     from snn_policy.engines.core.engine import EventSession
     from snn_policy.export import Exported
+    from snn_policy.exporting.c_source import ExportedC
 
 
 class SpikingPolicy(StatefulPolicy):
@@ -165,6 +166,12 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.export import export_policy
 
         return export_policy(self, directory, **options)
+
+    def export_c(self, directory: str | Path, **options: Any) -> "ExportedC":
+        """Write the policy as C99; arguments as for `snn_policy.exporting.c_source.export_c`."""
+        from snn_policy.exporting.c_source import export_c
+
+        return export_c(self, directory, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":

@@ -75,9 +75,11 @@ def padded(outputs: int, lanes: int = LANES) -> int:
     return -(-outputs // lanes) * lanes
 
 
-def row_size(widest: int) -> int:
+def row_size(widest: int, lanes: int = LANES) -> int:
     """Floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so that
-    neighbouring rows do not displace each other."""
+    neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
+    if lanes < LANES:
+        return padded(widest) + LANES
     return -(-(widest + LANES) // 64) * 64 + LANES
 
 
@@ -163,7 +165,7 @@ class Writer:
         for layer in self._convolutions:
             channels, height, width = layer.input_shape
             sizes += [self._sums_size(layer), channels * (height + 2 * layer.padding[0]) * (width + 2 * layer.padding[1])]
-        return row_size(max(sizes))
+        return row_size(max(sizes), self._lanes)
 
     def _sums_size(self, layer: Conv2d) -> int:
         channels, height, width = layer.output_shape

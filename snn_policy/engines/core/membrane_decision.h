@@ -8,6 +8,7 @@
 
 #include "calibration.h"
 #include "convolution.h"
+#include "fan_out.h"
 #include "head.h"
 #include "linear.h"
 #include "listing.h"

@@ -8,6 +8,7 @@
 
 #include "activation.h"
 #include "convolution.h"
+#include "fan_out.h"
 #include "head.h"
 #include "linear.h"
 #include "listing.h"
@@ -69,16 +70,6 @@ SNN_FUNCTION void snn_part(const float *SNN_RESTRICT sent, const float *SNN_REST
     }
     *fresh_count = first;
     *kept_count = second;
-}
-
-/* Synapses that the listed neurons' spikes cross, where fan-outs differ. */
-SNN_FUNCTION int64_t snn_synapses(const float *fan_out, const int32_t *list, const int32_t *fired, int32_t count) {
-    int64_t crossed = 0;
-    int32_t i;
-    for (i = 0; i < count; i++) {
-        crossed += (int64_t)fan_out[list[i]] * (fired != NULL ? fired[i] : 1);
-    }
-    return crossed;
 }
 
 /* A stage of one row: from its values h to its memory, its two trains and its counts. */
