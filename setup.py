@@ -44,7 +44,8 @@ class BuildCore(build_ext):
     def _build_with_setuptools(self, builder: Any, target: Path) -> None:
         """With the compiler that setuptools finds; Microsoft's takes no flags of other instruction sets here."""
         self.compiler: Any
-        macros = [("SNN_VARIANT", "plain"), ("SNN_FIRST_VARIANT", "1"), ("SNN_FINGERPRINT", f"{builder.fingerprint()}u")]
+        macros = [("SNN_VARIANT", "plain"), ("SNN_FIRST_VARIANT", "1")]
+        macros.append(("SNN_FINGERPRINT", f"{builder.fingerprint()}u"))
         objects = self.compiler.compile([str(CORE / "library.c")], self.build_temp, macros, extra_postargs=["/O2"])
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target))

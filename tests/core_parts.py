@@ -65,7 +65,8 @@ def propagate(weight: Any, rows: Any, totals: Any, step: int) -> Any:
     size = layout.row_size(max(inputs, stride))
     stored = np.zeros((inputs, stride), F)
     stored[:, :outputs] = weight.T
-    indices, sizes, sums = np.zeros((len(rows), size), I), np.zeros((len(rows), size), F), np.zeros((len(rows), size), F)
+    indices = np.zeros((len(rows), size), I)
+    sizes, sums = np.zeros((len(rows), size), F), np.zeros((len(rows), size), F)
     listed = np.zeros(len(rows), I)
     sums[:, :outputs] = totals
     for n, values in enumerate(rows):
@@ -87,6 +88,6 @@ def convolve(layer: Conv2d, x: Any) -> Any:
     places = np.flatnonzero(x).astype(I)
     image = np.full(layer.input_shape[0] * (layer.input_shape[1] + 2 * down) * (layer.input_shape[2] + 2 * right), 9, F)
     sums, z = np.zeros(int(np.prod(layer.output_shape[1:])) * kernels.shape[-1], F), np.zeros(layer.outputs, F)
-    parts().show_convolve(at(record), at(kernels), at(places), at(np.ascontiguousarray(x[places], F)), len(places),
-                          at(image), at(sums), at(z))  # fmt: skip
+    sent = np.ascontiguousarray(x[places], F)
+    parts().show_convolve(at(record), at(kernels), at(places), at(sent), len(places), at(image), at(sums), at(z))
     return z

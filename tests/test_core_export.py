@@ -92,7 +92,7 @@ def test_an_actors_name_cannot_leave_its_comment(tmp_path: Path) -> None:
     assert "#error" not in first
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1e-45, 1.17549435e-38, 0.1, 16_777_216.0, 3.4028235e38, np.inf, -1e10])
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1e-45, 1.2e-38, 0.1, 16_777_216.0, 3.4028235e38, np.inf, -1e10])
 def test_numbers_read_back_as_they_were(value: float) -> None:
     text = _number(value)
     limit = np.finfo(np.float32).max

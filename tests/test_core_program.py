@@ -47,11 +47,13 @@ def damaged(blocks: Layout, rng: np.random.Generator) -> Layout:
             limits = np.iinfo(np.int32)
             block[record][field] = np.clip(int(block[record][field]) + rng.integers(-3, 4), limits.min, limits.max)
     if rng.random() < 0.2:
-        found.parameters[rng.integers(len(found.parameters))] = rng.choice([np.nan, np.inf, -np.inf, -1, 0, 1e-45, 1e38])
+        place = rng.integers(len(found.parameters))
+        found.parameters[place] = rng.choice([np.nan, np.inf, -np.inf, -1, 0, 1e-45, 1e38])
     if rng.random() < 0.1:
         return Layout(found.header, found.stages[:-1], found.connections, found.parameters)
     if rng.random() < 0.1:
-        return Layout(found.header, found.stages, found.connections, found.parameters[: rng.integers(len(found.parameters))])
+        length = rng.integers(len(found.parameters))
+        return Layout(found.header, found.stages, found.connections, found.parameters[:length])
     return found
 
 

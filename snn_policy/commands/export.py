@@ -93,7 +93,7 @@ def export(
 
 
 def _export_c(
-    policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: Path | None
+    policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None
 ) -> None:
     given = None if recording is None else read_recording(recording)
     with busy("exporting"):

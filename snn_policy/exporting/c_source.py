@@ -163,13 +163,12 @@ def _source(policy: "SpikingPolicy", blocks: layout.Layout, prefix: str) -> str:
     core = "\n".join(line for name in ("decide.h", "workspace.h") for line in _inlined(name, seen))
     tables = [
         _table("float", "parameters", map(_number, blocks.parameters)),
-        _record("snn_header", "header", blocks.header[:1]).replace("[1] = {\n    {", " = {\n    ").replace("},\n};", "\n};"),
+        f"static const snn_header header = {{{_fields(blocks.header[0])}}};\n",
         _record("snn_stage", "stages", blocks.stages),
         _record("snn_connection", "connections", blocks.connections),
     ]
-    return "\n".join(
-        [c_texts.BEFORE_CORE.replace("@macro@", macro), core, *tables, c_texts.functions(prefix, len(policy.network.spiking_widths))]
-    )
+    functions = c_texts.functions(prefix, len(policy.network.spiking_widths))
+    return "\n".join([c_texts.BEFORE_CORE.replace("@macro@", macro), core, *tables, functions])
 
 
 def _inlined(name: str, seen: set[str]) -> Iterator[str]:
@@ -199,7 +198,11 @@ def _table(kind: str, name: str, values: Any) -> str:
 
 
 def _record(kind: str, name: str, records: Any) -> str:
-    fields = records.dtype.names
-    rows = [", ".join(_number(each[field]) if records.dtype[field] == np.float32 else str(int(each[field]))
-                      for field in fields) for each in records]  # fmt: skip
-    return f"static const {kind} {name}[{len(records)}] = {{\n" + "".join(f"    {{{row}}},\n" for row in rows) + "};\n"
+    rows = "".join(f"    {{{_fields(each)}}},\n" for each in records)
+    return f"static const {kind} {name}[{len(records)}] = {{\n{rows}}};\n"
+
+
+def _fields(record: Any) -> str:
+    kinds = record.dtype
+    return ", ".join(_number(record[name]) if kinds[name] == np.float32 else str(int(record[name]))
+                     for name in kinds.names)  # fmt: skip

@@ -1,6 +1,7 @@
 """The fixed parts of an exported C policy: its header, its functions, an example's control loop, a build file."""
 
-BEFORE_CORE = """/* A spiking policy: snn-policy's core, then this policy's program. Generated; self-contained. See policy.h. */
+BEFORE_CORE = """\
+/* A spiking policy: snn-policy's core, then this policy's program. Generated; self-contained. See policy.h. */
 #include "policy.h"
 
 #define @macro@ 1
@@ -118,7 +119,7 @@ size_t {prefix}_state_size(void) {{ return sizeof({prefix}_state); }}
 def example(prefix: str) -> str:
     """main.c: a control loop with a deadline."""
     upper = prefix.upper()
-    return f"""/* A control loop: observations from standard input, actions to standard output, late decisions counted. */
+    return f"""/* A control loop: observations on standard input, actions on standard output, late ones counted. */
 #include <stdio.h>
 #include <time.h>
 

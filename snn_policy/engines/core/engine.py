@@ -121,8 +121,9 @@ class EventSession:
         self.events = self._counts[:, spiking : 2 * spiking]
         costs = 2 * spiking
         sums = costs + layout.SUMS
+        operations = sums + 2 * spiking
         self.counters = Counters(self._counts[:, costs + layout.DECISIONS], self._counts[:, sums : sums + spiking],
-                                 self._counts[:, sums + 2 * spiking], self._counts[:, sums + 2 * spiking + 1])  # fmt: skip
+                                 self._counts[:, operations], self._counts[:, operations + 1])  # fmt: skip
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
         return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)

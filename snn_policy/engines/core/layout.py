@@ -138,7 +138,8 @@ class Writer:
         assert isinstance(neurons, SigmaDeltaNeurons)
         return {
             "neuron": NEURONS.index("sigma-delta"), "powers": self._put(neurons.powers),
-            "power_count": len(neurons.powers), "doubling": doubles(neurons), "rederive_after": min(rederive_after, 2**31 - 1),
+            "power_count": len(neurons.powers), "doubling": doubles(neurons),
+            "rederive_after": min(rederive_after, 2**31 - 1),
             "age": self._own - 1, "stale": self.state_size - 1 if self._convolutions else NONE,
         }  # fmt: skip
 
@@ -164,7 +165,8 @@ class Writer:
         sizes = [size for layer in self._actor.layers for size in (padded(layer.inputs), padded(layer.outputs))]
         for layer in self._convolutions:
             channels, height, width = layer.input_shape
-            sizes += [self._sums_size(layer), channels * (height + 2 * layer.padding[0]) * (width + 2 * layer.padding[1])]
+            vertical, horizontal = layer.padding
+            sizes += [self._sums_size(layer), channels * (height + 2 * vertical) * (width + 2 * horizontal)]
         return row_size(max(sizes), self._lanes)
 
     def _sums_size(self, layer: Conv2d) -> int:
