@@ -71,8 +71,9 @@ def run_if_accepted(core: library.Core, network: Any, blocks: Layout, stream: An
     engine.row_size, engine.state_size = int(header["row_size"]), int(header["state_size"])
     if engine.state_size < sum(each.shape[1] for each in network.initial_state(1)):
         return True
-    if int(blocks.stages["width"][0]) != stream[0].size // len(stream[0]) or \
-            int(header["action_size"]) != (1 if network.actor.discrete else network.actor.head.outputs):
+    if int(blocks.stages["width"][0]) != stream[0].size // len(stream[0]) or int(header["action_size"]) != (
+        1 if network.actor.discrete else network.actor.head.outputs
+    ):
         return True  # the session's own buffers are of the network's sizes
     session = engine.session(2)
     for batch in stream[:2]:
