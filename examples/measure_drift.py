@@ -18,7 +18,7 @@ import typer
 
 from snn_policy import Actor, SpikingPolicy, load_actor
 from snn_policy.convert import convert
-from snn_policy.engines.event import REDERIVE_AFTER, EventEngine
+from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine
 from snn_policy.exported import names, path
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import SigmaDeltaNeurons

@@ -1,4 +1,4 @@
-"""How many spike trains the event engine should work through together: `snn_policy.engines.event.TRAINS`.
+"""How many spike trains the event engine should work through together: `snn_policy.engines.core.engine.TRAINS`.
 
     python examples/measure_trains.py            # a random 17→256→256→6 actor, 256 rows
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from snn_policy import Actor, convert
 from snn_policy.activations import RELU
-from snn_policy.engines.event import EventEngine
+from snn_policy.engines.core.engine import EventEngine
 from snn_policy.layers import Head, Linear
 from snn_policy.policy import SpikingPolicy
 

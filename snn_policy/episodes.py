@@ -92,7 +92,7 @@ class Meter:
         self._spent: list[Any] = []
 
     def warm_up(self, obs: npt.NDArray[Any]) -> None:
-        """Take one decision that does not count, so that no compilation is timed, and reset."""
+        """Take one decision that does not count, so that nothing that is done once is timed, and reset."""
         self.policy.reset(num_envs=len(obs))
         self.policy.act(obs)
         self.policy.reset(num_envs=len(obs))

@@ -19,6 +19,7 @@ from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:
     from snn_policy.export import Exported
+    from snn_policy.exporting.c_source import ExportedC
 
 
 class SpikingPolicy(StatefulPolicy):
@@ -82,9 +83,9 @@ class SpikingPolicy(StatefulPolicy):
         return self.network.initial_state(n)
 
     def warm_up(self) -> None:
-        """Compile what the first decision would have to compile; changes nothing else.
+        """Do what a first decision has to do once, such as loading the compiled core; changes nothing else.
 
-        `convert` and `load` call it, so that a control loop never waits for a compiler.
+        `convert` and `load` call it, so that a control loop never waits for it.
         """
         self._engine.decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
 
@@ -106,6 +107,12 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.export import export_policy
 
         return export_policy(self, directory, **options)
+
+    def export_c(self, directory: str | Path, **options: Any) -> "ExportedC":
+        """Write the policy as C99; arguments as for `snn_policy.exporting.c_source.export_c`."""
+        from snn_policy.exporting.c_source import export_c
+
+        return export_c(self, directory, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":

@@ -4,7 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 RECORDED = (
-    "snn-policy", "numpy", "numba", "gymnasium", "mujoco", "dm-control", "torch", "stable-baselines3", "onnxruntime",
+    "snn-policy", "numpy", "gymnasium", "mujoco", "dm-control", "torch", "stable-baselines3", "onnxruntime",
     "spikingjelly",
 )  # fmt: skip
 

@@ -1,10 +1,12 @@
 """What several tests share."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
+from snn_policy.engines.core import build, library
 from snn_policy.environments import make_environment
 from snn_policy.wrappers.rendering import NoRendererError, choose_backend
 
@@ -12,6 +14,16 @@ from snn_policy.wrappers.rendering import NoRendererError, choose_backend
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything imports dm_control, and before worker processes start, which inherit the choice."""
     choose_backend()
+    build_core()
+
+
+def build_core() -> None:
+    """The compiled core of a source tree that was not installed, or whose sources have changed since."""
+    try:
+        library.load(build.SOURCES / build.LIBRARY)
+    except library.NoCoreError:
+        with contextlib.suppress(build.NoCompilerError):
+            build.build(build.SOURCES / build.LIBRARY)
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
 from snn_policy.activations import Activation
-from snn_policy.engines.event import TRAINS, EventEngine
-from snn_policy.engines.event_kernels import QCFS, activate
-from snn_policy.engines.event_layout import _doubles
-from snn_policy.engines.event_program import decide
-from snn_policy.engines.event_sigma_delta import encode
-from snn_policy.engines.spike_lists import aligned, list_spikes, propagate, row_size, tiled
+from snn_policy.engines.core.engine import TRAINS, EventEngine
+from snn_policy.engines.core.layout import doubles
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from tests import core_parts
 from tests.actors import (
     dyadic_actor,
     dyadic_observations,
@@ -86,9 +83,8 @@ def test_a_block_has_no_more_rows_than_a_row_of_scratch_has_room_for() -> None:
 @pytest.mark.parametrize("z", [-1e30, -0.1, 0.0, 0.3, 0.99, 1.0, 1e19, 1e30])
 def test_a_quantised_activation_saturates_however_large_its_input(z: float) -> None:
     """Beyond 2⁶³ a floor is no integer any more."""
-    values = np.array([z], np.float32)
-    activate(values, QCFS, np.float32(1), np.float32(4))
-    assert values[0] == Activation("qcfs", 1.0, levels=4)(np.array([z], np.float32))[0]
+    quantised = Activation("qcfs", 1.0, levels=4)
+    assert core_parts.activate([z], quantised)[0] == quantised(np.array([z], np.float32))[0]
 
 
 def test_many_rows_agree_with_the_reference_to_the_bit_on_dyadic_weights() -> None:
@@ -147,22 +143,15 @@ def test_adding_lists_is_the_matrix_product(inputs: int, outputs: int) -> None:
     rng = np.random.default_rng(inputs + outputs)
     weight = (rng.integers(-40, 41, (outputs, inputs)) / 64).astype(np.float32)
     values = (rng.integers(-3, 4, (5, inputs)) * (rng.random((5, inputs)) < 0.4)).astype(np.float32)
-    width = row_size(max(inputs, outputs))
-    indices = aligned(5 * width, np.int32).reshape(5, width)
-    sizes, totals, given_rows = (aligned(5 * width).reshape(5, width) for _ in range(3))
-    given_rows[:] = np.nan  # what follows a row's values is never used
-    given_rows[:, :inputs] = values
-    totals[:, :outputs] = 0.5
-    parameters = np.concatenate([np.full(16, 7, np.float32), tiled(weight).ravel()])
-    for n in range(5):
-        assert list_spikes(given_rows[n, :inputs], indices, sizes, n) == np.count_nonzero(values[n])
-        listed = indices[n, 1 : 1 + indices[n, 0]]
-        assert np.array_equal(listed, np.flatnonzero(values[n]))
-        assert np.array_equal(sizes[n, : len(listed)], values[n, listed])
-    propagate(parameters, 16, inputs, outputs, indices, sizes, totals, 5, 2)
+    for row in values:
+        places, sizes = core_parts.list_spikes(row)
+        assert np.array_equal(places, np.flatnonzero(row))
+        assert np.array_equal(sizes, row[places])
     expected = 0.5 + values @ weight.T
-    expected[1::2] = 0.5  # every second train was asked for
-    assert np.array_equal(totals[:, :outputs], expected)
+    for rows, step in ((values, 2), (values[:1], 1)):
+        found = core_parts.propagate(weight, rows, np.full((len(rows), outputs), 0.5, np.float32), step)
+        assert np.array_equal(found[::step], expected[: len(rows) : step])
+        assert (np.delete(found, np.s_[::step], axis=0) == 0.5).all()  # every second train was asked for
 
 
 MAGNITUDES = st.floats(0, 2.0**50, width=32) | st.integers(-8, 45).map(lambda i: 0.75 * 2.0**i)
@@ -189,8 +178,7 @@ def test_spikes_by_exponent_are_those_of_the_equation(
         s = sigma_delta_spike(left, quanta, powers)
         left, told, spikes = left - s, told + s, spikes + np.count_nonzero(s)
     for doubling in (True, False):
-        spent, sent = v.copy(), np.empty_like(v)
-        count, coarse = encode(spent, quanta, unit, digits, powers, doubling, sent)
+        spent, sent, count, coarse = core_parts.encode(v, quanta, unit, digits, powers, doubling)
         assert np.array_equal(spent, left)
         assert np.array_equal(sent, told)
         assert count == spikes
@@ -199,30 +187,19 @@ def test_spikes_by_exponent_are_those_of_the_equation(
 
 def test_quanta_beyond_float32s_normal_numbers_are_encoded_by_division() -> None:
     neurons = sigma_delta_neurons(dyadic_actor())
-    assert _doubles(neurons)
+    assert doubles(neurons)
     tiny = tuple(q * np.float32(2.0**-110) for q in neurons.quanta)
-    assert not _doubles(SigmaDeltaNeurons(tiny, neurons.predictor, neurons.offset, neurons.digits))
-    assert not _doubles(sigma_delta_neurons(dyadic_actor(), base=3.0))
+    assert not doubles(SigmaDeltaNeurons(tiny, neurons.predictor, neurons.offset, neurons.digits))
+    assert not doubles(sigma_delta_neurons(dyadic_actor(), base=3.0))
 
 
 def test_a_session_works_on_the_buffers_it_began_with() -> None:
     actor = random_actor(**WIDE)
     for neurons in (sigma_delta_neurons(actor), membrane_neurons(actor)):
         session = EventEngine(SpikingNetwork(actor, neurons)).session(ROWS)
-        blocks = [each for each in session._blocks if isinstance(each, np.ndarray)]
-        before = [each.ctypes.data for each in blocks]
+        before = [each.ctypes.data for each in session._buffers]
         for batch in walk(3 * ROWS).reshape(3, ROWS, 11):
             assert session.accept(batch)
             assert session.run()
-        assert [each.ctypes.data for each in session._blocks if isinstance(each, np.ndarray)] == before
-        assert all(np.shares_memory(each, session._blocks[1]) for each in session.state)
-
-
-def test_nothing_is_compiled_a_second_time() -> None:
-    """One entry, whatever the neurons, the rows and the observations' type: after `warm_up`, no decision waits."""
-    for policy in every_policy(dyadic_actor(), "event"):
-        policy.warm_up()
-        for batch in (dyadic_observations(1)[0], dyadic_observations(5).astype(np.float64)):
-            policy.act(batch)
-            policy.reset()
-    assert len(decide.signatures) == 1
+        assert [each.ctypes.data for each in session._buffers] == before
+        assert all(np.shares_memory(each, session._buffers[1]) for each in session.state)

@@ -5,7 +5,7 @@ import pytest
 
 from snn_policy import SpikingPolicy, convert
 from snn_policy.engines import make_engine
-from snn_policy.engines.event import EventEngine
+from snn_policy.engines.core.engine import EventEngine
 from tests.actors import random_actor, walk
 
 ACTOR = random_actor()

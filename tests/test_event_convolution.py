@@ -12,31 +12,12 @@ from snn_policy import SpikingPolicy, convert
 from snn_policy.activations import RELU
 from snn_policy.actor import Actor
 from snn_policy.convolution import Conv2d
-from snn_policy.engines import event_convolution as events
-from snn_policy.engines.event_plan import INPUTS, LAYER, WEIGHTS
 from snn_policy.layers import Linear
 from snn_policy.network import SpikingNetwork
 from tests.actors import IMAGE, dyadic_image_actor, image_walk, make_head, sigma_delta_neurons
+from tests.core_parts import convolve
 
 SMALL = st.integers(1, 4)
-
-
-def plan_row(layer: Conv2d) -> Any:
-    row = np.zeros(len(LAYER) + len(events.GEOMETRY), np.int64)
-    row[INPUTS], row[WEIGHTS] = layer.inputs, 0
-    row[len(LAYER) :] = list(events.geometry(layer, 0).values())
-    return row
-
-
-def convolved(layer: Conv2d, x: Any) -> Any:
-    """W ∗ x by way of a list of spikes."""
-    places = np.flatnonzero(x).astype(np.int32)
-    listed = np.concatenate([[len(places)], places]).astype(np.int32)
-    sums, z = np.zeros(events.sums_size(layer), np.float32), np.zeros(layer.outputs, np.float32)
-    image = np.full(events.image_size(layer), 9, np.float32)
-    events.convolve(plan_row(layer), events.tiled_kernels(layer).ravel(), listed, x[places], image, sums)
-    events.add_channels(plan_row(layer), sums, z)
-    return z
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,7 +31,7 @@ def test_spikes_are_convolved_exactly(
     weight: Any = rng.integers(-8, 9, (channels[1], channels[0], *kernel)).astype(np.float32) / 8
     layer = Conv2d(weight, np.zeros(channels[1], np.float32), (channels[0], *size), stride, padding)
     x = (rng.integers(-8, 9, layer.inputs) * (rng.random(layer.inputs) < share)).astype(np.float32)
-    assert np.array_equal(convolved(layer, x), layer.product(x[None])[0])
+    assert np.array_equal(convolve(layer, x), layer.product(x[None])[0])
 
 
 @pytest.mark.parametrize("spikes", [0, 1, 62, 63, 64, 999])
@@ -61,7 +42,7 @@ def test_both_ways_agree_where_they_meet(spikes: int) -> None:
     layer = Conv2d(weight, np.zeros(5, np.float32), (10, 10, 10), (2, 1), (1, 0))
     x = np.zeros(1_000, np.float32)
     x[rng.choice(1_000, spikes, replace=False)] = rng.normal(size=spikes)
-    assert np.allclose(convolved(layer, x), layer.product(x[None])[0], atol=1e-4)
+    assert np.allclose(convolve(layer, x), layer.product(x[None])[0], atol=1e-4)
 
 
 @pytest.fixture(scope="module")

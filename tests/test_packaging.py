@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     directory = tmp_path_factory.mktemp("wheel")
     source = directory / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "snn_policy", "wrappers", "exported"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "snn_policy", "wrappers", "exported"):
         (source / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", directory, source]
     done = subprocess.run(command, capture_output=True, text=True)

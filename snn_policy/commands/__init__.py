@@ -1,4 +1,4 @@
 """The commands of `snn-policy`, one file per group; `cli.py` registers them.
 
-Nothing heavy (numpy, gymnasium, numba, torch) is imported before a command runs, so that `--help` is quick.
+Nothing heavy (numpy, gymnasium, torch) is imported before a command runs, so that `--help` is quick.
 """

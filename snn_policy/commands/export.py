@@ -36,6 +36,9 @@ Observations = Annotated[
     typer.Option(metavar="FILE", help="Verify on this recording (.npy); by default on the environment's observations."),
 ]
 
+AsC = Annotated[bool, typer.Option("--c", help="Write C99 source instead: policy.h, policy.c, main.c, CMakeLists.txt.")]
+Prefix = Annotated[str, typer.Option(metavar="NAME", help="With --c: what every name in it begins with.")]
+
 
 def export(
     path: Source,
@@ -45,6 +48,8 @@ def export(
     counts: Counts = True,
     control_period: Period = None,
     observations: Observations = None,
+    c: AsC = False,
+    prefix: Prefix = "policy",
     json: JsonOption = None,
 ) -> None:
     """Write decision.onnx and step.onnx for any ONNX runtime, with memories that the host carries (docs/onnx.md).
@@ -54,6 +59,8 @@ def export(
     snn-policy export run/cheetah
 
     snn-policy export td3-HalfCheetah-v5 --out run/robot --batch 1
+
+    snn-policy export td3-HalfCheetah-v5 --c --out run/robot/c
     """
     from snn_policy.export import export_policy
     from snn_policy.policy import SpikingPolicy
@@ -64,6 +71,9 @@ def export(
     policy = read_spiking_policy(path)
     if not isinstance(policy, SpikingPolicy):
         raise ValueError(f"{path}: exported already; give the bundle that it was exported from")
+    if c:
+        _export_c(policy, directory, prefix, verify, observations, json)
+        return
     found = _Found(policy, observations, verify, control_period)
     with busy("exporting"):
         made = export_policy(policy, directory, batch=batch, counts=counts, control_period=found.period)
@@ -80,6 +90,21 @@ def export(
     failed = [each.graph for each in compared if not each.passed]
     if failed:
         raise ValueError(f"{directory}: {' and '.join(failed)}.onnx differ from the policy by more than rounding")
+
+
+def _export_c(
+    policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None
+) -> None:
+    given = None if recording is None else read_recording(recording)
+    with busy("exporting"):
+        made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify)
+    document = {"out": str(directory), "files": [file.name for file in made.files], "flash_bytes": made.flash,
+                "ram_bytes": made.ram, "verified_decisions": made.verified,
+                "verification_left_out": made.left_out}  # fmt: skip
+    if not write_json(document, json):
+        print(f"{directory}: {', '.join(document['files'])}")
+        print(f"constants {made.flash:,} bytes, state {made.ram:,} bytes")
+        print(f"{made.verified:,} decisions equal to the bit" if made.verified else f"not verified: {made.left_out}")
 
 
 def _own_directory(path: str) -> Path:

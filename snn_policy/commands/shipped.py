@@ -42,8 +42,6 @@ def demo(
     policy = convert(actor, observations, progress=True)
     seconds = time.perf_counter() - begin
     note.print(f"converted in {seconds:.1f} s from {len(observations):,} recorded observations, without retraining")
-    if seconds > 5:
-        note.print("most of that was compiling, which happens once per machine", style="dim")
     result = compare(actor, policy, env_id, episodes=episodes, seed=seed, progress=True)
     document = {"name": chosen, "conversion": policy.conversion, "conversion_seconds": seconds, **result.as_dict()}
     if not write_json(document, json):

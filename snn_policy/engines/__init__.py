@@ -1,10 +1,11 @@
 """Ways to run one and the same `SpikingNetwork`: they share its state format and give the same decisions.
 
-"event" adds only the weights of neurons that spiked (compiled; the default, and on a CPU the fastest at every batch
-size that was tried, 1 to 1024 rows); "numpy" runs the network's own array-API code on NumPy, the reference; "torch"
-runs that on torch tensors; "torch:cuda", "torch:cuda:1" and the like name the device. A network that ends in a
-convolution is left to "torch" (where it is installed) or "numpy". A row's result does not depend on its batch, to the
-bit, except with "torch"; "event" works through many rows in blocks, and keeps the order of every row's sums.
+"event" adds only the weights of neurons that spiked (the compiled core; the default, and on a CPU the fastest at every
+batch size that was tried, 1 to 1024 rows; where the core is not built, the default says so and is "numpy"); "numpy"
+runs the network's own array-API code on NumPy, the reference; "torch" runs that on torch tensors; "torch:cuda",
+"torch:cuda:1" and the like name the device. A network that ends in a convolution is left to "torch" (where it is
+installed) or "numpy". A row's result does not depend on its batch, to the bit, except with "torch"; "event" works
+through many rows in blocks, and keeps the order of every row's sums.
 """
 
 from importlib.util import find_spec
@@ -26,6 +27,14 @@ class ReferenceEngine:
         return ReferenceSession(self, self.network, rows)
 
 
+def _default_engine(ends_linear: bool) -> str:
+    if not ends_linear:
+        return "torch" if find_spec("torch") else "numpy"
+    from snn_policy.engines.core import library
+
+    return "event" if library.available() else "numpy"
+
+
 def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """The engine of that name for the network.
 
@@ -33,16 +42,17 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
         ValueError: an unknown name, or a torch device that is not there.
         ValueError: "event" where the network ends in a convolution.
         ModuleNotFoundError: "torch" where torch is not installed.
+        NoCoreError: "event" where the compiled core is not built.
     """
     ends_linear = isinstance(network.actor.layers[-1], Linear)
     if name == "auto":
-        name = "event" if ends_linear else "torch" if find_spec("torch") else "numpy"
+        name = _default_engine(ends_linear)
     kind, _, device = name.partition(":")
     match name if kind != "torch" else kind:
         case "event" if not ends_linear:
             raise ValueError("engine 'event': the last layer must be linear; take 'torch' or 'numpy'")
         case "event":
-            from snn_policy.engines.event import EventEngine
+            from snn_policy.engines.core.engine import EventEngine
 
             return EventEngine(network)
         case "numpy":

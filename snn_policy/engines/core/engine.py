@@ -1,19 +1,18 @@
-"""The event-driven engine: lays a network out in flat blocks and runs the compiled decisions on them.
+"""The event-driven engine: runs the compiled core on a network's program, block of rows by block of rows.
 
-Cost grows with the number of spikes, not with T × width². Compiled once per machine (numba's cache).
-`EventEngine.decide` is pure and may be called from several threads; an `EventSession` acts in a control loop,
-on buffers that stay in place.
+Cost grows with the number of spikes, not with T × width². `EventEngine.decide` is pure and may be called from several
+threads; an `EventSession` acts in a control loop, on buffers that stay in place.
 """
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.engines import event_plan as compiled
-from snn_policy.engines.event_layout import Layout
-from snn_policy.engines.event_program import decide
-from snn_policy.engines.spike_lists import aligned
+from snn_policy.engines.core import layout
+from snn_policy.engines.core.layout import Layout, Writer, aligned
+from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
@@ -24,24 +23,35 @@ REDERIVE_AFTER = 16
 spike in 10⁵ falls on the other side of its threshold, and the memory keeps that difference."""
 
 TRAINS = 64
-"""Spike trains that are worked through together (see `spike_lists`): the rows of a block times its trains per row. By
-`examples/measure_trains.py` (256 rows, 256×256 neurons), 64 and 128 take 0.85 (sigma-delta), 0.86 (IF, T = 8) and 0.91
-(T = 16) of the time of one row after another."""
+"""Spike trains that are worked through together: the rows of a block times its trains per row."""
 
 LARGEST_BLOCK = 2**18
 """Floats of a block's trains, at most: a megabyte, which stays in a core's cache (a train of pictures has 250 kB)."""
 
 
 class EventEngine:
-    """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked."""
+    """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked.
 
-    def __init__(self, network: SpikingNetwork, rederive_after: int = REDERIVE_AFTER, trains: int = TRAINS) -> None:
+    Raises:
+        NoCoreError: there is no compiled core.
+        ValueError: the network does not fit the core's program.
+    """
+
+    def __init__(
+        self,
+        network: SpikingNetwork,
+        rederive_after: int = REDERIVE_AFTER,
+        trains: int = TRAINS,
+        compiled: Core | None = None,
+    ) -> None:
         self.network = network
-        layout = Layout(network, rederive_after)
-        self.parameters, self.plan = layout.blocks()
-        self.row_state, self.row_size = layout.row_state, int(self.plan[0, compiled.ROW_SIZE])
+        self.core = core() if compiled is None else compiled
+        self.layout = Writer(network, rederive_after).layout()
+        self.program = checked(self.core, self.layout)
+        self.row_size = int(self.layout.header["row_size"][0])
+        self.state_size = int(self.layout.header["state_size"][0])
         self.trains_per_row = 2 if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
-        most = min(trains, LARGEST_BLOCK // self.row_size, self.row_size)  # kernels note a number per row in one row
+        most = min(trains, LARGEST_BLOCK // self.row_size, self.row_size)  # the core notes a number per row in a vector
         self.block = max(1, most // self.trains_per_row)
         self.spiking = len(network.spiking_widths)
 
@@ -61,40 +71,61 @@ class EventEngine:
         return session.actions_like(obs), session.state, decision
 
 
+def checked(compiled: Core, blocks: Layout) -> Program:
+    """The program of these blocks, which must outlive it.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    parts = (blocks.header, blocks.stages, blocks.connections, blocks.parameters)
+    program = Program(*(each.ctypes.data for each in parts))
+    fault = compiled.check(ctypes.addressof(program), *map(len, parts[1:]))
+    if fault:
+        raise ValueError(f"the network does not fit the compiled core (fault {fault}): take engine 'numpy'")
+    return program
+
+
 class EventSession:
     """The memory of some environment rows, and all buffers of their decisions.
 
     Attributes:
         obs: (rows, inputs) float64, to be filled before `run`.
         state: views of the memory that `run` updates.
-        heard: views of the memory that is no part of `state`: what convolutions have heard, and, in the last column,
+        heard: views of the memory that is no part of `state`: what convolutions have received, and, in the last column,
             whether that has to be derived anew from `state`.
         memory: all of it, one array.
         counters: views of the sums since each row's reset.
+        events: (rows, spiking stages) neurons that sent something in the last decision.
     """
 
     def __init__(self, engine: EventEngine, rows: int) -> None:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
-        width, block = engine.row_size, min(rows, engine.block)
-        trains = block * engine.trains_per_row
+        block = min(rows, engine.block)
         self.rows, self._discrete = rows, actor.discrete
-        self.obs = np.zeros((rows, actor.layers[0].inputs))
+        self.obs = aligned(rows * actor.layers[0].inputs, np.float64).reshape(rows, -1)
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
-        self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
-        self._memory = np.zeros((rows, engine.row_state), np.float32)
+        action_size = 1 if actor.discrete else actor.head.outputs
+        self._actions = aligned(rows * action_size).reshape(rows, action_size)
+        self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
+        self._counts = aligned(rows * (4 * spiking + layout.SUMS + 2), np.int64).reshape(rows, -1)
         self.memory = (self._memory,)
-        self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
         self._spiking, self._decided = spiking, False
-        self._blocks = (self.obs, self._memory, engine.parameters, engine.plan,
-                        aligned((compiled.WORK_ROWS + 2 * block + 2 * trains) * width),
-                        aligned(trains * width, np.int32).reshape(trains, width), self._actions, self._counts,
-                        block)  # fmt: skip
+        sizes = (ctypes.c_int64 * 2)()
+        engine.core.scratch(engine.program.header, block, ctypes.byref(sizes), ctypes.byref(sizes, 8))
+        self._buffers = (self.obs, self._memory, self._actions, self._counts, aligned(sizes[0]),
+                         aligned(sizes[1], np.int32))  # fmt: skip
+        self._engine = engine  # its program is read in every decision
+        self._call = Call(engine.program, *(each.ctypes.data for each in self._buffers), rows, block)
+        self._core_run, self._address = engine.core.run, ctypes.addressof(self._call)
         *views, self.heard = self._views(network.initial_state(1))
         self.state: State = type(network.initial_state(1))(*views)
-        sums = spiking + compiled.SUMS
-        self.counters = Counters(self._counts[:, spiking + compiled.DECISIONS], self._counts[:, sums : sums + spiking],
-                                 self._counts[:, sums + spiking], self._counts[:, sums + spiking + 1])  # fmt: skip
+        self.events = self._counts[:, spiking : 2 * spiking]
+        costs = 2 * spiking
+        sums = costs + layout.SUMS
+        operations = sums + 2 * spiking
+        self.counters = Counters(self._counts[:, costs + layout.DECISIONS], self._counts[:, sums : sums + spiking],
+                                 self._counts[:, operations], self._counts[:, operations + 1])  # fmt: skip
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
         return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
@@ -114,11 +145,11 @@ class EventSession:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""
         if type(obs) is not np.ndarray or obs.dtype.kind not in "fiub":
             return False
-        if obs.shape == self._batch_obs.shape:
-            self._batch_obs[...] = obs
-            return True
         if self.rows == 1 and obs.shape == self._single_shape:
             self._single_obs[...] = obs
+            return True
+        if obs.shape == self._batch_obs.shape:
+            self._batch_obs[...] = obs
             return True
         return False
 
@@ -127,12 +158,12 @@ class EventSession:
         it is not finite. Rows that are not running keep their memory and their sums.
         """
         if running is None:
-            decided = decide(*self._blocks)
+            decided = self._core_run(self._address) == 1
             self._decided |= decided
             return decided
-        resting, sums = ~running, self._spiking + compiled.DECISIONS
+        resting, sums = ~running, 2 * self._spiking + layout.DECISIONS
         memory, counts = self._memory[resting], self._counts[resting, sums:]
-        decided = decide(*self._blocks)
+        decided = self._core_run(self._address) == 1
         self._memory[resting], self._counts[resting, sums:] = memory, counts
         self._decided |= decided
         return decided
@@ -146,7 +177,10 @@ class EventSession:
         """What the last decision cost, if there was one."""
         if not self._decided:
             return None
-        spiking = self._spiking
-        counts = self._counts[:, : spiking + compiled.DECISIONS].copy()
-        columns = (compiled.OPERATIONS, compiled.MACS_COUNT, compiled.ITERATIONS, compiled.ERRORS)
-        return Decision(counts[:, :spiking], *(counts[:, spiking + column] for column in columns))
+        costs = 2 * self._spiking
+        counts = self._counts[:, : costs + layout.DECISIONS].copy()
+        columns = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS)
+        return Decision(counts[:, : self._spiking], *(counts[:, costs + column] for column in columns))
+
+
+__all__ = ["EventEngine", "EventSession", "NoCoreError"]

@@ -1,0 +1,17 @@
+/* Synaptic operations where fan-outs differ: at an image's borders, and between sparse rows of weights. */
+#ifndef SNN_FAN_OUT_H
+#define SNN_FAN_OUT_H
+
+#include "platform.h"
+
+/* Synapses that the listed neurons' spikes cross, where fan-outs differ. */
+SNN_FUNCTION int64_t snn_synapses(const float *fan_out, const int32_t *list, const int32_t *fired, int32_t count) {
+    int64_t crossed = 0;
+    int32_t i;
+    for (i = 0; i < count; i++) {
+        crossed += (int64_t)fan_out[list[i]] * (fired != NULL ? fired[i] : 1);
+    }
+    return crossed;
+}
+
+#endif

@@ -1,0 +1,105 @@
+/* A program is data: a header, a record per stage, a record per connection, and one block of parameters.
+ *
+ * Stage 0 is the normalised observation, the last stage feeds the head, those between are hidden. A stage has a list of
+ * connections, each a linear map of what an earlier stage sent. Offsets named here count floats of `parameters`, or of
+ * a row's state where it says so; −1 is "none". `snn_check` refuses what does not fit together; nothing else tests it.
+ * A graph of stages, sparse weights and recurrent maps are further kinds of connection, not another program.
+ */
+#ifndef SNN_PROGRAM_H
+#define SNN_PROGRAM_H
+
+#include "platform.h"
+
+enum snn_neuron { SNN_SIGMA_DELTA, SNN_IF, SNN_SNM, SNN_MT };
+enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D };
+enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_NO_ACTIVATION };
+enum snn_head { SNN_HEAD_TANH, SNN_HEAD_CLIP, SNN_HEAD_ARGMAX };
+
+/* A row's counts: spikes of every spiking stage, events of every spiking stage, then these, then the sums since the
+ * row's reset: spikes and events stage by stage, operations, multiply-accumulates. */
+enum snn_count { SNN_OPERATIONS, SNN_MACS, SNN_ITERATIONS, SNN_ERRORS, SNN_DECISIONS, SNN_SUMS };
+
+#define SNN_LANES 16        /* rows of weights and buffers are padded to whole vectors, but where memory is short */
+#define SNN_WORK_ROWS 12    /* vectors of `row_size` floats of scratch */
+#define SNN_LARGEST_OBSERVATION 1e30f
+#define SNN_FAR 1e30f       /* calibration: no spike, or no silent step, so far */
+
+typedef struct {
+    int64_t macs;            /* multiply-accumulates of the analog first layer */
+    int32_t neuron, stage_count, connection_count, parameter_count;
+    int32_t first_spiking;   /* 0: the observation is sent as spikes, 1: it is analog */
+    int32_t slots;           /* stages whose spikes are kept at the same time */
+    int32_t row_size;        /* floats of a buffer for any stage's neurons, sums or image */
+    int32_t action_size;
+    int32_t state_size;      /* floats of a row's state */
+    int32_t normaliser;      /* mean, then scale */
+    int32_t head_kind, head; /* low, high, scale, offset */
+    int32_t timesteps;
+    int32_t powers, power_count, doubling;            /* sigma-delta: β⁰, β¹, …; whether β is 2 and all is normal */
+    int32_t rederive_after, age, stale;               /* sigma-delta: in decisions; in the state */
+    int32_t differential, levels, bounded, extra;     /* membranes: coding; MT's n; residual; extra iterations' state */
+    int32_t calibrates, simulation_steps, literal, least_iterations, most_iterations, adaptive, error_tolerance;
+    float clip, pre_clip;
+    float start_share, bound, epsilon;                /* membranes: v[0] and c in thresholds; calibration's ε */
+} snn_header;
+
+typedef struct {
+    int32_t width, first_connection, connection_count;
+    int32_t bias;
+    int32_t activation;
+    int32_t neurons;         /* sigma-delta: quantum, unit k·q, γ; membranes: θ; (width,) each */
+    int32_t offset;          /* c, (width,) */
+    int32_t digits, slot;
+    int32_t memory;          /* in the state: m, or the residual */
+    int32_t fan_out;         /* (width,) synapses per neuron, where they differ */
+    int32_t uniform_fan_out;
+    int32_t levels;          /* of the shadow network */
+    float parameter, activation_levels, alpha;
+} snn_stage;
+
+typedef struct {
+    int32_t kind, source, inputs, outputs;
+    int32_t weights;         /* linear (inputs, stride); convolution (channels, kernel height, kernel width, stride) */
+    int32_t stride;          /* outputs or output channels, padded */
+    int32_t accumulator;     /* in the state: what was received and is kept */
+    int32_t channels, height, width, kernel_height, kernel_width, down, right, above, beside;
+    int32_t out_channels, out_height, out_width;
+} snn_connection;
+
+typedef struct {
+    const snn_header *header;
+    const snn_stage *stages;
+    const snn_connection *connections;
+    const float *parameters;
+} snn_program;
+
+/* Scratch for a block of rows; a train is one list of spikes. */
+typedef struct {
+    float *work;             /* SNN_WORK_ROWS vectors */
+    float *values;           /* two vectors per row */
+    float *totals;           /* a vector per train */
+    float *sizes;            /* a vector per train: what each listed neuron sent */
+    int32_t *indices;        /* a vector per train: the neurons, in rising order */
+    int32_t *listed;         /* per train: how many */
+    int32_t *anew;           /* per row: whether this decision derives its kept sums from the memory */
+} snn_workspace;
+
+/* Trains that a row needs. */
+SNN_FUNCTION int32_t snn_trains_per_row(const snn_header *header) {
+    return header->neuron == SNN_SIGMA_DELTA ? 2 * header->slots : header->timesteps;
+}
+
+SNN_FUNCTION int32_t snn_spiking_stages(const snn_header *header) {
+    return header->stage_count - 1 - header->first_spiking;
+}
+
+/* Numbers in a row of counts. */
+SNN_FUNCTION int32_t snn_count_size(const snn_header *header) {
+    return 4 * snn_spiking_stages(header) + SNN_SUMS + 2;
+}
+
+SNN_ALWAYS float *snn_vector(float *block, int32_t index, int32_t row_size) {
+    return block + (ptrdiff_t)index * row_size;
+}
+
+#endif

@@ -1,0 +1,218 @@
+/* One decision of a block of rows with sigma-delta neurons, stage by stage (docs/methods.md §1).
+ *
+ * Receivers keep two sums: one that persists, of neurons with γ = 1, and one of this decision alone, of those with
+ * γ = 0. In a slot of R rows, trains 0 … R−1 feed the latter and R … 2R−1 the former.
+ */
+#ifndef SNN_SIGMA_DELTA_DECISION_H
+#define SNN_SIGMA_DELTA_DECISION_H
+
+#include "activation.h"
+#include "convolution.h"
+#include "fan_out.h"
+#include "head.h"
+#include "linear.h"
+#include "listing.h"
+#include "sigma_delta.h"
+
+/* v ← h − c − γ·m, m ← γ·m */
+SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRICT gamma,
+                           const float *SNN_RESTRICT offset, int32_t n, float *SNN_RESTRICT memory,
+                           float *SNN_RESTRICT v) {
+    int32_t j;
+    if (offset != NULL) {
+        for (j = 0; j < n; j++) {
+            const float kept = gamma[j] * memory[j];
+            memory[j] = kept;
+            v[j] = h[j] - offset[j] - kept;
+        }
+        return;
+    }
+    for (j = 0; j < n; j++) {
+        const float kept = gamma[j] * memory[j];
+        memory[j] = kept;
+        v[j] = h[j] - kept;
+    }
+}
+
+/* Collect what `snn_encode` works on, followed by dead neurons up to a whole vector; returns the padded number. */
+SNN_FUNCTION int32_t snn_gather(const float *SNN_RESTRICT v, const float *SNN_RESTRICT quantum,
+                                const float *SNN_RESTRICT unit, const int32_t *SNN_RESTRICT list, int32_t count,
+                                const snn_reached *r) {
+    const int32_t padded = (count + SNN_LANES - 1) / SNN_LANES * SNN_LANES;
+    int32_t i;
+    for (i = 0; i < count; i++) {
+        r->v[i] = v[list[i]];
+        r->quantum[i] = quantum[list[i]];
+        r->unit[i] = unit[list[i]];
+    }
+    for (; i < padded; i++) {
+        r->v[i] = 0.0f;
+        r->quantum[i] = 0.0f;
+        r->unit[i] = snn_from_bits(SNN_INFINITY_BITS);
+    }
+    return padded;
+}
+
+/* Add what was sent to the memories; neurons with γ = 1 go to the second list, the others stay in the first. */
+SNN_FUNCTION void snn_part(const float *SNN_RESTRICT sent, const float *SNN_RESTRICT gamma, int32_t count,
+                           float *SNN_RESTRICT memory, int32_t *fresh, float *SNN_RESTRICT fresh_sizes,
+                           int32_t *kept, float *SNN_RESTRICT kept_sizes, int32_t *fresh_count, int32_t *kept_count) {
+    int32_t first = 0, second = 0, i;
+    for (i = 0; i < count; i++) {
+        const int32_t j = fresh[i], keeps = gamma[j] != 0.0f ? 1 : 0;
+        memory[j] += sent[i];
+        fresh[first] = j;
+        fresh_sizes[first] = sent[i];
+        kept[second] = j;
+        kept_sizes[second] = sent[i];
+        first += 1 - keeps;
+        second += keeps;
+    }
+    *fresh_count = first;
+    *kept_count = second;
+}
+
+/* A stage of one row: from its values h to its memory, its two trains and its counts. */
+SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const float *h, float *state, int anew,
+                           const snn_workspace *w, int32_t fresh, int32_t kept, int64_t *counts) {
+    const snn_header *header = program->header;
+    const snn_stage *stage = program->stages + index;
+    const int32_t n = stage->width, size = header->row_size, spiking = snn_spiking_stages(header);
+    const float *quantum = program->parameters + stage->neurons, *unit = quantum + n, *gamma = unit + n;
+    const float *offset = stage->offset < 0 ? NULL : program->parameters + stage->offset;
+    float *memory = state + stage->memory, *v = w->work;
+    int32_t *fresh_list = w->indices + (ptrdiff_t)fresh * size, *kept_list = w->indices + (ptrdiff_t)kept * size;
+    float *kept_sizes = snn_vector(w->sizes, kept, size);
+    snn_reached r;
+    int32_t count, spikes, coarse;
+    r.v = snn_vector(w->work, 1, size);
+    r.quantum = snn_vector(w->work, 2, size);
+    r.unit = snn_vector(w->work, 3, size);
+    r.sent = snn_vector(w->work, 4, size);
+    r.fired = kept_list; /* read before the list is made */
+    snn_owed(h, gamma, offset, n, memory, v);
+    count = snn_list_reached(v, unit, n, fresh_list);
+    spikes = snn_encode(header, program->parameters, &r, snn_gather(v, quantum, unit, fresh_list, count, &r),
+                        stage->digits, &coarse);
+    counts[index] = spikes;
+    counts[spiking + index] = count;
+    counts[2 * spiking + SNN_OPERATIONS] += stage->fan_out < 0
+        ? (int64_t)spikes * stage->uniform_fan_out
+        : snn_synapses(program->parameters + stage->fan_out, fresh_list, r.fired, count);
+    if (coarse) {
+        state[header->age] = (float)header->rederive_after;
+    }
+    snn_part(r.sent, gamma, count, memory, fresh_list, snn_vector(w->sizes, fresh, size), kept_list, kept_sizes,
+             &w->listed[fresh], &w->listed[kept]);
+    if (anew) { /* all that receivers with γ = 1 are to know */
+        int32_t j;
+        for (j = 0; j < n; j++) {
+            v[j] = memory[j] * gamma[j];
+        }
+        w->listed[kept] = snn_list_spikes(v, n, kept_list, kept_sizes);
+    }
+}
+
+/* A linear connection's share of z for a block of rows; the sums that persist go through scratch, padded. */
+SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_connection *c, float *state,
+                                     const int32_t *anew, const snn_workspace *w, int32_t rows, int32_t slot) {
+    const int32_t size = program->header->row_size, state_size = program->header->state_size;
+    const float *weights = program->parameters + c->weights;
+    int32_t row, k;
+    for (row = 0; row < rows; row++) {
+        const float *SNN_RESTRICT before = state + (ptrdiff_t)row * state_size + c->accumulator;
+        float *SNN_RESTRICT sums = snn_vector(w->totals, row, size);
+        for (k = 0; k < c->outputs; k++) {
+            sums[k] = anew[row] ? 0.0f : before[k];
+        }
+    }
+    snn_propagate_linear(weights, c->stride, size, w->indices + (ptrdiff_t)slot * size,
+                         snn_vector(w->sizes, slot, size), w->listed + slot, w->values, rows, 1);
+    snn_propagate_linear(weights, c->stride, size, w->indices + (ptrdiff_t)(slot + rows) * size,
+                         snn_vector(w->sizes, slot + rows, size), w->listed + slot + rows, w->totals, rows, 1);
+    for (row = 0; row < rows; row++) {
+        float *SNN_RESTRICT after = state + (ptrdiff_t)row * state_size + c->accumulator;
+        float *SNN_RESTRICT z = snn_vector(w->values, row, size);
+        const float *SNN_RESTRICT sums = snn_vector(w->totals, row, size);
+        for (k = 0; k < c->outputs; k++) {
+            after[k] = sums[k];
+            z[k] += sums[k];
+        }
+    }
+}
+
+/* A convolution's share of z of one row; the sums that persist are its own, position by position. */
+SNN_FUNCTION void snn_receive_convolution(const snn_program *program, const snn_connection *c, float *state, int anew,
+                                          const snn_workspace *w, int32_t fresh, int32_t kept, float *z) {
+    const int32_t size = program->header->row_size, sums_size = snn_sums_size(c);
+    const float *weights = program->parameters + c->weights;
+    float *received = state + c->accumulator, *image = snn_vector(w->work, 7, size), *sums = snn_vector(w->work, 8, size);
+    if (anew) {
+        memset(received, 0, (size_t)sums_size * sizeof *received);
+    }
+    snn_convolve(c, weights, w->indices + (ptrdiff_t)kept * size, snn_vector(w->sizes, kept, size), w->listed[kept],
+                 image, received);
+    memcpy(sums, received, (size_t)sums_size * sizeof *sums);
+    snn_convolve(c, weights, w->indices + (ptrdiff_t)fresh * size, snn_vector(w->sizes, fresh, size), w->listed[fresh],
+                 image, sums);
+    snn_add_channels(c, sums, z);
+}
+
+/* z of a stage from what its sources sent, then its activation. */
+SNN_FUNCTION void snn_receive(const snn_program *program, int32_t index, float *state, const int32_t *anew,
+                              const snn_workspace *w, int32_t rows) {
+    const snn_stage *stage = program->stages + index;
+    const int32_t size = program->header->row_size, state_size = program->header->state_size;
+    int32_t row, i;
+    for (row = 0; row < rows; row++) {
+        memcpy(snn_vector(w->values, row, size), program->parameters + stage->bias, (size_t)stage->width * sizeof(float));
+    }
+    for (i = 0; i < stage->connection_count; i++) {
+        const snn_connection *c = program->connections + stage->first_connection + i;
+        const int32_t slot = program->stages[c->source].slot * 2 * rows;
+        if (c->kind == SNN_LINEAR) {
+            snn_receive_linear(program, c, state, anew, w, rows, slot);
+            continue;
+        }
+        for (row = 0; row < rows; row++) {
+            snn_receive_convolution(program, c, state + (ptrdiff_t)row * state_size, anew[row], w, slot + row,
+                                    slot + rows + row, snn_vector(w->values, row, size));
+        }
+    }
+    for (row = 0; row < rows; row++) {
+        snn_activate(snn_vector(w->values, row, size), stage->width, stage);
+    }
+}
+
+/* One decision of `rows` rows, whose observations are in `w->values`; `state` and `counts` (rows, …) go on. */
+SNN_FUNCTION void snn_decide_sigma_delta(const snn_program *program, float *state, const snn_workspace *w, int32_t rows,
+                                         float *actions, int64_t *counts) {
+    const snn_header *header = program->header;
+    const int32_t size = header->row_size, state_size = header->state_size, last = header->stage_count - 1;
+    const int32_t count_size = snn_count_size(header);
+    int32_t *anew = w->anew;
+    int32_t row, index;
+    for (row = 0; row < rows; row++) {
+        float *own = state + (ptrdiff_t)row * state_size;
+        anew[row] = own[header->age] >= (float)header->rederive_after ? 1 : 0;
+        if (header->stale >= 0) {
+            anew[row] |= own[header->stale] != 0.0f ? 1 : 0;
+            own[header->stale] = 0.0f;
+        }
+        own[header->age] = anew[row] ? 0.0f : own[header->age] + 1.0f;
+        snn_normalise(program, snn_vector(w->values, row, size));
+    }
+    for (index = 0; index < last; index++) {
+        const int32_t slot = program->stages[index].slot * 2 * rows;
+        for (row = 0; row < rows; row++) {
+            snn_send(program, index, snn_vector(w->values, row, size), state + (ptrdiff_t)row * state_size, anew[row],
+                     w, slot + row, slot + rows + row, counts + (ptrdiff_t)row * count_size);
+        }
+        snn_receive(program, index + 1, state, anew, w, rows);
+    }
+    for (row = 0; row < rows; row++) {
+        snn_apply_head(program, snn_vector(w->values, row, size), actions + (ptrdiff_t)row * header->action_size);
+    }
+}
+
+#endif

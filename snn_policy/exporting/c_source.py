@@ -1,0 +1,208 @@
+"""A spiking policy as C: the compiled core's own files and this policy's program, in one self-contained `policy.c`.
+
+C99 and C++, no heap, no libm, no global state: what a decision needs lies in a struct that the caller owns. The core is
+the very one that Python runs, so the actions are equal to the bit (`verify_c`).
+"""
+
+import ctypes
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snn_policy.atomic_files import write_atomically
+from snn_policy.engines.core import build, layout
+from snn_policy.engines.core.engine import REDERIVE_AFTER, NoCoreError
+from snn_policy.engines.core.layout import Writer
+from snn_policy.exporting import c_texts
+from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.numbers import require
+from snn_policy.protocol import FloatArray
+
+if TYPE_CHECKING:
+    from snn_policy.policy import SpikingPolicy
+
+WORK_ROWS = 12
+"""SNN_WORK_ROWS of program.h."""
+LEAST_DECISIONS = 1000
+STRICT = ("-std=c99", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+
+
+@dataclass(frozen=True)
+class ExportedC:
+    """What was written.
+
+    Attributes:
+        files: the paths.
+        flash: bytes of constants, the code itself not counted.
+        ram: bytes of the state struct.
+        verified: decisions that were compared, 0 where there is no compiler (`left_out` says so).
+    """
+
+    files: tuple[Path, ...]
+    flash: int
+    ram: int
+    verified: int
+    left_out: str | None = None
+
+
+def export_c(
+    policy: "SpikingPolicy", directory: str | Path, *, prefix: str = "policy", observations: Any = None,
+    verify: bool = True,
+) -> ExportedC:  # fmt: skip
+    """Write policy.h, policy.c, main.c and CMakeLists.txt, and compare them with the policy where a compiler is there.
+
+    Args:
+        directory: made if missing; files of an earlier export in it are replaced.
+        prefix: what every name begins with: prefix_reset, prefix_act, …
+        observations: (N, *shape) to verify on; by default a random walk.
+
+    Raises:
+        ValueError: a prefix that is no C identifier, or a C policy that does not act as this one.
+    """
+    fits = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", prefix) is not None and not prefix.lower().startswith("snn_")
+    require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
+    place = Path(directory)
+    blocks = Writer(policy.network, REDERIVE_AFTER, lanes=1).layout()
+    sizes = _sizes(policy, blocks)
+    texts = {
+        "policy.h": c_texts.header(prefix, sizes, _described(policy)),
+        "policy.c": _source(policy, blocks, prefix),
+        "main.c": c_texts.example(prefix),
+        "CMakeLists.txt": c_texts.CMAKE.replace("@prefix@", prefix),
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(place / name, text.encode())
+    flash = sum(each.nbytes for each in (blocks.header, blocks.stages, blocks.connections, blocks.parameters))
+    ram = 4 * (sizes["STATE"] + sizes["FLOATS"] + sizes["INTEGERS"]) + 8 * sizes["COUNTS"]
+    verified, left_out = 0, "not asked for"
+    if verify:
+        try:
+            verified, left_out = verify_c(policy, place, prefix, observations), None
+        except (build.NoCompilerError, NoCoreError) as reason:
+            left_out = str(reason)
+    return ExportedC(tuple(place / name for name in texts), flash, ram, verified, left_out)
+
+
+def verify_c(policy: "SpikingPolicy", directory: Path, prefix: str, observations: Any = None) -> int:
+    """Compile the C policy and compare its actions with the policy's, to the bit; returns the number of decisions.
+
+    Raises:
+        ValueError: they differ, or the compiler refused.
+        NoCompilerError: no compiler.
+    """
+    from snn_policy.policy import SpikingPolicy
+
+    twin = SpikingPolicy(policy.network, engine="event")
+    given = _walk(policy) if observations is None else np.asarray(observations, np.float32)
+    stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch, "policy.so")
+        command = build.compiler()
+        try:
+            build._run([*command, *STRICT, "-fPIC", "-shared", str(directory / "policy.c"), "-o", str(target)])
+        except build.NoCompilerError as refusal:
+            raise ValueError(f"{directory}/policy.c does not compile: {refusal}") from None
+        library = ctypes.CDLL(str(target))
+        getattr(library, f"{prefix}_state_size").restype = ctypes.c_size_t
+        state = layout.aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
+        action = np.zeros(1 if policy.discrete else policy.actor.head.outputs, np.float32)
+        reset, act = getattr(library, f"{prefix}_reset"), getattr(library, f"{prefix}_act")
+        reset(ctypes.c_void_p(state.ctypes.data))
+        for step, obs in enumerate(stream):
+            values = np.ascontiguousarray(obs.ravel(), np.float32)
+            act(*(ctypes.c_void_p(each.ctypes.data) for each in (state, values, action)))
+            expected = np.atleast_1d(twin.act(obs))
+            if not np.array_equal(action, expected):
+                raise ValueError(f"{directory}/policy.c: decision {step} gives {action}, the policy {expected}")
+    return len(stream)
+
+
+def _walk(policy: "SpikingPolicy") -> FloatArray:
+    """A slow random walk around what the policy was calibrated on, as far as it tells."""
+    rng, shape = np.random.default_rng(0), policy.observation_shape
+    noise = rng.normal(size=(LEAST_DECISIONS, *shape)).astype(np.float32)
+    for row in range(1, len(noise)):
+        noise[row] = 0.9 * noise[row - 1] + 0.44 * noise[row]
+    normaliser, neurons = policy.actor.normaliser, policy.network.neurons
+    offset = neurons.offset.reshape(shape) if isinstance(neurons, SigmaDeltaNeurons) else np.float32(0)
+    values = noise + offset
+    return values if normaliser is None else values * normaliser.scale + normaliser.mean
+
+
+def _sizes(policy: "SpikingPolicy", blocks: layout.Layout) -> dict[str, int]:
+    """The lengths that policy.h names."""
+    header, neurons = blocks.header[0], policy.network.neurons
+    trains = 2 if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
+    row = int(header["row_size"])
+    return {
+        "INPUTS": int(blocks.stages[0]["width"]),
+        "ACTIONS": int(header["action_size"]),
+        "STATE": max(1, int(header["state_size"])),
+        "FLOATS": (WORK_ROWS + 2 + 2 * trains) * row,
+        "INTEGERS": trains * row + trains + 1,
+        "COUNTS": 4 * len(policy.network.spiking_widths) + layout.SUMS + 2,
+    }
+
+
+def _described(policy: "SpikingPolicy") -> str:
+    """One line for the comment on top; whatever a name may hold, it cannot end the comment."""
+    return re.sub(r"[^A-Za-z0-9 ._:,+()-]", "?", f"{policy.actor.name}, {policy.conversion.get('neuron', '')}")[:200]
+
+
+def _source(policy: "SpikingPolicy", blocks: layout.Layout, prefix: str) -> str:
+    sigma_delta = isinstance(policy.network.neurons, SigmaDeltaNeurons)
+    without = "membrane_decision.h" if sigma_delta else "sigma_delta_decision.h"
+    macro = "SNN_WITHOUT_MEMBRANES" if sigma_delta else "SNN_WITHOUT_SIGMA_DELTA"
+    seen = {without}
+    core = "\n".join(line for name in ("decide.h", "workspace.h") for line in _inlined(name, seen))
+    tables = [
+        _table("float", "parameters", map(_number, blocks.parameters)),
+        f"static const snn_header header = {{{_fields(blocks.header[0])}}};\n",
+        _record("snn_stage", "stages", blocks.stages),
+        _record("snn_connection", "connections", blocks.connections),
+    ]
+    functions = c_texts.functions(prefix, len(policy.network.spiking_widths))
+    return "\n".join([c_texts.BEFORE_CORE.replace("@macro@", macro), core, *tables, functions])
+
+
+def _inlined(name: str, seen: set[str]) -> Iterator[str]:
+    """The lines of a core file, those that it includes before it, each file once."""
+    if name in seen:
+        return
+    seen.add(name)
+    for line in (build.SOURCES / name).read_text().splitlines():
+        included = re.fullmatch(r'#include "(.+)"', line)
+        if included is None:
+            yield line
+        else:
+            yield from _inlined(included[1], seen)
+
+
+def _number(value: Any) -> str:
+    """A float32 literal that reads back as the same number; infinities as the largest number."""
+    limit = np.finfo(np.float32).max
+    text = f"{np.clip(np.float32(value), -limit, limit):.9g}"
+    return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
+
+
+def _table(kind: str, name: str, values: Any) -> str:
+    listed = list(values) or ["0.0f"]
+    lines = [", ".join(listed[i : i + 12]) for i in range(0, len(listed), 12)]
+    return f"static const {kind} {name}[{len(listed)}] = {{\n    " + ",\n    ".join(lines) + ",\n};\n"
+
+
+def _record(kind: str, name: str, records: Any) -> str:
+    rows = "".join(f"    {{{_fields(each)}}},\n" for each in records)
+    return f"static const {kind} {name}[{len(records)}] = {{\n{rows}}};\n"
+
+
+def _fields(record: Any) -> str:
+    kinds = record.dtype
+    return ", ".join(_number(record[name]) if kinds[name] == np.float32 else str(int(record[name]))
+                     for name in kinds.names)  # fmt: skip

@@ -1,0 +1,110 @@
+"""A policy as C: it compiles without a warning as C99 and C++, and acts as the policy does, to the bit."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snn_policy import SpikeCalibration, SpikingPolicy, convert
+from snn_policy.cli import main
+from snn_policy.exporting.c_source import _number, export_c
+from snn_policy.network import SpikingNetwork
+from tests.actors import dyadic_image_actor, image_walk, random_actor, sigma_delta_neurons, walk
+
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sigma-delta": {},
+    "sigma-delta base 3": {"base": 3.0},
+    "if": {"neuron": "if", "timesteps": 5},
+    "mt differential": {"neuron": "mt", "coding": "differential", "timesteps": 4},
+    "adaptive calibration": {"neuron": "if", "calibration": SpikeCalibration(adaptive=(0, 2))},
+}
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+
+
+def converted(name: str) -> SpikingPolicy:
+    return convert(random_actor(widths=(70, 33), outputs=6, normalised=True), walk(300), **SETTINGS[name])
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_c_policy_acts_as_the_policy_to_the_bit(name: str, tmp_path: Path) -> None:
+    policy = converted(name)
+    made = policy.export_c(tmp_path, prefix="walker", observations=walk(1_500))
+    assert made.verified == 1_500
+    weights = sum(layer.weight.nbytes for layer in policy.actor.layers)
+    assert weights < made.flash < 1.5 * weights
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["argmax", "clip", "tanh"])
+def test_heads_and_pictures_are_exported_as_well(kind: Any, tmp_path: Path) -> None:
+    actor = dyadic_image_actor(kind=kind)
+    policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor)))
+    assert export_c(policy, tmp_path, observations=image_walk(1_000)).verified == 1_000
+
+
+@pytest.mark.parametrize("compiler", ["gcc -std=c99", "clang -std=c99", "g++ -x c++ -std=c++17",
+                                      "clang++ -x c++ -std=c++17"])  # fmt: skip
+@pytest.mark.parametrize("name", ["sigma-delta", "if"])
+def test_no_compiler_has_anything_to_say(compiler: str, name: str, tmp_path: Path) -> None:
+    command = compiler.split()
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed")
+    converted(name).export_c(tmp_path, verify=False)
+    for file in ("policy.c", "main.c"):
+        for flags in (["-O2"], ["-O3", "-march=native"]):
+            target = ["-c", str(tmp_path / file), "-o", str(tmp_path / "out.o")]
+            done = subprocess.run([*command, *flags, *WARNINGS, *target], capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_on_another_processor_the_bits_are_the_same(tmp_path: Path) -> None:
+    if not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64") and shutil.which("cc")):
+        pytest.skip("gcc-aarch64-linux-gnu or qemu-user is not installed")
+    converted("sigma-delta").export_c(tmp_path, verify=False)
+    text = "\n".join(" ".join(f"{each:.9g}" for each in obs) for obs in walk(400))
+    outputs = []
+    for compiler, run in ((["aarch64-linux-gnu-gcc", "-static"], ["qemu-aarch64"]), (["cc"], [])):
+        target = str(tmp_path / compiler[0])
+        sources = [str(tmp_path / file) for file in ("policy.c", "main.c")]
+        subprocess.run([*compiler, "-std=c99", "-O2", "-ffp-contract=off", *sources, "-o", target], check=True)
+        outputs.append(subprocess.run([*run, target], input=text, capture_output=True, text=True, check=True).stdout)
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].splitlines()) == 400
+
+
+@pytest.mark.parametrize("prefix", ["", "3d", "a-b", "a b", "snn_x", "x" * 50, "a\nb"])
+def test_a_prefix_must_be_an_identifier(prefix: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a C identifier"):
+        converted("if").export_c(tmp_path, prefix=prefix)
+
+
+def test_an_actors_name_cannot_leave_its_comment(tmp_path: Path) -> None:
+    policy = converted("if")
+    policy.actor.name = "*/ int main(void) { return 1; } /*\n#error"
+    policy.export_c(tmp_path, verify=False)
+    first = (tmp_path / "policy.h").read_text().split("*/")[0]
+    assert "no libm" in first
+    assert "#error" not in first
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1e-45, 1.2e-38, 0.1, 16_777_216.0, 3.4028235e38, np.inf, -1e10])
+def test_numbers_read_back_as_they_were(value: float) -> None:
+    text = _number(value)
+    limit = np.finfo(np.float32).max
+    assert np.float32(text[:-1]) == np.clip(np.float32(value), -limit, limit)
+    assert text.endswith("f")
+    assert "." in text or "e" in text
+
+
+@needs_compiler
+def test_the_command_writes_it_and_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    converted("sigma-delta").save(tmp_path / "bundle")
+    command = ["export", str(tmp_path / "bundle"), "--c", "--prefix", "walker", "--out", str(tmp_path / "c")]
+    assert main(command) == 0
+    assert "1,000 decisions equal to the bit" in capsys.readouterr().out
+    assert "walker_act" in (tmp_path / "c" / "policy.h").read_text()

@@ -1,0 +1,111 @@
+"""The packed program that Python hands to C: the same fields on both sides, and no damaged one is ever run."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snn_policy.engines.core import layout, library
+from snn_policy.engines.core.build import SOURCES
+from snn_policy.engines.core.engine import EventEngine, checked
+from snn_policy.engines.core.layout import Layout, Writer
+from tests.test_core_parity import networks
+
+RECORDS = {"snn_header": layout.HEADER, "snn_stage": layout.STAGE, "snn_connection": layout.CONNECTION}
+KINDS = {"int64_t": np.int64, "int32_t": np.int32, "float": np.float32}
+NASTY = (-(2**31), -2, -1, 0, 1, 2, 3, 17, 255, 4097, 65_537, 2**27, 2**31 - 1)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_both_sides_name_the_same_fields_in_the_same_order(name: str) -> None:
+    text = re.sub(r"/\*.*?\*/", "", (SOURCES / "program.h").read_text(), flags=re.DOTALL)
+    found = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", text)
+    assert found is not None
+    fields = []
+    for line in found[1].split(";"):
+        kind, *names = re.findall(r"\w+", line) or [""]
+        fields += [(each, np.dtype(KINDS[kind])) for each in names]
+    assert fields == [(each, RECORDS[name][each]) for each in RECORDS[name].names or ()]
+
+
+def copied(blocks: Layout) -> Layout:
+    return Layout(blocks.header.copy(), blocks.stages.copy(), blocks.connections.copy(), blocks.parameters.copy())
+
+
+def damaged(blocks: Layout, rng: np.random.Generator) -> Layout:
+    """One or two fields changed, or a number of the parameters, or a block cut short."""
+    found = copied(blocks)
+    for _ in range(rng.integers(1, 3)):
+        block = (found.header, found.stages, found.connections)[rng.integers(3)]
+        record, field = rng.integers(len(block)), rng.choice(block.dtype.names or ())
+        if block.dtype[field] == np.float32:
+            block[record][field] = rng.choice([np.nan, np.inf, -1.0, 0.0, 1e30])
+        elif rng.random() < 0.5:
+            block[record][field] = rng.choice(NASTY)
+        else:
+            limits = np.iinfo(np.int32)
+            block[record][field] = np.clip(int(block[record][field]) + rng.integers(-3, 4), limits.min, limits.max)
+    if rng.random() < 0.2:
+        place = rng.integers(len(found.parameters))
+        found.parameters[place] = rng.choice([np.nan, np.inf, -np.inf, -1, 0, 1e-45, 1e38])
+    if rng.random() < 0.1:
+        return Layout(found.header, found.stages[:-1], found.connections, found.parameters)
+    if rng.random() < 0.1:
+        length = rng.integers(len(found.parameters))
+        return Layout(found.header, found.stages, found.connections, found.parameters[:length])
+    return found
+
+
+def run_if_accepted(core: library.Core, network: Any, blocks: Layout, stream: Any) -> bool:
+    """Whether the check let it pass; then it must run."""
+    try:
+        program = checked(core, blocks)
+    except ValueError:
+        return False
+    header = blocks.header[0]
+    if int(header["row_size"]) * int(header["timesteps"]) > 2**22 or int(header["state_size"]) > 2**22:
+        return True  # sound, but more memory than a test should take
+    engine = EventEngine(network, compiled=core)
+    engine.layout, engine.program = blocks, program
+    engine.row_size, engine.state_size = int(header["row_size"]), int(header["state_size"])
+    if engine.state_size < sum(each.shape[1] for each in network.initial_state(1)):
+        return True
+    if int(blocks.stages["width"][0]) != stream[0].size // len(stream[0]) or int(header["action_size"]) != (
+        1 if network.actor.discrete else network.actor.head.outputs
+    ):
+        return True  # the session's own buffers are of the network's sizes
+    session = engine.session(2)
+    for batch in stream[:2]:
+        session.obs[...] = batch[:2].reshape(2, -1)
+        session.run()
+    return True
+
+
+def damage_everything(core: library.Core, examples: int) -> int:
+    """Damage every kind of program in so many ways; returns how many still passed the check."""
+    rng, passed = np.random.default_rng(0), 0
+    for _, network, stream in networks():
+        blocks = Writer(network, 16).layout()
+        for _ in range(examples):
+            passed += run_if_accepted(core, network, damaged(blocks, rng), stream)
+    return passed
+
+
+def test_no_damaged_program_crashes() -> None:
+    assert damage_everything(library.core(), examples=60) > 0
+
+
+@pytest.mark.parametrize(
+    ("block", "field", "value"),
+    [("header", "row_size", 16), ("header", "state_size", 3), ("header", "parameter_count", 10), ("header", "age", -1),
+     ("stages", "bias", 2**31 - 1), ("stages", "neurons", -5), ("stages", "memory", 10**6), ("stages", "digits", 0),
+     ("connections", "weights", 2**30), ("connections", "stride", 0), ("connections", "source", 7),
+     ("connections", "inputs", 9), ("connections", "accumulator", -1), ("connections", "kind", 5)],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_one_error(block: str, field: str, value: int) -> None:
+    _, network, _ = next(networks())
+    blocks = copied(Writer(network, 16).layout())
+    getattr(blocks, block)[field][1 if block == "stages" else 0] = value
+    with pytest.raises(ValueError, match="does not fit the compiled core"):
+        checked(library.core(), blocks)
