@@ -1,0 +1,130 @@
+"""The observation statistics that belong to a Stable-Baselines3 zip: where they lie, and how it tells that it had some.
+
+An algorithm that was trained in `VecNormalize` stores its last observation twice, as the policy saw it and as the
+environment gave it. On-policy algorithms leave the second one out without `VecNormalize`; off-policy ones then store
+the observation of the step before.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Told = Literal["yes", "maybe", "no"]
+_NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
+_CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
+_BY_CHANCE = 0.05
+REMEDY = "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none"
+
+
+def stem(path: Path) -> Path:
+    """Return the path without `.zip`, and nothing else: `best_1.5M` is a whole name."""
+    return path.with_suffix("") if path.suffix.lower() == ".zip" else path
+
+
+def beside(path: Path, told: Told | None) -> Path | None:
+    """Return the statistics saved with a zip, where there are any.
+
+    Those in a folder beside it could be another policy's: they are named in a warning, and left where the zip tells
+    that it had none. None is chosen among several.
+    """
+    found = next((place for place in _places(path) if place.is_file()), None)
+    if found is not None or told == "no":
+        return found
+    for folder in (stem(path), path.parent):
+        below = sorted(place for name in _NAMES for place in folder.glob(f"*/{name}") if place.is_file())
+        own = [place for place in below if re.fullmatch(rf"{re.escape(place.parent.name)}_\d+", folder.name)]
+        if len(own) == 1:  # the RL Zoo's: ENV_ID_1/ENV_ID/vecnormalize.pkl
+            return own[0]
+        if len(below) == 1:
+            warnings.warn(f"{path}: takes the observation statistics of {below[0]}. {REMEDY}", stacklevel=5)
+            return below[0]
+        if below:
+            some = ", ".join(map(str, below[:3]))
+            warnings.warn(f"{path}: takes none of the observation statistics beside it ({some}). {REMEDY}", stacklevel=5)
+            return None
+    return None
+
+
+def _places(path: Path) -> Iterator[Path]:
+    name, folder = stem(path), path.parent
+    for ending in _NAMES:
+        yield from (Path(f"{name}.{ending}"), Path(f"{name}_{ending}"))
+    checkpoint = _CHECKPOINT.fullmatch(name.name)
+    if checkpoint:
+        yield folder / f"{checkpoint[1]}_vecnormalize_{checkpoint[2]}_steps.pkl"
+    for ending in _NAMES:
+        yield from (folder / ending, name / ending)
+
+
+def warn_of_missing(name: str, told: Told | None) -> None:
+    """Say that an algorithm was trained on normalised observations, where no statistics were found."""
+    if told in ("yes", "maybe"):
+        how = "was trained" if told == "yes" else "may have been trained"
+        reason = "it stores its last observation as it was before, too"
+        missing = "but no observation statistics were found: raw observations will give wrong actions"
+        warnings.warn(f"{name} {how} in VecNormalize ({reason}), {missing}. {REMEDY}", stacklevel=5)
+
+
+def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Told | None:
+    """Whether an algorithm was trained on observations that `VecNormalize` normalised; None before any training.
+
+    Args:
+        last: the policy's last observation, (rows, *shape).
+        original: the environment's, as stored beside it.
+        low, high: the bounds of raw observations, or None.
+    """
+    if last is None:
+        return None
+    if original is None:
+        return None if off_policy else "no"
+    if not (isinstance(last, np.ndarray) and isinstance(original, np.ndarray) and last.shape == original.shape):
+        return "maybe"
+    if last.dtype != original.dtype:
+        return "yes"  # normalised observations are float32
+    if last.dtype != np.float32 or np.array_equal(last, original):
+        return "no"
+    if not off_policy or _leaves(last, original, low, high):
+        return "yes"
+    return "no" if _consecutive(last.astype(np.float64), original.astype(np.float64)) else "maybe"
+
+
+def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: Any) -> bool:
+    """Whether the one is out of bounds that the other keeps."""
+    if low is None or high is None or np.shape(low) != last.shape[1:]:
+        return False
+    slack = 1e-4 * (1 + np.minimum(np.abs(low), np.abs(high)))
+    outside = [((each < low - slack) | (each > high + slack)).any() for each in (last, original)]
+    return bool(outside[0] and not outside[1])
+
+
+def _consecutive(last: npt.NDArray[np.float64], original: npt.NDArray[np.float64]) -> bool:
+    """Whether the two are surely raw observations of one step and the next.
+
+    They are if an entry is the same; if two that are a sine and a cosine stay so; or if the entries are so close to
+    each other as unrelated ones are by chance in one of twenty cases only (of n differences |a−b|/(|a|+|b|) that are
+    uniform between 0 and 1, −Σ ln has a gamma distribution of shape n).
+    """
+    rows = [row.reshape(len(last), -1) for row in (original, last)]
+    if ((rows[0] == rows[1]) & (rows[0] != 0)).any() or any(_circular(*pair) for pair in zip(*rows, strict=True)):
+        return True
+    before, after = rows[0][0], rows[1][0]
+    varied = before != after
+    differences = (np.abs(before - after)[varied] / (np.abs(before) + np.abs(after))[varied]).clip(1e-12, 1)
+    total, term, chance = float(-np.log(differences).sum()), 1.0, 0.0
+    for n in range(len(differences)):
+        chance += term
+        term *= total / (n + 1)
+    return len(differences) > 0 and chance * math.exp(-total) < _BY_CHANCE
+
+
+def _circular(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> bool:
+    first, second = np.triu_indices(min(len(before), 64), 1)
+    squares = [row[first] ** 2 + row[second] ** 2 for row in (before, after)]
+    both = (np.abs(squares[0] - 1) < 1e-5) & (np.abs(squares[1] - 1) < 1e-5)
+    return bool((both & (np.minimum(np.abs(before[first]), np.abs(before[second])) > 1e-4)).any())
