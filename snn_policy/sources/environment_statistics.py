@@ -6,7 +6,7 @@ Wrappers are read from the innermost to the outermost: `VecNormalize` and `Norma
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,12 @@ _DEEPEST = 100
 
 def is_a(thing: Any, *names: str) -> bool:
     """Whether a class so named of SB3's or Gymnasium's is among the object's bases, without importing either."""
-    return any(
-        base.__name__ in names and base.__module__.split(".")[0] in _LIBRARIES for base in type(thing).__mro__
-    )
+    return any(base.__name__ in names and base.__module__.split(".")[0] in _LIBRARIES for base in type(thing).__mro__)
 
 
 def holds_statistics(environment: Any) -> bool:
     """Whether one of its wrappers is a `VecNormalize` or a `NormalizeObservation`."""
-    return any(is_a(layer, "VecNormalize", "NormalizeObservation") for layer in _layers(environment))
+    return any(is_a(layer, "VecNormalize") or _is_normaliser(layer) for layer in _layers(environment))
 
 
 def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
@@ -45,7 +43,7 @@ def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
         UnsupportedLayerError: statistics of a dictionary of observations.
     """
     layers = list(_layers(environment))
-    if any(is_a(layer, "NormalizeObservation") for layer in layers):
+    if any(_is_normaliser(layer) for layer in layers):
         _warn_of_rows(layers)
     read: list[dict[str | None, ObservationStatistics]] = []
     for layer in reversed(layers):
@@ -53,7 +51,7 @@ def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
             found = of_vecnormalize(vars(layer), "vecnormalize")
             _check_vecnormalize(layer, found)
             read += [found] if found else []
-        elif is_a(layer, "NormalizeObservation"):
+        elif _is_normaliser(layer):
             read.append({None: moments(layer.obs_rms, float(layer.epsilon), float("inf"), "NormalizeObservation")})
         elif read:
             read = [_reshaped(layer, parts) for parts in read]
@@ -72,22 +70,28 @@ def _layers(environment: Any) -> Iterator[Any]:
         environment = held["envs"][0] if held.get("envs") else held.get("venv", held.get("env"))
 
 
+@dataclass(frozen=True)
 class _Remote:
-    """Stands for the wrapper in another process."""
+    """A `NormalizeObservation` in another process."""
+
+    obs_rms: Any
+    epsilon: float
+
+
+def _is_normaliser(layer: Any) -> bool:
+    return isinstance(layer, _Remote) or is_a(layer, "NormalizeObservation")
 
 
 def _in_processes(environment: Any) -> Iterator[Any]:
     from gymnasium.wrappers import NormalizeObservation
 
     if any(environment.env_is_wrapped(NormalizeObservation)):
-        stands_in = type("NormalizeObservation", (_Remote,), {"__module__": "gymnasium.wrappers"})()
-        stands_in.obs_rms, stands_in.epsilon = environment.get_attr("obs_rms")[0], environment.get_attr("epsilon")[0]
-        yield stands_in
+        yield _Remote(environment.get_attr("obs_rms")[0], environment.get_attr("epsilon")[0])
 
 
 def _warn_of_rows(layers: list[Any]) -> None:
     """Say that rows whose environments are wrapped one by one have one set of statistics each."""
-    position = next(i for i, layer in enumerate(layers) if is_a(layer, "NormalizeObservation"))
+    position = next(i for i, layer in enumerate(layers) if _is_normaliser(layer))
     rows = max((int(vars(layer).get("num_envs", 1)) for layer in layers[:position]), default=1)
     if rows > 1:
         warnings.warn(

@@ -1,6 +1,7 @@
 """Stable-Baselines3 and sb3-contrib: saved zips and live algorithms of TD3, DDPG, SAC, TQC, PPO, A2C, TRPO and DQN."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from snn_policy.sources.sb3_archive import (
     read_archive,
 )
 from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions
-from snn_policy.sources.sb3_statistics import beside, stem, told_by, warn_of_missing
+from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
 from snn_policy.sources.vecnormalize import ObservationStatistics, read_statistics
 
 _ACTIVATIONS = {
@@ -53,12 +54,29 @@ def read_zip(
 ) -> Actor:
     """Read a saved algorithm; `load_actor` describes the arguments."""
     archive = read_archive(path)
-    source = beside(path, archive.normalised) if vecnormalize is None else vecnormalize
-    statistics = () if source is None or source is False else read_statistics(source)
-    if source is None:
-        warn_of_missing(str(path), archive.normalised)
+    source = beside(path) if vecnormalize is None else vecnormalize
+    statistics = _missing(path, archive) if source is None else _given(source)
     with reading(path, "Stable-Baselines3 zip"):
         return _actor(archive, statistics, low, high, env_id, name or stem(path).name)
+
+
+def _given(source: Any) -> tuple[ObservationStatistics, ...]:
+    return () if source is False else read_statistics(source)
+
+
+def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
+    """Statistics in the folder of an environment, told aloud, if they fit; else a warning where there must be some."""
+    place = None if archive.normalised == "no" else one_down(path)
+    try:
+        statistics = () if place is None else read_statistics(place)
+        fitting = tuple(each.fitted(archive.observation_shape) for each in statistics)
+    except ValueError:  # another policy's
+        fitting = ()
+    if fitting:
+        warnings.warn(f"{path}: takes the observation statistics of {place}. {REMEDY}", stacklevel=5)
+    else:
+        warn_of_missing(str(path), archive.normalised)
+    return fitting
 
 
 def read_algorithm(
@@ -74,9 +92,8 @@ def read_algorithm(
     policy = getattr(algorithm, "policy", algorithm)
     title = name or type(algorithm).__name__.lower()
     archive = _live(policy)
-    statistics = _live_statistics(algorithm, archive.family, title) if vecnormalize is None else ()
-    if vecnormalize is not None and vecnormalize is not False:
-        statistics = read_statistics(vecnormalize)
+    found = _live_statistics(algorithm, archive.family, title) if vecnormalize is None else None
+    statistics = _given(vecnormalize) if found is None else found
     known = env_id or _environment(algorithm)
     actor = _actor(archive, statistics, low, high, known, title)
     bare = _actor(archive, (), *_own_bounds(archive), None, title)
@@ -89,9 +106,9 @@ def _live_statistics(algorithm: Any, family: str, name: str) -> tuple[Observatio
     if environment is not None:
         return read_environment(environment)
     space = getattr(algorithm, "observation_space", None)
-    bounds = (getattr(space, "low", None), getattr(space, "high", None))
-    observations = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
-    warn_of_missing(name, told_by(*observations, *bounds, off_policy=family != "actor-critic"))
+    low, high = getattr(space, "low", None), getattr(space, "high", None)
+    last, original = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
+    warn_of_missing(name, told_by(last, original, low, high, off_policy=family != "actor-critic"))
     return ()
 
 
@@ -201,7 +218,7 @@ def _layers(archive: Archive) -> list[Operation]:
     for path in paths:
         weights = [archive.weights.get(f"{path}.{part}") for part in ("weight", "bias")]
         if weights[0] is None or weights[1] is None:
-            raise SourceError(f"{path}: its weight or bias is missing")
+            raise SourceError(f"{path}: its weight or bias is missing; expected a linear layer there")
         operations.append(affine(path, "Linear", *weights))
         if path != paths[-1]:
             operations += activate(f"{path} activation", *activation)
@@ -213,6 +230,10 @@ def _sequence(archive: Archive, prefix: str) -> list[str]:
     keys = [key.removeprefix(f"{prefix}.") for key in archive.weights if key.startswith(f"{prefix}.")]
     matches = {key: re.fullmatch(r"(\d+)\.(weight|bias)", key) for key in keys}
     indices = sorted({int(match[1]) for match in matches.values() if match})
+    for index in indices:
+        weight, bias = (archive.weights.get(f"{prefix}.{index}.{part}") for part in ("weight", "bias"))
+        if weight is not None and weight.ndim == 1 < weight.size and f"{index}.running_mean" not in keys:
+            raise refusal(f"{prefix}.{index}", "RMSNorm" if bias is None else "LayerNorm")
     odd = [key for key, match in matches.items() if match is None or archive.weights[f"{prefix}.{key}"].ndim > 2]
     if odd or indices != list(range(0, 2 * len(indices), 2)):
         reason = f"expected linear layers and activations in turn, found {odd or indices}"

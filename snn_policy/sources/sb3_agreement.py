@@ -39,7 +39,7 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
     observations = _normal(rows, space.shape) if normalised else random_observations(space, rows)
     modes = [(module, module.training) for module in policy.modules()]
     try:
-        own = _actions(source, policy, observations)
+        own, outputs = _actions(source, policy, observations), _outputs(policy, observations)
     except Exception as problem:
         line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
         shape = observations.shape
@@ -47,7 +47,7 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
     finally:
         for module, mode in modes:
             module.training = mode
-    if not _agree(actor, observations, own):
+    if not _agree(actor, observations, own, outputs):
         suspects = ", ".join(_suspects(policy)) or "exchanged modules, hooks, slopes, a forward or predict of its own?"
         reason = f"its predict differs from what its weights and options tell ({suspects})"
         raise UnsupportedLayerError("policy", type(policy).__name__, reason, _REMEDY)
@@ -88,19 +88,53 @@ def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.ND
     return np.asarray(source.predict(observations, deterministic=True)[0], np.float64)
 
 
-def _agree(actor: Actor, observations: npt.NDArray[Any], own: npt.NDArray[np.float64]) -> bool:
+def _outputs(policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+    """What its last layer gives, before an argmax or a clip hides differences; None before a tanh, which does not."""
+    import torch
+
+    if policy.squash_output:
+        return None
+    with torch.no_grad():
+        tensor, _ = policy.obs_to_tensor(observations)
+        if hasattr(policy, "q_net"):
+            given = policy.q_net(tensor)
+        elif hasattr(policy.action_space, "n"):
+            given = policy.get_distribution(tensor).distribution.logits
+        else:
+            given = policy._predict(tensor, deterministic=True)
+        return given.cpu().numpy().astype(np.float64)
+
+
+def _agree(
+    actor: Actor,
+    observations: npt.NDArray[Any],
+    own: npt.NDArray[np.float64],
+    own_outputs: npt.NDArray[np.float64] | None,
+) -> bool:
     batch = observations.astype(np.float32)
     actions, _ = actor.step(batch, ())
     if own.shape != actions.shape:
         return False
     outputs = actor.activations(batch)[1].astype(np.float64)
-    noise = _TOLERANCE * np.ptp(outputs, axis=0).max() + 1e-6 * np.abs(outputs).max()
+    if own_outputs is not None and not _close(_centred(actor, own_outputs), _centred(actor, outputs)):
+        return False
     if actor.discrete:
+        noise = _TOLERANCE * np.ptp(outputs, axis=0).max() + 1e-5 * np.abs(outputs).max()
         chosen = np.take_along_axis(outputs, own.astype(np.int64)[:, None], axis=1)[:, 0]
         return bool((outputs.max(axis=1) - chosen <= noise).all())
-    reach = np.ptp(actions, axis=0) if actor.head.kind == "tanh" else np.ptp(outputs, axis=0)
-    tolerance = _TOLERANCE * reach + 2e-6 * np.abs(actions).max(axis=0) + 1e-9
-    return bool((np.abs(own - actions) <= tolerance).all())
+    return _close(own, actions.astype(np.float64))
+
+
+def _centred(actor: Actor, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Logits without what is common to a row: a distribution stores them normalised."""
+    return outputs - outputs.mean(axis=-1, keepdims=True) if actor.discrete else outputs
+
+
+def _close(own: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> bool:
+    if own.shape != read.shape:
+        return False
+    tolerance = _TOLERANCE * np.ptp(read, axis=0) + 1e-5 * np.abs(read).max() + 1e-9
+    return bool((np.abs(own - read) <= tolerance).all())
 
 
 def _suspects(policy: Any) -> Iterator[str]:
@@ -112,9 +146,9 @@ def _suspects(policy: Any) -> Iterator[str]:
         if "forward" in vars(module):
             yield f"a forward of its own in {path or 'the policy'}"
         prefix, _, place = path.rpartition(".")
-        last = prefix == "actor.mu" and repr(module) == "Tanh()"
-        if prefix in _HIDDEN and place.isdigit() and type(module).__name__ != "Linear" and not last:
-            if repr(module) != plain:
+        if prefix in _HIDDEN and place.isdigit() and type(module).__name__ != "Linear":
+            last = prefix == "actor.mu" and int(place) == len(policy.get_submodule(prefix)) - 1
+            if repr(module) not in (plain, "Tanh()" if last else plain):
                 yield f"{path} is {module!r}, not {plain}"
     for name in ("predict", "_predict"):
         if name in vars(policy):

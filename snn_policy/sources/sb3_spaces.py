@@ -93,13 +93,13 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
     size = checked_actions(kind, shape_of(space) if kind == "Box" else ())
     exact = serialised_bounds(space)
     if exact is None:
-        bounds = [_printed(space, name, size) for name in ("low", "high")]
-        if bounds[0] is not None and bounds[1] is not None:
+        low, high = (_printed(space, name, size) for name in ("low", "high"))
+        if low is not None and high is not None:
             reason = "its serialised action space holds more than numbers, or cannot be read"
             warnings.warn(f"{reason}: the action bounds come from its printed form", stacklevel=6)
-        return ActionSpace(*bounds)
-    sound = [_is_print(space.get(name), name, size) for name in ("low", "high")]
-    return ActionSpace(*(bound.astype(np.float64) if known else None for bound, known in zip(exact, sound, strict=True)))
+        return ActionSpace(low, high)
+    sound = _is_print(space.get("low"), "low", size) and _is_print(space.get("high"), "high", size)
+    return ActionSpace(exact[0].astype(np.float64), exact[1].astype(np.float64)) if sound else ActionSpace()
 
 
 def checked_actions(kind: str, shape: tuple[int, ...]) -> int:

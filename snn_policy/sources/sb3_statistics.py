@@ -18,6 +18,7 @@ import numpy.typing as npt
 Told = Literal["yes", "maybe", "no"]
 _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
 _CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
+_ENVIRONMENT = re.compile(r".+-v\d+")
 _BY_CHANCE = 0.05
 REMEDY = "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none"
 
@@ -27,28 +28,15 @@ def stem(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() == ".zip" else path
 
 
-def beside(path: Path, told: Told | None) -> Path | None:
-    """Return the statistics saved with a zip, where there are any.
+def beside(path: Path) -> Path | None:
+    """Return the statistics saved with a zip, where there are any."""
+    return next((place for place in _places(path) if place.is_file()), None)
 
-    Those in a folder beside it could be another policy's: they are named in a warning, and left where the zip tells
-    that it had none. None is chosen among several.
-    """
-    found = next((place for place in _places(path) if place.is_file()), None)
-    if found is not None or told == "no":
-        return found
-    for folder in (stem(path), path.parent):
-        below = sorted(place for name in _NAMES for place in folder.glob(f"*/{name}") if place.is_file())
-        own = [place for place in below if re.fullmatch(rf"{re.escape(place.parent.name)}_\d+", folder.name)]
-        if len(own) == 1:  # the RL Zoo's: ENV_ID_1/ENV_ID/vecnormalize.pkl
-            return own[0]
-        if len(below) == 1:
-            warnings.warn(f"{path}: takes the observation statistics of {below[0]}. {REMEDY}", stacklevel=5)
-            return below[0]
-        if below:
-            some = ", ".join(map(str, below[:3]))
-            warnings.warn(f"{path}: takes none of the observation statistics beside it ({some}). {REMEDY}", stacklevel=5)
-            return None
-    return None
+
+def one_down(path: Path) -> Path | None:
+    """Return statistics in a folder beside a zip that is named like an environment; they may be another policy's."""
+    below = [place for place in _below(path.parent) if _ENVIRONMENT.fullmatch(place.parent.name)]
+    return below[0] if len(below) == 1 else None
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -60,6 +48,15 @@ def _places(path: Path) -> Iterator[Path]:
         yield folder / f"{checkpoint[1]}_vecnormalize_{checkpoint[2]}_steps.pkl"
     for ending in _NAMES:
         yield from (folder / ending, name / ending)
+    within = _below(name)
+    yield from within if len(within) == 1 else ()
+    for place in _below(folder):  # the RL Zoo's: ENV_ID_1/best_model.zip and ENV_ID_1/ENV_ID/vecnormalize.pkl
+        if re.fullmatch(rf"{re.escape(place.parent.name)}_\d+", folder.name):
+            yield place
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(place for ending in _NAMES for place in folder.glob(f"*/{ending}") if place.is_file())
 
 
 def warn_of_missing(name: str, told: Told | None) -> None:

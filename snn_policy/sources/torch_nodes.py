@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, clip, scale
-from snn_policy.sources.refusals import joined, refusal
+from snn_policy.sources.refusals import divided_by_zero, joined, refusal
 from snn_policy.sources.torch_layers import function_operations, layer_operations
 
 _ALIASES = {
@@ -55,7 +55,12 @@ class Reader:
                 raise joined(path, kind)
             return activate(path, "x * sigmoid(x)", "silu"), gated
         if kind == "getitem":
+            self._refuse_keys(node)
             return self._selection(node, path)
+        if kind == "get" and sources and sources[0].op == "placeholder":
+            self._refuse_keys(node)
+        if self._centres(node, kind):
+            raise refusal(path, "LayerNorm")
         source = self._only_input(node, path, kind)
         if kind in _RESHAPES:
             return [self._flatten(node, kind, path)], source
@@ -104,6 +109,23 @@ class Reader:
             return getattr(arguments[0], str(argument.target))(*arguments[1:], **keywords)
         function: Callable[..., Any] = argument.target  # pyright: ignore[reportAssignmentType]
         return function(*arguments, **keywords)
+
+    def _refuse_keys(self, node: fx.Node) -> None:
+        """Refuse an observation that is a dictionary."""
+        if isinstance(node.args[1], str):
+            readers = [other for other in node.graph.nodes if self.kind(other) in ("getitem", "get")]
+            named = sorted({other.args[1] for other in readers if isinstance(other.args[1], str)})
+            example = ", ".join(f"{key!r}: x[..., a:b]" if len(named) > 1 else f"{key!r}: x" for key in named)
+            reason = f"it takes a dictionary of observations (keys {', '.join(map(repr, named))})"
+            remedy = f"Wrap it so that forward takes one tensor: forward(x) returns module({{{example}}})"
+            raise UnsupportedLayerError("forward", "dict", reason, remedy)
+
+    def _centres(self, node: fx.Node, kind: str) -> bool:
+        """Whether it takes a value's mean from the value itself, as a LayerNorm that is spelled out does."""
+        if kind != "sub" or len(node.all_input_nodes) != 2:
+            return False
+        value, mean = node.all_input_nodes
+        return mean in self.observed and self.kind(mean) == "mean" and value in mean.all_input_nodes
 
     def _only_input(self, node: fx.Node, path: str, kind: str) -> fx.Node:
         sources = self._sources(node)
@@ -204,6 +226,8 @@ class Reader:
 
 def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
     """x ∘ constant, or constant ∘ x where not `first`."""
+    if kind == "div" and first and (constant == 0).any():
+        raise divided_by_zero(path, kind, constant)
     match kind:
         case "add":
             return scale(path, kind, 1.0, constant)
@@ -215,7 +239,7 @@ def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
             return scale(path, kind, -1.0, constant)
         case "sub":
             return scale(path, kind, -1.0, constant)
-        case "div" if first and (constant != 0).all():
+        case "div" if first:
             return scale(path, kind, 1.0 / constant)
         case "clamp_min":
             return clip(path, kind, low=constant)
@@ -227,7 +251,7 @@ def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
 def _numbers(value: Any) -> Any:
     if value is None:
         return None
-    return np.asarray(value.cpu().numpy() if isinstance(value, torch.Tensor) else value, np.float64)
+    return np.asarray(value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value, np.float64)
 
 
 def _is_tensor(node: fx.Node) -> bool:

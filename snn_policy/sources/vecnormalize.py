@@ -77,6 +77,15 @@ class ObservationStatistics:
         return replace(self, mean=mean, variance=variance)
 
 
+def normalised(
+    statistics: Sequence[ObservationStatistics], shape: Sequence[int] | None
+) -> tuple[tuple[int, ...] | None, list[Operation]]:
+    """Return observations' shape, that of the statistics where it is not known, and the operations that come first."""
+    known = tuple(shape) if shape is not None else statistics[0].mean.shape if statistics else None
+    fitted = [each.fitted(known) for each in statistics] if known is not None else []
+    return known, [operation for each in fitted for operation in each.operations()]
+
+
 def warn_of_stacking(frames: int, found: str = "") -> None:
     """Say what raw stacks must start with where VecFrameStack stands outside of VecNormalize."""
     warnings.warn(
@@ -103,9 +112,9 @@ def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
     if isinstance(source, Normaliser):
         scale = source.scale.astype(np.float64)
         return (ObservationStatistics(source.mean.astype(np.float64), scale**2, 0.0, source.clip, "normaliser"),)
-    if isinstance(source, Sequence) and len(source) == 2:
+    if isinstance(source, tuple | list) and len(source) == 2:
         return (_pair(*source),)
-    if hasattr(source, "mean") and hasattr(source, "var") and not callable(source.mean):
+    if hasattr(source, "var") and not callable(getattr(source, "mean", callable)):
         return (moments(source, EPSILON, float("inf"), "normaliser"),)
     from snn_policy.sources.environment_statistics import holds_statistics, read_environment
 
@@ -172,13 +181,12 @@ def _pickled(path: Path) -> tuple[ObservationStatistics, ...]:
 
 
 def _numbers(value: Any, key: str) -> Float64:
-    held = value.values if isinstance(value, Array) else value
+    held: Any = value.values if isinstance(value, Array) else value
     if hasattr(held, "detach"):  # a torch tensor
         held = held.detach().cpu().double().numpy()
     try:
-        numbers = np.array(held, np.float64)
+        if held is not None:
+            return np.array(held, np.float64)
     except (TypeError, ValueError):
-        held = None
-    if held is None:
-        raise SourceError(f"obs_rms.{key} does not hold numbers")
-    return numbers
+        pass
+    raise SourceError(f"obs_rms.{key} does not hold numbers")
