@@ -128,6 +128,9 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
         from snn_policy.sources.sb3 import read_zip
 
         _takes(options, "a Stable-Baselines3 zip", "vecnormalize", "normaliser", "low", "high", "env_id", "name")
+        other = None if is_sb3_zip(path) or not path.is_file() else describe(path)
+        if other is not None:
+            raise SourceError(f"{path}: {other}")
         return read_zip(path, **_renamed(options))
     if ending in (".safetensors", ".json") or Path(f"{path}.safetensors").is_file():
         from snn_policy.sources.reference import read_reference

@@ -1,8 +1,8 @@
 """The observation statistics that belong to a Stable-Baselines3 zip: where they lie, and how it tells that it had some.
 
-An algorithm that was trained in `VecNormalize` stores its last observation twice, as the policy saw it and as the
-environment gave it. On-policy algorithms leave the second one out without `VecNormalize`; off-policy ones then store
-the observation of the step before.
+An algorithm that was trained in `VecNormalize` stores, beside its last observation as the policy saw it, one as the
+environment gave it: off-policy algorithms the same, on-policy ones that of the training's start. Without
+`VecNormalize`, on-policy algorithms store none, and off-policy ones that of the step before.
 """
 
 import math
@@ -19,7 +19,7 @@ Told = Literal["yes", "maybe", "no"]
 _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
 _CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
 _ENVIRONMENT = re.compile(r".+-v\d+")
-_BY_CHANCE = 0.05
+_BY_CHANCE = 0.01
 REMEDY = "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none"
 
 
@@ -86,9 +86,15 @@ def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> 
         return "yes"  # normalised observations are float32
     if last.dtype != np.float32 or np.array_equal(last, original):
         return "no"
-    if not off_policy or _leaves(last, original, low, high):
+    if _leaves(last, original, low, high):
         return "yes"
-    return "no" if _consecutive(last.astype(np.float64), original.astype(np.float64)) else "maybe"
+    after, before = (each.astype(np.float64).reshape(len(last), -1) for each in (last, original))
+    circles = [np.array([_circles(row) for row in rows]) for rows in (before, after)]
+    if ((before == after) & (before != 0)).any() or (circles[0] & circles[1]).any():
+        return "no"  # a constant, or sine and cosine of one angle, is as it was
+    if not off_policy:
+        return "yes"
+    return "no" if not circles[0].any() and _consecutive(after[0], before[0]) else "maybe"
 
 
 def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: Any) -> bool:
@@ -100,17 +106,11 @@ def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: 
     return bool(outside[0] and not outside[1])
 
 
-def _consecutive(last: npt.NDArray[np.float64], original: npt.NDArray[np.float64]) -> bool:
-    """Whether the two are surely raw observations of one step and the next.
+def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]) -> bool:
+    """Whether the two are so close to each other as unrelated ones are by chance in one of a hundred cases only.
 
-    They are if an entry is the same; if two that are a sine and a cosine stay so; or if the entries are so close to
-    each other as unrelated ones are by chance in one of twenty cases only (of n differences |a−b|/(|a|+|b|) that are
-    uniform between 0 and 1, −Σ ln has a gamma distribution of shape n).
+    Of n differences |a−b|/(|a|+|b|) that are uniform between 0 and 1, −Σ ln has a gamma distribution of shape n.
     """
-    rows = [row.reshape(len(last), -1) for row in (original, last)]
-    if ((rows[0] == rows[1]) & (rows[0] != 0)).any() or any(_circular(*pair) for pair in zip(*rows, strict=True)):
-        return True
-    before, after = rows[0][0], rows[1][0]
     varied = before != after
     differences = (np.abs(before - after)[varied] / (np.abs(before) + np.abs(after))[varied]).clip(1e-12, 1)
     total, term, chance = float(-np.log(differences).sum()), 1.0, 0.0
@@ -120,8 +120,8 @@ def _consecutive(last: npt.NDArray[np.float64], original: npt.NDArray[np.float64
     return len(differences) > 0 and chance * math.exp(-total) < _BY_CHANCE
 
 
-def _circular(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> bool:
-    first, second = np.triu_indices(min(len(before), 64), 1)
-    squares = [row[first] ** 2 + row[second] ** 2 for row in (before, after)]
-    both = (np.abs(squares[0] - 1) < 1e-5) & (np.abs(squares[1] - 1) < 1e-5)
-    return bool((both & (np.minimum(np.abs(before[first]), np.abs(before[second])) > 1e-4)).any())
+def _circles(row: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which pairs of entries are sine and cosine of one angle."""
+    first, second = np.triu_indices(min(len(row), 64), 1)
+    on_circle = np.abs(row[first] ** 2 + row[second] ** 2 - 1) < 1e-5
+    return on_circle & (np.minimum(np.abs(row[first]), np.abs(row[second])) > 1e-4)

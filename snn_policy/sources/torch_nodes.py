@@ -25,6 +25,7 @@ _CONSTANT = {
     "squeeze", "view", "reshape", "expand", "flatten", "t", "transpose", "tanh", "sigmoid", "getattr", "size",
 }  # fmt: skip
 _UNCHANGED = {"float", "double", "to", "contiguous", "detach", "clone", "cpu", "type", "type_as", "requires_grad"}
+_OF_MOMENTS = {"sqrt", "rsqrt", "add", "pow", "reciprocal", "clamp", "clamp_min"}
 _RESHAPES = {"flatten", "view", "reshape"}
 
 
@@ -38,6 +39,8 @@ class Reader:
             if node.op == "placeholder" or any(each in self.observed for each in node.all_input_nodes):
                 self.observed.add(node)
 
+        self._refuse_keys(graph)
+
     def require_observation(self, value: Any) -> None:
         if value not in self.observed:
             raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
@@ -48,6 +51,9 @@ class Reader:
             path, layer = str(node.target), self.root.get_submodule(str(node.target))
             return layer_operations(layer, path), self._only_input(node, path, type(layer).__name__)
         kind, path = self.kind(node), _path(node)
+        normalisation = self._normalisation(node, kind)
+        if normalisation is not None:
+            raise refusal(path, normalisation)
         sources = self._sources(node)
         if kind == "mul" and len(sources) == 2:
             gated = self._gated(*sources)
@@ -55,12 +61,7 @@ class Reader:
                 raise joined(path, kind)
             return activate(path, "x * sigmoid(x)", "silu"), gated
         if kind == "getitem":
-            self._refuse_keys(node)
             return self._selection(node, path)
-        if kind == "get" and sources and sources[0].op == "placeholder":
-            self._refuse_keys(node)
-        if self._centres(node, kind):
-            raise refusal(path, "LayerNorm")
         source = self._only_input(node, path, kind)
         if kind in _RESHAPES:
             return [self._flatten(node, kind, path)], source
@@ -110,22 +111,32 @@ class Reader:
         function: Callable[..., Any] = argument.target  # pyright: ignore[reportAssignmentType]
         return function(*arguments, **keywords)
 
-    def _refuse_keys(self, node: fx.Node) -> None:
+    def _refuse_keys(self, graph: fx.Graph) -> None:
         """Refuse an observation that is a dictionary."""
-        if isinstance(node.args[1], str):
-            readers = [other for other in node.graph.nodes if self.kind(other) in ("getitem", "get")]
-            named = sorted({other.args[1] for other in readers if isinstance(other.args[1], str)})
-            example = ", ".join(f"{key!r}: x[..., a:b]" if len(named) > 1 else f"{key!r}: x" for key in named)
-            reason = f"it takes a dictionary of observations (keys {', '.join(map(repr, named))})"
+        readers = [
+            node
+            for node in graph.nodes
+            if node.op != "placeholder" and node.args[1:] and self.kind(node) in ("getitem", "get")
+        ]
+        named = [node.args[1] for node in readers if getattr(node.args[0], "op", "") == "placeholder"]
+        keys = sorted({key for key in named if isinstance(key, str)})
+        if keys:
+            example = ", ".join(f"{key!r}: x[..., a:b]" if len(keys) > 1 else f"{key!r}: x" for key in keys)
+            reason = f"it takes a dictionary of observations (keys {', '.join(map(repr, keys))})"
             remedy = f"Wrap it so that forward takes one tensor: forward(x) returns module({{{example}}})"
             raise UnsupportedLayerError("forward", "dict", reason, remedy)
 
-    def _centres(self, node: fx.Node, kind: str) -> bool:
-        """Whether it takes a value's mean from the value itself, as a LayerNorm that is spelled out does."""
-        if kind != "sub" or len(node.all_input_nodes) != 2:
-            return False
-        value, mean = node.all_input_nodes
-        return mean in self.observed and self.kind(mean) == "mean" and value in mean.all_input_nodes
+    def _normalisation(self, node: fx.Node, kind: str) -> str | None:
+        """The name of a normalisation that is spelled out: values less, or over, what is made of their own moments."""
+        if kind not in ("sub", "div", "mul") or len(node.all_input_nodes) != 2:
+            return None
+        moment = node.all_input_nodes[1]
+        while self.kind(moment) in _OF_MOMENTS and len(moment.all_input_nodes) == 1 and moment in self.observed:
+            moment = moment.all_input_nodes[0]
+        found = self.kind(moment) if moment in self.observed and moment.op.startswith("call") else ""
+        if found in ("var", "std") or (found == "mean" and kind == "sub"):
+            return "LayerNorm"
+        return "RMSNorm" if found == "mean" else None
 
     def _only_input(self, node: fx.Node, path: str, kind: str) -> fx.Node:
         sources = self._sources(node)
