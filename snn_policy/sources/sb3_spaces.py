@@ -131,7 +131,8 @@ def _words(text: Any) -> list[str]:
 
 def _printed(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.float64] | None:
     """A bound from its printed form; None where that may have been shortened."""
-    for text in (space.get(name), space.get(f"{name}_repr")):
+    texts = (space.get(f"{name}_repr"), space.get(name))
+    for text in sorted(texts, key=lambda text: str(text).lstrip().startswith("[")):
         words = _words(text) if text is not None and "..." not in str(text) else []
         numbers = np.array([float(word) for word in words])
         scalar = not str(text).lstrip().startswith("[")  # of a number, NumPy prints all digits

@@ -20,6 +20,7 @@ _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
 _CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
 _ENVIRONMENT = re.compile(r".+-v\d+")
 _BY_CHANCE = 0.01
+_MOST_ENTRIES = 64
 REMEDY = "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none"
 
 
@@ -112,7 +113,8 @@ def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]
     Of n differences |a−b|/(|a|+|b|) that are uniform between 0 and 1, −Σ ln has a gamma distribution of shape n.
     """
     varied = before != after
-    differences = (np.abs(before - after)[varied] / (np.abs(before) + np.abs(after))[varied]).clip(1e-12, 1)
+    sizes = (np.abs(before) + np.abs(after))[varied][:_MOST_ENTRIES]
+    differences = (np.abs(before - after)[varied][:_MOST_ENTRIES] / sizes).clip(1e-4, 1)
     total, term, chance = float(-np.log(differences).sum()), 1.0, 0.0
     for n in range(len(differences)):
         chance += term
@@ -122,6 +124,6 @@ def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]
 
 def _circles(row: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which pairs of entries are sine and cosine of one angle."""
-    first, second = np.triu_indices(min(len(row), 64), 1)
+    first, second = np.triu_indices(min(len(row), _MOST_ENTRIES), 1)
     on_circle = np.abs(row[first] ** 2 + row[second] ** 2 - 1) < 1e-5
     return on_circle & (np.minimum(np.abs(row[first]), np.abs(row[second])) > 1e-4)
