@@ -141,7 +141,7 @@ def test_a_model_stays_in_its_mode_and_its_weights_as_they_were(training: bool) 
 
 def test_a_predict_that_fails_is_one_clear_error() -> None:
     model = patched(made(PPO), lambda model: model.policy, "predict", lambda y: 1 / 0)
-    with pytest.raises(SourceError, match=r"its predict fails on observations of shape \(1024, 5\) \(division by zero\)"):
+    with pytest.raises(SourceError, match=r"its predict fails .* shape \(1024, 5\) \(division by zero\)"):
         load_actor(model)
 
 
