@@ -48,8 +48,8 @@ def test_bounds_do_not_depend_on_how_numpy_printed_them(tmp_path: Path, name: st
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         actor = load_actor(tmp_path / "model.zip")
-    assert np.array_equal(actor.low, np.float32(LOW))
-    assert np.array_equal(actor.high, np.float32(HIGH))
+    assert np.array_equal(actor.low, np.array(LOW, np.float32))
+    assert np.array_equal(actor.high, np.array(HIGH, np.float32))
     predicted, _ = model.predict(observations(), deterministic=True)
     assert np.abs(actor.act(observations()) - predicted).max() <= 1e-6
 
@@ -87,8 +87,8 @@ def test_printed_bounds_that_are_surely_whole_are_taken_aloud(tmp_path: Path, lo
     path = printed_only(tmp_path, low, high, {})
     with pytest.warns(UserWarning, match="the action bounds come from its printed form"):
         actor = load_actor(path)
-    assert np.array_equal(actor.low, np.float32(low))
-    assert np.array_equal(actor.high, np.float32(high))
+    assert np.array_equal(actor.low, np.array(low, np.float32))
+    assert np.array_equal(actor.high, np.array(high, np.float32))
 
 
 def test_a_single_printed_number_is_whole_whatever_its_digits(tmp_path: Path) -> None:
@@ -107,10 +107,12 @@ def test_bounds_round_inwards(reach: float) -> None:
 
 
 def test_bounds_of_float32_and_infinite_ones_stay_as_they_are() -> None:
-    exact = np.float32([0.1, -0.3, 2.8973, 3.4028235e38])
+    exact = np.array([0.1, -0.3, 2.8973, 3.4028235e38], np.float32)
     assert np.array_equal(inner_bounds(exact, exact)[0], exact)
-    assert np.array_equal(inner_bounds([-np.inf, -1e300], [np.inf, 1e300]), np.float32([[-np.inf] * 2, [np.inf] * 2]))
-    assert np.array_equal(inner_bounds(0.1, 0.1), np.float32([0.1, 0.1]))  # no float32 number lies between
+    assert np.array_equal(
+        inner_bounds([-np.inf, -1e300], [np.inf, 1e300]), np.array([[-np.inf] * 2, [np.inf] * 2], np.float32)
+    )
+    assert np.array_equal(inner_bounds(0.1, 0.1), np.array([0.1, 0.1], np.float32))  # no float32 number lies between
 
 
 HEADS: dict[str, Callable[[Any, Any], Head]] = {

@@ -254,7 +254,7 @@ def test_a_layer_norm_in_an_sb3_policy_is_called_so_live_and_saved(tmp_path: Pat
 )
 def test_a_module_that_takes_a_dictionary_says_so_and_names_its_keys(read: Any, keys: str) -> None:
     class Takes(Named):
-        def forward(self, obs: Any) -> torch.Tensor:
+        def forward(self, obs: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
             return read(self.fc, obs)
 
     with pytest.raises(UnsupportedLayerError, match=rf"takes a dictionary of observations \(keys {keys}\).*Wrap it"):

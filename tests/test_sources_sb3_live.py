@@ -149,8 +149,8 @@ def test_a_predict_that_fails_is_one_clear_error() -> None:
     ("space", "low", "high"),
     [
         (spaces.Box(-np.inf, np.inf, (7,)), -60, 60),
-        (spaces.Box(np.float32([-1e-3, 5]), np.float32([1e-3, 900])), 0, 900),
-        (spaces.Box(np.float32([-3.4e38, 0]), np.float32([3.4e38, np.inf])), -60, 60),
+        (spaces.Box(np.array([-1e-3, 5], np.float32), np.array([1e-3, 900], np.float32)), 0, 900),
+        (spaces.Box(np.array([-3.4e38, 0], np.float32), np.array([3.4e38, np.inf], np.float32)), -60, 60),
         (spaces.Box(0, 255, (3, 8, 8), np.uint8), 0, 255),
         (spaces.Box(-5, 5, (2,), np.int64), -5, 5),
     ],

@@ -171,7 +171,9 @@ def test_what_two_stored_observations_tell() -> None:
     assert told_by(raw, raw, None, None, off_policy=True) == "no"  # norm_obs=False
     assert told_by(raw * [[1, 1, 2]], raw, None, None, off_policy=True) == "yes"  # float64 beside float32
     assert told_by(later + np.float32(0.001), later, None, None, off_policy=True) == "no"  # one step later
-    assert told_by(np.float32([[0.28, 0.96, 5]]), raw, None, None, off_policy=True) == "no"  # still sine and cosine
+    assert (
+        told_by(np.array([[0.28, 0.96, 5]], np.float32), raw, None, None, off_policy=True) == "no"
+    )  # still sine and cosine
     many = np.full((1, 3000), 2, np.float32)
     assert told_by(many * np.float32(1.01), many, None, None, off_policy=True) == "no"
     assert told_by(raw, "unreadable", None, None, off_policy=True) == "maybe"
@@ -247,7 +249,7 @@ def test_statistics_around_stacked_frames_are_taken_as_they_are() -> None:
 
 class Goals(Arm):
     def __init__(self) -> None:
-        parts = {"goal": spaces.Box(-1, 1, (2,)), "observation": spaces.Box(-1, 1, (5,))}
+        parts: dict[str, spaces.Space] = {"goal": spaces.Box(-1, 1, (2,)), "observation": spaces.Box(-1, 1, (5,))}
         super().__init__(observations=spaces.Dict(parts))
 
 
