@@ -58,6 +58,15 @@ class Actor:
         if self.normaliser is not None and not _broadcasts(self.normaliser.mean.shape, self.observation_shape):
             raise ValueError(f"normaliser: {self.normaliser.mean.shape} does not fit {self.observation_shape}")
 
+    def __repr__(self) -> str:
+        """One line: its name, its layers' sizes and activations, its head, and its environment."""
+        sizes = "×".join(map(str, self.observation_shape))
+        hidden = [f"{layer.outputs} {layer.activation.name}" for layer in self.hidden if layer.activation is not None]
+        chain = " → ".join([sizes, *hidden, f"{self.head.outputs} {self.head.kind}"])
+        known = [] if self.env_id is None else [self.env_id]
+        normalised = [] if self.normaliser is None else ["normalises observations"]
+        return f"Actor({', '.join([self.name, chain, *normalised, *known])})"
+
     @property
     def hidden(self) -> tuple[Layer, ...]:
         """All layers but the last."""

@@ -92,6 +92,22 @@ class Linear:
 Layer = Linear | Conv2d
 
 
+def inner_bounds(low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return bounds as float32, rounded inwards: whatever lies within them lies within [low, high].
+
+    Where no float32 number lies between the two, both are the nearest. Beyond the range of float32 they are infinite.
+    """
+    exact = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    with np.errstate(over="ignore"):
+        bottom, top = (np.array(bound, np.float32) for bound in exact)
+        inner_bottom = np.where(bottom < exact[0], np.nextafter(bottom, np.float32(np.inf)), bottom)
+        inner_top = np.where(top > exact[1], np.nextafter(top, np.float32(-np.inf)), top)
+    inner_bottom = np.where(np.isinf(bottom), bottom, inner_bottom)
+    inner_top = np.where(np.isinf(top), top, inner_top)
+    apart = inner_bottom <= inner_top
+    return np.array(np.where(apart, inner_bottom, bottom)), np.array(np.where(apart, inner_top, top))
+
+
 @dataclass(frozen=True, eq=False)
 class Normaliser:
     """x = clip((obs − mean) / scale, −clip, clip), mean and scale broadcast over the observation's shape."""
@@ -118,6 +134,9 @@ class Head:
     tanh: tanh(clip(y, ±pre_clip))·scale + offset, within [low, high] · clip: clip(y, low, high) ·
     argmax: the index of the largest y, an integer.
 
+    The bounds are rounded inwards (`inner_bounds`), and every action is clipped to them, so that rounding never takes
+    it out of the environment's own space.
+
     Attributes:
         low, high: (outputs,) bounds of the action; for argmax the scalars 0 and outputs − 1.
         scale, offset: (outputs,), for tanh only.
@@ -134,21 +153,23 @@ class Head:
     @classmethod
     def tanh(cls, scale: npt.ArrayLike, offset: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
         centre, reach = frozen_array(offset, "action offset", 1), frozen_array(scale, "action scale", 1)
-        low, high = frozen_array(centre - abs(reach), "low"), frozen_array(centre + abs(reach), "high")
-        return cls("tanh", low, high, reach, centre, pre_clip)
+        exact = centre.astype(np.float64), abs(reach.astype(np.float64))
+        low, high = inner_bounds(exact[0] - exact[1], exact[0] + exact[1])
+        return cls("tanh", frozen_array(low, "low"), frozen_array(high, "high"), reach, centre, pre_clip)
 
     @classmethod
     def bounded(cls, low: npt.ArrayLike, high: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
         """The tanh head that fills the box [low, high], as SB3 rescales it."""
-        bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        scale = frozen_array((top - bottom) / 2, "action scale", 1)
-        offset = frozen_array((top + bottom) / 2, "action offset", 1)
+        exact = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        scale = frozen_array((exact[1] - exact[0]) / 2, "action scale", 1)
+        offset = frozen_array((exact[1] + exact[0]) / 2, "action offset", 1)
+        bottom, top = inner_bounds(*exact)
         return cls("tanh", frozen_array(bottom, "low", 1), frozen_array(top, "high", 1), scale, offset, pre_clip)
 
     @classmethod
     def clip(cls, low: npt.ArrayLike, high: npt.ArrayLike) -> "Head":
         """The identity within [low, high], which may be infinite."""
-        bottom, top = np.array(low, np.float32), np.array(high, np.float32)
+        bottom, top = inner_bounds(low, high)
         return cls("clip", bottom, top, np.ones_like(top), np.zeros_like(top))
 
     @classmethod

@@ -289,3 +289,112 @@ def test_a_huge_memo_index_is_refused_without_making_room_for_it(members: dict[s
     path.write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")
     with pytest.raises(SourceError, match="memo index"):
         load_actor(written(tmp_path / "sac.zip", members), vecnormalize=path)
+
+
+def spaced(members: dict[str, bytes], content: bytes, **parts: Any) -> dict[str, bytes]:
+    """With another serialised action space."""
+    text = base64.b64encode(content).decode()
+    return changed(members, lambda data: data["action_space"].update({":serialized:": text} | parts))
+
+
+def test_bounds_come_from_the_serialised_space_not_from_its_print(members: dict[str, bytes], tmp_path: Path) -> None:
+    other = changed(members, lambda data: data["action_space"].update(low="[-1.]", high="[1.]"))
+    assert load_actor(written(tmp_path / "other.zip", other)).high == pytest.approx([2])
+    alone = changed(members, lambda data: data["action_space"].pop(":serialized:"))
+    with pytest.warns(UserWarning, match="printed form"):
+        assert load_actor(written(tmp_path / "alone.zip", alone)).high == pytest.approx([2])
+
+
+class Giver:
+    """Pickles as a call of a name in NumPy with arguments of its own."""
+
+    def __init__(self, name: Any, *arguments: Any, state: Any = None) -> None:
+        self.made = (name, arguments) if state is None else (name, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.made
+
+
+def nested(levels: int) -> bytes:
+    return b"\x80\x04}" + b")" + b"\x85" * levels + b"Ns."
+
+
+def doubling(levels: int) -> bytes:
+    return b"\x80\x04})" + b"2\x86" * levels + b"Ns."
+
+
+HOSTILE_SPACES: dict[str, bytes] = {
+    "bomb": pickle.dumps(Bomb()),
+    "numbers": pickle.dumps([1, 2]),
+    "array": pickle.dumps(np.ones(3)),
+    "empty": b"",
+    "text": b"hello",
+    "memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    "deep key": nested(1_000_000),
+    "doubled key": doubling(200),
+    "remembered key": b"\x80\x04}" + b")\x94" + b"".join(b"h%ch%c\x86\x94" % (i, i) for i in range(200)) + b"Ns.",
+    "claimed size": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "unfinished mark": b"\x80\x04(((((t.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_SPACES)
+def test_a_hostile_space_is_not_opened_and_its_print_is_taken_aloud(
+    members: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
+    path = written(tmp_path / "space.zip", spaced(members, HOSTILE_SPACES[name]))
+    with pytest.warns(UserWarning, match="printed form"):
+        assert load_actor(path).high == pytest.approx([2])
+    shortened = spaced(members, HOSTILE_SPACES[name], low="[-1.9 ]", high="[2.1]")
+    one_line(written(tmp_path / "space.zip", shortened), "pass low=")
+
+
+@pytest.mark.parametrize("name", ["memo", "deep key", "doubled key", "claimed size", "unfinished mark"])
+def test_hostile_statistics_are_one_clear_error(members: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    path = tmp_path / "vecnormalize.pkl"
+    path.write_bytes(HOSTILE_SPACES[name])
+    with pytest.raises(SourceError, match=r"vecnormalize\.pkl: ") as caught:
+        load_actor(written(tmp_path / "sac.zip", members), vecnormalize=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_buffer_is_never_copied_for_each_array_that_names_it() -> None:
+    from snn_policy.sources.unpickling import load_numbers
+
+    buffer = bytearray(2**20)
+    frombuffer: Any = np.zeros(1).__reduce_ex__(5)[0]
+    content = pickle.dumps([Giver(frombuffer, buffer, np.dtype("u1"), (2**20,), "C") for _ in range(100)], 5)
+    arrays = load_numbers(content)
+    assert len(content) < 2**21
+    assert all(np.shares_memory(arrays[0].values, array.values) for array in arrays)
+
+
+def test_a_pickle_cannot_change_how_later_ones_are_read(statistics: Path, members: dict[str, bytes]) -> None:
+    from snn_policy.sources import unpickling
+
+    scalar: Any = np.float64(1).__reduce__()[0]
+    before = {name: dict(vars(kind)) for name, kind in unpickling._NUMPY.items()}
+    prefix = b"\x80\x02c" + f"{scalar.__module__}\n{scalar.__name__}\n".encode()
+    for state in ({"__defaults__": (b"x",)}, {"read": 3}):
+        with pytest.raises(Exception, match=r".+"):
+            unpickling.load_numbers(prefix + pickle.dumps((None, state), 2)[2:-1] + b"b.")
+    assert {name: dict(vars(kind)) for name, kind in unpickling._NUMPY.items()} == before
+    assert load_actor(written(statistics.parent / "sac.zip", members)).normaliser is not None
+
+
+@pytest.mark.parametrize("name", [["f8"] * 3, ("f8", "f8"), b"f8", 8])
+def test_a_dtype_is_known_by_its_name_alone(name: Any) -> None:
+    from snn_policy.sources.unpickling import load_numbers
+
+    scalar: Any = np.float64(1).__reduce__()[0]
+    content = pickle.dumps(Giver(scalar, Giver(np.dtype, name, False, True), b"12345678"))
+    assert load_numbers(content) is None
+
+
+@pytest.mark.parametrize("container", [set, frozenset, list, dict])
+def test_plain_containers_within_statistics_are_admitted(
+    members: dict[str, bytes], tmp_path: Path, statistics: Path, container: Any
+) -> None:
+    for protocol in (3, 4, 5):
+        alter(statistics, {"norm_obs_keys": container([("a", 1), ("b", 2)])}, protocol)
+        assert load_actor(written(tmp_path / "sac.zip", members)).normaliser is not None

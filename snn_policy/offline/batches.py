@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from snn_policy.layers import inner_bounds
+
 if TYPE_CHECKING:
     from snn_policy.offline.transitions import Transitions
 
@@ -129,6 +131,6 @@ def _action_bounds(transitions: "Transitions") -> tuple[Floats, Floats]:
         space = env.action_space
         if not isinstance(space, spaces.Box) or not space.is_bounded():
             raise ValueError(f"environment {transitions.env_id}: TD3+BC needs bounded actions, got {space}")
-        return space.low.astype(np.float32), space.high.astype(np.float32)
+        return inner_bounds(space.low, space.high)
     finally:
         env.close()

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.bundle_files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
+from snn_policy.sources.parts import refuse_parts
+from snn_policy.sources.torch_files import describe, is_sb3_zip
 
 ACCEPTED = (
     "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
@@ -23,6 +25,7 @@ def load_actor(
     source: Any,
     *,
     vecnormalize: Any = None,
+    normaliser: Any = None,
     observation_shape: Sequence[int] | None = None,
     low: npt.ArrayLike | None = None,
     high: npt.ArrayLike | None = None,
@@ -34,9 +37,11 @@ def load_actor(
 
     Args:
         source: see `ACCEPTED`; files are recognised by their ending, a reference pair also by its stem.
-        vecnormalize: for Stable-Baselines3, its observation statistics: a path to the saved `VecNormalize`, or one
-            itself. None looks beside the zip (NAME.vecnormalize.pkl, vecnormalize.pkl, NAME/vecnormalize.pkl) or
-            into the algorithm; False uses none.
+        normaliser: observation statistics, for Stable-Baselines3, torch and ONNX policies: a `VecNormalize` or the path
+            of its pickle, a `NormalizeObservation` or its `obs_rms`, or (mean, variance). Stable-Baselines3's are found
+            by themselves, in a live algorithm's environment or beside a zip (docs/policies.md says where); False uses
+            none.
+        vecnormalize: the same, by its older name; not for ONNX.
         observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width).
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
@@ -50,11 +55,13 @@ def load_actor(
     """
     given: dict[str, Any] = {
         "observation_shape": observation_shape, "low": low, "high": high, "env_id": env_id, "name": name,
-        "vecnormalize": vecnormalize, "output": output,
+        "vecnormalize": vecnormalize, "normaliser": normaliser, "output": output,
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
+    if {"vecnormalize", "normaliser"} <= options.keys():
+        raise TypeError("vecnormalize, normaliser: two names of one argument; pass one of them")
     if isinstance(source, str | Path):
-        return _read_path(Path(source), options)
+        return _read_path(_found(Path(source)), options)
     return _read_object(source, options)
 
 
@@ -63,17 +70,42 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
     if isinstance(held, Actor):
         _takes(options, "an Actor")
         return held
+    refuse_parts(source)
     if _has_base(source, "BaseAlgorithm", "stable_baselines3") or _has_base(source, "BasePolicy", "stable_baselines3"):
         from snn_policy.sources.sb3 import read_algorithm
 
-        _takes(options, "a Stable-Baselines3 algorithm", "vecnormalize", "low", "high", "env_id", "name")
-        return read_algorithm(source, **options)
+        _takes(options, "a Stable-Baselines3 algorithm", "vecnormalize", "normaliser", "low", "high", "env_id", "name")
+        return read_algorithm(source, **_renamed(options))
     if _has_base(source, "Module", "torch.nn"):
         from snn_policy.sources.torch_module import read_torch_module
 
-        _takes(options, "a torch module", "observation_shape", "low", "high", "env_id", "name")
-        return read_torch_module(source, **options)
+        names = ("normaliser", "vecnormalize", "observation_shape", "low", "high", "env_id", "name")
+        _takes(options, "a torch module", *names)
+        return read_torch_module(source, **_with_statistics(options))
     raise TypeError(f"cannot read a policy from {type(source).__name__}: expected {ACCEPTED}")
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """With `normaliser` under its older name."""
+    return {"vecnormalize" if key == "normaliser" else key: value for key, value in options.items()}
+
+
+def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
+    """With what `normaliser` or `vecnormalize` holds, read."""
+    from snn_policy.sources.vecnormalize import read_statistics
+
+    rest = {key: value for key, value in options.items() if key not in ("normaliser", "vecnormalize")}
+    source = options.get("normaliser", options.get("vecnormalize", False))
+    return rest | ({} if source is False else {"normaliser": read_statistics(source)})
+
+
+def _found(path: Path) -> Path:
+    """The file that is meant: Stable-Baselines3's names lack their `.zip`."""
+    zipped = path.parent / f"{path.name}.zip"
+    known = path.suffix.lower() in (".zip", ".onnx", ".safetensors", ".json") or Path(f"{path}.safetensors").is_file()
+    if known or path.is_file() or (path / "policy.json").is_file() or _is_training_run(path):
+        return path
+    return zipped if zipped.is_file() else path
 
 
 def _read_path(path: Path, options: dict[str, Any]) -> Actor:
@@ -91,13 +123,16 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     if ending == ".onnx":
         from snn_policy.sources.onnx_graph import read_onnx
 
-        _takes(options, "an ONNX file", "observation_shape", "low", "high", "env_id", "output", "name")
-        return read_onnx(path, **options)
-    if ending == ".zip":
+        _takes(options, "an ONNX file", "normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
+        return read_onnx(path, **_with_statistics(options))
+    if ending == ".zip" or (ending not in (".safetensors", ".json") and is_sb3_zip(path)):
         from snn_policy.sources.sb3 import read_zip
 
-        _takes(options, "a Stable-Baselines3 zip", "vecnormalize", "low", "high", "env_id", "name")
-        return read_zip(path, **options)
+        _takes(options, "a Stable-Baselines3 zip", "vecnormalize", "normaliser", "low", "high", "env_id", "name")
+        other = None if is_sb3_zip(path) or not path.is_file() else describe(path)
+        if other is not None:
+            raise SourceError(f"{path}: {other}")
+        return read_zip(path, **_renamed(options))
     if ending in (".safetensors", ".json") or Path(f"{path}.safetensors").is_file():
         from snn_policy.sources.reference import read_reference
 
@@ -105,6 +140,9 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
         return read_reference(path, **options)
     if not path.exists():
         raise SourceError(f"{path}: no such file; expected {ACCEPTED}")
+    what = describe(path) if path.is_file() else None
+    if what is not None:
+        raise SourceError(f"{path}: {what}")
     what = "directory without policy.json" if path.is_dir() else "file of unknown ending"
     raise SourceError(f"{path}: {what}; expected {ACCEPTED}")
 

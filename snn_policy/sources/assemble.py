@@ -15,7 +15,7 @@ from snn_policy.activations import RELU, Activation
 from snn_policy.actor import Actor
 from snn_policy.convolution import Conv2d
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.layers import Head, Layer, Linear
+from snn_policy.layers import Head, Layer, Linear, inner_bounds
 from snn_policy.sources.elementwise import Run
 from snn_policy.sources.images import Filter, composed
 from snn_policy.sources.normaliser import read_normaliser
@@ -205,7 +205,7 @@ def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) 
         reason = "it follows the last linear layer, where actions are formed"
         raise UnsupportedLayerError(block.activation.path, block.activation.kind, reason, remedy)
     run, reach = block.after.then_clip(bottom, top, None), abs(block.after.scale)
-    limits = np.clip((run.offset - reach, run.offset + reach), run.low, run.high).astype(np.float32)
+    limits = inner_bounds(*np.clip((run.offset - reach, run.offset + reach), run.low, run.high))
     factor, offset = run.scale.astype(np.float32), run.offset.astype(np.float32)
     return Head("tanh", limits[0], limits[1], factor, offset, _pre_clip(block.before))
 

@@ -15,6 +15,7 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.files import LARGEST_WEIGHTS, checked, needs_extra, reading
 from snn_policy.sources.operations import Operation
+from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -31,10 +32,11 @@ def read_onnx(
     env_id: str | None = None,
     output: str | None = None,
     name: str | None = None,
+    normaliser: Sequence[ObservationStatistics] = (),
 ) -> Actor:
     """Read a graph with one input; the action is the output so named, or the first of a float type.
 
-    It is clipped to [low, high] where given.
+    It is clipped to [low, high] where given. `normaliser` acts on observations before the graph does.
 
     Raises:
         SourceError: not an ONNX file, damaged, or with weights in other files.
@@ -50,6 +52,8 @@ def read_onnx(
         observation, action = _observation(model.graph, path), _action(model.graph, output, path)
         shape = observation_shape or _shape(observation)
         operations = _walk(model, observation.name, action)
+    shape, before = normalised(normaliser, shape)
+    operations = [*before, *operations]
     return assemble(operations, name=name or path.stem, observation_shape=shape, low=low, high=high, env_id=env_id)
 
 

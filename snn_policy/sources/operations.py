@@ -145,6 +145,14 @@ class ArgMax(Operation):
     """The index of the largest entry of the last axis."""
 
 
+def entries(chosen: Any) -> str:
+    """Name the chosen entries: "entry 5", "entries 1, 4, 7"; of several axes, by index tuples."""
+    places = np.argwhere(np.asarray(chosen))
+    names = [str(place[0]) if len(place) == 1 else str(tuple(map(int, place))) for place in places[:8]]
+    more = f" and {len(places) - 8} more" if len(places) > 8 else ""
+    return f"entr{'y' if len(places) == 1 else 'ies'} {', '.join(names)}{more}" if places.shape[1] else "its only entry"
+
+
 def as_float64(values: Any) -> Float64:
     return np.asarray(values, np.float64)
 

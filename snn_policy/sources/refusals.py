@@ -1,6 +1,11 @@
 """Why a layer is refused, and what to do instead: one table for all sources."""
 
+from typing import Any
+
+import numpy as np
+
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.sources.operations import entries
 
 _REORDERED = "it changes the order of axes"
 _CHANNEL_FIRST = "Give the policy channel-first images (C, H, W), and flatten them in that order"
@@ -45,6 +50,8 @@ def refusal(path: str, kind: str) -> UnsupportedLayerError:
     plain = kind.lower().replace("_", "")
     if any(name in plain for name in _FUNCTIONS):
         return UnsupportedLayerError(path, kind, "this activation is not supported", f"Retrain with {ACTIVATIONS}")
+    if "layernorm" in plain:
+        kind = "LayerNorm" if kind.islower() else kind
     reason, remedy = next((texts for key, texts in _TABLE.items() if key in plain), _ELSE)
     return UnsupportedLayerError(path, kind, reason, remedy)
 
@@ -55,3 +62,9 @@ def joined(path: str, kind: str) -> UnsupportedLayerError:
     return UnsupportedLayerError(
         path, kind, reason, "Use a policy that is one chain of layers and returns its deterministic action"
     )
+
+
+def divided_by_zero(path: str, kind: str, divisor: Any) -> UnsupportedLayerError:
+    """The error for a standard deviation, or another constant divisor, that is zero."""
+    reason = f"it divides by zero at {entries(np.asarray(divisor) == 0)} (the standard deviation of a constant sensor?)"
+    return UnsupportedLayerError(path, kind, reason, "Put 1 there, or keep the sensor out of the observation")

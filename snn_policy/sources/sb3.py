@@ -1,6 +1,7 @@
 """Stable-Baselines3 and sb3-contrib: saved zips and live algorithms of TD3, DDPG, SAC, TQC, PPO, A2C, TRPO and DQN."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,23 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
+from snn_policy.sources.environment_statistics import read_environment
 from snn_policy.sources.files import reading
 from snn_policy.sources.images import convolve
 from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, clip, scale, squash
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
+from snn_policy.sources.sb3_agreement import check_agreement
 from snn_policy.sources.sb3_archive import (
-    ActionSpace,
     Archive,
     check_extractor,
-    checked_actions,
     checked_observations,
     family_of,
     features_refused,
     read_archive,
 )
-from snn_policy.sources.vecnormalize import ObservationStatistics, beside, read_statistics
+from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions
+from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
+from snn_policy.sources.vecnormalize import ObservationStatistics, read_statistics
 
 _ACTIVATIONS = {
     "ReLU": ("relu", 0.0),
@@ -52,9 +55,28 @@ def read_zip(
     """Read a saved algorithm; `load_actor` describes the arguments."""
     archive = read_archive(path)
     source = beside(path) if vecnormalize is None else vecnormalize
-    statistics = None if source is None or source is False else read_statistics(source)
+    statistics = _missing(path, archive) if source is None else _given(source)
     with reading(path, "Stable-Baselines3 zip"):
-        return _actor(archive, statistics, low, high, env_id, name or path.stem)
+        return _actor(archive, statistics, low, high, env_id, name or stem(path).name)
+
+
+def _given(source: Any) -> tuple[ObservationStatistics, ...]:
+    return () if source is False else read_statistics(source)
+
+
+def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
+    """Statistics in the folder of an environment, told aloud, if they fit; else a warning where there must be some."""
+    place = None if archive.normalised == "no" else one_down(path)
+    try:
+        statistics = () if place is None else read_statistics(place)
+        fitting = tuple(each.fitted(archive.observation_shape) for each in statistics)
+    except ValueError:  # another policy's
+        fitting = ()
+    if fitting:
+        warnings.warn(f"{path}: takes the observation statistics of {place}. {REMEDY}", stacklevel=5)
+    else:
+        warn_of_missing(str(path), archive.normalised)
+    return fitting
 
 
 def read_algorithm(
@@ -66,14 +88,37 @@ def read_algorithm(
     env_id: str | None = None,
     name: str | None = None,
 ) -> Actor:
-    """Read a live algorithm or its policy; `load_actor` describes the arguments."""
+    """Read a live algorithm or its policy, and compare with its own `predict`; `load_actor` describes the arguments."""
     policy = getattr(algorithm, "policy", algorithm)
-    source = vecnormalize
-    if source is None and hasattr(algorithm, "get_vec_normalize_env"):
-        source = algorithm.get_vec_normalize_env()
-    statistics = None if source is None or source is False else read_statistics(source)
+    title = name or type(algorithm).__name__.lower()
+    archive = _live(policy)
+    found = _live_statistics(algorithm, archive.family, title) if vecnormalize is None else None
+    statistics = _given(vecnormalize) if found is None else found
     known = env_id or _environment(algorithm)
-    return _actor(_live(policy), statistics, low, high, known, name or type(algorithm).__name__.lower())
+    actor = _actor(archive, statistics, low, high, known, title)
+    bare = _actor(archive, (), *_own_bounds(archive), None, title)
+    check_agreement(bare, algorithm, policy, normalised=bool(statistics))
+    return actor
+
+
+def _live_statistics(algorithm: Any, family: str, name: str) -> tuple[ObservationStatistics, ...]:
+    environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
+    if environment is not None:
+        return read_environment(environment)
+    space = getattr(algorithm, "observation_space", None)
+    low, high = getattr(space, "low", None), getattr(space, "high", None)
+    last, original = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
+    warn_of_missing(name, told_by(last, original, low, high, off_policy=family != "actor-critic"))
+    return ()
+
+
+def _own_bounds(archive: Archive) -> tuple[float, float] | tuple[None, None]:
+    """±1 where the policy has no bounds to scale its actions to; else None, for its own."""
+    own = archive.actions
+    squashed = archive.family in ("td3", "sac") or archive.squash
+    if own.low is None or own.high is None or not squashed:
+        return None, None
+    return (None, None) if np.isfinite([own.low, own.high]).all() else (-1.0, 1.0)
 
 
 def _live(policy: Any) -> Archive:
@@ -117,13 +162,14 @@ def _environment(algorithm: Any) -> str | None:
 
 def _actor(
     archive: Archive,
-    statistics: ObservationStatistics | None,
+    statistics: Sequence[ObservationStatistics],
     low: npt.ArrayLike | None,
     high: npt.ArrayLike | None,
     env_id: str | None,
     name: str,
 ) -> Actor:
-    operations = [] if statistics is None else statistics.operations(archive.observation_shape)
+    fitted = [each.fitted(archive.observation_shape) for each in statistics]
+    operations = [operation for each in fitted for operation in each.operations()]
     operations += [*_features(archive), *_layers(archive), *_head(archive, low, high)]
     return assemble(operations, name=name, observation_shape=archive.observation_shape, env_id=env_id)
 
@@ -172,7 +218,7 @@ def _layers(archive: Archive) -> list[Operation]:
     for path in paths:
         weights = [archive.weights.get(f"{path}.{part}") for part in ("weight", "bias")]
         if weights[0] is None or weights[1] is None:
-            raise SourceError(f"{path}: its weight or bias is missing")
+            raise SourceError(f"{path}: its weight or bias is missing; expected a linear layer there")
         operations.append(affine(path, "Linear", *weights))
         if path != paths[-1]:
             operations += activate(f"{path} activation", *activation)
@@ -184,6 +230,10 @@ def _sequence(archive: Archive, prefix: str) -> list[str]:
     keys = [key.removeprefix(f"{prefix}.") for key in archive.weights if key.startswith(f"{prefix}.")]
     matches = {key: re.fullmatch(r"(\d+)\.(weight|bias)", key) for key in keys}
     indices = sorted({int(match[1]) for match in matches.values() if match})
+    for index in indices:
+        weight, bias = (archive.weights.get(f"{prefix}.{index}.{part}") for part in ("weight", "bias"))
+        if weight is not None and weight.ndim == 1 < weight.size and f"{index}.running_mean" not in keys:
+            raise refusal(f"{prefix}.{index}", "RMSNorm" if bias is None else "LayerNorm")
     odd = [key for key, match in matches.items() if match is None or archive.weights[f"{prefix}.{key}"].ndim > 2]
     if odd or indices != list(range(0, 2 * len(indices), 2)):
         reason = f"expected linear layers and activations in turn, found {odd or indices}"
@@ -211,7 +261,7 @@ def _head(archive: Archive, low: npt.ArrayLike | None, high: npt.ArrayLike | Non
         return [ArgMax(path="action_space", kind="Discrete")]
     bottom, top = (archive.actions.low if low is None else low), (archive.actions.high if high is None else high)
     if bottom is None or top is None:
-        raise SourceError("the action bounds are shortened ('...') in this zip: pass low= and high=")
+        raise SourceError("the action bounds are only printed in this zip, and shortened: pass low= and high=")
     if archive.family in ("td3", "sac") or archive.squash:
         if not (np.isfinite(bottom).all() and np.isfinite(top).all()):
             raise SourceError("a squashed policy needs finite action bounds: pass low= and high=")

@@ -1,7 +1,8 @@
 """What Stable-Baselines3 policies consist of, from a live policy or from a zip, read without unpickling.
 
-From the zip's `data` only plain JSON is used, never its `:serialized:` parts; the weights are loaded by
-`torch.load(weights_only=True)`; the layers follow from the weights' names.
+From the zip's `data` plain JSON is used and, of its `:serialized:` parts, spaces and last observations, by the
+unpickler for numbers only; the weights are loaded by `torch.load(weights_only=True)`; the layers follow from the
+weights' names.
 """
 
 import io
@@ -13,11 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, checked, needs_extra, parse_json, reading
+from snn_policy.sources.refusals import refusal
+from snn_policy.sources.sb3_spaces import (
+    ActionSpace,
+    action_space,
+    holds_bytes,
+    kind_of,
+    serialised_array,
+    serialised_bounds,
+    shape_of,
+)
+from snn_policy.sources.sb3_statistics import Told, told_by
 
 Family = Literal["td3", "sac", "dqn", "actor-critic"]
 ALGORITHMS = "TD3, DDPG, SAC, TQC, PPO, A2C, TRPO or DQN"
@@ -34,21 +45,13 @@ _EXTRACTORS = tuple(f"stable_baselines3.common.torch_layers.{name}" for name in 
 
 
 @dataclass(frozen=True, eq=False)
-class ActionSpace:
-    """A Box's bounds, each (n,) or unknown; or the number of discrete `choices`."""
-
-    low: npt.NDArray[np.float64] | None = None
-    high: npt.NDArray[np.float64] | None = None
-    choices: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Archive:
     """A policy's parts.
 
     Attributes:
         activation: the hidden layers' class as text, None for the family's default.
         divides: whether observations are images of bytes, which the policy divides by 255.
+        normalised: whether it tells that it was trained in `VecNormalize`; None where it does not say.
     """
 
     family: Family
@@ -59,12 +62,15 @@ class Archive:
     observation_shape: tuple[int, ...]
     divides: bool
     actions: ActionSpace
+    normalised: Told | None = None
 
 
 def family_of(module: Any) -> Family:
     """Which rules a policy class of this module follows."""
     if module in FAMILIES:
         return FAMILIES[module]
+    if "recurrent" in str(module):
+        raise refusal("policy_class", f"{module}, LSTM")
     reason = f"only the standard policies of {ALGORITHMS} are read by their own rules"
     remedy = "Pass the actor as a torch module, or an ONNX export of it"
     raise UnsupportedLayerError("policy_class", str(module), reason, remedy)
@@ -114,10 +120,19 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         None if options.get("activation_fn") is None else str(options["activation_fn"]),
         float(options.get("clip_mean", 2.0)),
         bool(options.get("squash_output", False)),
-        checked_observations(_kind(space), _shape(space) if _kind(space) == "Box" else ()),
-        bool(options.get("normalize_images", True)) and _holds_bytes(space),
-        _action_space(data["action_space"]),
+        checked_observations(kind_of(space), shape_of(space) if kind_of(space) == "Box" else ()),
+        bool(options.get("normalize_images", True)) and holds_bytes(space),
+        action_space(data["action_space"]),
+        _told(data, space, family),
     )
+
+
+def _told(data: dict[str, Any], space: dict[str, Any], family: Family) -> Told | None:
+    last, original = (data.get(key) for key in ("_last_obs", "_last_original_obs"))
+    low, high = serialised_bounds(space) or (None, None)
+    values = serialised_array(original)
+    kept = original if values is None else values
+    return told_by(serialised_array(last), kept, low, high, family != "actor-critic")
 
 
 def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -138,57 +153,12 @@ def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
         raise SourceError(f"{path}: policy.pth {reason}; nothing of it was executed") from problem
 
 
-def _kind(space: Any) -> str:
-    return re.sub(r".*\.|'>", "", str(space.get(":type:", "unknown")))
-
-
-def _shape(space: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(int(n) for n in (space["_shape"] if "_shape" in space else space["shape"]))
-
-
-def _holds_bytes(space: dict[str, Any]) -> bool:
-    """Whether a Box is of images of bytes 0 to 255; NumPy shortens its printed bounds, which are equal everywhere."""
-
-    def everywhere(name: str, value: str) -> bool:
-        printed = re.findall(r"[\d.]*\d", f"{space.get(name)} {space.get(f'{name}_repr')}")
-        return bool(printed) and set(printed) == {value}
-
-    image = len(_shape(space)) == 3 and "uint8" in str(space.get("dtype"))
-    return image and everywhere("low", "0") and everywhere("high", "255")
-
-
 def checked_observations(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of a Box; other spaces are refused."""
     if kind != "Box":
         remedy = "Train on one array of numbers (gymnasium's FlattenObservation)"
         raise UnsupportedLayerError("observation_space", kind, "only Box observations are read", remedy)
     return shape
-
-
-def _action_space(space: dict[str, Any]) -> ActionSpace:
-    kind = _kind(space)
-    if kind == "Discrete":
-        return ActionSpace(choices=int(space["n"]))
-    size = checked_actions(kind, _shape(space) if kind == "Box" else ())
-    return ActionSpace(_bound(space, "low", size), _bound(space, "high", size))
-
-
-def checked_actions(kind: str, shape: tuple[int, ...]) -> int:
-    """The number of actions of a one-dimensional Box."""
-    if kind != "Box" or len(shape) != 1:
-        what = kind if kind != "Box" else f"Box of shape {shape}"
-        reason, remedy = "only Discrete and one-dimensional Box actions are read", "Flatten the action space"
-        raise UnsupportedLayerError("action_space", what, reason, remedy)
-    return shape[0]
-
-
-def _bound(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.float64] | None:
-    """A bound from its printed form; None where NumPy shortened it."""
-    for text in (space.get(name), space.get(f"{name}_repr")):
-        if text is not None and "..." not in str(text):
-            numbers = [float(each) for each in re.sub(r"[\[\],]", " ", str(text)).split()]
-            return np.broadcast_to(np.array(numbers), (size,))
-    return None
 
 
 def check_extractor(path: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ from snn_policy.sources.operations import (
     affine,
     batch_norm,
     clip,
+    entries,
 )
 from snn_policy.sources.refusals import refusal
 
@@ -141,7 +143,9 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, path: str, kind: str) ->
 
 def _normalised(path: str, kind: str, mean: Any, variance: Any, eps: float, factor: Any, offset: Any) -> Operation:
     if not (variance + eps > 0).all():
-        raise UnsupportedLayerError(path, kind, "its variance is not positive", "Retrain it, or leave it out")
+        which = entries(np.asarray(variance + eps) <= 0)
+        reason = f"its variance is not positive at {which}"
+        raise UnsupportedLayerError(path, kind, reason, "Retrain it, or leave it out")
     weight, bias = 1.0 if factor is None else factor, 0.0 if offset is None else offset
     return batch_norm(path, kind, mean, variance, eps, weight, bias)
 

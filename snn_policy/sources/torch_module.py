@@ -17,11 +17,15 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.files import needs_extra
 from snn_policy.sources.operations import Operation
+from snn_policy.sources.refusals import refusal
+from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
+    import torch
     from torch import fx, nn
 
 CHECKED_VALUES = 2**19
+_POLICY_NAMES = ("actor", "policy", "pi", "mean", "mu")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
 
@@ -34,10 +38,11 @@ def read_torch_module(
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
     name: str | None = None,
+    normaliser: Sequence[ObservationStatistics] = (),
 ) -> Actor:
     """Read a module whose forward maps (N, *observation_shape) to actions (N, act_dim), or to their argmax.
 
-    Its action is clipped to [low, high] where given.
+    Its action is clipped to [low, high] where given; `normaliser` acts on observations before it does.
 
     Raises:
         UnsupportedLayerError: forward is not one chain of supported layers, or cannot be traced.
@@ -47,12 +52,36 @@ def read_torch_module(
         import torch  # noqa: F401
     except ImportError as problem:
         raise needs_extra("torch") from problem
+    _require_forward(module)
     twin = _inert_copy(module)
     operations = _walk(*_trace(twin))
     title = name or type(module).__name__
-    actor = assemble(operations, name=title, observation_shape=observation_shape, low=low, high=high, env_id=env_id)
-    _check(actor, twin, title)
+    shape, before = normalised(normaliser, observation_shape)
+    operations = [*before, *operations]
+    actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
+    _check(actor, twin, title, normaliser)
     return actor
+
+
+def _require_forward(module: "nn.Module") -> None:
+    """Refuse a module without a forward, and name the parts that could be the policy."""
+    own = inspect.getattr_static(type(module), "forward")
+    if getattr(own, "__name__", "") != "_forward_unimplemented" or "forward" in vars(module):
+        return
+    likely = [name for name, _ in module.named_children() if any(word in name.lower() for word in _POLICY_NAMES)]
+    remedy = "Pass a module whose forward maps the observation to the deterministic action"
+    if likely:
+        parts = " or ".join(f"agent.{name}" for name in likely)
+        remedy = f"Pass the part that makes the deterministic action ({parts}?), or wrap it in a module with a forward"
+    raise UnsupportedLayerError("forward", type(module).__name__, "it has no forward", remedy)
+
+
+def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
+    """The path and type of the first recurrent layer."""
+    from torch import nn
+
+    found = (pair for pair in module.named_modules() if isinstance(pair[1], nn.RNNBase | nn.RNNCellBase))
+    return next(((path or "module", type(layer).__name__) for path, layer in found), None)
 
 
 def _inert_copy(module: "nn.Module") -> "nn.Module":
@@ -102,7 +131,10 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     optional = {each.name: each.default for each in parameters[1:] if each.default is not each.empty}
     kind = type(twin).__name__
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    recurrent = _recurrent(twin)
     if any(each.default is each.empty and each.kind not in variadic for each in parameters[1:]):
+        if recurrent is not None:
+            raise refusal(*recurrent)
         remedy = "Wrap it so that forward takes the observation only"
         raise UnsupportedLayerError("forward", kind, "it takes several inputs", remedy)
     holder = twin
@@ -111,6 +143,8 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     try:
         graph = PolicyTracer().trace(holder, concrete_args=optional or None)
     except Exception as problem:
+        if recurrent is not None:
+            raise refusal(*recurrent) from problem
         reason = f"torch.fx cannot follow it ({_line(problem)})"
         raise UnsupportedLayerError("forward", kind, reason, _REMEDY) from problem
     return graph, holder
@@ -122,6 +156,9 @@ def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
 
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
+    recurrent = _recurrent(root)
+    if recurrent is not None and _depends_on(recurrent[0], graph):
+        raise refusal(*recurrent)
     if isinstance(value, tuple | list | dict):
         kind = type(value).__name__
         remedy = "Wrap it so that forward returns the deterministic action only"
@@ -135,7 +172,18 @@ def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
     return [operation for operations in reversed(backwards) for operation in operations]
 
 
-def _check(actor: Actor, twin: "nn.Module", name: str) -> None:
+def _depends_on(path: str, graph: "fx.Graph") -> bool:
+    """Whether the output depends on a layer."""
+    needed, waiting = set(), [node for node in graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += node.all_input_nodes
+    return any(node.op == "call_module" and node.target == path for node in needed)
+
+
+def _check(actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[ObservationStatistics]) -> None:
     """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say)."""
     import torch
 
@@ -143,21 +191,37 @@ def _check(actor: Actor, twin: "nn.Module", name: str) -> None:
     observations = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     if actor.normaliser is not None:
         observations = observations * actor.normaliser.scale + actor.normaliser.mean
+    given = observations
+    for statistics in normaliser:
+        given = statistics.fitted(actor.observation_shape)(given)
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
     try:
-        with torch.no_grad():
-            own = twin(torch.as_tensor(observations).to(dtype)).numpy().astype(np.float64)
+        own = _output(twin, torch.as_tensor(given), dtype).double().numpy()
     except Exception as problem:
         raise SourceError(f"{name}: its forward fails on observations {shape} ({_line(problem)})") from problem
     actions, _ = actor.step(observations, ())
+    precision = max(1e-3, 4 * torch.finfo(dtype).eps)
     if actor.discrete:
         agree = own.size == actions.size and float(np.mean(own.reshape(actions.shape) == actions)) > 0.9
     else:
         own = np.clip(own, actor.low, actor.high) if own.shape == actions.shape else own
-        agree = own.shape == actions.shape and np.abs(own - actions).max() <= 1e-3 * (1 + np.abs(own).max())
+        agree = own.shape == actions.shape and np.abs(own - actions).max() <= precision * (1 + np.abs(own).max())
     if not agree:
         reason = "its output differs from what its layers, as traced, compute"
         raise UnsupportedLayerError("forward", name, reason, "Avoid in-place operations, randomness and hidden state")
+
+
+def _output(twin: "nn.Module", given: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """What the copy makes of observations: in its own precision, half precisions in float32 where it allows that."""
+    import torch
+
+    with torch.no_grad():
+        if dtype in (torch.bfloat16, torch.float16):
+            try:
+                return copy.deepcopy(twin).float()(given.float())
+            except RuntimeError:
+                pass  # it casts by itself
+        return twin(given.to(dtype))
 
 
 def _line(problem: Exception) -> str:

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, clip, scale
-from snn_policy.sources.refusals import joined, refusal
+from snn_policy.sources.refusals import divided_by_zero, joined, refusal
 from snn_policy.sources.torch_layers import function_operations, layer_operations
 
 _ALIASES = {
@@ -25,6 +25,7 @@ _CONSTANT = {
     "squeeze", "view", "reshape", "expand", "flatten", "t", "transpose", "tanh", "sigmoid", "getattr", "size",
 }  # fmt: skip
 _UNCHANGED = {"float", "double", "to", "contiguous", "detach", "clone", "cpu", "type", "type_as", "requires_grad"}
+_OF_MOMENTS = {"sqrt", "rsqrt", "add", "pow", "reciprocal", "clamp", "clamp_min"}
 _RESHAPES = {"flatten", "view", "reshape"}
 
 
@@ -38,6 +39,8 @@ class Reader:
             if node.op == "placeholder" or any(each in self.observed for each in node.all_input_nodes):
                 self.observed.add(node)
 
+        self._refuse_keys(graph)
+
     def require_observation(self, value: Any) -> None:
         if value not in self.observed:
             raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
@@ -48,6 +51,9 @@ class Reader:
             path, layer = str(node.target), self.root.get_submodule(str(node.target))
             return layer_operations(layer, path), self._only_input(node, path, type(layer).__name__)
         kind, path = self.kind(node), _path(node)
+        normalisation = self._normalisation(node, kind)
+        if normalisation is not None:
+            raise refusal(path, normalisation)
         sources = self._sources(node)
         if kind == "mul" and len(sources) == 2:
             gated = self._gated(*sources)
@@ -104,6 +110,33 @@ class Reader:
             return getattr(arguments[0], str(argument.target))(*arguments[1:], **keywords)
         function: Callable[..., Any] = argument.target  # pyright: ignore[reportAssignmentType]
         return function(*arguments, **keywords)
+
+    def _refuse_keys(self, graph: fx.Graph) -> None:
+        """Refuse an observation that is a dictionary."""
+        readers = [
+            node
+            for node in graph.nodes
+            if node.op != "placeholder" and node.args[1:] and self.kind(node) in ("getitem", "get")
+        ]
+        named = [node.args[1] for node in readers if getattr(node.args[0], "op", "") == "placeholder"]
+        keys = sorted({key for key in named if isinstance(key, str)})
+        if keys:
+            example = ", ".join(f"{key!r}: x[..., a:b]" if len(keys) > 1 else f"{key!r}: x" for key in keys)
+            reason = f"it takes a dictionary of observations (keys {', '.join(map(repr, keys))})"
+            remedy = f"Wrap it so that forward takes one tensor: forward(x) returns module({{{example}}})"
+            raise UnsupportedLayerError("forward", "dict", reason, remedy)
+
+    def _normalisation(self, node: fx.Node, kind: str) -> str | None:
+        """The name of a normalisation that is spelled out: values less, or over, what is made of their own moments."""
+        if kind not in ("sub", "div", "mul") or len(node.all_input_nodes) != 2:
+            return None
+        moment = node.all_input_nodes[1]
+        while self.kind(moment) in _OF_MOMENTS and len(moment.all_input_nodes) == 1 and moment in self.observed:
+            moment = moment.all_input_nodes[0]
+        found = self.kind(moment) if moment in self.observed and moment.op.startswith("call") else ""
+        if found in ("var", "std") or (found == "mean" and kind == "sub"):
+            return "LayerNorm"
+        return "RMSNorm" if found == "mean" else None
 
     def _only_input(self, node: fx.Node, path: str, kind: str) -> fx.Node:
         sources = self._sources(node)
@@ -204,6 +237,8 @@ class Reader:
 
 def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
     """x ∘ constant, or constant ∘ x where not `first`."""
+    if kind == "div" and first and (constant == 0).any():
+        raise divided_by_zero(path, kind, constant)
     match kind:
         case "add":
             return scale(path, kind, 1.0, constant)
@@ -215,7 +250,7 @@ def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
             return scale(path, kind, -1.0, constant)
         case "sub":
             return scale(path, kind, -1.0, constant)
-        case "div" if first and (constant != 0).all():
+        case "div" if first:
             return scale(path, kind, 1.0 / constant)
         case "clamp_min":
             return clip(path, kind, low=constant)
@@ -227,7 +262,7 @@ def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
 def _numbers(value: Any) -> Any:
     if value is None:
         return None
-    return np.asarray(value.cpu().numpy() if isinstance(value, torch.Tensor) else value, np.float64)
+    return np.asarray(value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value, np.float64)
 
 
 def _is_tensor(node: fx.Node) -> bool:

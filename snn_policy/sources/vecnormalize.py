@@ -1,14 +1,12 @@
-"""Stable-Baselines3's observation statistics: from a live `VecNormalize`, or from its pickle without running it.
+"""Observation statistics: x = clip((obs − mean) / √(variance + epsilon), ±reach), as environments' wrappers keep them.
 
-The unpickler rebuilds NumPy's arrays and scalars from their bytes by rules of its own. Names of the libraries that
-such a file always mentions become inert stubs: nothing is imported for them and nothing runs. Every other name is
-refused.
+They are read from a live `VecNormalize` or `NormalizeObservation` (or whatever is wrapped around one), from their
+`RunningMeanStd`, from (mean, variance), and from a pickle, without running it.
 """
 
-import pickle
-import pickletools
-import re
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,161 +14,179 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.layers import Normaliser
 from snn_policy.sources.files import MEGABYTE, checked, reading
-from snn_policy.sources.operations import Float64, Operation, clip, normalise
+from snn_policy.sources.operations import Float64, Operation, clip, entries, normalise
+from snn_policy.sources.unpickling import Array, Stub, load_numbers
 
 _LARGEST = 64 * MEGABYTE
-_NUMERIC = re.compile(r"[biuf][1248]")
-_INERT = ("stable_baselines3", "sb3_contrib", "gym", "gymnasium", "numpy.random")
-_INERT_NAMES = {("collections", "OrderedDict"), ("collections", "deque")}
+EPSILON = 1e-8
+"""The default of both libraries, for statistics that come without one."""
+_ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass normaliser=(mean, variance)"
 
 
 @dataclass(frozen=True, eq=False)
 class ObservationStatistics:
-    """x = clip((obs − mean) / √(variance + epsilon), ±reach)."""
+    """x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape."""
 
     mean: Float64
     variance: Float64
-    epsilon: float
-    reach: float
+    epsilon: float = EPSILON
+    reach: float = float("inf")
+    name: str = "vecnormalize"
 
-    def operations(self, shape: tuple[int, ...]) -> list[Operation]:
-        """Raises `SourceError` if the statistics are of other observations than `shape`."""
-        if self.mean.shape != shape or self.variance.shape != shape:
-            found = f"{self.mean.shape} and {self.variance.shape}"
-            raise SourceError(f"vecnormalize: statistics of shape {found} do not fit observations {shape}")
-        if not (np.isfinite(self.mean).all() and (self.variance + self.epsilon > 0).all() and self.reach > 0):
-            raise SourceError("vecnormalize: mean, variance or clip_obs is not a usable number")
-        scale = normalise("vecnormalize", "VecNormalize", self.mean, self.variance, self.epsilon)
-        return [scale, clip("vecnormalize", "clip_obs", -self.reach, self.reach)]
+    def __call__(self, obs: npt.ArrayLike) -> Float64:
+        """Normalise observations (N, *shape), in float64."""
+        x = (np.asarray(obs, np.float64) - self.mean) / np.sqrt(self.variance + self.epsilon)
+        return np.clip(x, -self.reach, self.reach)
 
+    def operations(self) -> list[Operation]:
+        """Raise `SourceError` where they are not usable numbers; name entries that never varied."""
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.variance).all() and self.reach > 0):
+            raise SourceError(f"{self.name}: mean, variance or clip_obs is not a usable number")
+        if not np.isfinite(self.epsilon):
+            raise SourceError(f"{self.name}: epsilon is not a usable number")
+        if not (self.variance + self.epsilon > 0).all():
+            which = entries(self.variance + self.epsilon <= 0)
+            remedy = "give a constant sensor the variance 1"
+            raise SourceError(f"{self.name}: the standard deviation is zero, not a usable number, at {which}; {remedy}")
+        scale = normalise(self.name, "VecNormalize", self.mean, self.variance, self.epsilon)
+        return [scale, clip(self.name, "clip_obs", -self.reach, self.reach)]
 
-class _Stub:
-    """Stands for an object of another library: keeps its state, does nothing."""
+    def fitted(self, shape: tuple[int, ...]) -> "ObservationStatistics":
+        """Return those of observations of `shape`: these, or, with a warning, repeated for stacked frames.
 
-    stands_for = ""
-    fields: dict[str, Any]
+        Raises:
+            SourceError: they are of other observations.
+        """
+        if self.mean.shape == self.variance.shape == shape:
+            return self
+        own = self.mean.shape
+        if self.variance.shape == own and len(own) == len(shape) > 0:
+            for axis in (len(shape) - 1, 0):
+                frames, rest = divmod(shape[axis], own[axis] or 1)
+                if frames > 1 and rest == 0 and shape == (*own[:axis], frames * own[axis], *own[axis + 1 :]):
+                    warn_of_stacking(frames, f"{self.name}: statistics of shape {own}, observations {shape}: ")
+                    return self.stacked(frames, axis)
+        found = f"{own} and {self.variance.shape}"
+        raise SourceError(f"{self.name}: statistics of shape {found} do not fit observations {shape}")
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "_Stub":
-        made = super().__new__(cls)
-        made.fields = {}
-        return made
-
-    def __setstate__(self, state: Any) -> None:
-        self.fields = state if isinstance(state, dict) else {}
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        pass
-
-    def extend(self, values: Any) -> None:
-        pass
-
-
-class _Dtype:
-    """A NumPy dtype by name and byte order; only plain numbers can be read with it."""
-
-    def __init__(self, name: Any, *_: Any) -> None:
-        self.name, self.order = str(name), "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1] if state[1] in ("<", ">") else "="
-
-    def read(self, content: Any) -> npt.NDArray[Any] | None:
-        """The numbers that the bytes hold; None where they hold anything else."""
-        if not _NUMERIC.fullmatch(self.name) or not isinstance(content, bytes | bytearray):
-            return None
-        return np.frombuffer(bytes(content), np.dtype(self.order + self.name))
+    def stacked(self, frames: int, axis: int) -> "ObservationStatistics":
+        """Return those of `frames` frames joined along an axis."""
+        mean, variance = (np.concatenate([each] * frames, axis) for each in (self.mean, self.variance))
+        return replace(self, mean=mean, variance=variance)
 
 
-class _Array:
-    """A NumPy array, rebuilt from shape and bytes alone."""
-
-    values: npt.NDArray[Any] | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, content = state
-        flat = dtype.read(content)
-        self.values = None if flat is None else flat.reshape(shape, order="F" if fortran else "C")
+def normalised(
+    statistics: Sequence[ObservationStatistics], shape: Sequence[int] | None
+) -> tuple[tuple[int, ...] | None, list[Operation]]:
+    """Return observations' shape, that of the statistics where it is not known, and the operations that come first."""
+    known = tuple(shape) if shape is not None else statistics[0].mean.shape if statistics else None
+    fitted = [each.fitted(known) for each in statistics] if known is not None else []
+    return known, [operation for each in fitted for operation in each.operations()]
 
 
-def _scalar(dtype: _Dtype, content: Any = b"") -> Any:
-    values = dtype.read(content)
-    return None if values is None else values[0]
+def warn_of_stacking(frames: int, found: str = "") -> None:
+    """Say what raw stacks must start with where VecFrameStack stands outside of VecNormalize."""
+    warnings.warn(
+        f"{found}taken as VecFrameStack over normalised frames, its statistics repeated {frames} times. It starts an "
+        "episode with normalised zeros: start your raw stacks with frames that hold the mean, not zeros",
+        stacklevel=6,
+    )
 
 
-def _from_buffer(content: Any, dtype: _Dtype, shape: Any, order: Any) -> _Array:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", content))
-    return array
+def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
+    """Read statistics from whatever holds some, in the order of application; none if it leaves observations alone.
+
+    Args:
+        source: the path of a pickled `VecNormalize`; an environment wrapped in `VecNormalize` or
+            `NormalizeObservation`; a `RunningMeanStd`; (mean, variance); a `Normaliser`.
+
+    Raises:
+        SourceError: an unreadable file, or an object whose statistics are not numbers.
+        UnsupportedLayerError: statistics of a dictionary of observations.
+        TypeError: another kind of object.
+    """
+    if isinstance(source, str | Path):
+        return _pickled(Path(source))
+    if isinstance(source, Normaliser):
+        scale = source.scale.astype(np.float64)
+        return (ObservationStatistics(source.mean.astype(np.float64), scale**2, 0.0, source.clip, "normaliser"),)
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return (_pair(*source),)
+    if hasattr(source, "var") and not callable(getattr(source, "mean", callable)):
+        return (moments(source, EPSILON, float("inf"), "normaliser"),)
+    from snn_policy.sources.environment_statistics import holds_statistics, read_environment
+
+    if holds_statistics(source):
+        return read_environment(source)
+    raise TypeError(
+        f"normaliser: cannot read observation statistics from {type(source).__name__}: expected a VecNormalize (or the "
+        "path of its pickle), a NormalizeObservation or its obs_rms, or (mean, variance)"
+    )
 
 
-# NumPy's own functions trust the file (a forged dtype makes them read bytes as addresses): these do not
-_NUMPY: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-}
+def _pair(mean: Any, variance: Any) -> ObservationStatistics:
+    statistics = ObservationStatistics(_numbers(mean, "mean"), _numbers(variance, "variance"), name="normaliser")
+    if statistics.mean.shape != statistics.variance.shape:
+        shapes = f"mean {statistics.mean.shape}, variance {statistics.variance.shape}"
+        raise SourceError(f"normaliser: mean and variance must have one shape, got {shapes}")
+    if (statistics.variance <= 0).any():
+        remedy = "give a constant sensor the variance 1"
+        which = entries(statistics.variance <= 0)
+        raise SourceError(f"normaliser: the standard deviation is zero (or no number) at {which}; {remedy}")
+    return statistics
 
 
-class _NumbersOnly(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        own = _NUMPY.get((module_name.replace("numpy._core", "numpy.core"), global_name))
-        if own is not None:
-            return own
-        inert = any(module_name == each or module_name.startswith(f"{each}.") for each in _INERT)
-        if inert or (module_name, global_name) in _INERT_NAMES:
-            return type(global_name, (_Stub,), {"stands_for": f"{module_name}.{global_name}"})
-        raise SourceError(f"holds {module_name}.{global_name}, which observation statistics never need; refused")
+def moments(running: Any, epsilon: float, reach: float, name: str) -> ObservationStatistics:
+    """Return the statistics of a `RunningMeanStd`, live or unpickled."""
+    held = running.fields if isinstance(running, Stub) else {key: getattr(running, key) for key in ("mean", "var")}
+    mean, variance = (_numbers(held[key], key) for key in ("mean", "var"))
+    return ObservationStatistics(mean, variance, epsilon, reach, name)
 
 
-def _check_memo(content: bytes) -> None:
-    """Refuse a memo index beyond the file's own size: the unpickler would make room for all before it."""
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
-            raise SourceError(f"memo index {argument} in a pickle of {len(content)} bytes; refused")
+def of_vecnormalize(fields: Mapping[str, Any], path: str) -> dict[str | None, ObservationStatistics]:
+    """Return the statistics of a `VecNormalize` from its fields: by key of the observation, or under None.
 
-
-def read_statistics(source: Any) -> ObservationStatistics | None:
-    """Observation statistics from a path or a live `VecNormalize`; None if it leaves observations alone."""
-    if not isinstance(source, str | Path):
-        return _statistics(vars(source), "vecnormalize")
-    path = checked(Path(source), _LARGEST)
-    with path.open("rb") as file, reading(path, "VecNormalize pickle"):
-        _check_memo(file.read())
-        file.seek(0)
-        root = _NumbersOnly(file).load()
-    if not isinstance(root, _Stub) or not root.stands_for.endswith(".VecNormalize"):
-        raise SourceError(f"{path}: holds no VecNormalize")
-    return _statistics(root.fields, str(path))
-
-
-def _statistics(fields: dict[str, Any], path: str) -> ObservationStatistics | None:
+    Raises:
+        SourceError: they are not numbers.
+    """
     if not fields.get("norm_obs", True):
-        return None
+        return {}
     with reading(path, "VecNormalize"):
-        running = fields["obs_rms"]
-        if isinstance(running, dict):
-            remedy = "Train on one array (gymnasium's FlattenObservation)"
-            raise UnsupportedLayerError("vecnormalize", "dict", "observations are a dictionary", remedy)
-        moments = running.fields if isinstance(running, _Stub) else vars(running)
-        mean, variance = (_numbers(moments[key], key) for key in ("mean", "var"))
-        return ObservationStatistics(mean, variance, float(fields["epsilon"]), float(fields["clip_obs"]))
+        running, epsilon, reach = fields["obs_rms"], float(fields["epsilon"]), float(fields["clip_obs"])
+        parts = running if isinstance(running, dict) else {None: running}
+        return {key: moments(part, epsilon, reach, "vecnormalize") for key, part in parts.items()}
+
+
+def of_one_array(parts: dict[str | None, ObservationStatistics]) -> tuple[ObservationStatistics, ...]:
+    """Refuse statistics of a dictionary of observations."""
+    named = [str(key) for key in parts if key is not None]
+    if named:
+        reason = f"observations are a dictionary ({', '.join(named)})"
+        raise UnsupportedLayerError("vecnormalize", "dict", reason, _ONE_ARRAY)
+    return tuple(parts.values())
+
+
+def _pickled(path: Path) -> tuple[ObservationStatistics, ...]:
+    with reading(checked(path, _LARGEST), "VecNormalize pickle"):
+        root = load_numbers(path.read_bytes())
+    kind = root.stands_for.rpartition(".")[2] if isinstance(root, Stub) else ""
+    if kind == "RunningMeanStd":
+        with reading(path, "RunningMeanStd"):
+            return (moments(root, EPSILON, float("inf"), str(path)),)
+    if kind != "VecNormalize":
+        raise SourceError(f"{path}: holds no VecNormalize")
+    return of_one_array(of_vecnormalize(root.fields, str(path)))
 
 
 def _numbers(value: Any, key: str) -> Float64:
-    held = value.values if isinstance(value, _Array) else value
-    if held is None:
-        raise SourceError(f"obs_rms.{key} does not hold numbers")
-    return np.array(held, np.float64)
-
-
-def beside(path: Path) -> Path | None:
-    """The statistics saved with NAME.zip, where there are any."""
-    stem = path.with_suffix("")
-    places = (Path(f"{stem}.vecnormalize.pkl"), path.parent / "vecnormalize.pkl", stem / "vecnormalize.pkl")
-    return next((place for place in places if place.is_file()), None)
+    held: Any = value.values if isinstance(value, Array) else value
+    if hasattr(held, "detach"):  # a torch tensor
+        held = held.detach().cpu().double().numpy()
+    try:
+        if held is not None:
+            return np.array(held, np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise SourceError(f"obs_rms.{key} does not hold numbers")

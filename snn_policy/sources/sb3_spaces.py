@@ -1,0 +1,157 @@
+"""Spaces in a Stable-Baselines3 zip: exact bounds from their serialised form, by the unpickler for numbers only.
+
+The printed form beside it depends on `np.set_printoptions`: it is only used where the serialised one cannot be read,
+and only if it cannot have been shortened.
+"""
+
+import base64
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.unpickling import Array, Stub, load_numbers
+
+_GIVE = "pass low= and high="
+_EXACT_DIGITS = {"float32": 9, "float64": 17}
+
+
+@dataclass(frozen=True, eq=False)
+class ActionSpace:
+    """A Box's bounds, each (n,) float64 or unknown; or the number of discrete `choices`."""
+
+    low: npt.NDArray[np.float64] | None = None
+    high: npt.NDArray[np.float64] | None = None
+    choices: int | None = None
+
+
+def kind_of(space: Any) -> str:
+    """Return the class of a space: Box, Discrete, …"""
+    return re.sub(r".*\.|'>", "", str(space.get(":type:", "unknown")))
+
+
+def shape_of(space: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(n) for n in (space["_shape"] if "_shape" in space else space["shape"]))
+
+
+def serialised(value: Any) -> Any:
+    """Return the root of a serialised part; None where it is missing, or is more than numbers."""
+    text = value.get(":serialized:") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        return load_numbers(base64.b64decode(text, validate=True))
+    except Exception:  # whatever a malformed pickle raises
+        return None
+
+
+def serialised_array(value: Any) -> npt.NDArray[Any] | None:
+    root = serialised(value)
+    return root.values if isinstance(root, Array) else None
+
+
+def serialised_bounds(space: dict[str, Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Return low and high of a Box as they are, of the space's shape and type; None where they cannot be read."""
+    root = serialised(space)
+    if not isinstance(root, Stub):
+        return None
+    bounds = [each.values if isinstance(each, Array) else None for each in map(root.fields.get, ("low", "high"))]
+    if bounds[0] is None or bounds[1] is None or not bounds[0].shape == bounds[1].shape == shape_of(space):
+        return None
+    return bounds[0], bounds[1]
+
+
+def holds_bytes(space: dict[str, Any]) -> bool:
+    """Whether a Box is of images of bytes 0 to 255."""
+    if len(shape_of(space)) != 3 or "uint8" not in str(space.get("dtype")):
+        return False
+    bounds = serialised_bounds(space)
+    if bounds is not None:
+        return bool((bounds[0] == 0).all() and (bounds[1] == 255).all())
+
+    def everywhere(name: str, value: str) -> bool:  # NumPy shortens its printed bounds, which are equal everywhere
+        printed = re.findall(r"[\d.]*\d", f"{space.get(name)} {space.get(f'{name}_repr')}")
+        return bool(printed) and set(printed) == {value}
+
+    return everywhere("low", "0") and everywhere("high", "255")
+
+
+def action_space(space: dict[str, Any]) -> ActionSpace:
+    """Return the choices of a Discrete, or the bounds of a one-dimensional Box.
+
+    Raises:
+        UnsupportedLayerError: another space.
+        SourceError: printed bounds that are no numbers, or not of as many actions as the serialised ones.
+    """
+    kind = kind_of(space)
+    if kind == "Discrete":
+        return ActionSpace(choices=int(space["n"]))
+    size = checked_actions(kind, shape_of(space) if kind == "Box" else ())
+    exact = serialised_bounds(space)
+    if exact is None:
+        low, high = (_printed(space, name, size) for name in ("low", "high"))
+        if low is not None and high is not None:
+            reason = "its serialised action space holds more than numbers, or cannot be read"
+            warnings.warn(f"{reason}: the action bounds come from its printed form", stacklevel=6)
+        return ActionSpace(low, high)
+    sound = _is_print(space.get("low"), "low", size) and _is_print(space.get("high"), "high", size)
+    return ActionSpace(exact[0].astype(np.float64), exact[1].astype(np.float64)) if sound else ActionSpace()
+
+
+def checked_actions(kind: str, shape: tuple[int, ...]) -> int:
+    """Return the number of actions of a one-dimensional Box."""
+    if kind != "Box" or len(shape) != 1:
+        what = kind if kind != "Box" else f"Box of shape {shape}"
+        reason, remedy = "only Discrete and one-dimensional Box actions are read", "Flatten the action space"
+        raise UnsupportedLayerError("action_space", what, reason, remedy)
+    return shape[0]
+
+
+def _is_print(text: Any, name: str, size: int) -> bool:
+    """Whether printed bounds can be a print, however shortened, of the serialised ones; if not, the file was altered.
+
+    Raises:
+        SourceError: they are of another number of actions, or no numbers.
+    """
+    words, shortened = _words(text), "..." in str(text)
+    if text is not None and not shortened and len(words) not in (1, size):
+        raise SourceError(f"action_space: could not convert {name} {text} to {size} numbers; {_GIVE}")
+    if any(word.lower() == "nan" for word in words):
+        raise SourceError(f"action_space: {name} holds NaN; {_GIVE}")
+    return text is not None and not (shortened and len(words) > size)
+
+
+def _words(text: Any) -> list[str]:
+    return re.sub(r"[\[\],]", " ", str(text)).split()
+
+
+def _printed(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.float64] | None:
+    """A bound from its printed form; None where that may have been shortened."""
+    texts = (space.get(f"{name}_repr"), space.get(name))
+    for text in sorted(texts, key=lambda text: str(text).lstrip().startswith("[")):
+        words = _words(text) if text is not None and "..." not in str(text) else []
+        numbers = np.array([float(word) for word in words])
+        scalar = not str(text).lstrip().startswith("[")  # of a number, NumPy prints all digits
+        if words and (scalar or all(_whole(word, str(space.get("dtype"))) for word in words)):
+            return np.broadcast_to(numbers, (size,))
+    return None
+
+
+def _whole(word: str, dtype: str) -> bool:
+    """Whether a printed number is surely the exact one: in binary it is as short as in print, or all digits are there.
+
+    A trailing zero after the point is none of NumPy's: a formatter has rounded.
+    """
+    mantissa = word.lstrip("+-").lower().partition("e")[0]
+    if mantissa in ("inf", "nan"):
+        return True
+    if float(word) == 0 and word.startswith("-"):
+        return False  # rounded to it
+    digits = len(mantissa.replace(".", "").strip("0"))
+    formatted = "." in mantissa and mantissa.endswith("0") and "e" not in word
+    dyadic = float(word) * 2**16 == round(float(word) * 2**16) if abs(float(word)) < 2**24 else False
+    return digits >= _EXACT_DIGITS.get(dtype, 17) or (dyadic and not formatted)
