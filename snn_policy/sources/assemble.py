@@ -76,7 +76,7 @@ class _Block:
     before: Run
     activation: Activate | None
     after: Run
-    argmax: bool
+    argmax: ArgMax | None
 
 
 def _check_finite(operations: Sequence[Operation], name: str) -> None:
@@ -107,10 +107,10 @@ def _blocks(chain: list[Operation]) -> list[_Block]:
 
 def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _Block:
     width = affine.outputs
-    runs, activation, argmax = [Run.identity(width)], None, False
+    runs, activation, argmax = [Run.identity(width)], None, None
     for each in _tidied(following, last):
         match each:
-            case _ if argmax:
+            case _ if argmax is not None:
                 raise UnsupportedLayerError(each.path, each.kind, "it follows an argmax", "End with the argmax")
             case Scale(factor, offset):
                 runs[-1] = runs[-1].then_scale(factor, offset)
@@ -123,7 +123,7 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
                 reason = f"it follows another activation ({activation and activation.path})"
                 raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer between the two")
             case ArgMax() if last:
-                argmax = True
+                argmax = each
             case _:
                 raise refusal(each.path, each.kind)
     return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else Run.identity(width), argmax)
@@ -191,7 +191,7 @@ def _hidden_activation(block: _Block) -> Activation | None:
 
 
 def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Head:
-    if block.argmax:
+    if block.argmax is not None:
         return _argmax_head(block, low, high)
     width = block.affine.outputs
     bottom, top = _bound(-np.inf if low is None else low, width), _bound(np.inf if high is None else high, width)
@@ -217,7 +217,8 @@ def _argmax_head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike |
         raise UnsupportedLayerError(blocking.path, blocking.kind, reason, "Take the argmax of the linear layer")
     if low is not None or high is not None:
         raise ValueError("low, high: a discrete policy (argmax) takes no bounds")
-    return Head.argmax(block.affine.outputs)
+    assert block.argmax is not None
+    return Head.argmax(block.argmax.choices or block.affine.outputs)
 
 
 def _bound(values: npt.ArrayLike, width: int) -> Float64:
