@@ -158,7 +158,7 @@ class Reader:
     def _one_row(self, node: NodeProto, path: str) -> None:
         """Refuse a linear layer that is applied to several parts of one observation."""
         shape = self.values.shape(node.input[0])
-        if shape is not None and int(np.prod(shape[:-1])) > self.values.rows:
+        if shape is not None and int(np.prod(shape[1:-1])) > 1:
             reason = f"it is applied to every part of an observation, {shape[1:]}"
             raise UnsupportedLayerError(path, node.op_type, reason, "Flatten the observation before the first layer")
 
