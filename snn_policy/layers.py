@@ -203,6 +203,6 @@ class Head:
         if not self.action_shape:
             return xp.argmax(y, axis=-1)
         ends = np.cumsum(self.choices)
-        own = [y[..., int(end) - size : int(end)] for end, size in zip(ends, self.choices, strict=True)]
-        parts = [xp.argmax(each, axis=-1) for each in own]
-        return xp.stack(parts, axis=-1)
+        rows = (slice(None),) * (y.ndim - 1)
+        own = [(*rows, slice(int(end) - size, int(end))) for end, size in zip(ends, self.choices, strict=True)]
+        return xp.stack([xp.argmax(y[each], axis=-1) for each in own], axis=y.ndim - 1)

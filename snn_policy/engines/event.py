@@ -76,11 +76,11 @@ class EventSession:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
         width, block = engine.row_size, min(rows, engine.block)
         trains = block * engine.trains_per_row
-        self.rows, self._discrete = rows, actor.discrete
+        self.rows, self._discrete, self._action_shape = rows, actor.discrete, actor.action_shape
         self.obs = np.zeros((rows, actor.layers[0].inputs))
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
-        self._actions = np.zeros((rows, 1 if actor.discrete else actor.head.outputs), np.float32)
+        self._actions = np.zeros((rows, len(actor.head.choices) or actor.head.outputs), np.float32)
         self._memory = np.zeros((rows, engine.row_state), np.float32)
         self._counts = np.zeros((rows, 2 * spiking + compiled.SUMS + 2), np.int64)
         self._spiking, self._decided = spiking, False
@@ -136,8 +136,9 @@ class EventSession:
         return decided
 
     def actions_like(self, obs: Any) -> npt.NDArray[Any]:
-        """The last actions, (rows, act_dim) or integers (rows,); without the first axis for one observation."""
-        actions = self._actions[:, 0].astype(np.int64) if self._discrete else self._actions.copy()
+        """The last actions, (rows, *action_shape), floats or integers; without the first axis for one observation."""
+        actions = self._actions.astype(np.int64 if self._discrete else np.float32)
+        actions = actions.reshape(self.rows, *self._action_shape)
         return actions if obs.shape == self._batch_obs.shape else actions[0]
 
     def decision(self) -> Decision | None:

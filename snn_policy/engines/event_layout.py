@@ -67,7 +67,8 @@ class Layout:
             mean, scale = (
                 np.broadcast_to(each, shape).ravel() for each in (actor.normaliser.mean, actor.normaliser.scale)
             )
-        bounds = np.zeros((2, head.outputs)) if head.discrete else np.stack([head.low, head.high])
+        numbers = np.repeat(np.arange(len(head.choices)), head.choices)
+        bounds = np.stack([numbers, 0 * numbers] if head.discrete else [head.low, head.high])
         described = {
             "layers": len(actor.layers),
             "timesteps": neurons.timesteps,

@@ -53,13 +53,15 @@ def normalise(obs: Any, normaliser: Any, clip: Any, x: Any) -> None:
 
 @compiled
 def apply_head(y: Any, kind: int, head: Any, pre_clip: Any, action: Any) -> None:
-    """`head`: (4, outputs) low, high, scale, offset."""
+    """`head`: (4, outputs) low, high, scale, offset; for argmax first the discrete action that an entry belongs to."""
     if kind == HEAD_ARGMAX:
-        best = 0
-        for k in range(1, y.shape[0]):
+        start, best, number = 0, 0, 0
+        for k in range(y.shape[0]):
+            if head[0, k] > number:
+                start, best, number = k, k, number + 1
             if y[k] > y[best]:
                 best = k
-        action[0] = np.float32(best)
+            action[number] = np.float32(best - start)
         return
     for k in range(y.shape[0]):
         value = y[k]
