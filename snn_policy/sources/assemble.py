@@ -84,7 +84,8 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
         arrays = (each.weight, each.bias) if isinstance(each, Affine | Convolve) else ()
         arrays = (each.scale, each.offset) if isinstance(each, Scale) else arrays
         if not all(np.isfinite(array).all() for array in arrays):
-            raise SourceError(f"{name}: {each.path} ({each.kind}) holds NaN or infinity; this file is of no use")
+            what = f"holds NaN or infinity{_where(each)}; this file is of no use"
+            raise SourceError(f"{name}: {each.path} ({each.kind}) {what}")
         if isinstance(each, Clip) and not (each.low <= each.high).all():
             raise SourceError(f"{name}: {each.path} ({each.kind}): its lower bound is not below its upper bound")
         if isinstance(each, Affine | Convolve):
@@ -92,6 +93,16 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
             if each.weight.ndim != axes or each.bias.shape != each.weight.shape[:1]:
                 shapes = f"weight {each.weight.shape}, bias {each.bias.shape}"
                 raise SourceError(f"{name}: {each.path} ({each.kind}): its shapes do not fit: {shapes}")
+
+
+def _where(operation: Operation) -> str:
+    """At which entries a scale is not finite, which in a normaliser comes from standard deviations of zero."""
+    if not isinstance(operation, Scale):
+        return ""
+    sizes = np.broadcast_arrays(operation.scale, operation.offset)
+    entries = np.flatnonzero(~(np.isfinite(sizes[0]) & np.isfinite(sizes[1])))
+    named = ", ".join(map(str, entries[:5])) + (", …" if len(entries) > 5 else "")
+    return f" at entry {named} (in a normaliser, from a standard deviation of zero)"
 
 
 def _blocks(chain: list[Operation]) -> list[_Block]:

@@ -217,7 +217,7 @@ class Reader:
             raise UnsupportedLayerError(path, "ArgMax", "it prefers the last of equals", "Prefer the first")
         shape, rows = self.values.shape(node.input[0]), self.values.rows
         vector = self.values.shape(self.values.action) == (rows, 1) and not options.get("keepdims", 1)
-        choices = (shape[-1],) if vector and shape is not None else None
+        choices = shape[-1:] if vector and shape is not None else None
         return [*flat, ArgMax(choices, path=path, kind="ArgMax")]
 
     def _softmax(self, node: NodeProto, path: str) -> list[Operation]:

@@ -71,7 +71,7 @@ def _laid_out(path: str, kind: str, before: Shape, after: Shape, rows: int) -> l
     if len(after) > 1 and after[0] not in (1, rows):
         reason = f"it reshapes {_product(before)} values, of shape {before}, to rows of {_product(row)}"
         raise UnsupportedLayerError(path, kind, reason, "Keep one row per observation")
-    if rows > 1 and after[0] != rows:
+    if rows > 1 and after[:1] != (rows,):
         raise UnsupportedLayerError(path, kind, f"it joins the {rows} rows of the batch", _ONE_ROW)
     if len(row) == 3 and sum(size > 1 for size in row) > 1:
         return [Unflatten((row[0], row[1], row[2]), path=path, kind=kind)]
