@@ -26,7 +26,7 @@ def read_choices(reader: "Reader", node: NodeProto, path: str) -> tuple[list[Ope
     branches = [_branch(reader, each, path) for each in node.input]
     starts, sizes, sources = zip(*branches, strict=True)
     if len(set(sources)) != 1 or len({type(each) for each in starts}) != 1:
-        raise joined_by_name(reader.graph, reader.observed, node)
+        raise joined_by_name(reader.makers, reader.observed, node)
     argmax = ArgMax(tuple(sizes), path=path, kind="ArgMax")
     if all(isinstance(each, Affine) for each in starts):
         weight, bias = (np.concatenate([getattr(each, name) for each in starts]) for name in ("weight", "bias"))

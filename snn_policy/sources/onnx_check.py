@@ -21,7 +21,7 @@ TOLERANCE = 1e-3
 Array = npt.NDArray[Any]
 
 
-def check_against_runtime(actor: Actor, model: ModelProto, values: Values) -> None:
+def check_against_runtime(actor: Actor, values: Values) -> None:
     """Compare decisions on `CHECKED_ROWS` observations, fewer of large ones.
 
     Raises:
@@ -29,7 +29,7 @@ def check_against_runtime(actor: Actor, model: ModelProto, values: Values) -> No
         UnsupportedLayerError: it decides otherwise than the actor.
     """
     batches = _batches(actor, values)
-    results = _run(_between(model, values), values, batches)
+    results = _run(values.model(), values.observation.name, batches)
     own = np.concatenate([np.asarray(each, np.float64).ravel() for each in results])
     rows = np.concatenate([batch.reshape(-1, *actor.observation_shape) for batch in batches]).astype(np.float32)
     _, outputs = actor.activations(rows)
@@ -59,20 +59,8 @@ def _batches(actor: Actor, values: Values) -> list[Array]:
     return list(drawn.astype(dtype).reshape(count, *shape))
 
 
-def _between(model: ModelProto, values: Values) -> ModelProto:
-    """The model without all that does not lie between observation and action."""
-    used = {name for node in values.nodes for name in node.input}
-    outputs = [each for each in model.graph.output if each.name == values.action]
-    constants = [each for each in model.graph.initializer if each.name in used]
-    graph = helper.make_graph(values.nodes, "policy", [values.observation], outputs, constants)
-    made = helper.make_model(graph, opset_imports=model.opset_import)
-    made.ir_version = model.ir_version
-    return made
-
-
-def _run(model: ModelProto, values: Values, batches: Sequence[Array]) -> list[Any]:
+def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
     """The action of every batch, by ONNX Runtime, or by ONNX's reference where that lacks an operator for a type."""
-    name = values.observation.name
     try:
         import onnxruntime
 

@@ -58,11 +58,11 @@ def read_onnx(
         observation = _observation(graph, action)
         declared = _declared_shape(observation, observation_shape)
         values = Values(graph, observation, action, declared)
-        operations = _walk(graph, values)
+        operations = _walk(values)
     shape = observation_shape or (None if declared is None else declared[1:] or declared)
     actor = assemble(operations, name=name or path.stem, observation_shape=shape, low=low, high=high, env_id=env_id)
     with reading(path, "ONNX file"):
-        check_against_runtime(actor, model, values)
+        check_against_runtime(actor, values)
     return actor
 
 
@@ -90,10 +90,10 @@ def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int,
     return None
 
 
-def _walk(graph: "Graph", values: "Values") -> list[Operation]:
+def _walk(values: "Values") -> list[Operation]:
     from snn_policy.sources.onnx_nodes import Reader
 
-    reader = Reader(graph, values)
+    reader = Reader(values)
     backwards: list[list[Operation]] = []
     value, steps = values.action, 0
     while value != values.observation.name:

@@ -15,7 +15,7 @@ from snn_policy.sources.onnx_operators import activation_operations, arithmetic
 from snn_policy.sources.onnx_outputs import comes_from_argmax, constant_action
 from snn_policy.sources.onnx_patterns import joined_by_name
 from snn_policy.sources.onnx_shapes import RESHAPES, along_row, gathered, moved, row_constant, selected
-from snn_policy.sources.onnx_values import Graph, Values, is_float
+from snn_policy.sources.onnx_values import Values, is_float
 from snn_policy.sources.operations import (
     ArgMax,
     Flatten,
@@ -36,9 +36,8 @@ _LEFT = "the observation is not its plain left factor"
 class Reader:
     """Reads nodes, one at a time, from the action to the observation."""
 
-    def __init__(self, graph: Graph, values: Values) -> None:
-        self.graph, self.values = graph, values
-        self.makers, self.observed = graph.makers, values.observed
+    def __init__(self, values: Values) -> None:
+        self.values, self.makers, self.observed = values, values.makers, values.observed
 
     def read(self, value: str) -> tuple[list[Operation], str]:
         """The operations of the node that makes `value`, in order, and the value they take."""
@@ -48,7 +47,10 @@ class Reader:
         path, kind = node.name or value, node.op_type
         if node.domain not in ("", "ai.onnx"):
             raise refusal(path, f"{node.domain}.{kind}")
-        if kind == "Concat" and comes_from_argmax(self.graph, node.input[0]):
+        if kind == "If":
+            remedy = "Export it with fixed shapes, or with torch.onnx.export(..., dynamo=True)"
+            raise UnsupportedLayerError(path, kind, "which branch it takes is not known before it runs", remedy)
+        if kind == "Concat" and comes_from_argmax(self.makers, node.input[0]):
             return read_choices(self, node, path)
         sources = [each for each in node.input if each in self.observed]
         if len(sources) == 2:
@@ -56,7 +58,7 @@ class Reader:
             if met is not None:
                 return met
         if len(sources) != 1 or (kind == "Concat" and len(node.input) > 1):
-            raise joined_by_name(self.graph, self.observed, node)
+            raise joined_by_name(self.makers, self.observed, node)
         return self._operations(node, value, path), sources[0]
 
     def _two(self, node: NodeProto, path: str, one: str, other: str) -> tuple[list[Operation], str] | None:
@@ -137,8 +139,7 @@ class Reader:
 
     def _matmul(self, node: NodeProto, path: str) -> list[Operation]:
         weight = self.value(node.input[1]) if node.input[0] in self.observed else np.zeros(())
-        while weight.ndim > 2 and weight.shape[0] == 1:
-            weight = weight[0]
+        weight = weight.reshape(weight.shape[-2:]) if np.prod(weight.shape[:-2]) == 1 else weight
         if weight.ndim != 2:
             raise UnsupportedLayerError(path, "MatMul", _LEFT, "Export x @ W")
         self._one_row(node, path)
@@ -163,7 +164,7 @@ class Reader:
             raise UnsupportedLayerError(path, node.op_type, reason, "Flatten the observation before the first layer")
 
     def _moved(self, node: NodeProto, path: str) -> list[Operation]:
-        if comes_from_argmax(self.graph, node.input[0]):
+        if comes_from_argmax(self.makers, node.input[0]):
             return [Flatten(path=path, kind=node.op_type)]
         return moved(self.values, node, path)
 
@@ -175,7 +176,7 @@ class Reader:
         return spatial_means(path, "ReduceMean", () if axes is None else axes, keeps)
 
     def _cast(self, node: NodeProto, path: str) -> list[Operation]:
-        discrete = comes_from_argmax(self.graph, node.input[0])
+        discrete = comes_from_argmax(self.makers, node.input[0])
         if not is_float(self._options(node).get("to", 0)) and not discrete:
             raise UnsupportedLayerError(path, "Cast", "it rounds to another type", "Keep floating point")
         return [Flatten(path=path, kind="Cast")] if discrete else []
@@ -217,7 +218,7 @@ class Reader:
             raise UnsupportedLayerError(path, "ArgMax", "it prefers the last of equals", "Prefer the first")
         shape, rows = self.values.shape(node.input[0]), self.values.rows
         vector = self.values.shape(self.values.action) == (rows, 1) and not options.get("keepdims", 1)
-        choices = shape[-1:] if vector and shape is not None else None
+        choices = shape[-1:] if vector and shape else None
         return [*flat, ArgMax(choices, path=path, kind="ArgMax")]
 
     def _softmax(self, node: NodeProto, path: str) -> list[Operation]:

@@ -7,9 +7,11 @@ actions.
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+
+from onnx import NodeProto
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.onnx_values import Graph
@@ -100,10 +102,10 @@ def is_random(graph: Graph, name: str) -> bool:
     return any(node.op_type in RANDOM for node in graph.nodes_before(name))
 
 
-def comes_from_argmax(graph: Graph, name: str) -> bool:
-    """Whether the value is an index, or indices, that ArgMax nodes make."""
+def comes_from_argmax(makers: Mapping[str, NodeProto], name: str) -> bool:
+    """Whether the value is an index, or indices, that ArgMax nodes make; `makers` are the nodes by their outputs."""
     for _ in range(64):
-        node = graph.makers.get(name)
+        node = makers.get(name)
         if node is None or node.op_type == "ArgMax":
             return node is not None
         if node.op_type not in _ORDER_ONLY:
@@ -114,7 +116,7 @@ def comes_from_argmax(graph: Graph, name: str) -> bool:
 
 def _most_likely(graph: Graph, possible: Sequence[str]) -> tuple[list[str], int]:
     """The outputs that are most likely the action, several if nothing tells them apart; and their rank."""
-    discrete = [name for name in possible if comes_from_argmax(graph, name)]
+    discrete = [name for name in possible if comes_from_argmax(graph.makers, name)]
     ranks = {name: _rank(graph, name) for name in discrete or possible}
     best = min(ranks.values(), default=_OTHER)
     return [name for name in ranks if ranks[name] == best], 0 if discrete else best
@@ -141,6 +143,8 @@ def _rank(graph: Graph, name: str) -> int:
 
 def _single_words(name: str) -> list[str]:
     """`policy/ActionMean_0`: policy, action, mean."""
+    if name.startswith("onnx::"):  # torch's names of what it did not name: the operator that takes it, and a number
+        return []
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [word.lower() for word in re.findall(r"[A-Za-z]+", spaced)]
 
@@ -170,7 +174,7 @@ def _layer_before(graph: Graph, name: str) -> str:
 def _refuse_half(graph: Graph, chosen: str, possible: Sequence[str]) -> None:
     """An action of discrete and continuous parts, in two outputs, is not one of them."""
     halves = [name for name in possible if "continuous" in _words(name)]
-    if halves and comes_from_argmax(graph, chosen) and chosen not in halves:
+    if halves and comes_from_argmax(graph.makers, chosen) and chosen not in halves:
         reason = f"the action has a discrete part and a continuous one ({halves[0]})"
         remedy = f"Choose one with output={halves[0]!r} or {chosen!r}"
         raise UnsupportedLayerError(chosen, "graph.output", reason, remedy)

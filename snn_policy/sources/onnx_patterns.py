@@ -4,7 +4,7 @@ Old operator sets and some exporters write a layer as several nodes. Named by th
 would send the user the wrong way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx import NodeProto
@@ -33,6 +33,8 @@ def refuse_recurrent(graph: Graph, action: str) -> None:
             raise refusal(path, kind)
         if kind in ("Scan", "Loop"):
             raise refusal(path, kind)
+    for node in graph.nodes_before(action):
+        path = node.name or node.output[0]
         module = _noted_module(node)
         if module is not None and len(graph.inputs_before(action)) > 1:
             raise refusal(path, module)
@@ -61,12 +63,12 @@ def several_inputs(graph: Graph, inputs: Sequence[Any]) -> UnsupportedLayerError
     return UnsupportedLayerError("graph.input", listed, "it takes several inputs that the action depends on", remedy)
 
 
-def joined_by_name(graph: Graph, observed: set[str], node: NodeProto) -> UnsupportedLayerError:
+def joined_by_name(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto) -> UnsupportedLayerError:
     """The error where values meet that all depend on the observation: a layer spelled out, or a true junction."""
     path = node.name or node.output[0]
     if node.op_type == "Concat":
         return refusal(path, "Concat")
-    name = _spelled_out([each.op_type for each in _region(graph, observed, node)])
+    name = _spelled_out([each.op_type for each in _region(makers, observed, node)])
     if name is None:
         return joined(path, node.op_type)
     if name in _RECURRENT:
@@ -74,14 +76,14 @@ def joined_by_name(graph: Graph, observed: set[str], node: NodeProto) -> Unsuppo
     return refusal(path, name)
 
 
-def _region(graph: Graph, observed: set[str], node: NodeProto) -> Iterator[NodeProto]:
+def _region(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto) -> Iterator[NodeProto]:
     """The node and those before it, back to the nearest linear layers."""
     waiting, seen = [node], {id(node)}
     while waiting and len(seen) <= _MOST_NODES:
         each = waiting.pop(0)
         yield each
         for name in each.input:
-            maker = graph.makers.get(name)
+            maker = makers.get(name)
             if maker is not None and name in observed and maker.op_type not in _LAYERS and id(maker) not in seen:
                 seen.add(id(maker))
                 waiting.append(maker)
@@ -96,8 +98,10 @@ def _spelled_out(operators: Sequence[str]) -> str | None:
         return "L2 norm"
     if "Erf" in kinds:
         return "Gelu"
-    if "Softplus" in kinds or {"Exp", "Log", "Tanh"} <= kinds:
-        return "Mish"
+    if "Softplus" in kinds or {"Exp", "Log"} <= kinds:
+        return "Mish" if "Tanh" in kinds else "Softplus"
+    if operators[0] in ("Mul", "Div") and kinds & {"HardSigmoid", "Clip"}:
+        return "HardSwish"
     if operators.count("Sigmoid") >= 2 and {"Tanh", "Mul"} <= kinds:
         return "LSTM" if operators.count("Tanh") >= 2 else "GRU"
     if {"Tanh", "Pow"} <= kinds:

@@ -73,19 +73,34 @@ class Values:
 
     def __init__(self, graph: Graph, observation: Any, action: str, shape: Shape | None) -> None:
         """`shape` is the observation's own, with its batch axis; None if it is not known."""
-        self.makers, self._tensors, self._opsets = graph.makers, graph.tensors, graph.opsets
-        self.nodes = graph.nodes_before(action)
+        self.makers, self._tensors, self._opsets = dict(graph.makers), dict(graph.tensors), graph.opsets
+        self._whole, self.nodes = graph.model, graph.nodes_before(action)
         self._constants: dict[str, npt.NDArray[Any]] = {}
-        self.observed = {observation.name}
-        for node in self.nodes:
-            if node.op_type not in ABOUT_SHAPES and self.observed.intersection(node.input):
-                self.observed.update(node.output)
+        self.observed = self._entered(observation.name)
         self._shapes: dict[str, Shape] = {}
         self.observation, self.action = observation, action
         shape = shape or self._first_layer_inputs()
         if shape is not None:
             self._infer(shape)
         self.rows = shape[0] if shape is not None and len(shape) > 1 else 1
+
+    def model(self) -> ModelProto:
+        """What lies between observation and action, as a graph of its own."""
+        used = {name for node in self.nodes for name in node.input}
+        outputs = [each for each in self._whole.graph.output if each.name == self.action]
+        constants = [each for name, each in self._tensors.items() if name in used]
+        graph = helper.make_graph(self.nodes, "policy", [self.observation], outputs, constants)
+        made = helper.make_model(graph, opset_imports=self._whole.opset_import)
+        made.ir_version = self._whole.ir_version
+        return made
+
+    def _entered(self, observation: str) -> set[str]:
+        """The values that the observation enters, by more than its shape."""
+        entered = {observation}
+        for node in self.nodes:
+            if node.op_type not in ABOUT_SHAPES and not entered.isdisjoint((*node.input, *_captured(node))):
+                entered.update(node.output)
+        return entered
 
     def shape(self, name: str) -> Shape | None:
         """The value's shape for one row of observations, where it is known."""
@@ -149,7 +164,7 @@ class Values:
         for _ in range(_ROUNDS):
             self._shapes = _inferred(self._skeleton(shape, known))
             found = dict(self._small_constants(known))
-            if not found:
+            if not self._take_branches() and not found:
                 return
             known |= found
 
@@ -163,6 +178,41 @@ class Values:
                         continue
                     if value.size <= _SMALL:
                         yield name, value
+
+    def _take_branches(self) -> bool:
+        """Put the nodes of the branch that is taken in the place of every `If` whose condition is a constant.
+
+        The exporter writes them for a squeeze of an axis of open size, which here is that of one row.
+        """
+        taken, nodes = False, list[NodeProto]()
+        for node in self.nodes:
+            condition = self._condition(node)
+            if condition is None:
+                nodes.append(node)
+                continue
+            name = "then_branch" if condition else "else_branch"
+            branch = next(each.g for each in node.attribute if each.name == name)
+            same = [
+                helper.make_node("Identity", [inner.name], [outer], name=node.name)
+                for inner, outer in zip(branch.output, node.output, strict=True)
+            ]
+            nodes += [*branch.node, *same]
+            self._tensors |= {each.name: each for each in branch.initializer}
+            taken = True
+        if taken:
+            self.nodes = nodes
+            self.makers |= {output: node for node in nodes for output in node.output if output}
+            self.observed.update(self._entered(self.observation.name))
+        return taken
+
+    def _condition(self, node: NodeProto) -> bool | None:
+        """The condition of an `If`, where it is known."""
+        if node.op_type != "If" or node.domain not in ("", "ai.onnx") or node.input[0] in self.observed:
+            return None
+        try:
+            return bool(self.constant(node.input[0]))
+        except (ValueError, TypeError, RuntimeError):
+            return None
 
     def _skeleton(self, shape: Shape, known: Mapping[str, npt.NDArray[Any]]) -> ModelProto:
         """The graph with a fixed observation, with `known` values as constants and without its large weights."""

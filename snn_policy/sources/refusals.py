@@ -26,6 +26,8 @@ _TABLE = {
     "lstm": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "gru": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "rnn": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "scan": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "rand": ("it is random", "Let forward return the deterministic action (the mean)"),
