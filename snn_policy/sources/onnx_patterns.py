@@ -11,7 +11,7 @@ from onnx import NodeProto
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.onnx_constants import baked_state
-from snn_policy.sources.onnx_outputs import names_state
+from snn_policy.sources.onnx_outputs import RANDOM, names_state
 from snn_policy.sources.onnx_values import Graph
 from snn_policy.sources.refusals import joined, refusal
 
@@ -92,6 +92,8 @@ def _region(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto
 def _spelled_out(operators: Sequence[str]) -> str | None:
     """The layer that these operators are, spelled out."""
     kinds = set(operators)
+    if kinds & RANDOM:
+        return min(kinds & RANDOM)
     if {"ReduceMean"} & kinds and kinds & _ROOTS:
         return "LayerNorm" if "Sub" in kinds else "RMSNorm"
     if {"ReduceL2", "LpNormalization"} & kinds or ("ReduceSum" in kinds and kinds & _ROOTS):
