@@ -1,4 +1,4 @@
-"""Weights beside an ONNX graph: read from a regular file NAME.data in its folder that is as long as promised, else never."""
+"""Weights beside an ONNX graph: read from a regular file NAME.data in its folder, or not at all."""
 
 import os
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
         load_actor(path)
     data.unlink()
     data.mkdir()
-    with pytest.raises(SourceError, match="cannot be read|is not a regular file"):
+    with pytest.raises(SourceError, match=r"cannot be read|is not a regular file"):
         load_actor(path)
 
 
@@ -121,7 +121,7 @@ def test_a_truncated_file_and_impossible_shapes_are_refused(tmp_path: Path) -> N
         model = onnx.load(path, load_external_data=False)
         model.graph.initializer[0].dims[0] = size
         path.write_bytes(model.SerializeToString())
-        with pytest.raises(SourceError, match="no valid shape|too large for a policy|needs"):
+        with pytest.raises(SourceError, match=r"no valid shape|too large for a policy|needs"):
             load_actor(path)
 
 

@@ -57,7 +57,8 @@ def test_the_action_is_found_behind_other_outputs_and_told(tmp_path: Path, name:
 
 INDICES: dict[str, list[Any]] = {
     "after": [*MEAN, alias("mean", "q_values"), node("ArgMax", "mean", "choice", axis=1)],
-    "softmax": [*MEAN, node("Softmax", "mean", "probs", axis=-1), node("ArgMax", "probs", "choice", axis=-1, keepdims=0)],
+    "softmax": [*MEAN, node("Softmax", "mean", "probs", axis=-1),
+                node("ArgMax", "probs", "choice", axis=-1, keepdims=0)],
     "cast": [*MEAN, alias("mean", "mu"), node("ArgMax", "mean", "i", axis=1, keepdims=0),
              node("Unsqueeze", "i", "AXIS", "u"), node("Cast", "u", "choice", to=INDEX)],
     "flat": [*MEAN, node("LogSoftmax", "mean", "p", axis=1), node("ArgMax", "p", "i", axis=1, keepdims=0),
@@ -77,7 +78,7 @@ def test_the_index_that_an_argmax_makes_is_the_action_whatever_it_is_called(tmp_
 
 @pytest.mark.parametrize(
     "outputs",
-    [["value"], ["log_prob", "value"], ["std"], ["state_value", "entropy"], ["q_values"], ["logits", "vf"], ["log_std"]],
+    [["value"], ["log_prob", "value"], ["std"], ["state_value", "entropy"], ["q_values"], ["vf", "log_std"]],
 )
 def test_values_and_spreads_are_never_the_action_unless_asked_for(tmp_path: Path, outputs: list[str]) -> None:
     path = graph([*MEAN, *(alias("mean", each) for each in outputs)], tmp_path / "policy.onnx", outputs)

@@ -106,7 +106,7 @@ def _spelled_out(operators: Sequence[str]) -> str | None:
         return "HardSwish"
     if operators.count("Sigmoid") >= 2 and {"Tanh", "Mul"} <= kinds:
         return "LSTM" if operators.count("Tanh") >= 2 else "GRU"
-    if {"Tanh", "Pow"} <= kinds:
+    if "Tanh" in kinds and ("Pow" in kinds or operators.count("Mul") > 3):
         return "Gelu"
     if "Softmax" in kinds:
         return "attention"
