@@ -66,7 +66,8 @@ def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
-        session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]
+        session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers, enable_fallback=0)
         return [session.run(None, {name: batch})[0] for batch in batches]
     except Exception as problem:
         from onnx.reference import ReferenceEvaluator

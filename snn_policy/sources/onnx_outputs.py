@@ -66,7 +66,7 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
     names = [each.name for each in graph.model.graph.output]
     if given is not None:
         if given not in names:
-            raise SourceError(f"{path}: no output {given!r}; it has {', '.join(names)}")
+            raise SourceError(f"{path}: no output {given!r}; it has {_listed(names)}")
         return given
     moving = [name for name in names if graph.inputs_before(name)]
     if not moving:
@@ -79,17 +79,22 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
         raise SourceError(f"{path}: none of its outputs is an action by its name; {example}")
     if len(chosen) > 1:
         example = _choose(names, chosen[0])
-        raise SourceError(f"{path}: several of its outputs could be the action ({', '.join(chosen)}); {example}")
+        raise SourceError(f"{path}: several of its outputs could be the action ({_listed(chosen)}); {example}")
     _refuse_half(graph, chosen[0], possible)
     if len(names) > 1:
-        others = ", ".join(name for name in names if name != chosen[0])
+        others = _listed([name for name in names if name != chosen[0]])
         told = f"{path.name}: output {chosen[0]!r} is read as the action, not {others}; output= chooses another"
         warnings.warn(told, stacklevel=5)
     return chosen[0]
 
 
 def _choose(names: Sequence[str], example: str) -> str:
-    return f"it has {', '.join(names)}: choose one with output={example!r}"
+    return f"it has {_listed(names)}: choose one with output={example!r}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """For a message of one line, whatever the file calls them."""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names)
 
 
 def constant_action(name: str) -> UnsupportedLayerError:
