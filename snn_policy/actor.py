@@ -224,7 +224,8 @@ class Actor:
 
     def _disturbed(self, action: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> npt.NDArray[Any]:
         if self.discrete:
-            return np.int64(rng.integers(self.head.outputs)) if rng.random() < noise else action  # pyright: ignore[reportReturnType]
+            choices = self.head.choices if self.action_shape else self.head.outputs
+            return np.int64(rng.integers(choices)) if rng.random() < noise else action  # pyright: ignore
         half_range = (self.high - self.low) / 2
         spread = noise * np.where(np.isfinite(half_range), half_range, 1.0)
         return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)

@@ -123,7 +123,9 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
             {**_describe_layer(layer), "activation": layer.activation and asdict(layer.activation)}
             for layer in actor.layers
         ],
-        "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)},
+        "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)}
+        if not head.discrete or head.action_shape == ()
+        else {"kind": "argmaxes", "pre_clip": None, "choices": list(head.choices)},
         "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
     }
     return described, arrays
@@ -225,7 +227,7 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
         tuple(layers),
-        _read_head(head["kind"], _infinite(head["pre_clip"]), arrays, layers[-1].outputs),
+        _read_head(head, arrays, layers[-1].outputs),
         tuple(int(size) for size in described["observation_shape"]),
         None
         if normaliser is None
@@ -255,9 +257,16 @@ def _text_or_none(value: Any) -> str | None:
     return value
 
 
-def _read_head(kind: str, pre_clip: float, arrays: Arrays, outputs: int) -> Head:
+def _read_head(described: dict[str, Any], arrays: Arrays, outputs: int) -> Head:
+    kind, pre_clip = described["kind"], _infinite(described["pre_clip"])
     if kind == "argmax":
         return Head.argmax(outputs)
+    if kind == "argmaxes":
+        choices = described["choices"]
+        counted = isinstance(choices, list) and all(whole(each, 1, outputs) for each in choices)
+        if not counted or sum(choices) != outputs:
+            raise ValueError(f"head: {choices!r} choices do not fit {outputs} outputs")
+        return Head.argmax(choices)
     low, high, scale, offset = (arrays[f"head.{name}"] for name in ("low", "high", "scale", "offset"))
     if any(array.shape != (outputs,) or array.dtype != np.float32 for array in (low, high, scale, offset)):
         raise ValueError(f"head: expected float32 arrays of shape ({outputs},)")

@@ -258,8 +258,11 @@ def _shape(space: spaces.Space) -> tuple[int, ...] | None:
 
 
 def _actions_fit(space: spaces.Space, policy: Policy) -> bool:
-    if isinstance(space, spaces.Discrete):
-        return policy.discrete and (int(space.start), int(space.n)) == (int(policy.low), int(policy.high) + 1)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        if not policy.discrete or space.shape != policy.action_shape:
+            return False
+        choices = space.n if isinstance(space, spaces.Discrete) else space.nvec
+        return bool(np.all(space.start == policy.low) and np.all(choices == policy.high + 1))
     if not isinstance(space, spaces.Box) or policy.discrete or space.shape != policy.action_shape:
         return False
     low, high = np.asarray(policy.low, np.float64), np.asarray(policy.high, np.float64)
@@ -288,13 +291,15 @@ def _describe(space: spaces.Space) -> str:
             return f"of shape {space.shape} within {_range(space.low, space.high)}"
         case spaces.Discrete():
             return f"{int(space.n)} choices from {int(space.start)}"
+        case spaces.MultiDiscrete():
+            return f"{', '.join(map(str, space.nvec.ravel()))} choices from {', '.join(map(str, space.start.ravel()))}"
         case _:
             return f"{type(space).__name__}, not one array"
 
 
 def _describe_actions(policy: Policy) -> str:
     if policy.discrete:
-        return f"{int(policy.high) + 1} choices from 0"
+        return f"{', '.join(str(int(high) + 1) for high in np.ravel(policy.high))} choices from 0"
     return f"shape {policy.action_shape} within {_range(policy.low, policy.high)}"
 
 

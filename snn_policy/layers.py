@@ -3,6 +3,7 @@
 Their functions are written against the array-API: the arrays' own namespace (NumPy, torch) does the work.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -132,13 +133,15 @@ class Head:
     """The last layer's output y, (…, outputs), to an action.
 
     tanh: tanh(clip(y, ±pre_clip))·scale + offset, within [low, high] · clip: clip(y, low, high) ·
-    argmax: the index of the largest y, an integer.
+    argmax: the index of the largest y, an integer; or, of several discrete actions, the index of the largest among each
+    one's own entries of y, which lie side by side.
 
     The bounds are rounded inwards (`inner_bounds`), and every action is clipped to them, so that rounding never takes
     it out of the environment's own space.
 
     Attributes:
-        low, high: (outputs,) bounds of the action; for argmax the scalars 0 and outputs − 1.
+        low, high: (outputs,) bounds of the action; for argmax 0 and the number of choices − 1, scalars or, of several
+            discrete actions, (actions,).
         scale, offset: (outputs,), for tanh only.
         pre_clip: e.g. 2.0 where gSDE clips the mean before the tanh; infinity for none.
     """
@@ -173,9 +176,11 @@ class Head:
         return cls("clip", bottom, top, np.ones_like(top), np.zeros_like(top))
 
     @classmethod
-    def argmax(cls, choices: int) -> "Head":
-        one = np.ones(choices, np.float32)
-        return cls("argmax", np.array(0, np.int64), np.array(choices - 1, np.int64), one, 0 * one)
+    def argmax(cls, choices: int | Sequence[int]) -> "Head":
+        """One discrete action, or several (Gymnasium's MultiDiscrete) with so many choices each."""
+        high = np.array(np.asarray(choices) - 1, np.int64)
+        one = np.ones(int((high + 1).sum()), np.float32)
+        return cls("argmax", np.zeros_like(high), high, one, 0 * one)
 
     def __post_init__(self) -> None:
         if self.kind not in ("tanh", "clip", "argmax"):
@@ -184,6 +189,8 @@ class Head:
             raise ValueError(f"head: pre_clip {self.pre_clip!r} must be positive")
         if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
             raise ValueError("head: low must not exceed high")
+        if self.kind == "argmax" and (min(self.choices, default=0) < 1 or sum(self.choices) != self.outputs):
+            raise ValueError(f"head: {self.choices} choices do not fit {self.outputs} outputs")
         for bound in (self.low, self.high):
             bound.flags.writeable = False
 
@@ -197,13 +204,26 @@ class Head:
 
     @property
     def action_shape(self) -> tuple[int, ...]:
-        return () if self.discrete else (self.outputs,)
+        return self.high.shape if self.discrete else (self.outputs,)
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Of every discrete action, how many; none of a continuous one."""
+        return tuple(int(high) + 1 for high in self.high.ravel()) if self.discrete else ()
 
     def __call__(self, y: Any) -> Any:
         xp = array_namespace(y)
         if self.kind == "argmax":
-            return xp.argmax(y, axis=-1)
+            return self._choose(y, xp)
         if self.kind == "tanh":
             squashed = xp.tanh(xp.clip(y, -self.pre_clip, self.pre_clip) if self.pre_clip != float("inf") else y)
             y = squashed * self.scale + self.offset
         return xp.minimum(xp.maximum(y, self.low), self.high)
+
+    def _choose(self, y: Any, xp: Any) -> Any:
+        if not self.action_shape:
+            return xp.argmax(y, axis=-1)
+        ends = np.cumsum(self.choices)
+        rows = (slice(None),) * (y.ndim - 1)
+        own = [(*rows, slice(int(end) - size, int(end))) for end, size in zip(ends, self.choices, strict=True)]
+        return xp.stack([xp.argmax(y[each], axis=-1) for each in own], axis=y.ndim - 1)

@@ -61,8 +61,9 @@ class Recording:
     def _unit(self) -> npt.NDArray[np.float64]:
         """(outputs,): the half-range of each action; where it is infinite, the recorded actions' spread."""
         if self.actor.discrete:
-            spread = np.ptp(self.outputs, axis=1).astype(np.float64)
-            unit = np.full(self.actor.head.outputs, np.sqrt(np.mean(spread**2)) / 2)
+            spreads = [np.ptp(scores, axis=1).astype(np.float64) for scores in self._scores(self.outputs)]
+            units = [np.sqrt(np.mean(spread**2)) / 2 for spread in spreads]
+            unit = np.repeat(units, self.actor.head.choices)
         else:
             half_range = (self.actor.high.astype(np.float64) - self.actor.low) / 2
             unit = np.where(np.isfinite(half_range), half_range, self.actor.head(self.outputs).std(axis=0))
@@ -71,8 +72,13 @@ class Recording:
     def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
         """What errors are measured on, in units: the action, or a discrete action's centred logits."""
         if self.actor.discrete:
-            return (y - y.mean(axis=1, keepdims=True)) / self.unit
+            centred = [scores - scores.mean(axis=1, keepdims=True) for scores in self._scores(y)]
+            return np.concatenate(centred, axis=1) / self.unit
         return self.actor.head(y) / self.unit
+
+    def _scores(self, y: FloatArray) -> list[FloatArray]:
+        """Every discrete action's own logits, (rows, choices)."""
+        return np.split(y, np.cumsum(self.actor.head.choices)[:-1], axis=1)
 
 
 def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
@@ -108,7 +114,8 @@ def encode(
     difference = recording.judged(h) - recording.judged(recording.outputs)
     changed = None
     if actor.discrete:
-        changed = float(np.mean(actor.head(h) != actor.head(recording.outputs)))
+        differs = actor.head(h) != actor.head(recording.outputs)
+        changed = float(np.mean(differs.reshape(len(h), -1).any(axis=1)))
     found = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
     return found, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
 

@@ -141,7 +141,9 @@ def _head_jacobian(recording: Recording, y: FloatArray) -> FloatArray:
     """(rows, actions, outputs): derivative of what is judged with respect to y."""
     head, outputs = recording.actor.head, y.shape[1]
     if head.kind == "argmax":
-        slope = np.eye(outputs) - 1 / outputs
+        own = np.repeat(np.arange(len(head.choices)), head.choices)
+        alike = own[:, None] == own
+        slope = np.eye(outputs) - alike / alike.sum(axis=1, keepdims=True)
         return np.broadcast_to(slope / recording.unit[:, None], (len(y), outputs, outputs)).astype(np.float32)
     if head.kind == "tanh":
         slope = head.scale * (1 - np.tanh(y) ** 2) * (abs(y) < head.pre_clip)

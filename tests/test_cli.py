@@ -107,6 +107,26 @@ def test_convert_takes_the_options_of_membrane_neurons(
     assert (made["conversion"]["coding"], made["conversion"]["alpha"]) == ("differential", 0.5)
 
 
+def test_convert_takes_the_options_of_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from tests.onnx_graphs import MEAN, graph, node
+
+    outputs = ["first", "second"]
+    path = graph([*MEAN, node("Neg", "mean", "first"), node("Tanh", "mean", "second")], tmp_path / "a.onnx", outputs)
+    recording, out = tmp_path / "recording.npy", str(tmp_path / "new")
+    np.save(recording, np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32))
+    start = ("convert", str(path), "--out", out, "--observations", str(recording))
+    assert "several of its outputs could be the action (first, second)" in mistake(capsys, *start)
+    given = ("--output", "first", "--observation-shape", "6", "--low", "-1,-0.5,-0.25", "--high", "1")
+    as_json(capsys, *start, *given)
+    actor = SpikingPolicy.load(out).actor
+    assert (actor.head.kind, actor.observation_shape) == ("clip", (6,))
+    assert (actor.low.tolist(), actor.high.tolist()) == ([-1, -0.5, -0.25], [1, 1, 1])
+    as_json(capsys, *start, "--output", "second")
+    assert SpikingPolicy.load(out).actor.head.kind == "tanh"
+    assert "do not fit observations (7,)" in mistake(capsys, *start, "--output", "first", "--observation-shape", "7")
+    assert "--observation-shape '6x'" in mistake(capsys, *start, "--observation-shape", "6x")
+
+
 def test_convert_takes_a_recording_instead_of_an_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = saved(pendulum_actor(env_id=None), tmp_path / "unknown")
     np.save(tmp_path / "recorded.npy", np.random.default_rng(0).normal(size=(120, 3)))

@@ -191,11 +191,13 @@ def test_an_argmax_is_a_discrete_head(tmp_path: Path) -> None:
     assert difference(actor, path) == 0
 
 
-def test_the_first_float_output_is_the_action_unless_another_is_named(tmp_path: Path) -> None:
+def test_the_index_of_an_argmax_is_the_action_unless_another_is_named(tmp_path: Path) -> None:
     nodes = [*HIDDEN, node("ArgMax", "y", "index", axis=1), node("Tanh", "y", "action"), node("Neg", "y", "other")]
     outputs = [("index", TensorProto.INT64), ("action", TensorProto.FLOAT), ("other", TensorProto.FLOAT)]
     path = graph(nodes, tmp_path / "policy.onnx", outputs, **CONSTANTS)
-    kinds = [load_actor(path, output=name).head.kind for name in (None, "other", "index")]
+    with pytest.warns(UserWarning, match="output 'index' is read as the action, not action, other"):
+        assert load_actor(path).head.kind == "argmax"
+    kinds = [load_actor(path, output=name).head.kind for name in ("action", "other", "index")]
     assert kinds == ["tanh", "clip", "argmax"]
     with pytest.raises(SourceError, match="no output 'absent'; it has index, action, other"):
         load_actor(path, output="absent")

@@ -30,11 +30,11 @@ def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
 def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(rows,) root mean square over the action's components of its distance to the ANN's action.
 
-    In shares of the action's half-range (1 where it is unbounded); 0 or 1 for discrete actions.
+    In shares of the action's half-range (1 where it is unbounded); the share of other choices for discrete actions.
     """
     wanted = np.asarray(actor.step(obs, ())[0])
     if actor.discrete:
-        return (wanted != actions).astype(np.float64)
+        return np.mean((wanted != actions).reshape(len(wanted), -1), axis=1)
     half_range = (np.asarray(actor.high, np.float64) - actor.low) / 2
     distance = (np.asarray(actions, np.float64) - wanted) / np.where(np.isfinite(half_range), half_range, 1.0)
     return np.sqrt(np.mean(distance**2, axis=-1))

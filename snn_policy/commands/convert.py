@@ -80,7 +80,14 @@ VecNormalize = Annotated[
 ]
 Low = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Lower action bounds.", **_SOURCE)]
 High = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Upper action bounds.", **_SOURCE)]
-OnnxOutput = Annotated[str | None, typer.Option(help="The ONNX output that is the action.", **_SOURCE)]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "--onnx-output", metavar="NAME", help="The ONNX output that is the action.", **_SOURCE),
+]
+ObservationShape = Annotated[
+    str | None,
+    typer.Option(metavar="N[,N…]", help="One observation's shape, as 48 or 3,84,84, if the source is open.", **_SOURCE),
+]
 
 
 def convert(
@@ -111,7 +118,8 @@ def convert(
     vecnormalize: VecNormalize = None,
     low: Low = None,
     high: High = None,
-    onnx_output: OnnxOutput = None,
+    output: Output = None,
+    observation_shape: ObservationShape = None,
 ) -> None:
     """Convert a trained actor, without retraining, into a spiking policy: a directory to load, evaluate and ship.
 
@@ -124,11 +132,16 @@ def convert(
     snn-policy convert model.zip --out run/if --neuron if --timesteps 16 --alpha 0.5
 
     snn-policy convert model.zip --out run/calibrated --neuron if --timesteps 8 --adaptive 1,3
+
+    snn-policy convert policy.onnx --out run/robot --observations log.npy --output actions --low -1 --high 1
     """
     check_target(json)
     check_directory(out)
-    bounds = {"low": _one_or_more("low", low), "high": _one_or_more("high", high)}
-    actor = read_actor(source, vecnormalize=vecnormalize, output=onnx_output, **bounds)
+    given = {
+        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
+        "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
+    }  # fmt: skip
+    actor = read_actor(source, **given)
     settings = {
         "neuron": neuron, "engine": engine, "tolerance": tolerance, "digits": _one_or_more("digits", digits, int),
         "base": base, "predictor": int(predictor) if predictor in ("0", "1") else predictor, "coding": coding,

@@ -111,7 +111,7 @@ def verify_c(policy: "SpikingPolicy", directory: Path, prefix: str, observations
         library = ctypes.CDLL(str(target))
         getattr(library, f"{prefix}_state_size").restype = ctypes.c_size_t
         state = layout.aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
-        action = np.zeros(1 if policy.discrete else policy.actor.head.outputs, np.float32)
+        action = np.zeros(len(policy.actor.head.choices) or policy.actor.head.outputs, np.float32)
         reset, act = getattr(library, f"{prefix}_reset"), getattr(library, f"{prefix}_act")
         reset(ctypes.c_void_p(state.ctypes.data))
         for step, obs in enumerate(stream):

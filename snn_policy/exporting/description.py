@@ -28,7 +28,7 @@ class Description:
 
     Attributes:
         graph: "decision" (all timesteps in one call) or "step" (one timestep).
-        observation_shape, action_shape: of one row; a discrete action is a scalar, shape ().
+        observation_shape, action_shape: of one row; a single discrete action is a scalar, shape ().
         low, high: bounds of the action, None for an infinite one; of a discrete action the single numbers.
         timesteps: T of one decision.
         neuron, coding, alpha: how it was converted; coding and alpha None for sigma-delta.
@@ -66,7 +66,9 @@ class Description:
     def bounds(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """`low` and `high` as the policy's arrays."""
         if self.discrete:
-            return np.array(self.low[0], np.int64), np.array(self.high[0], np.int64)
+            both = (np.array(side, np.int64).reshape(self.action_shape) for side in (self.low, self.high))
+            low, high = both
+            return low, high
         infinite = -np.inf, np.inf
         low, high = (np.array([edge if each is None else each for each in side], np.float32).reshape(self.action_shape)
                      for side, edge in zip((self.low, self.high), infinite, strict=True))  # fmt: skip
@@ -121,7 +123,8 @@ def _checked(given: Description) -> Description:
         shape = getattr(given, name)
         fits = isinstance(shape, tuple) and len(shape) <= 8 and all(whole(each, 1, MOST_ELEMENTS) for each in shape)
         _require(fits and np.prod(shape, dtype=object) <= MOST_ELEMENTS, f"{name} {shape!r}")
-    _require(isinstance(given.discrete, bool) and given.discrete == (given.action_shape == ()), "action_shape")
+    dimensions = (0, 1) if given.discrete else (1,)
+    _require(isinstance(given.discrete, bool) and len(given.action_shape) in dimensions, "action_shape")
     actions = int(np.prod(given.action_shape, dtype=np.int64))
     for name in ("low", "high"):
         side = getattr(given, name)

@@ -45,7 +45,7 @@ def load_actor(
         observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width).
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
-        output: for ONNX, the output that is the action; by default the first of a float type.
+        output: for ONNX, the output that is the action; by default the one that an ArgMax makes, or whose name says so.
         name: for messages and plots; by default the file's stem.
 
     Raises:

@@ -76,7 +76,7 @@ class _Block:
     before: Run
     activation: Activate | None
     after: Run
-    argmax: bool
+    argmax: ArgMax | None
 
 
 def _check_finite(operations: Sequence[Operation], name: str) -> None:
@@ -84,7 +84,8 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
         arrays = (each.weight, each.bias) if isinstance(each, Affine | Convolve) else ()
         arrays = (each.scale, each.offset) if isinstance(each, Scale) else arrays
         if not all(np.isfinite(array).all() for array in arrays):
-            raise SourceError(f"{name}: {each.path} ({each.kind}) holds NaN or infinity; this file is of no use")
+            what = f"holds NaN or infinity{_where(each)}; this file is of no use"
+            raise SourceError(f"{name}: {each.path} ({each.kind}) {what}")
         if isinstance(each, Clip) and not (each.low <= each.high).all():
             raise SourceError(f"{name}: {each.path} ({each.kind}): its lower bound is not below its upper bound")
         if isinstance(each, Affine | Convolve):
@@ -92,6 +93,16 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
             if each.weight.ndim != axes or each.bias.shape != each.weight.shape[:1]:
                 shapes = f"weight {each.weight.shape}, bias {each.bias.shape}"
                 raise SourceError(f"{name}: {each.path} ({each.kind}): its shapes do not fit: {shapes}")
+
+
+def _where(operation: Operation) -> str:
+    """At which entries a scale is not finite, which in a normaliser comes from standard deviations of zero."""
+    if not isinstance(operation, Scale):
+        return ""
+    sizes = np.broadcast_arrays(operation.scale, operation.offset)
+    entries = np.flatnonzero(~(np.isfinite(sizes[0]) & np.isfinite(sizes[1])))
+    named = ", ".join(map(str, entries[:5])) + (", …" if len(entries) > 5 else "")
+    return f" at entry {named} (in a normaliser, from a standard deviation of zero)"
 
 
 def _blocks(chain: list[Operation]) -> list[_Block]:
@@ -107,10 +118,10 @@ def _blocks(chain: list[Operation]) -> list[_Block]:
 
 def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _Block:
     width = affine.outputs
-    runs, activation, argmax = [Run.identity(width)], None, False
+    runs, activation, argmax = [Run.identity(width)], None, None
     for each in _tidied(following, last):
         match each:
-            case _ if argmax:
+            case _ if argmax is not None:
                 raise UnsupportedLayerError(each.path, each.kind, "it follows an argmax", "End with the argmax")
             case Scale(factor, offset):
                 runs[-1] = runs[-1].then_scale(factor, offset)
@@ -123,7 +134,7 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
                 reason = f"it follows another activation ({activation and activation.path})"
                 raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer between the two")
             case ArgMax() if last:
-                argmax = True
+                argmax = each
             case _:
                 raise refusal(each.path, each.kind)
     return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else Run.identity(width), argmax)
@@ -191,7 +202,7 @@ def _hidden_activation(block: _Block) -> Activation | None:
 
 
 def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Head:
-    if block.argmax:
+    if block.argmax is not None:
         return _argmax_head(block, low, high)
     width = block.affine.outputs
     bottom, top = _bound(-np.inf if low is None else low, width), _bound(np.inf if high is None else high, width)
@@ -217,7 +228,8 @@ def _argmax_head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike |
         raise UnsupportedLayerError(blocking.path, blocking.kind, reason, "Take the argmax of the linear layer")
     if low is not None or high is not None:
         raise ValueError("low, high: a discrete policy (argmax) takes no bounds")
-    return Head.argmax(block.affine.outputs)
+    assert block.argmax is not None
+    return Head.argmax(block.argmax.choices or block.affine.outputs)
 
 
 def _bound(values: npt.ArrayLike, width: int) -> Float64:

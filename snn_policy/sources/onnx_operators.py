@@ -1,32 +1,13 @@
-"""ONNX operators that need nothing but their constants: activations, arithmetic, and constants made of constants."""
+"""ONNX operators that need nothing but their constants: activations and arithmetic."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.sources.onnx_constants import zero_divisor
 from snn_policy.sources.operations import Operation, activate, clip, scale
 from snn_policy.sources.refusals import refusal
-
-# operators whose result is a constant if their inputs are
-FOLDED: dict[str, Callable[..., npt.NDArray[Any]]] = {
-    "Identity": np.asarray,
-    "Cast": np.asarray,
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": lambda a, b: a // b if a.dtype.kind == "i" else a / b,
-    "Neg": np.negative,
-    "Sqrt": np.sqrt,
-    "Reciprocal": lambda x: 1.0 / x,
-    "Exp": np.exp,
-    "Abs": np.abs,
-    "Reshape": lambda x, shape: np.reshape(x, [int(n) for n in shape]),
-    "Unsqueeze": lambda x, axes: np.expand_dims(x, tuple(int(n) for n in axes)),
-    "Squeeze": lambda x, *axes: np.squeeze(x, tuple(int(n) for n in axes[0]) if axes else None),
-    "Concat": lambda *parts: np.concatenate([np.atleast_1d(each) for each in parts]),
-}
 
 
 def activation_operations(
@@ -61,7 +42,9 @@ def arithmetic(kind: str, path: str, constant: npt.NDArray[Any], first: bool) ->
             return scale(path, kind, number)
         case "Sub":
             return scale(path, kind, 1.0, -number) if first else scale(path, kind, -1.0, number)
-        case "Div" if first and (number != 0).all():
+        case "Div" if first:
+            if not (number != 0).all():
+                raise zero_divisor(path, kind, constant)
             return scale(path, kind, 1.0 / number)
         case "Max":
             return clip(path, kind, low=number)

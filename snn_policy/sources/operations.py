@@ -142,7 +142,9 @@ class Softmax(Operation):
 
 @dataclass(frozen=True, eq=False)
 class ArgMax(Operation):
-    """The index of the largest entry of the last axis."""
+    """The index of the largest entry of the last axis; with `choices`, of each of so many entries, side by side."""
+
+    choices: tuple[int, ...] | None = None
 
 
 def entries(chosen: Any) -> str:

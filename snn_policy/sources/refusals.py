@@ -13,6 +13,9 @@ ACTIVATIONS = "ReLU, tanh, sigmoid, ELU, SiLU or leaky ReLU"
 
 # the first entry whose key occurs in the layer's type, lower case and without underscores, applies
 _TABLE = {
+    "rand": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "multinomial": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "bernoulli": ("it is random", "Let forward return the deterministic action (the mean)"),
     "conv": ("only two-dimensional convolutions are read", "Use Conv2d, or linear layers on the flattened observation"),
     "maxpool": ("a maximum has no spiking counterpart", "Retrain with average pooling or with a stride instead"),
     "pool": ("of pooling, only two-dimensional means are read", "Retrain with AvgPool2d or with a stride instead"),
@@ -31,9 +34,10 @@ _TABLE = {
     "lstm": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "gru": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "rnn": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "scan": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
-    "rand": ("it is random", "Let forward return the deterministic action (the mean)"),
     "normal": ("it is random", "Let forward return the deterministic action (the mean)"),
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
     "concat": ("several values are joined", "Use a policy that is one chain of layers"),

@@ -191,6 +191,21 @@ SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
     return SNN_FITS;
 }
 
+/* Of argmax heads, the numbers of the discrete actions: 0, …, 0, 1, …, 1, … up to the last of `action_size`. */
+SNN_FUNCTION int snn_check_choices(const snn_program *p, int32_t outputs) {
+    const float *number = p->parameters + p->header->head;
+    int32_t k, seen = 0;
+    for (k = 0; k < outputs; k++) {
+        if (number[k] == (float)(seen + 1) && k > 0) {
+            seen++;
+        }
+        if (!(number[k] == (float)seen)) {
+            return 0;
+        }
+    }
+    return seen + 1 == p->header->action_size;
+}
+
 /* SNN_FITS, or what is wrong. The three lengths are those of the blocks that `p` points to. */
 SNN_FUNCTION int snn_check(const snn_program *p, int64_t stages, int64_t connections, int64_t parameters) {
     const snn_header *h = p->header;
@@ -208,12 +223,15 @@ SNN_FUNCTION int snn_check(const snn_program *p, int64_t stages, int64_t connect
         }
     }
     outputs = p->stages[h->stage_count - 1].width;
-    if (h->action_size != (h->head_kind == SNN_HEAD_ARGMAX ? 1 : outputs)) {
+    if (h->head_kind == SNN_HEAD_ARGMAX ? !snn_within(h->action_size, 1, outputs) : h->action_size != outputs) {
         return SNN_BAD_HEADER;
     }
     if (!snn_holds(h->parameter_count, h->head, 4 * (int64_t)outputs) ||
         !snn_holds_or_none(h->parameter_count, h->normaliser, 2 * (int64_t)p->stages[0].width)) {
         return SNN_BAD_OFFSET;
+    }
+    if (h->head_kind == SNN_HEAD_ARGMAX && !snn_check_choices(p, outputs)) {
+        return SNN_BAD_NUMBER;
     }
     if (h->neuron == SNN_SIGMA_DELTA &&
         !snn_all_within(p->parameters + h->powers, h->power_count, 1.0f, FLT_MAX)) {

@@ -101,11 +101,11 @@ class EventSession:
     def __init__(self, engine: EventEngine, rows: int) -> None:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
         block = min(rows, engine.block)
-        self.rows, self._discrete = rows, actor.discrete
+        self.rows, self._discrete, self._action_shape = rows, actor.discrete, actor.action_shape
         self.obs = aligned(rows * actor.layers[0].inputs, np.float64).reshape(rows, -1)
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
-        action_size = 1 if actor.discrete else actor.head.outputs
+        action_size = len(actor.head.choices) or actor.head.outputs
         self._actions = aligned(rows * action_size).reshape(rows, action_size)
         self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
         self._counts = aligned(rows * (4 * spiking + layout.SUMS + 2), np.int64).reshape(rows, -1)
@@ -169,8 +169,9 @@ class EventSession:
         return decided
 
     def actions_like(self, obs: Any) -> npt.NDArray[Any]:
-        """The last actions, (rows, act_dim) or integers (rows,); without the first axis for one observation."""
-        actions = self._actions[:, 0].astype(np.int64) if self._discrete else self._actions.copy()
+        """The last actions, (rows, *action_shape), floats or integers; without the first axis for one observation."""
+        actions = self._actions.astype(np.int64 if self._discrete else np.float32)
+        actions = actions.reshape(self.rows, *self._action_shape)
         return actions if obs.shape == self._batch_obs.shape else actions[0]
 
     def decision(self) -> Decision | None:

@@ -22,17 +22,22 @@ SNN_FUNCTION void snn_normalise(const snn_program *program, float *x) {
     }
 }
 
-/* tanh: tanh(clip(y, ±pre_clip))·scale + offset within [low, high] · clip: y within [low, high] · argmax: the index. */
+/* tanh: tanh(clip(y, ±pre_clip))·scale + offset within [low, high] · clip: y within [low, high] · argmax: the index of
+ * the largest entry of every discrete action, whose number `low` gives: 0, …, 0, 1, …, 1, … */
 SNN_FUNCTION void snn_apply_head(const snn_program *program, const float *y, float *action) {
     const snn_header *header = program->header;
     const int32_t n = program->stages[header->stage_count - 1].width;
     const float *low = program->parameters + header->head, *high = low + n, *scale = high + n, *offset = scale + n;
-    int32_t k, best = 0;
+    int32_t k, first = 0, best = 0, number = 0;
     if (header->head_kind == SNN_HEAD_ARGMAX) {
-        for (k = 1; k < n; k++) {
+        for (k = 0; k < n; k++) {
+            if (low[k] > (float)number) {
+                first = best = k;
+                number++;
+            }
             best = y[k] > y[best] ? k : best;
+            action[number] = (float)(best - first);
         }
-        action[0] = (float)best;
         return;
     }
     for (k = 0; k < n; k++) {

@@ -117,11 +117,12 @@ class Writer:
 
     def _write_header(self, rederive_after: int) -> None:
         actor, neurons, head, normaliser = self._actor, self._neurons, self._actor.head, self._actor.normaliser
-        bounds = np.zeros((2, head.outputs)) if head.discrete else np.stack([head.low, head.high])
+        numbers = np.repeat(np.arange(len(head.choices)), head.choices)
+        bounds = np.stack([numbers, 0 * numbers] if head.discrete else [head.low, head.high])
         values: dict[str, Any] = {
             "stage_count": len(self._stages), "connection_count": len(self._connections),
             "first_spiking": 0 if self._sigma_delta else 1, "slots": 1, "row_size": self._row_size(),
-            "action_size": 1 if head.discrete else head.outputs, "state_size": self.state_size,
+            "action_size": len(head.choices) or head.outputs, "state_size": self.state_size,
             "normaliser": NONE, "clip": np.inf, "head_kind": HEADS.index(head.kind), "pre_clip": head.pre_clip,
             "head": self._put([*bounds.ravel(), *head.scale, *head.offset]), "timesteps": neurons.timesteps,
         }  # fmt: skip
