@@ -201,7 +201,8 @@ class Actor:
             obs, _ = env.reset(seed=seed + episode)
             over = False
             while not over:
-                yield np.asarray(obs, np.uint8 if np.asarray(obs).dtype == np.uint8 else np.float32)
+                dtype = np.uint8 if np.asarray(obs).dtype == np.uint8 else np.float32
+                yield np.array(obs, dtype)  # a copy: the environment may hand out its own buffer
                 action = self.step(obs, ())[0]
                 if episode % 2:
                     action = self._disturbed(action, noise, rng)
