@@ -66,7 +66,8 @@ def convert(
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
-            as a share of the action's half-range; 0.02 by default.
+            as a share of the action's half-range, where its bounds are infinite of its recorded spread; 0.02 by
+            default.
         digits: most spikes per neuron and decision, one number or one per stage; (6, 4, …, 4, 6) by default.
         base: β of the spikes' sizes ±q·βⁱ, 2 by default.
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
@@ -136,7 +137,9 @@ def _convert_sigma_delta(
     if threshold is None:
         wanted = DEFAULT_TOLERANCE if tolerance is None else number("tolerance", tolerance)
         if not 0 < wanted <= 1:
-            raise ValueError(f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
+            raise ValueError(
+                f"tolerance {tolerance!r}: expected a share of the action's half-range (unbounded: spread) in (0, 1]"
+            )
         with repeating("calibrating", progress) as passes:
             neurons, measured = calibrated_neurons(actor, recordings, wanted, **settings, passes=passes)
     else:

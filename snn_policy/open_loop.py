@@ -68,7 +68,7 @@ class Recording:
         self.saturated = saturated_outputs(actor, self.outputs)
 
     def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
-        """What errors are measured on, in units: the action, the head's input, or a discrete action's centred logits."""
+        """In units, what errors are measured on: the action; saturated, the head's input; discrete, centred logits."""
         if self.actor.discrete:
             return (y - y.mean(axis=1, keepdims=True)) / self.unit
         action = self.actor.head(y)

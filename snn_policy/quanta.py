@@ -85,7 +85,7 @@ def calibrated_neurons(
 
     scale, (neurons, measured) = search(digits)
     doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, base)
-    if _decides_nothing(recording, measured, scale * each / tolerance):
+    if _decides_nothing(recording, measured, tolerance, scale * each):
         doubts = doubts or ["the actor's errors hardly show on it"]
         if scale * each > tolerance:
             scale = tolerance / each
@@ -97,9 +97,14 @@ def calibrated_neurons(
     return neurons, measured
 
 
-def _decides_nothing(recording: Recording, measured: OpenLoop, times_independent: float) -> bool:
-    """Whether the error on the recording cannot tell how large the quanta may be."""
-    if measured.spikes[0] == 0 or times_independent > MOST_ABOVE_INDEPENDENT:
+def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
+    """Whether the error on the recording cannot tell how large the quanta may be.
+
+    Args:
+        independent: the error that neurons with independent errors would have.
+    """
+    hides = measured.spikes[0] == 0 or independent > MOST_ABOVE_INDEPENDENT * tolerance
+    if hides and measured.error <= tolerance * UNREACHED:
         return True
     return distinct_rows(recording.inputs, HANDFUL) < HANDFUL
 

@@ -12,7 +12,7 @@ from snn_policy.protocol import FloatArray, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
-HANDFUL = 50
+HANDFUL = 20
 """Fewer different rows than these decide nothing: not how large an activation gets, nor how errors add up."""
 
 
