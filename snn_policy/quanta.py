@@ -85,7 +85,7 @@ def calibrated_neurons(
 
     scale, (neurons, measured) = search(digits)
     doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, base)
-    if _decides_nothing(recording, measured, tolerance, scale * each):
+    if flat or _decides_nothing(recording, measured, tolerance, scale * each):
         doubts = doubts or ["the actor's errors hardly show on it"]
         if scale * each > tolerance:
             scale = tolerance / each
@@ -104,7 +104,7 @@ def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float,
         independent: the error that neurons with independent errors would have.
     """
     hides = measured.spikes[0] == 0 or independent > MOST_ABOVE_INDEPENDENT * tolerance
-    if hides and measured.error <= tolerance * UNREACHED:
+    if measured.error < tolerance / 2 or (hides and measured.error <= tolerance * UNREACHED):
         return True
     return distinct_rows(recording.inputs, HANDFUL) < HANDFUL
 
