@@ -49,6 +49,7 @@ class Verification:
         action_difference_with_flips: the largest in the others.
         memory_differences: per memory, the largest in decisions without flips, in quanta or thresholds.
         action_limit: `LARGEST_DIFFERENCE`, or the rounding of that action's sum, if that is larger.
+        flip_limit: `MOST_FLIPS`, or the share of potentials that are within rounding of a threshold, if that is larger.
     """
 
     graph: str
@@ -59,12 +60,13 @@ class Verification:
     action_difference_with_flips: float
     memory_differences: dict[str, float]
     action_limit: float = LARGEST_DIFFERENCE
+    flip_limit: float = MOST_FLIPS
 
     @property
     def passed(self) -> bool:
         """Whether the graph stands for the policy: differences of rounding, and hardly any flip."""
         memories = all(each <= LARGEST_MEMORY_DIFFERENCE for each in self.memory_differences.values())
-        rarely = self.flip_rate < MOST_FLIPS or self.flips <= FEW_FLIPS
+        rarely = self.flip_rate < self.flip_limit or self.flips <= FEW_FLIPS
         return rarely and self.action_difference <= self.action_limit and memories
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +100,9 @@ class _Tally:
         self._network, self._session, self._about = network, session, session.description
         self._calls = self._about.timesteps if self._about.graph == "step" else 1
         y, rounding = _outputs_and_rounding(network.actor, observations)
-        self._unit, self._resolved = _memory_units(network, rounding[:-1])
+        self._unit, self._rounding = smallest_change(network), _memory_rounding(network, rounding[:-1])
+        self._ends = np.cumsum(network.spiking_widths)[:-1]
+        self._resolved = np.array([(each <= 0.5).all() for each in np.split(self._rounding / self._unit, self._ends)])
         self._span = error_unit(network.actor, y)
         self._limits = np.maximum(LARGEST_DIFFERENCE, rounding[-1] * abs(network.actor.head.scale) / self._span)
         self._tie = 2 * rounding[-1].max(initial=0)
@@ -118,7 +122,7 @@ class _Tally:
             outcome = self._session.run(batch, outcome.memory)
             counts = counts + outcome.counts
         differences = self._differences(outcome.memory, after)
-        flips = self._by_layer(differences)
+        flips = self._by_layer(outcome.memory, after)
         if self._about.counted:
             counted = abs(counts[:, : len(flips)] - decision.spikes).sum(axis=0)
             flips = np.maximum(flips, np.where(self._resolved, counted, 0))
@@ -130,23 +134,21 @@ class _Tally:
             self._note_actions(first > 0, abs(outcome.action - action) / self._span)
         return after
 
-    def _by_layer(self, differences: dict[str, Any]) -> Any:
+    def _by_layer(self, memory: Any, after: Any) -> Any:
         """(spiking layers,) neurons that differ by more than rounding."""
-        ends = np.cumsum(self._network.spiking_widths)[:-1]
-        neurons = next(each for name, each in differences.items() if name in COMPARED)
-        return np.array(
-            [int((each > 0.5).sum()) for each in np.split(neurons, ends, axis=1)][: len(self._about.layers)]
-        )
+        (difference,) = (abs(mine - getattr(after, name)) for (name, _), mine
+                         in zip(self._about.memories, memory, strict=True) if name in COMPARED)  # fmt: skip
+        flipped = difference > 0.5 * self._unit + self._rounding
+        return np.array([int(each.sum()) for each in np.split(flipped, self._ends, axis=1)][: len(self._about.layers)])
 
     def _differences(self, memory: Any, after: Any) -> dict[str, Any]:
-        """Of every memory that the reference has too, in units of a neuron's smallest spike."""
-        found = {}
+        """Of every memory that the reference has too, in units of a neuron's smallest spike, or of what rounds away."""
+        found, unit = {}, np.maximum(self._unit, self._rounding / LARGEST_MEMORY_DIFFERENCE)
         for (name, _), mine in zip(self._about.memories, memory, strict=True):
             if name == "timestep":
                 found[name] = abs(mine)
             elif hasattr(after, name):
-                unit = self._unit if name in COMPARED else 1.0
-                found[name] = abs(mine - getattr(after, name)) / unit
+                found[name] = abs(mine - getattr(after, name)) / (unit if name in COMPARED else 1.0)
         return found
 
     def _note_memories(self, flips: int, differences: dict[str, Any], rows: int) -> None:
@@ -182,17 +184,20 @@ class _Tally:
 
     def result(self) -> Verification:
         rate = self._flips / max(self._neurons, 1)
+        near = np.minimum(self._rounding / self._unit, 1)  # the share of potentials within rounding of a threshold
+        limit = max(MOST_FLIPS, float(near.sum()) / max(len(near), 1) / 32)
         return Verification(self._about.graph, self._decisions, self._flips, rate, self._nearest[0],
-                            self._largest_with_flips, self._memories, self._nearest[1])  # fmt: skip
+                            self._largest_with_flips, self._memories, self._nearest[1], limit)  # fmt: skip
 
 
 def _outputs_and_rounding(actor: Actor, observations: FloatArray) -> tuple[FloatArray, list[npt.NDArray[np.float64]]]:
-    """The ANN's y, and what the order of summation may change in W·h + b, per layer (outputs,)."""
+    """The ANN's y, and what rounding may change: in the inputs, (inputs,), then in every layer's W·h + b, (outputs,)."""
     sizes = [replace(layer, weight=abs(layer.weight), bias=abs(layer.bias), activation=None) for layer in actor.layers]
-    largest, outputs = [np.zeros(layer.outputs) for layer in actor.layers], []
+    largest, outputs = [np.zeros(width) for width in (*actor.widths, actor.head.outputs)], []
     for chunk in chunks(observations, rows=128):
         h = actor.inputs(chunk)
-        for layer, size, most in zip(actor.layers, sizes, largest, strict=True):
+        np.maximum(largest[0], abs(h).max(axis=0), out=largest[0])
+        for layer, size, most in zip(actor.layers, sizes, largest[1:], strict=True):
             np.maximum(most, size.batched(abs(h)).max(axis=0), out=most)
             z = layer.batched(h)
             h = z if layer.activation is None else layer.activation(z)
@@ -200,20 +205,15 @@ def _outputs_and_rounding(actor: Actor, observations: FloatArray) -> tuple[Float
     return np.concatenate(outputs), [ROUNDING * most for most in largest]
 
 
-def _memory_units(network: SpikingNetwork, rounding: list[Any]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """(neurons,) in what their memories are compared, and (layers,) those whose spike counts can be.
+def _memory_rounding(network: SpikingNetwork, rounding: list[Any]) -> npt.NDArray[np.float64]:
+    """(neurons,) what rounding may change of a memory in one decision.
 
-    A membrane neuron that was nearly silent on the recording has so small a threshold that rounding decides when it
-    fires: of such a one, only what rounding cannot explain is a difference.
+    A neuron whose smallest spike is not far above it was nearly silent on the recording, or must resolve very much:
+    rounding decides when it fires.
     """
-    unit, neurons = smallest_change(network), network.neurons
-    if isinstance(neurons, SigmaDeltaNeurons):
-        return unit, np.ones(len(network.spiking_widths), np.bool_)
-    sums = [each * neurons.timesteps for each in rounding]
-    least = np.concatenate([np.zeros(0), *sums])
-    ends = np.cumsum(network.spiking_widths)[:-1]
-    resolved = [bool((each <= 0.5).all()) for each in np.split(least / unit, ends)]
-    return np.maximum(unit, least / LARGEST_MEMORY_DIFFERENCE), np.array(resolved, np.bool_)
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        return np.concatenate(rounding)
+    return np.concatenate([np.zeros(0), *(each * network.neurons.timesteps for each in rounding[1:])])
 
 
 def smallest_change(network: SpikingNetwork) -> FloatArray:

@@ -96,9 +96,8 @@ def _single(kind: str) -> Head:
 @pytest.mark.parametrize("rows", [1, 2, 7, 15])
 @pytest.mark.parametrize("kind", ["clip", "tanh"])
 def test_a_handful_of_rows(kind: str, rows: int) -> None:
-    policy, said = heard(
-        random_actor(kind="tanh", seed=rows) if kind == "tanh" else random_actor(kind="clip"), ROWS[:rows]
-    )
+    actor = random_actor(seed=rows) if kind == "tanh" else random_actor(kind="clip")
+    policy, said = heard(actor, ROWS[:rows])
     assert checked(policy, said, f"only {rows} different observation") < 0.08
 
 
