@@ -77,7 +77,8 @@ def convert(
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
-            as a share of the action's half-range; 0.02 by default.
+            as a share of the action's half-range, where its bounds are infinite of its recorded spread; 0.02 by
+            default.
         digits: most spikes per neuron and decision, one number or one per stage; (6, 4, …, 4, 6) by default.
         base: β of the spikes' sizes ±q·βⁱ, 2 by default.
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where

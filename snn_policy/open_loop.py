@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.action_units import choice_scores, error_unit, saturated_outputs
 from snn_policy.actor import Actor
 from snn_policy.convolution import Conv2d
 from snn_policy.layers import Layer
@@ -29,7 +30,7 @@ class OpenLoop:
     """What sigma-delta neurons do on recorded observations.
 
     Attributes:
-        error: RMS action error in half-ranges (docs/methods.md §1).
+        error: RMS action error in the action's unit (`action_units`, docs/methods.md §1).
         changed_choices: share of observations where a discrete action differs from the ANN's; None if continuous.
         spikes: per decision and stage, (stages,).
     """
@@ -40,7 +41,14 @@ class OpenLoop:
 
 
 class Recording:
-    """The recorded observations seen through the actor: inputs, ANN outputs, and the unit of its actions."""
+    """The recorded observations seen through the actor.
+
+    Attributes:
+        inputs: (N, inputs) normalised; `outputs`: (N, outputs) of the ANN's last layer; `offset`: the mean input.
+        unit: (outputs,) of the actions' errors.
+        saturated: (outputs,) those that the head holds at a bound nearly throughout, and whose errors are therefore
+            measured on what the head is given.
+    """
 
     def __init__(self, actor: Actor, observations: npt.NDArray[Any], passes: Passes | None = None) -> None:
         self.actor = actor
@@ -56,29 +64,21 @@ class Recording:
             self.passes.advance(len(chunk))
         self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.outputs = np.concatenate(outputs)
-        self.unit = self._unit()
-
-    def _unit(self) -> npt.NDArray[np.float64]:
-        """(outputs,): the half-range of each action; where it is infinite, the recorded actions' spread."""
-        if self.actor.discrete:
-            spreads = [np.ptp(scores, axis=1).astype(np.float64) for scores in self._scores(self.outputs)]
-            units = [np.sqrt(np.mean(spread**2)) / 2 for spread in spreads]
-            unit = np.repeat(units, self.actor.head.choices)
-        else:
-            half_range = (self.actor.high.astype(np.float64) - self.actor.low) / 2
-            unit = np.where(np.isfinite(half_range), half_range, self.actor.head(self.outputs).std(axis=0))
-        return np.where(unit > 0, unit, 1.0)
+        self.unit = error_unit(actor, self.outputs)
+        self.saturated = saturated_outputs(actor, self.outputs)
 
     def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
-        """What errors are measured on, in units: the action, or a discrete action's centred logits."""
+        """In units, what errors are measured on: the action; saturated, the head's input; discrete, centred logits."""
         if self.actor.discrete:
-            centred = [scores - scores.mean(axis=1, keepdims=True) for scores in self._scores(y)]
-            return np.concatenate(centred, axis=1) / self.unit
-        return self.actor.head(y) / self.unit
+            return np.concatenate([_centred(scores) for scores in choice_scores(self.actor, y)], axis=1) / self.unit
+        action = self.actor.head(y)
+        if self.saturated.any():
+            action = np.where(self.saturated, y * self.actor.head.scale, action)
+        return action / self.unit
 
-    def _scores(self, y: FloatArray) -> list[FloatArray]:
-        """Every discrete action's own logits, (rows, choices)."""
-        return np.split(y, np.cumsum(self.actor.head.choices)[:-1], axis=1)
+
+def _centred(scores: FloatArray) -> FloatArray:
+    return scores - scores.mean(axis=1, keepdims=True)
 
 
 def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:

@@ -6,30 +6,50 @@ Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
    In a convolution, the positions of a channel share g (their RMS), q and γ.
 2. Predictor γ_j: whichever of 0 and 1 spikes less on the data, which must be consecutive decisions.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
-Errors are in units of the action's half-range; a discrete action's unit is half the RMS spread between its
-logits, whose common part does not count.
+Errors are in the unit of the action (`action_units`), of discrete actions those of the logits, whose common part does
+not count.
+
+A recording may say nothing about one of these. Then, with a warning: outputs that the head holds at a bound are judged
+by what the head is given; layers whose activation is flat throughout are taken for linear; a stage on which the action
+does not depend gets quanta from its spread; and s is at most what independent rounding errors would allow,
+error² = Σ (q_j·g_j·k)²/3 per action, where the recording has few different rows, keeps the observation's neurons silent
+or would allow several times that.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.action_units import head_slope
 from snn_policy.actor import Actor
-from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.neurons import MOST_DIGITS, SigmaDeltaNeurons
 from snn_policy.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks
+from snn_policy.recording_doubts import recording_doubts, warn_of
+from snn_policy.recordings import HANDFUL, chunks, distinct_rows
 
 FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
 SENSITIVITY_FLOOR = 1e-3
+FLAT_SLOPE = 1e-3
+"""A layer none of whose neurons has a steeper activation anywhere on the recording tells nothing of those before it."""
 BISECTION_PRECISION = 0.005
 BISECTION_STEPS = 30
 UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
+MOST_ABOVE_INDEPENDENT = 8
+"""Recordings of episodes allow 0.5 to 3 times the quanta that independent errors would (25 actors)."""
+ENOUGH_DIGITS = 16
+"""More digits than these resolve nothing that float32 does."""
 SENSITIVITY_VALUES = 2**24
 """Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
+
+Encoded = tuple[SigmaDeltaNeurons, OpenLoop]
 
 
 def default_digits(stages: int) -> tuple[int, ...]:
@@ -49,37 +69,80 @@ def calibrated_neurons(
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
 
-    Where even silent neurons err less than the tolerance, the quanta end at their upper limit. Where the digits do
-    not allow the tolerance, a warning says what was reached.
+    Where the digits do not allow the tolerance, a warning says what was reached; where the recording says too little,
+    another says what about, and the error that is given is one that is expected.
     """
     recording = Recording(actor, observations, passes)
-    shapes = _quantum_shapes(recording)
+    sensitivities, flat = _sensitivities_and_flat_layers(recording)
+    shapes = _shapes(recording, sensitivities)
 
-    def at(scale: float) -> tuple[SigmaDeltaNeurons, OpenLoop]:
+    def at(scale: float, digits: tuple[int, ...] = digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
         return encode(recording, quanta, digits, base, predictor)
 
-    def distance(tried: tuple[SigmaDeltaNeurons, OpenLoop]) -> float:
-        return abs(tried[1].error / tolerance - 1)
+    def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
+        return _bisected(partial(at, digits=digits), tolerance, passes)
 
-    low, high, scale, tried = SMALLEST_SCALE, LARGEST_SCALE, 1.0, at(1.0)
-    best = tried
+    scale, (neurons, measured) = search(digits)
+    doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, base)
+    if flat or _decides_nothing(recording, measured, tolerance, scale * each):
+        doubts = doubts or ["the actor's errors hardly show on it"]
+        if scale * each > tolerance:
+            scale = tolerance / each
+            neurons, measured = at(scale)
+        measured = replace(measured, error=max(measured.error, scale * each))
+    warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
+    if measured.error > tolerance * UNREACHED:
+        _warn_unreached(measured.error, tolerance, digits, lambda more: search(more)[1][1].error)
+    return neurons, measured
+
+
+def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
+    """Whether the error on the recording cannot tell how large the quanta may be.
+
+    Args:
+        independent: the error that neurons with independent errors would have.
+    """
+    hides = measured.spikes[0] == 0 or independent > MOST_ABOVE_INDEPENDENT * tolerance
+    if measured.error < tolerance / 2 or (hides and measured.error <= tolerance * UNREACHED):
+        return True
+    return distinct_rows(recording.inputs, HANDFUL) < HANDFUL
+
+
+def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) -> tuple[float, Encoded]:
+    """The scale whose error is nearest to the tolerance, and what it gives."""
+
+    def distance(tried: tuple[float, Encoded]) -> float:
+        return abs(tried[1][1].error / tolerance - 1)
+
+    low, high, scale = SMALLEST_SCALE, LARGEST_SCALE, 1.0
+    best = tried = scale, at(scale)
     for _ in range(BISECTION_STEPS):
-        error = tried[1].error
+        error = tried[1][1].error
         if distance(tried) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
             break
         low, high = (scale, high) if error < tolerance else (low, scale)
         scale = _next_scale(scale, low, high, error, tolerance)
         passes.note = f" (error {error:.4f}, {tolerance:g} wanted)"
-        tried = at(scale)
+        tried = scale, at(scale)
         best = min(best, tried, key=distance)  # the error jumps, most of all on short recordings
-    if best[1].error > tolerance * UNREACHED:
-        warnings.warn(
-            f"tolerance {tolerance}: not reached, the RMS action error is {best[1].error:.3g}; allow more digits "
-            f"than {digits}, or a larger tolerance",
-            stacklevel=4,
-        )
     return best
+
+
+def _warn_unreached(
+    error: float, tolerance: float, digits: tuple[int, ...], error_with: Callable[[tuple[int, ...]], float]
+) -> None:
+    """Say what was reached, and advise only what was tried and helps."""
+    more = tuple(min(max(2 * count, ENOUGH_DIGITS), MOST_DIGITS) for count in digits)
+    reached = error if more == digits else error_with(more)
+    advice = f"a larger tolerance, such as {error:.2g}; more digits than {digits} do not help"
+    if reached <= tolerance * UNREACHED:
+        advice = f"more digits than {digits} ({max(more)} are enough), or a larger tolerance"
+    elif reached < error / 2:
+        advice = f"a larger tolerance; with more digits than {digits}, no less than {reached:.2g} is reached"
+    warnings.warn(
+        f"tolerance {tolerance}: not reached, the RMS action error is {error:.3g}; allow {advice}", stacklevel=5
+    )
 
 
 def _next_scale(scale: float, low: float, high: float, error: float, tolerance: float) -> float:
@@ -101,26 +164,71 @@ def given_neurons(
     predictor: Predictor,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
-    """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data."""
-    return encode(Recording(actor, observations, passes), quanta, digits, base, predictor)
+    """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data.
+
+    Where the recording says too little, a warning says what about, and the error given is one that is expected.
+    """
+    recording = Recording(actor, observations, passes)
+    neurons, measured = encode(recording, quanta, digits, base, predictor)
+    doubts = recording_doubts(recording)
+    if doubts or measured.error == 0:
+        expected = _independent_error(recording, _sensitivities(recording), quanta, base)
+        measured = replace(measured, error=max(measured.error, expected))
+    warn_of(doubts, "The error is estimated from the actor's weights as much as from it", stacklevel=4)
+    return neurons, measured
+
+
+def _independent_error(
+    recording: Recording, sensitivities: list[npt.NDArray[np.float64]], quanta: Sequence[npt.NDArray[Any]], base: float
+) -> float:
+    """The RMS action error, per unit of s, of neurons whose rounding errors are uniform within ±k·q and independent."""
+    reach = (1 + 1 / base) / 2
+    squares = sum(float(np.sum((q * g) ** 2)) for q, g in zip(quanta, sensitivities, strict=True))
+    return reach * float(np.sqrt(squares / 3 / recording.actor.head.outputs))
 
 
 def _quantum_shapes(recording: Recording) -> list[npt.NDArray[np.float64]]:
     """ε_l / g_j per stage, for s = 1."""
-    sensitivities = _sensitivities(recording)
+    return _shapes(recording, _sensitivities(recording))
+
+
+def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
     last = len(sensitivities) - 1
     shapes = []
     for stage, g in enumerate(sensitivities):
         share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage == last else MIDDLE_SHARE
         floored = np.maximum(g, SENSITIVITY_FLOOR * g.max())
-        shapes.append(np.where(floored > 0, share / np.where(floored > 0, floored, 1), 0.0))
+        shapes.append(share / floored if g.max() > 0 else share * _spread(recording, stage))
     return shapes
+
+
+def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
+    """(neurons,) RMS of a stage's values around the offset, or of the largest neuron where they are all 0; else 1."""
+    actor, total = recording.actor, np.zeros(recording.actor.layers[stage].inputs)
+    for chunk in chunks(recording.inputs):
+        before = actor.layers[stage - 1].activation
+        h = before(forward(actor, chunk)[stage - 1]) if stage and before is not None else chunk - recording.offset
+        total += np.einsum("rj,rj->j", h, h, dtype=np.float64)
+    spread = np.sqrt(group_means(total, actor.groups[stage]) / len(recording.inputs))
+    return np.where(spread > 0, spread, spread.max() or 1.0)
 
 
 def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
     """g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
+    return _sensitivities_and_flat_layers(recording)[0]
+
+
+def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
+    """g per stage, and the hidden layers that were taken for linear, being flat on the whole recording."""
+    sensitivities, steepest = _averaged(recording, ())
+    flat = tuple(index for index, slope in enumerate(steepest) if slope < FLAT_SLOPE)
+    return (_averaged(recording, flat)[0] if flat else sensitivities), flat
+
+
+def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.NDArray[np.float64]], list[float]]:
+    """g per stage, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
     actor = recording.actor
-    squares = [np.zeros(layer.inputs) for layer in actor.layers]
+    squares, steepest = [np.zeros(layer.inputs) for layer in actor.layers], [0.0] * len(actor.hidden)
     apart = -(-recording.inputs.size // SENSITIVITY_VALUES)
     chosen = recording.inputs[::apart]
     for chunk in chunks(chosen, rows=512):
@@ -132,9 +240,12 @@ def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
                 layer = actor.layers[stage - 1]
                 assert layer.activation is not None
                 slope = layer.activation.derivative(pre_activations[stage - 1])
+                steepest[stage - 1] = max(steepest[stage - 1], float(abs(slope).max()))
+                if stage - 1 in linear:
+                    slope = np.ones_like(slope)
                 jacobian = layer.transposed(jacobian * slope[:, None, :])
     shared = zip(squares, actor.groups, strict=True)
-    return [np.sqrt(group_means(total, groups) / len(chosen)) for total, groups in shared]
+    return [np.sqrt(group_means(total, groups) / len(chosen)) for total, groups in shared], steepest
 
 
 def _head_jacobian(recording: Recording, y: FloatArray) -> FloatArray:
@@ -145,8 +256,7 @@ def _head_jacobian(recording: Recording, y: FloatArray) -> FloatArray:
         alike = own[:, None] == own
         slope = np.eye(outputs) - alike / alike.sum(axis=1, keepdims=True)
         return np.broadcast_to(slope / recording.unit[:, None], (len(y), outputs, outputs)).astype(np.float32)
-    if head.kind == "tanh":
-        slope = head.scale * (1 - np.tanh(y) ** 2) * (abs(y) < head.pre_clip)
-    else:
-        slope = ((y > head.low) & (y < head.high)).astype(np.float32)
+    slope = head_slope(recording.actor, y)
+    if recording.saturated.any():
+        slope = np.where(recording.saturated, head.scale, slope)
     return (np.eye(outputs) * (slope / recording.unit)[:, :, None]).astype(np.float32)

@@ -12,28 +12,31 @@ from snn_policy.protocol import FloatArray, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
+HANDFUL = 20
+"""Fewer different rows than these decide nothing: not how large an activation gets, nor how errors add up."""
 
 
 def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """All observations as one array (N, *shape), in their order: float32, or uint8 where all of them are images of it.
 
     Args:
-        observations: an array (N, *shape); an iterable of arrays (N_i, *shape) or (*shape,); or a Minari
-            dataset (anything with `iterate_episodes()`), whose episodes follow one another.
+        observations: an array (N, *shape), which is only read; an iterable of arrays (N_i, *shape) or (*shape,),
+            which may all be the same buffer, filled anew each time; or a Minari dataset (anything with
+            `iterate_episodes()`), whose episodes follow one another.
 
     Raises:
         ValueError: another shape, NaN or infinity, or no observation at all.
     """
     if isinstance(observations, np.ndarray):
-        parts = iter([observations])
-    elif hasattr(observations, "iterate_episodes"):
+        return _checked(observations, shape, "observations")
+    if hasattr(observations, "iterate_episodes"):
         parts = (episode.observations for episode in observations.iterate_episodes())
     elif hasattr(observations, "__iter__") and not isinstance(observations, str | bytes):
         parts = iter(observations)
     else:
         kind = type(observations).__name__
         raise ValueError(f"observations: expected an array, an iterable of arrays or a Minari dataset, got {kind}")
-    batches = [_checked(part, shape, f"observations[{i}]") for i, part in enumerate(parts)]
+    batches = [np.array(_checked(part, shape, f"observations[{i}]")) for i, part in enumerate(parts)]
     if not batches:
         raise ValueError("observations: none were given")
     return batches[0] if len(batches) == 1 else np.concatenate(batches)
@@ -45,6 +48,17 @@ def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
     if images and shape in (part.shape, part.shape[1:]):
         return part.reshape(-1, *shape)
     return as_batch(part, shape, name)[0]
+
+
+def distinct_rows(values: npt.NDArray[Any], most: int) -> int:
+    """Count the rows that differ from each other, at most `most`: as soon as there are so many, no more are read."""
+    seen: set[int] = set()
+    for row in values:
+        seen.add(hash(row.tobytes()))
+        if len(seen) >= most:
+            break
+    release(values)
+    return len(seen)
 
 
 def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS, most: int | None = None) -> Iterator[slice]:

@@ -5,6 +5,9 @@ channel, whose positions count as observations of one neuron.
 smallest mean squared error of rounding the activations to T levels of θ/T, among 33 candidates from 0.2 to
 1.0 times the maximum. A neuron that was never active gets 0 and never spikes. Activations are never stored:
 each rule takes one or two streamed passes, the second over histograms or candidate errors.
+
+Where a whole layer was never active, or the recording has few different rows, it cannot tell which neurons are dead,
+nor how active the others get: thresholds then come from the size of what the neurons are given, with a warning.
 """
 
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ from snn_policy.actor import Actor
 from snn_policy.neuron_settings import threshold_rule
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import CHUNK_ROWS, chunks
+from snn_policy.recording_doubts import dead_layer, few_rows, warn_of
+from snn_policy.recordings import CHUNK_ROWS, HANDFUL, chunks, distinct_rows
 
 CANDIDATES = np.linspace(0.2, 1.0, 33, dtype=np.float32)
 HISTOGRAM_BINS = 4096
@@ -42,8 +46,40 @@ def recorded_thresholds(
     name, percentile = threshold_rule(rule)
     recorded = _Recorded(actor, observations, passes or Passes())
     if name == "percentile":
-        return _per_neuron(actor, _percentiles(recorded, percentile))
-    return _per_neuron(actor, _maxima(recorded) if name == "max" else _least_rounding_error(recorded, timesteps))
+        return _completed(recorded, _percentiles(recorded, percentile))
+    return _completed(recorded, _maxima(recorded) if name == "max" else _least_rounding_error(recorded, timesteps))
+
+
+def _completed(recorded: "_Recorded", thresholds: Layers) -> Layers:
+    """One θ per neuron, from one per group; what the recording does not tell is added, with a warning."""
+    rows = distinct_rows(recorded.observations, HANDFUL)
+    dead = [index for index, theta in enumerate(thresholds) if not theta.any()]
+    if dead or rows < HANDFUL:
+        sizes, completed = _input_sizes(recorded, dead), list(thresholds)
+        for index, size in enumerate(sizes):
+            if rows < HANDFUL:  # neither is it known which neuron is dead, nor which one gets how active
+                completed[index] = np.maximum(thresholds[index], np.maximum(size, size.mean()))
+            elif index in dead:
+                completed[index] = np.where(size > 0, size, size.max())
+        thresholds = tuple(completed)
+        doubts = [few_rows(rows)] if rows < HANDFUL else []
+        doubts += [dead_layer(index) for index in dead]
+        warn_of(doubts, "Thresholds come from the size of what the neurons are given", stacklevel=5)
+    return _per_neuron(recorded.actor, thresholds)
+
+
+def _input_sizes(recorded: "_Recorded", dead: list[int]) -> list[FloatArray]:
+    """The largest |z| per hidden layer, (groups,), of layers in `dead` also what they pass on."""
+    layers = recorded.actor.hidden
+    sizes = [np.zeros(layer.groups[0], np.float32) for layer in layers]
+    for chunk in chunks(recorded.observations):
+        h = recorded.actor.inputs(chunk)
+        for index, layer in enumerate(layers):
+            z = abs(layer(h)) if index in dead else layer(h)
+            largest = abs(z).max(axis=0).reshape(layer.groups).max(axis=1)
+            np.maximum(sizes[index], largest, out=sizes[index])
+            h = z if index in dead or layer.activation is None else layer.activation(z)
+    return sizes
 
 
 def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:

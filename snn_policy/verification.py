@@ -5,17 +5,21 @@ potential lies within rounding of its threshold may fire in one program and not 
 on two rollouts go different ways, both of them right.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.action_units import error_unit
+from snn_policy.actor import Actor
 from snn_policy.graph_session import Graph
+from snn_policy.layers import Head
 from snn_policy.network import SpikingNetwork
 from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
+from snn_policy.recordings import chunks
 
 if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy
@@ -26,6 +30,8 @@ COMPARED = ("memory", "residual")
 FEW_FLIPS = 3
 """So few are chance, in networks too small for a rate."""
 MOST_FLIPS, LARGEST_DIFFERENCE, LARGEST_MEMORY_DIFFERENCE = 1e-4, 1e-5, 1e-2
+ROUNDING = 8 * 2.0**-23
+"""What the order of a float32 sum may change, by the sum of its terms' sizes."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,13 @@ class Verification:
         decisions: half of them from a reset, half from the states of a running policy.
         flips: neurons whose memory, or spikes, differ by more than rounding, counted in the first layer that has any:
             the layers after it decide on other inputs. `flip_rate`: by neurons and decisions.
-        action_difference: the largest in decisions without flips, in half-ranges (where infinite: absolute); of
-            discrete actions the share of other choices.
-        action_difference_with_flips: the same in the others.
+        action_difference: of all actions in decisions without flips the one nearest to its limit, in the unit of the
+            calibration: half-ranges, where infinite the spread over the observations; of discrete actions 1 where any
+            choice was another and not for a tie.
+        action_difference_with_flips: the largest in the others.
         memory_differences: per memory, the largest in decisions without flips, in quanta or thresholds.
+        action_limit: `LARGEST_DIFFERENCE`, or the rounding of that action's sum, if that is larger.
+        flip_limit: `MOST_FLIPS`, or the share of potentials that are within rounding of a threshold, if that is larger.
     """
 
     graph: str
@@ -50,13 +59,15 @@ class Verification:
     action_difference: float
     action_difference_with_flips: float
     memory_differences: dict[str, float]
+    action_limit: float = LARGEST_DIFFERENCE
+    flip_limit: float = MOST_FLIPS
 
     @property
     def passed(self) -> bool:
         """Whether the graph stands for the policy: differences of rounding, and hardly any flip."""
         memories = all(each <= LARGEST_MEMORY_DIFFERENCE for each in self.memory_differences.values())
-        rarely = self.flip_rate < MOST_FLIPS or self.flips <= FEW_FLIPS
-        return rarely and self.action_difference <= LARGEST_DIFFERENCE and memories
+        rarely = self.flip_rate < self.flip_limit or self.flips <= FEW_FLIPS
+        return rarely and self.action_difference <= self.action_limit and memories
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
@@ -73,8 +84,9 @@ def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) 
     """
     network, session = policy.network, Graph(path)
     rows = session.description.batch or 1
-    tally, state = _Tally(network, session), network.initial_state(rows)
-    for obs in np.asarray(observations, np.float32):
+    recorded = np.asarray(observations, np.float32)
+    tally, state = _Tally(network, session, recorded), network.initial_state(rows)
+    for obs in recorded:
         batch = np.repeat(obs[None], rows, axis=0)
         tally.compare(batch, network.initial_state(rows))
         state = tally.compare(batch, state)
@@ -84,12 +96,18 @@ def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) 
 class _Tally:
     """Decides both ways, and keeps the largest differences."""
 
-    def __init__(self, network: SpikingNetwork, session: Graph) -> None:
+    def __init__(self, network: SpikingNetwork, session: Graph, observations: FloatArray) -> None:
         self._network, self._session, self._about = network, session, session.description
         self._calls = self._about.timesteps if self._about.graph == "step" else 1
-        self._unit, self._span = smallest_change(network), half_range(network)
-        self._decisions, self._flips, self._neurons = 0, 0, 0
-        self._actions, self._memories = {False: 0.0, True: 0.0}, {}
+        y, rounding = _outputs_and_rounding(network.actor, observations)
+        self._unit, self._rounding = smallest_change(network), _memory_rounding(network, rounding[:-1])
+        self._ends = np.cumsum(network.spiking_widths)[:-1]
+        self._resolved = np.array([(each <= 0.5).all() for each in np.split(self._rounding / self._unit, self._ends)])
+        self._span = error_unit(network.actor, y)
+        self._limits = np.maximum(LARGEST_DIFFERENCE, rounding[-1] * abs(network.actor.head.scale) / self._span)
+        self._tie = 2 * rounding[-1].max(initial=0)
+        self._decisions, self._flips, self._neurons, self._nearest = 0, 0, 0, (0.0, LARGEST_DIFFERENCE)
+        self._largest_with_flips, self._memories = 0.0, {}
 
     def compare(self, batch: FloatArray, state: Any) -> Any:
         """One decision from this state; gives the reference's new state."""
@@ -104,46 +122,98 @@ class _Tally:
             outcome = self._session.run(batch, outcome.memory)
             counts = counts + outcome.counts
         differences = self._differences(outcome.memory, after)
-        flips = self._by_layer(differences)
+        flips = self._by_layer(outcome.memory, after)
         if self._about.counted:
-            flips = np.maximum(flips, abs(counts[:, : len(flips)] - decision.spikes).sum(axis=0))
+            counted = abs(counts[:, : len(flips)] - decision.spikes).sum(axis=0)
+            flips = np.maximum(flips, np.where(self._resolved, counted, 0))
         first = int(flips[flips > 0][0]) if flips.any() else 0
-        self._note(first, differences, abs(outcome.action - action) / self._span, len(batch))
+        self._note_memories(first, differences, len(batch))
+        if self._network.actor.discrete:
+            self._note_choices(first > 0, outcome.action, action, batch, state)
+        else:
+            self._note_actions(first > 0, abs(outcome.action - action) / self._span)
         return after
 
-    def _by_layer(self, differences: dict[str, Any]) -> Any:
+    def _by_layer(self, memory: Any, after: Any) -> Any:
         """(spiking layers,) neurons that differ by more than rounding."""
-        ends = np.cumsum(self._network.spiking_widths)[:-1]
-        neurons = next(each for name, each in differences.items() if name in COMPARED)
-        return np.array(
-            [int((each > 0.5).sum()) for each in np.split(neurons, ends, axis=1)][: len(self._about.layers)]
-        )
+        (difference,) = (abs(mine - getattr(after, name)) for (name, _), mine
+                         in zip(self._about.memories, memory, strict=True) if name in COMPARED)  # fmt: skip
+        flipped = difference > 0.5 * self._unit + self._rounding
+        return np.array([int(each.sum()) for each in np.split(flipped, self._ends, axis=1)][: len(self._about.layers)])
 
     def _differences(self, memory: Any, after: Any) -> dict[str, Any]:
-        """Of every memory that the reference has too, in units of a neuron's smallest spike."""
-        found = {}
+        """Of every memory that the reference has too, in units of a neuron's smallest spike, or of what rounds away."""
+        found, unit = {}, np.maximum(self._unit, self._rounding / LARGEST_MEMORY_DIFFERENCE)
         for (name, _), mine in zip(self._about.memories, memory, strict=True):
             if name == "timestep":
                 found[name] = abs(mine)
             elif hasattr(after, name):
-                unit = self._unit if name in COMPARED else 1.0
-                found[name] = abs(mine - getattr(after, name)) / unit
+                found[name] = abs(mine - getattr(after, name)) / (unit if name in COMPARED else 1.0)
         return found
 
-    def _note(self, flips: int, differences: dict[str, Any], actions: Any, rows: int) -> None:
+    def _note_memories(self, flips: int, differences: dict[str, Any], rows: int) -> None:
         self._decisions += 1
         self._flips += flips
         self._neurons += rows * len(self._unit)
-        worst = float(np.max(actions != 0)) if self._network.actor.discrete else float(np.max(actions))
-        self._actions[flips > 0] = max(self._actions[flips > 0], worst)
         for name, each in differences.items():
             worst = 0.0 if flips else float(each.max(initial=0))
             self._memories[name] = max(self._memories.get(name, 0.0), worst)
 
+    def _note_actions(self, flipped: bool, differences: Any) -> None:
+        """(rows, actions) in units."""
+        if flipped:
+            self._largest_with_flips = max(self._largest_with_flips, float(differences.max()))
+            return
+        worst = int((differences / self._limits).max(axis=0).argmax())
+        found = float(differences[:, worst].max()), float(self._limits[worst])
+        self._nearest = max(self._nearest, found, key=lambda each: each[0] / each[1])
+
+    def _note_choices(self, flipped: bool, mine: Any, expected: Any, batch: FloatArray, state: Any) -> None:
+        """Another choice counts, but for logits that differ by no more than rounding."""
+        if (mine == expected).all():
+            return
+        logits, rows = self._logits(batch, state), np.arange(len(batch))
+        margin = np.where(mine == expected, 0.0, logits[rows, expected] - logits[rows, mine])
+        self._note_actions(flipped, (margin > self._tie).astype(np.float64)[:, None])
+
+    def _logits(self, batch: FloatArray, state: Any) -> Any:
+        actor = self._network.actor
+        unbounded = np.full(actor.head.outputs, np.inf)
+        analog = replace(actor, head=Head.clip(-unbounded, unbounded))
+        return replace(self._network, actor=analog).decide(batch, state)[0]
+
     def result(self) -> Verification:
         rate = self._flips / max(self._neurons, 1)
-        return Verification(self._about.graph, self._decisions, self._flips, rate, self._actions[False],
-                            self._actions[True], self._memories)  # fmt: skip
+        near = np.minimum(self._rounding / self._unit, 1)  # the share of potentials within rounding of a threshold
+        limit = max(MOST_FLIPS, float(near.sum()) / max(len(near), 1) / 32)
+        return Verification(self._about.graph, self._decisions, self._flips, rate, self._nearest[0],
+                            self._largest_with_flips, self._memories, self._nearest[1], limit)  # fmt: skip
+
+
+def _outputs_and_rounding(actor: Actor, observations: FloatArray) -> tuple[FloatArray, list[npt.NDArray[np.float64]]]:
+    """Return the ANN's y, and what rounding may change: of the inputs, (inputs,), then of every W·h + b, (outputs,)."""
+    sizes = [replace(layer, weight=abs(layer.weight), bias=abs(layer.bias), activation=None) for layer in actor.layers]
+    largest, outputs = [np.zeros(width) for width in (*actor.widths, actor.head.outputs)], []
+    for chunk in chunks(observations, rows=128):
+        h = actor.inputs(chunk)
+        np.maximum(largest[0], abs(h).max(axis=0), out=largest[0])
+        for layer, size, most in zip(actor.layers, sizes, largest[1:], strict=True):
+            np.maximum(most, size.batched(abs(h)).max(axis=0), out=most)
+            z = layer.batched(h)
+            h = z if layer.activation is None else layer.activation(z)
+        outputs.append(h)
+    return np.concatenate(outputs), [ROUNDING * most for most in largest]
+
+
+def _memory_rounding(network: SpikingNetwork, rounding: list[Any]) -> npt.NDArray[np.float64]:
+    """(neurons,) what rounding may change of a memory in one decision.
+
+    A neuron whose smallest spike is not far above it was nearly silent on the recording, or must resolve very much:
+    rounding decides when it fires.
+    """
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        return np.concatenate(rounding)
+    return np.concatenate([np.zeros(0), *(each * network.neurons.timesteps for each in rounding[1:])])
 
 
 def smallest_change(network: SpikingNetwork) -> FloatArray:
@@ -154,14 +224,6 @@ def smallest_change(network: SpikingNetwork) -> FloatArray:
         sizes = tuple(each * 2.0 ** (1 - neurons.levels) for each in sizes)
     joined = np.concatenate([np.zeros(0, np.float32), *sizes])
     return np.where(joined > 0, joined, np.float32(1))
-
-
-def half_range(network: SpikingNetwork) -> Any:
-    """Of every action; 1 where it is infinite or zero, and for discrete actions."""
-    if network.actor.discrete:
-        return 1
-    reach = (network.actor.high.astype(np.float64) - network.actor.low) / 2
-    return np.where(np.isfinite(reach) & (reach > 0), reach, 1.0)
 
 
 def plausible_observations(policy: "SpikingPolicy", count: int = DECISIONS) -> FloatArray:

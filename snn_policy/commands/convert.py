@@ -216,11 +216,13 @@ def _summary(policy: "SpikingPolicy") -> dict[str, Any]:
 
 
 def _print_summary(policy: "SpikingPolicy", out: Path) -> None:
+    from snn_policy.action_units import unit_name
+
     made = policy.conversion
     print(f"{out}: {policy.actor.name} as {made['neuron']} neurons, up to {policy.timesteps} timesteps per decision")
     if "open_loop_error" in made:
         print(
             f"on the {made['observations']:,} recorded observations: RMS action error {made['open_loop_error']:.4f} "
-            f"half-ranges, {sum(made['open_loop_spikes']):.0f} spikes per decision"
+            f"{unit_name(policy.actor)}, {sum(made['open_loop_spikes']):.0f} spikes per decision"
         )
     print(f"next: snn-policy compare {out}" + ("" if policy.actor.env_id else " --env ID"))

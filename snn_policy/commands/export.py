@@ -62,6 +62,7 @@ def export(
 
     snn-policy export td3-HalfCheetah-v5 --c --out run/robot/c
     """
+    from snn_policy.action_units import unit_name
     from snn_policy.export import export_policy
     from snn_policy.policy import SpikingPolicy
 
@@ -84,6 +85,7 @@ def export(
         "step_left_out": made.step_left_out,
         "verified_on": found.source if verify else None,
         "verification": [each.as_dict() for each in compared],
+        "action_unit": None if policy.actor.discrete else unit_name(policy.actor),
     }
     if not write_json(document, json):
         _print_result(document)
@@ -156,9 +158,12 @@ def _print_result(document: dict[str, Any]) -> None:
         print(f"no step.onnx: {document['step_left_out']}")
     for each in document["verification"]:
         memories = ", ".join(f"{name} {value:.1e}" for name, value in each["memory_differences"].items())
+        difference = f"{each['action_difference']:.1e} {document['action_unit']}"
+        if document["action_unit"] is None:
+            difference = "another choice" if each["action_difference"] else "none"
         print(
             f"{each['graph']}.onnx on {document['verified_on']}: {each['decisions']} decisions, flip rate "
-            f"{each['flip_rate']:.1e}, largest difference of an action {each['action_difference']:.1e} half-ranges; "
+            f"{each['flip_rate']:.1e}, largest difference of an action {difference}; "
             f"of memories: {memories}"
         )
     print(f"next: snn-policy eval {document['out']}/decision.onnx")
