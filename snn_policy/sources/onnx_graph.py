@@ -29,10 +29,12 @@ def read_onnx(
     env_id: str | None = None,
     output: str | None = None,
     name: str | None = None,
+    before: Sequence[Operation] = (),
 ) -> Actor:
     """Read a graph whose action depends on one input; `output` names the action (see `onnx_outputs`).
 
-    It is clipped to [low, high] where given, and compared with ONNX Runtime's.
+    It is clipped to [low, high] where given, and compared with ONNX Runtime's. `before` is what happens to observations
+    before the graph gets them.
 
     Raises:
         SourceError: not an ONNX file, damaged, with weights elsewhere, or with no output that is surely the action.
@@ -60,10 +62,11 @@ def read_onnx(
         values = Values(graph, observation, action, declared)
         operations = _walk(values)
     shape = observation_shape or (None if declared is None else declared[1:] or declared)
-    actor = assemble(operations, name=name or path.stem, observation_shape=shape, low=low, high=high, env_id=env_id)
+    options: Any = {"name": name or path.stem, "observation_shape": shape, "low": low, "high": high, "env_id": env_id}
+    actor = assemble(operations, **options)
     with reading(path, "ONNX file"):
         check_against_runtime(actor, values)
-    return actor
+    return assemble([*before, *operations], **options) if before else actor
 
 
 def _observation(graph: "Graph", action: str) -> Any:
