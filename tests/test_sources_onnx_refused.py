@@ -18,7 +18,10 @@ BOTH = pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscr
 class Stateful(nn.Module):
     """A recurrent policy that keeps its state in buffers, which exporters take for constants."""
 
-    def __init__(self, kind: type[nn.Module]) -> None:
+    h: torch.Tensor
+    c: torch.Tensor
+
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.cell, self.last = kind(6, 8), nn.Linear(8, 3)
         one_step = kind in (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
@@ -35,7 +38,7 @@ class Stateful(nn.Module):
 class Stateless(nn.Module):
     """A recurrent policy that takes its state and gives it back."""
 
-    def __init__(self, kind: type[nn.Module]) -> None:
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.cell, self.last, self.pair = kind(6, 8), nn.Linear(8, 3), kind is nn.LSTM
 

@@ -207,13 +207,17 @@ def test_what_one_row_cannot_be_is_refused_by_name(tmp_path: Path, name: str) ->
         load_actor(path)
 
 
+def _scaled(affine: Any, factor: float) -> Any:
+    return lambda path, kind, weight, *bias: affine(path, kind, factor * weight, *bias)
+
+
 def test_a_reading_that_differs_from_the_runtime_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from snn_policy.sources import onnx_nodes
     from snn_policy.sources.operations import affine
 
     path = graph(READ["no bias"], tmp_path / "policy.onnx")
     for wrong in (1.01, -1.0, 0.0):
-        monkeypatch.setattr(onnx_nodes, "affine", lambda *given, wrong=wrong: affine(*given[:2], wrong * given[2]))
+        monkeypatch.setattr(onnx_nodes, "affine", _scaled(affine, wrong))
         with pytest.raises(UnsupportedLayerError, match="ONNX Runtime's output differs"):
             load_actor(path)
     monkeypatch.undo()
@@ -224,3 +228,26 @@ def test_bounds_given_by_the_user_are_no_difference(tmp_path: Path) -> None:
     path = graph(READ["no bias"], tmp_path / "policy.onnx")
     actor = load_actor(path, low=[-0.1, -0.2, -0.3], high=0.1)
     assert actor.low.tolist() == pytest.approx([-0.1, -0.2, -0.3])
+
+
+@pytest.mark.parametrize("precision", ["half", "double", "float"])
+def test_every_precision_is_read_and_compared_in_its_own(tmp_path: Path, precision: str) -> None:
+    torch.manual_seed(0)
+    module = getattr(nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)), precision)()
+    example = getattr(torch.zeros(1, 6), precision)()
+    path = exported(module, tmp_path / "policy.onnx", (example,), False, opset_version=17)
+    actor = load_actor(path)
+    observations = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(getattr(torch.as_tensor(observations), precision)()).float().numpy()
+    assert np.abs(actor.act(observations) - wanted).max() <= (5e-3 if precision == "half" else 1e-5)
+
+
+def test_what_happens_before_the_graph_can_be_put_in_front_of_it(tmp_path: Path) -> None:
+    from snn_policy.sources.onnx_graph import read_onnx
+    from snn_policy.sources.operations import scale
+
+    path = graph(READ["no bias"], tmp_path / "policy.onnx")
+    plain, normalised = read_onnx(path), read_onnx(path, before=[scale("normaliser", "Scale", 0.5, -1.0)])
+    observations = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    assert np.abs(normalised.act(observations) - plain.act(observations * 0.5 - 1)).max() <= 1e-5

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
@@ -16,7 +16,8 @@ from snn_policy.sources.onnx_values import Values, is_float
 
 CHECKED_ROWS = 32
 CHECKED_VALUES = 2**19
-TOLERANCE = 1e-3
+TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
+"""Of the largest action; the second where weights are of half precision, in which the runtime then computes."""
 
 Array = npt.NDArray[Any]
 
@@ -29,12 +30,13 @@ def check_against_runtime(actor: Actor, values: Values) -> None:
         UnsupportedLayerError: it decides otherwise than the actor.
     """
     batches = _batches(actor, values)
-    results = _run(values.model(), values.observation.name, batches)
+    model = values.model()
+    results = _run(model, values.observation.name, batches)
     own = np.concatenate([np.asarray(each, np.float64).ravel() for each in results])
     rows = np.concatenate([batch.reshape(-1, *actor.observation_shape) for batch in batches]).astype(np.float32)
     _, outputs = actor.activations(rows)
     actions = actor.head(outputs)
-    if own.size == actions.size and _agree(actor, outputs, actions, own.reshape(actions.shape)):
+    if own.size == actions.size and _agree(actor, outputs, actions, own.reshape(actions.shape), _tolerance(model)):
         return
     reason = "ONNX Runtime's output differs from what its nodes, as read, compute"
     remedy = "Export it in evaluation mode, with fixed shapes, as one chain of layers"
@@ -81,13 +83,18 @@ def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
             raise SourceError(f"ONNX Runtime cannot run it ({line})") from problem
 
 
-def _agree(actor: Actor, outputs: Array, actions: Array, own: Array) -> bool:
+def _tolerance(model: ModelProto) -> float:
+    half = TensorProto.FLOAT16, TensorProto.BFLOAT16
+    return HALF_TOLERANCE if any(each.data_type in half for each in model.graph.initializer) else TOLERANCE
+
+
+def _agree(actor: Actor, outputs: Array, actions: Array, own: Array, tolerance: float) -> bool:
     if not np.isfinite(own).all():
         return False
     if not actor.discrete:
         own = np.clip(own, actor.low, actor.high)
-        return bool(np.abs(own - actions).max() <= TOLERANCE * (1 + np.abs(own).max()))
-    reach = TOLERANCE * (1 + np.abs(outputs).max())
+        return bool(np.abs(own - actions).max() <= tolerance * (1 + np.abs(own).max()))
+    reach = tolerance * (1 + np.abs(outputs).max())
     indices = own.astype(np.int64).reshape(len(outputs), -1)
     if (indices != own.reshape(indices.shape)).any() or (indices < 0).any():
         return False

@@ -149,7 +149,7 @@ class Writer:
         assert isinstance(neurons, MembraneNeurons)
         values: dict[str, Any] = {
             "neuron": NEURONS.index(neurons.model), "differential": neurons.coding == "differential",
-            "levels": neurons.levels, "bounded": neurons.residual == "bounded", "macs": self._actor.layers[0].macs,
+            "levels": neurons.levels or 1, "bounded": neurons.residual == "bounded", "macs": self._actor.layers[0].macs,
             "start_share": neurons.base(1.0), "bound": neurons.alpha_clip, "extra": sum(self._actor.widths[1:]),
         }  # fmt: skip
         settings = neurons.calibration
