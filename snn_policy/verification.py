@@ -30,7 +30,7 @@ COMPARED = ("memory", "residual")
 FEW_FLIPS = 3
 """So few are chance, in networks too small for a rate."""
 MOST_FLIPS, LARGEST_DIFFERENCE, LARGEST_MEMORY_DIFFERENCE = 1e-4, 1e-5, 1e-2
-ROUNDING = 8 * 2.0**-23
+ROUNDING = 16 * 2.0**-23
 """What the order of a float32 sum may change, by the sum of its terms' sizes."""
 
 
@@ -102,7 +102,9 @@ class _Tally:
         y, rounding = _outputs_and_rounding(network.actor, observations)
         self._unit, self._rounding = smallest_change(network), _memory_rounding(network, rounding[:-1])
         self._ends = np.cumsum(network.spiking_widths)[:-1]
-        self._resolved = np.array([(each <= 0.5).all() for each in np.split(self._rounding / self._unit, self._ends)])
+        unresolved = self._rounding > 0.5 * self._unit
+        self._resolved = np.array([not each.any() for each in np.split(unresolved, self._ends)])
+        self._rounding = self._rounding + np.where(unresolved, self._unit, 0)  # whether these fire is chance
         self._span = error_unit(network.actor, y)
         self._limits = np.maximum(LARGEST_DIFFERENCE, rounding[-1] * abs(network.actor.head.scale) / self._span)
         self._tie = 2 * rounding[-1].max(initial=0)
@@ -185,7 +187,7 @@ class _Tally:
     def result(self) -> Verification:
         rate = self._flips / max(self._neurons, 1)
         near = np.minimum(self._rounding / self._unit, 1)  # the share of potentials within rounding of a threshold
-        limit = max(MOST_FLIPS, float(near.sum()) / max(len(near), 1) / 32)
+        limit = max(MOST_FLIPS, float(near.sum()) / max(len(near), 1) / 16)
         return Verification(self._about.graph, self._decisions, self._flips, rate, self._nearest[0],
                             self._largest_with_flips, self._memories, self._nearest[1], limit)  # fmt: skip
 
