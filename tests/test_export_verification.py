@@ -1,6 +1,7 @@
 """Verification finds graphs that are not the policy; on reference actors it finds nothing but rounding."""
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -184,7 +185,7 @@ def test_the_python_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_node_host(tmp_path: Path) -> None:
-    node, place = shutil.which("node"), ROOT / "examples" / "node"
+    node, place = shutil.which("node"), Path(os.environ.get("SNN_POLICY_NODE_HOST", ROOT / "examples" / "node"))
     if node is None or not (place / "node_modules" / "onnxruntime-node").is_dir():
         pytest.skip("needs node, and `npm install --ignore-scripts` in examples/node")
     observations = dyadic_observations(6)
