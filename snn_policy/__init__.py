@@ -17,6 +17,7 @@ from snn_policy.actor import Actor
 from snn_policy.convert import convert
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
+from snn_policy.neuron_settings import IF, MT, SNM, SigmaDelta
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import Policy
 from snn_policy.sources import load_actor
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 __version__ = version("snn-policy")
 
 __all__ = [
+    "IF",
+    "MT",
+    "SNM",
     "Actor",
     "Comparison",
     "Evaluation",
     "OnnxPolicy",
     "Policy",
+    "SigmaDelta",
     "SourceError",
     "SpikeCalibration",
     "SpikingPolicy",

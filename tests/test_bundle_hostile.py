@@ -154,15 +154,23 @@ NONSENSE: list[tuple[str, tuple[Any, ...], Any]] = [
     ("unknown setting", ("neurons", "surprise"), 1),
     ("alpha for one layer only", ("neurons", "alpha"), [0.1]),
 ]
+SETTING_OF = {
+    "timesteps": "mt-differential",
+    "alpha": "mt-differential",
+    "surprise": "mt-differential",
+    "digits": "sigma-delta",
+}
+NONSENSE_OF_KINDS = [
+    pytest.param(kind, path, value, id=f"{kind}-{about}")
+    for kind in KIND_NAMES
+    for about, path, value in NONSENSE
+    if SETTING_OF.get(path[-1], kind) == kind
+]
 
 
-@pytest.mark.parametrize(("path", "value"), [each[1:] for each in NONSENSE], ids=[each[0] for each in NONSENSE])
+@pytest.mark.parametrize(("bundle", "path", "value"), NONSENSE_OF_KINDS, indirect=["bundle"])
 def test_nonsense_with_a_right_checksum_is_refused(bundle: Path, path: tuple[Any, ...], value: Any) -> None:
     document = original(bundle)
-    if path[0] == "neurons" and path[1] not in document["neurons"] and path[1] != "surprise":
-        pytest.skip("the other neuron's setting")
-    if path[-1] == "surprise" and document["neurons"]["model"] == "sigma-delta":
-        pytest.skip("ignored there")
     with pytest.raises(SourceError):
         SpikingPolicy.load(forge(bundle, replaced(document, path, value)))
 
@@ -185,11 +193,13 @@ def test_hostile_arrays_are_refused(bundle: Path) -> None:
             SpikingPolicy.load(forge(bundle, document, save({key: a for key, a in arrays.items() if key != name})))
 
 
-@pytest.mark.parametrize("name", ["layers.0.threshold", "stages.0.quantum"])
+@pytest.mark.parametrize(
+    ("bundle", "name"),
+    [("mt-differential", "layers.0.threshold"), ("sigma-delta", "stages.0.quantum")],
+    indirect=["bundle"],
+)
 def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> None:
     document, arrays = original(bundle), load(file_of(bundle, "weights").read_bytes())
-    if name not in arrays:
-        pytest.skip("the other neuron's array")
     with pytest.raises(SourceError):
         SpikingPolicy.load(forge(bundle, document, save({**arrays, name: -np.ones_like(arrays[name])})))
 

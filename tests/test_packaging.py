@@ -66,7 +66,14 @@ def test_extras_that_all_names_exist():
     extras = PROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     named = everything.removeprefix("snn-policy[").removesuffix("]").split(",")
-    assert set(named) == extras.keys() - {"all", "test"}
+    assert set(named) == extras.keys() - {"all", "test", "docs"}
+
+
+def test_citation_and_changelog_name_the_version():
+    version = PROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    releases = [line.split()[1] for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert releases[:2] == ["Unreleased", version]
 
 
 def test_constraints_pin_every_direct_dependency_and_no_place():
