@@ -28,8 +28,8 @@ from rich.table import Table
 
 from snn_policy import Actor, Evaluation, OnnxPolicy, Policy, SpikingPolicy, convert, evaluate, load_actor
 from snn_policy.energy import nanojoules
-from snn_policy.statistics import retention
-from snn_policy.verification import verify
+from snn_policy.evaluation.statistics import retention
+from snn_policy.exporting.verification import verify
 
 RECORDED, CORRELATION, VERIFIED = 10_000, 0.95, 200
 HZ = 1 / CONTROL_STEP

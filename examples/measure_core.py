@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
-from snn_policy.activations import RELU
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Linear
 from snn_policy.engines.core import build
 from snn_policy.engines.core.engine import EventEngine
 from snn_policy.exported import names, path
-from snn_policy.layers import Linear
 
 ROUNDS, BURST = 200, 50
 

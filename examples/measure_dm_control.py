@@ -24,9 +24,9 @@ import typer
 from reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
 
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
-from snn_policy.evaluate import evaluate
+from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.exported import names, path
-from snn_policy.statistics import bootstrap_interval, mean
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "runs" / "dm_control.jsonl"

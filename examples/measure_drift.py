@@ -20,10 +20,10 @@ from snn_policy import Actor, SpikingPolicy, load_actor
 from snn_policy.convert import convert
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine
 from snn_policy.exported import names, path
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import FloatArray
-from snn_policy.state import SigmaDeltaState
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
+from snn_policy.spiking.state import SigmaDeltaState
 
 NEVER = 2**31
 CHECK_EVERY = 7

@@ -19,8 +19,8 @@ import onnxruntime
 from snn_policy import Actor, OnnxPolicy, convert, load_actor
 from snn_policy.exported import names, path
 from snn_policy.exporting.ann import actor_onnx
-from snn_policy.graph_session import Graph, GraphEngine
-from snn_policy.verification import DECISIONS, verify
+from snn_policy.exporting.graph_session import Graph, GraphEngine
+from snn_policy.exporting.verification import DECISIONS, verify
 
 BURST, BURSTS = 50, 60
 

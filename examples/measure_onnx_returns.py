@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from snn_policy import Actor, OnnxPolicy, convert, load_actor
-from snn_policy.evaluate import evaluate
+from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.exported import names, path
-from snn_policy.statistics import bootstrap_interval, mean
 
 EPISODES, SEED = 20, 7_000
 

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from snn_policy import Actor, SpikeCalibration, convert
 from snn_policy.energy import nanojoules
-from snn_policy.evaluate import evaluate
+from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.exported import names as shipped_names
 from snn_policy.exported import path as shipped_path
 from snn_policy.progress import counting

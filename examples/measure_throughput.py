@@ -27,9 +27,9 @@ import typer
 from snn_policy import SpikingPolicy
 from snn_policy.atomic_files import write_atomically
 from snn_policy.environments import make_environment
-from snn_policy.episodes import Meter, run_episodes
-from snn_policy.evaluate import evaluate
-from snn_policy.evaluation_workers import Ledger, usable_cores
+from snn_policy.evaluation.episodes import Meter, run_episodes
+from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.workers import Ledger, usable_cores
 from snn_policy.exported import path
 from snn_policy.versions import installed_versions
 

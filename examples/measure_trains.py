@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 
 from snn_policy import Actor, convert
-from snn_policy.activations import RELU
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.engines.core.engine import EventEngine
-from snn_policy.layers import Head, Linear
 from snn_policy.policy import SpikingPolicy
 
 ROWS, STEPS, ROUNDS = 256, 20, 15

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from snn_policy.offline.qcfs import QCFS
 from snn_policy.offline.spiking_actor import IntegrateAndFire
-from snn_policy.qcfs import QCFS
 
 Network = Literal["small", "drq"]
 IMAGE_SHAPE = (9, 84, 84)

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from snn_policy.evaluation import Comparison, Evaluation
+from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.versions import installed_versions
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"

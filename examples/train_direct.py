@@ -19,8 +19,8 @@ from pixel_rollouts import Rollouts
 from train_pixels import ROOT, SELECTION_SEED, as_actor
 
 from snn_policy import SpikingPolicy, convert
-from snn_policy.evaluate import evaluate
-from snn_policy.layers import Head, Normaliser
+from snn_policy.ann.layers import Head, Normaliser
+from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.offline.spiking_actor import SpikingActor
 from snn_policy.offline.trained import spiking_policy
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from snn_policy.actor import Actor
 from snn_policy.convert import convert
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
-from snn_policy.neuron_settings import IF, MT, SNM, SigmaDelta
+from snn_policy.evaluation.evaluate import Comparison, Evaluation, compare, evaluate
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import Policy
 from snn_policy.sources import load_actor
-from snn_policy.spike_calibration import SpikeCalibration
+from snn_policy.spiking.settings import IF, MT, SNM, SigmaDelta
+from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 if TYPE_CHECKING:
-    from snn_policy.onnx_policy import OnnxPolicy
+    from snn_policy.exporting.onnx_policy import OnnxPolicy
 
 __version__ = version("snn-policy")
 
@@ -51,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "OnnxPolicy":  # ONNX Runtime is loaded only where it is used
-        from snn_policy.onnx_policy import OnnxPolicy
+        from snn_policy.exporting.onnx_policy import OnnxPolicy
 
         return OnnxPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

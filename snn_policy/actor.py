@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from snn_policy.layers import Head, Layer, Normaliser
-from snn_policy.numbers import whole
+from snn_policy.ann.layers import Head, Layer, Normaliser
+from snn_policy.checks import whole
 from snn_policy.protocol import Counters, Decision, as_batch, as_mask, unbatch
 
 

@@ -8,10 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.crpi import ResidualRule, pilot_alpha
+from snn_policy.calibration.open_loop import OpenLoop
+from snn_policy.calibration.recordings import as_recordings
+from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
+from snn_policy.calibration.thresholds import recorded_thresholds
+from snn_policy.checks import frozen_array, require
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.network import SpikingNetwork
-from snn_policy.neuron_settings import (
+from snn_policy.policy import SpikingPolicy
+from snn_policy.progress import busy, repeating
+from snn_policy.protocol import FloatArray
+from snn_policy.spiking.crpi import ResidualRule, pilot_alpha
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.settings import (
     DEFAULT_TIMESTEPS,
     IF,
     MT,
@@ -24,16 +33,7 @@ from snn_policy.neuron_settings import (
     as_record,
     settings_of,
 )
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.numbers import frozen_array, require
-from snn_policy.open_loop import OpenLoop
-from snn_policy.policy import SpikingPolicy
-from snn_policy.progress import busy, repeating
-from snn_policy.protocol import FloatArray
-from snn_policy.quanta import calibrated_neurons, given_neurons
-from snn_policy.recordings import as_recordings
-from snn_policy.spike_calibration import SpikeCalibration
-from snn_policy.thresholds import recorded_thresholds
+from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 PILOT_SEED, PILOT_EPISODES = 90_000, 8
 
@@ -233,7 +233,7 @@ def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, in
 
 
 def _pilot(actor: Actor, with_alpha: Any, progress: bool) -> float:
-    from snn_policy.evaluate import evaluate
+    from snn_policy.evaluation.evaluate import evaluate
 
     env_id = str(actor.env_id)
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.engines import make_engine
-from snn_policy.network import SpikingNetwork
-from snn_policy.state import State
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.state import State
 from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:
-    from snn_policy.export import Exported
     from snn_policy.exporting.c_source import ExportedC
+    from snn_policy.exporting.export import Exported
 
 
 class SpikingPolicy(StatefulPolicy):
@@ -103,8 +103,8 @@ class SpikingPolicy(StatefulPolicy):
         write_bundle(Path(directory), self.network, self.conversion, self.card)
 
     def export_onnx(self, directory: str | Path, **options: Any) -> "Exported":
-        """Write the policy as ONNX graphs, with its bundle; arguments as for `snn_policy.export.export_policy`."""
-        from snn_policy.export import export_policy
+        """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_policy`."""
+        from snn_policy.exporting.export import export_policy
 
         return export_policy(self, directory, **options)
 

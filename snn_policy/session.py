@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, FloatArray, Mask
-from snn_policy.state import State
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.state import State
 
 SURELY_USABLE = 1e30
 """A sum of squares below it means that every observation is finite and within bounds."""

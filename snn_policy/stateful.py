@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.numbers import whole
+from snn_policy.checks import whole
 from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, Mask, as_batch, as_mask, unbatch
 from snn_policy.session import Engine, cleared, copied
-from snn_policy.state import State
+from snn_policy.spiking.state import State
 
 
 class StatefulPolicy(ABC):

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import settings as hypothesis_settings
 
-from snn_policy.activations import ACTIVATION_NAMES, RELU, Activation
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Head, HeadKind, Layer, Linear, Normaliser
-from snn_policy.network import SpikingNetwork
-from snn_policy.neuron_settings import IF, MT, SNM, settings_of
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.ann.activations import ACTIVATION_NAMES, RELU, Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Head, HeadKind, Layer, Linear, Normaliser
 from snn_policy.policy import SpikingPolicy
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.settings import IF, MT, SNM, settings_of
 
 hypothesis_settings.register_profile("steady", deadline=None, max_examples=60)  # first calls compile
 hypothesis_settings.load_profile("steady")

@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
+from snn_policy.ann.convolution import Conv2d
 
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1, "Max": -np.inf, "Min": np.inf}
 ALWAYS_NEEDLESS = ("Identity", "Dropout", "Constant")

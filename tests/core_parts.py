@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy.activations import Activation
-from snn_policy.convolution import Conv2d
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.engines.core import build, layout
 
 PARTS = Path(__file__).with_name("core_parts.c")

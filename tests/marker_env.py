@@ -13,10 +13,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.convert import convert
-from snn_policy.layers import Head, Linear
 from snn_policy.protocol import Counters, Decision, Policy, as_batch, as_mask, unbatch
 
 FEATURES = 4

@@ -1,4 +1,4 @@
-"""A server in this process or in its own, and a client, for the tests of `snn_policy.serve`."""
+"""A server in this process or in its own, and a client, for the tests of `snn_policy.serving.serve`."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
 from snn_policy.policy import SpikingPolicy
-from snn_policy.serve import PolicyServer, Settings
+from snn_policy.serving.serve import PolicyServer, Settings
 from snn_policy.serving.wire import encode_array
 from tests.actors import dyadic_observations, policies
 

@@ -8,10 +8,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from snn_policy import Actor
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.exported import names, path
 from snn_policy.exporting.ann import actor_onnx
-from snn_policy.layers import Head, Linear, Normaliser
 from snn_policy.sources import load_actor
 from tests.actors import (
     ALL_ACTIVATIONS,

@@ -7,13 +7,13 @@ import onnxruntime
 import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Normaliser
 from snn_policy.bench.contestants import BASELINE, MEMBRANE, OPPONENTS, SIGMA_DELTA, VARIANTS, LeftOut, on_engine
 from snn_policy.bench.decisions import time_decisions
 from snn_policy.bench.timing import BURST, LEAST_BURST, recorded_stream, take_turns
-from snn_policy.convolution import Conv2d
 from snn_policy.exporting.ann import actor_onnx
-from snn_policy.layers import Normaliser
 from tests.actors import (
     ALL_ACTIVATIONS,
     HEAD_KINDS,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
 from snn_policy.bench.resizing import with_depth, with_width
 from snn_policy.bench.scaling import ScalingPoint, Sizes, measure_scaling
 from snn_policy.cli import main

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snn_policy import SourceError, SpikingPolicy, convert
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
     HEAD_KINDS,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.cli import main
-from snn_policy.layers import Head, Linear
 from snn_policy.policy import SpikingPolicy
 from tests.bundles import file_of
 
@@ -282,7 +282,7 @@ def test_a_defect_of_ours_still_shows_its_traceback(bundle: Path, monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sys.modules["snn_policy.evaluate"], "evaluate", broken)
+    monkeypatch.setattr(sys.modules["snn_policy.evaluation.evaluate"], "evaluate", broken)
     with pytest.raises(ZeroDivisionError):
         main(["eval", str(bundle)])
 
@@ -293,7 +293,7 @@ def test_an_interrupt_exits_with_130_and_one_line(
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(sys.modules["snn_policy.evaluate"], "evaluate", interrupted)
+    monkeypatch.setattr(sys.modules["snn_policy.evaluation.evaluate"], "evaluate", interrupted)
     assert main(["eval", str(bundle)]) == 130
     assert capsys.readouterr().err == "snn-policy: interrupted\n"
 

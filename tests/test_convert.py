@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikingPolicy, UnsupportedLayerError, convert
-from snn_policy.activations import Activation
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.ann.activations import Activation
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import ALL_ACTIVATIONS, CODINGS, MODELS, random_actor, same_state, walk
 
 OBSERVATIONS = walk(120)

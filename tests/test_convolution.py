@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_policy.convolution import Conv2d
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.engines.torch_engine import with_arrays
 
 geometries = st.tuples(

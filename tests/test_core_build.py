@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikingPolicy, convert
+from snn_policy.calibration.encode_sequence import encode_sequence, encode_with_numpy
 from snn_policy.engines import ReferenceEngine, make_engine
 from snn_policy.engines.core import build, library
-from snn_policy.engines.sequence import encode_sequence, encode_with_numpy
 from tests.actors import random_actor, walk
 
 

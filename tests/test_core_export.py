@@ -11,7 +11,7 @@ import pytest
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
 from snn_policy.cli import main
 from snn_policy.exporting.c_source import _number, export_c
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import dyadic_image_actor, image_walk, random_actor, sigma_delta_neurons, walk
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")

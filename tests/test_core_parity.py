@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikeCalibration
-from snn_policy.activations import RELU, Activation
+from snn_policy.ann.activations import RELU, Activation
 from snn_policy.engines.core import build, library
 from snn_policy.engines.core.engine import EventEngine
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
     CODINGS,

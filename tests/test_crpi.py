@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.crpi import default_clip, pilot_alpha, residual_potential, start_potential
-from snn_policy.layers import Linear
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons
+from snn_policy.ann.layers import Linear
+from snn_policy.spiking.crpi import default_clip, pilot_alpha, residual_potential, start_potential
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
 from tests.actors import (
     MODELS,
     dyadic_actor,

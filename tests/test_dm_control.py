@@ -12,8 +12,8 @@ from gymnasium import spaces
 from marker_env import RecordingPolicy
 
 from snn_policy import Actor, evaluate
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.environments import make_environment
-from snn_policy.layers import Head, Linear
 from snn_policy.wrappers import rendering
 from snn_policy.wrappers.dm_control import DmEnvPolicy, HeldAction, make_pixels, make_states
 from snn_policy.wrappers.rendering import NoRendererError, choose_backend

@@ -6,8 +6,8 @@ import pytest
 from examples.measure_drift import NEVER, derived, drift
 from snn_policy import convert
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine
-from snn_policy.network import SpikingNetwork
-from snn_policy.state import SigmaDeltaState
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.state import SigmaDeltaState
 from tests.actors import random_actor, walk
 
 MARKS = (64, 512, 4_096)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
 from snn_policy.engines.core.engine import TRAINS, EventEngine
 from snn_policy.engines.core.layout import doubles
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
 from tests import core_parts
 from tests.actors import (
     dyadic_actor,

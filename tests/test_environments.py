@@ -12,8 +12,8 @@ from gymnasium import spaces
 from marker_env import MarkerEnv, RecordingPolicy
 
 from snn_policy import Actor
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.environments import check_spaces, make_environment
-from snn_policy.layers import Head, Linear
 from snn_policy.progress import track
 from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 

@@ -10,7 +10,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 from marker_env import MarkerEnv, RecordingPolicy, dyadic_actor
 
 from snn_policy.environments import Distinct, make_environments
-from snn_policy.evaluate import compare, evaluate, evaluate_in
+from snn_policy.evaluation.evaluate import compare, evaluate, evaluate_in
 from snn_policy.offline.collect import rollout
 from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 

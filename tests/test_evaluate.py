@@ -20,9 +20,9 @@ from marker_env import (
     spiking_policies,
 )
 
-from snn_policy import statistics
 from snn_policy.cli import main
-from snn_policy.evaluate import Comparison, Evaluation, compare, evaluate
+from snn_policy.evaluation import statistics
+from snn_policy.evaluation.evaluate import Comparison, Evaluation, compare, evaluate
 from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 
 SPIKING = spiking_policies()

@@ -18,10 +18,10 @@ import pytest
 from marker_env import MarkerEnv, RecordingPolicy, dyadic_actor
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.activations import RELU
-from snn_policy.evaluate import Evaluation, compare, evaluate, rows_of_workers
-from snn_policy.evaluation_workers import Task, _sendable, _unpickled, usable_cores
-from snn_policy.layers import Head, Linear
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
+from snn_policy.evaluation.evaluate import Evaluation, compare, evaluate, rows_of_workers
+from snn_policy.evaluation.workers import Task, _sendable, _unpickled, usable_cores
 from snn_policy.wrappers.rendering import NoRendererError
 
 TIMED = ("microseconds", "policy_seconds", "environment_seconds", "num_envs", "workers")
@@ -90,7 +90,7 @@ def shared(policy: SpikingPolicy) -> tuple[Evaluation, int]:
         yield lambda: counted.append(1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["snn_policy.evaluate"], "counting", counting)
+        patch.setattr(sys.modules["snn_policy.evaluation.evaluate"], "counting", counting)
         return evaluate(policy, "Pendulum-v1", episodes=7, seed=3, num_envs=3, workers=2), len(counted)
 
 
@@ -223,7 +223,7 @@ def test_a_script_without_the_guard_is_told_so(tmp_path: Path):
     script = tmp_path / "script.py"
     pendulum_policy().save(tmp_path)
     script.write_text(
-        "from snn_policy import SpikingPolicy\nfrom snn_policy.evaluate import evaluate\n"
+        "from snn_policy import SpikingPolicy\nfrom snn_policy.evaluation.evaluate import evaluate\n"
         f"evaluate(SpikingPolicy.load({str(tmp_path)!r}), 'Pendulum-v1', episodes=4, workers=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_policy import SpikingPolicy, convert
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Linear
-from snn_policy.network import SpikingNetwork
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Linear
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import IMAGE, dyadic_image_actor, image_walk, make_head, sigma_delta_neurons
 from tests.core_parts import convolve
 

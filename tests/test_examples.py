@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.activations import RELU
-from snn_policy.layers import Head, Linear
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NEEDS = {"sb3_evaluate_policy.py": "stable_baselines3", "dm_env_loop.py": "dm_env"}

@@ -14,11 +14,11 @@ import onnx
 import pytest
 
 from snn_policy import OnnxPolicy, SpikeCalibration, SpikingPolicy
-from snn_policy.activations import RELU, Activation
-from snn_policy.convolution import Conv2d
+from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Linear, Normaliser
 from snn_policy.exporting.sigma_delta import REACH
-from snn_policy.layers import Linear, Normaliser
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
     CODINGS,

@@ -10,12 +10,12 @@ import pytest
 from onnx import numpy_helper
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.action_units import unit_name
-from snn_policy.activations import RELU, Activation
+from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.layers import Head, Linear
+from snn_policy.calibration.action_units import unit_name
 from snn_policy.cli import main
-from snn_policy.layers import Head, Linear
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.verification import ROUNDING, plausible_observations, verify
+from snn_policy.exporting.verification import ROUNDING, plausible_observations, verify
+from snn_policy.spiking.neurons import MembraneNeurons
 from tests.actors import make_head, random_actor, walk
 
 ELU = Activation("elu", 1.0)

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from snn_policy import OnnxPolicy, SpikingPolicy, convert
 from snn_policy.cli import main
-from snn_policy.verification import FEW_FLIPS, Verification, plausible_observations, verify
+from snn_policy.exporting.verification import FEW_FLIPS, Verification, plausible_observations, verify
 from tests.actors import KINDS, dyadic_observations, policies, random_actor, reference_actor, walk
 from tests.graphs import about, host, onnx_runtime
 
@@ -126,7 +126,7 @@ def test_the_command_exports_and_verifies(tmp_path: Path, capsys: pytest.Capture
 def test_the_command_fails_where_the_graph_differs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from snn_policy import export
+    from snn_policy.exporting import export
 
     policies()["if-rate"].save(tmp_path)
     other = policies(seed=5)["if-rate"].network

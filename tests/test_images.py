@@ -9,12 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert, recordings
-from snn_policy.activations import Activation
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Linear
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Linear
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import (
     IMAGE,
     dyadic_image_actor,

@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 
 from snn_policy import OnnxPolicy, SpikingPolicy, convert
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.environments import check_spaces
-from snn_policy.layers import Head, Linear
 from snn_policy.sources import load_actor
 from tests.onnx_graphs import difference, exported
 

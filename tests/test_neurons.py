@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_policy.network import SpikingNetwork
-from snn_policy.neuron_settings import settings_of
-from snn_policy.neurons import (
+from snn_policy.policy import SpikingPolicy
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import (
     DifferentialMembrane,
     Membrane,
     MembraneNeurons,
@@ -19,7 +19,7 @@ from snn_policy.neurons import (
     step_differential,
     step_rate,
 )
-from snn_policy.policy import SpikingPolicy
+from snn_policy.spiking.settings import settings_of
 from tests.actors import CODINGS, MODELS, dyadic_actor, dyadic_observations, membrane_neurons, membrane_settings
 
 THETA = np.float32(1)

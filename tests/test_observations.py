@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 from marker_env import MarkerEnv, RecordingPolicy, dyadic_actor, observation
 
-from snn_policy.evaluate import compare, evaluate
+from snn_policy.evaluation.evaluate import compare, evaluate
 from snn_policy.observations import finite_number, finite_observation, host_array, unusable
 from snn_policy.offline.collect import rollout
 from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval

@@ -78,9 +78,9 @@ def test_joined_datasets_do_not_run_into_each_other():
 
 
 def test_a_fit_is_checked_against_an_environment_and_a_policy():
-    from snn_policy.activations import RELU
     from snn_policy.actor import Actor
-    from snn_policy.layers import Head, Linear
+    from snn_policy.ann.activations import RELU
+    from snn_policy.ann.layers import Head, Linear
 
     data = counted()
     data.check_fits("Pendulum-v1")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from snn_policy import OnnxPolicy, Policy, SourceError, SpikeCalibration, SpikingPolicy
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import KINDS, dyadic_actor, dyadic_observations, membrane_neurons, policies, same_state
 from tests.bundles import BUNDLE_FILES, file_of
 from tests.test_without_torch import BLOCK
@@ -190,7 +190,7 @@ def test_discrete_actions(tmp_path: Path) -> None:
 
 
 def test_infinite_bounds_survive(tmp_path: Path) -> None:
-    from snn_policy.layers import Head
+    from snn_policy.ann.layers import Head
     from tests.actors import sigma_delta_neurons
 
     actor = dyadic_actor()

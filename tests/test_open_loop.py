@@ -7,9 +7,9 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from snn_policy import Actor, convert, open_loop, recordings
-from snn_policy.convolution import Conv2d
-from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
-from snn_policy.quanta import default_digits
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.calibration.sensitivity import default_digits
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
 from tests.actors import dyadic_image_actor, image_walk, random_actor, walk
 
 IMAGES = image_walk(60, seed=2)

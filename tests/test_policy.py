@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_policy import Actor, Policy, SpikingPolicy, convert
-from snn_policy.network import SpikingNetwork
+from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
     HEAD_KINDS,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor, convert
-from snn_policy.layers import Head
-from snn_policy.neurons import SigmaDeltaNeurons
-from snn_policy.open_loop import Recording
-from snn_policy.quanta import _quantum_shapes, _sensitivities
+from snn_policy.ann.layers import Head
+from snn_policy.calibration.open_loop import Recording
+from snn_policy.calibration.sensitivity import _quantum_shapes, _sensitivities
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.actors import ALL_ACTIVATIONS, HEAD_KINDS, random_actor, reference_actor, walk
 
 ROWS = 600

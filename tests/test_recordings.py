@@ -9,8 +9,8 @@ import pytest
 from gymnasium import spaces
 
 from snn_policy import convert
+from snn_policy.calibration.recordings import as_recordings, distinct_rows
 from snn_policy.offline.collect import rollout
-from snn_policy.recordings import as_recordings, distinct_rows
 from tests.actors import IMAGE, dyadic_image_actor, image_walk, random_actor, walk
 
 STEPS = 120

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from snn_policy import OnnxPolicy, SourceError, SpikingPolicy, bundle
+from snn_policy import OnnxPolicy, SourceError, SpikingPolicy
 from snn_policy.atomic_files import sole_writer, write_atomically
-from snn_policy.bundle_files import name_with_sum, replace_files, sha256
+from snn_policy.bundle import document
+from snn_policy.bundle.files import name_with_sum, replace_files, sha256
 from snn_policy.commands.serve import read_policy
-from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.sources import load_actor
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.actors import policies
 from tests.bundles import file_of
 
@@ -180,7 +181,7 @@ def test_a_disk_that_is_full_at_any_file_leaves_the_policy_before(
             raise OSError(28, "No space left on device", str(path))
         write_atomically(path, content)
 
-    monkeypatch.setattr("snn_policy.bundle_files.write_atomically", full)
+    monkeypatch.setattr("snn_policy.bundle.files.write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
         both[1].write(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -205,7 +206,7 @@ def test_a_readers_old_name_for_weights_that_were_just_replaced_is_no_error(
 ) -> None:
     both[0].write(tmp_path)
     as_of_the_first_releases(tmp_path)
-    read, waiting = bundle._read, [both[1]]
+    read, waiting = document._read, [both[1]]
 
     def replaced_in_between(path: Path, most_bytes: int) -> bytes:
         content = read(path, most_bytes)
@@ -213,7 +214,7 @@ def test_a_readers_old_name_for_weights_that_were_just_replaced_is_no_error(
             waiting.pop().write(tmp_path)
         return content
 
-    monkeypatch.setattr(bundle, "_read", replaced_in_between)
+    monkeypatch.setattr(document, "_read", replaced_in_between)
     assert bundled(tmp_path) == "mt"
 
 
@@ -255,7 +256,7 @@ def test_an_export_without_a_step_removes_the_step_of_the_one_before(
 ) -> None:
     both[0].write(tmp_path)
     assert "step.onnx" in named(tmp_path)
-    monkeypatch.setattr("snn_policy.export.calibrates", lambda network: True)
+    monkeypatch.setattr("snn_policy.exporting.export.calibrates", lambda network: True)
     policies()["mt-rate"].export_onnx(tmp_path)
     assert "step.onnx" not in named(tmp_path)
     assert exported(tmp_path) == "mt"

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from snn_policy.commands.serve import read_policy
-from snn_policy.onnx_policy import OnnxPolicy
-from snn_policy.serve import Settings
+from snn_policy.exporting.onnx_policy import OnnxPolicy
+from snn_policy.serving.serve import Settings
 from tests.actors import KINDS, dyadic_actor, random_actor
 from tests.bundles import BUNDLE_FILES, file_of
 from tests.serving import Client, Running, episode, packed, policy, private_actions, running, settles

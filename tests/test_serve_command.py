@@ -19,9 +19,9 @@ from websockets.exceptions import InvalidStatus
 from snn_policy import OnnxPolicy
 from snn_policy.cli import main
 from snn_policy.policy import SpikingPolicy
-from snn_policy.serve import PolicyServer, Settings, serve
 from snn_policy.serving.descriptors import make_room
 from snn_policy.serving.logs import MOST_LINES_PER_SECOND, OneLine, Seldom, Sparing
+from snn_policy.serving.serve import PolicyServer, Settings, serve
 from tests.actors import policies
 from tests.bundles import file_of
 from tests.serving import Client, episode, private_actions, process, running
@@ -115,7 +115,7 @@ def test_a_graph_of_one_row_is_asked_row_by_row(tmp_path: Path, monkeypatch: pyt
     async def note(server: PolicyServer, _: object) -> None:
         served.append(server.settings.max_batch)
 
-    monkeypatch.setattr("snn_policy.serve._serve", note)
+    monkeypatch.setattr("snn_policy.serving.serve._serve", note)
     policies()["if-rate"].export_onnx(tmp_path, batch=1)
     serve(OnnxPolicy(tmp_path), Settings())
     assert served == [1]
@@ -125,7 +125,7 @@ def test_an_unknown_host_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch)
     async def fail(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr("snn_policy.serve._serve", fail)
+    monkeypatch.setattr("snn_policy.serving.serve._serve", fail)
     with pytest.raises(ValueError, match=r"host 'robot\.invalid': Name"):
         serve(SpikingPolicy.load(bundle), Settings("robot.invalid"))
 
@@ -133,7 +133,7 @@ def test_an_unknown_host_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_open_door_is_mentioned(bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     async def nothing(*_: object) -> None: ...
 
-    monkeypatch.setattr("snn_policy.serve._serve", nothing)
+    monkeypatch.setattr("snn_policy.serving.serve._serve", nothing)
     logging.getLogger("snn_policy").propagate = True
     policy = SpikingPolicy.load(bundle)
     for settings in (Settings("127.0.0.1"), Settings("::1"), Settings("localhost"), Settings("0.0.0.0", token=TOKEN)):

@@ -96,7 +96,7 @@ def test_bytes_that_are_no_protocol_disturb_nobody(name: str, server: Running, c
                         pass
                 except (TimeoutError, ConnectionError):
                     pass
-    assert not [record for record in caplog.records if record.name == "snn_policy.serve" and record.exc_info]
+    assert not [record for record in caplog.records if record.name == "snn_policy.serving.serve" and record.exc_info]
 
 
 def test_a_connection_that_breaks_while_its_answer_is_made_harms_nobody(server: Running):

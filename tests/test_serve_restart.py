@@ -18,11 +18,11 @@ from websockets.exceptions import ConnectionClosed
 
 from snn_policy import OnnxPolicy, SourceError, SpikingPolicy
 from snn_policy.cli import main
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.serve import PolicyServer, Settings
+from snn_policy.serving.serve import PolicyServer, Settings
 from snn_policy.serving.sessions import Name, Sessions
 from snn_policy.serving.snapshot import StateFileLock, digest_of, take_snapshot, write_snapshot
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
 from tests.actors import policies
 from tests.fuzz import States
 from tests.serving import Client, episode, private_actions, process, running, settles

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_policy.engines.sequence import encode_sequence
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.calibration.encode_sequence import encode_sequence
 from snn_policy.policy import SpikingPolicy
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
 from tests.actors import ALL_ACTIVATIONS, dyadic_actor, dyadic_observations, sigma_delta_neurons
 from tests.independent import digit
 

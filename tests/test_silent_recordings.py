@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor, SpikingPolicy, convert
-from snn_policy.action_units import error_unit, saturated_outputs
-from snn_policy.activations import RELU, Activation
-from snn_policy.layers import Head, Linear
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.open_loop import Recording, encode
-from snn_policy.quanta import _sensitivities, default_digits
+from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.layers import Head, Linear
+from snn_policy.calibration.action_units import error_unit, saturated_outputs
+from snn_policy.calibration.open_loop import Recording, encode
+from snn_policy.calibration.sensitivity import _sensitivities, default_digits
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import HEAD_KINDS, random_actor, reference_actor, walk
 
 ROWS = walk(1500)

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 from torch import nn
 
+from snn_policy.ann.layers import Head, inner_bounds
 from snn_policy.errors import SourceError
-from snn_policy.layers import Head, inner_bounds
 from snn_policy.sources import load_actor
 from tests.test_sources_sb3 import Arm, spread
 

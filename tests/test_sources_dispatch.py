@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.errors import SourceError
-from snn_policy.layers import Head, Linear
 from snn_policy.sources import load_actor
 
 

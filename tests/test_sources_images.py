@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Linear
-from snn_policy.qcfs import QCFS
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Linear
+from snn_policy.offline.qcfs import QCFS
 from snn_policy.sources import load_actor
 from tests.pixels import SHAPE, Pixels, difference, norm, read
 

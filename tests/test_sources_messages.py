@@ -14,10 +14,10 @@ from sb3_contrib import TQC, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from torch import nn
 
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.layers import Head, Linear, Normaliser
 from snn_policy.sources import load_actor
 from tests.test_sources_sb3 import Arm
 

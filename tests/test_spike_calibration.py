@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert, load_actor
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
 from snn_policy.bundle import read_bundle
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.spike_agreement import equal_counts
-from snn_policy.spike_calibration import calibrated_start, simulate
+from snn_policy.calibration.spike_agreement import equal_counts
+from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.spike_calibration import calibrated_start, simulate
 from tests.actors import random_actor, same_state, walk
 
 SETTINGS = (

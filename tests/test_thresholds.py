@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy.activations import quantised
 from snn_policy.actor import Actor
-from snn_policy.layers import Linear
-from snn_policy.thresholds import CANDIDATES, recorded_thresholds
+from snn_policy.ann.activations import quantised
+from snn_policy.ann.layers import Linear
+from snn_policy.calibration.thresholds import CANDIDATES, recorded_thresholds
 from tests.actors import make_head, random_actor, walk
 
 ROWS = 5000  # more than one chunk

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy.activations import RELU
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.cli import main
-from snn_policy.layers import Head, Linear
 from snn_policy.offline.collect import SIDE_BY_SIDE, medium_expert, rollout, summarise
 from snn_policy.offline.datasets import load_dataset
 from tests.recorded import ARRAYS, counted, same

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snn_policy import Actor, convert
-from snn_policy.layers import Head, Linear
+from snn_policy.ann.layers import Head, Linear
 
 EXAMPLES = str(Path(__file__).resolve().parent.parent / "examples")
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from marker_env import DEFAULT_LENGTHS, MarkerEnv, RecordingPolicy, assert_fresh, marker, spiking_policies, where
 
 from snn_policy import Actor
-from snn_policy.layers import Head, Linear
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.wrappers import SpikingPolicyEval
 
 SPIKING = spiking_policies()

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import NumpyToTorch
 from marker_env import MarkerEnv, RecordingPolicy, dyadic_actor, make_vector, spiking_policies
 
-from snn_policy.evaluate import evaluate
+from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.observations import ArrayForm, host_array
 from snn_policy.wrappers import SpikingPolicyEval, SpikingPolicyVectorEval
 

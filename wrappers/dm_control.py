@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from snn_policy.numbers import whole
+from snn_policy.checks import whole
 from snn_policy.observations import finite_observation
 from snn_policy.protocol import Policy
 

@@ -10,9 +10,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from snn_policy.environments import Distinct, check_spaces, environment_name
-from snn_policy.episodes import Episode, Meter
-from snn_policy.evaluate import check_counts, evaluation
-from snn_policy.evaluation import Evaluation
+from snn_policy.evaluation.episodes import Episode, Meter
+from snn_policy.evaluation.evaluate import check_counts, evaluation
+from snn_policy.evaluation.results import Evaluation
 from snn_policy.observations import host_array
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy, as_mask
@@ -119,7 +119,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
         return obs, rewards, terminations, truncations, _with_reports(infos, snn, counted | over)
 
     def evaluate(self, episodes: int = 20, seed: int = 5000, progress: bool = False) -> Evaluation:
-        """Run whole episodes with the seeds seed, seed + 1, …; see `snn_policy.evaluate`.
+        """Run whole episodes with the seeds seed, seed + 1, …; see `snn_policy.evaluation.evaluate`.
 
         One episode per row at a time, all rows starting together: only so does every one get its own seed.
         """

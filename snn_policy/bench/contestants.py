@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from snn_policy.actor import Actor
+from snn_policy.ann.layers import Linear
 from snn_policy.bench.timing import Decide
+from snn_policy.calibration.open_loop import forward
 from snn_policy.engines import ENGINE_NAMES
-from snn_policy.layers import Linear
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.onnx_policy import OnnxPolicy
-from snn_policy.open_loop import forward
+from snn_policy.exporting.onnx_policy import OnnxPolicy
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
-from snn_policy.spike_calibration import SpikeCalibration
+from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 if TYPE_CHECKING:
     from snn_policy.bench.torch_contestants import TorchPolicy

@@ -31,9 +31,9 @@ from snn_policy.bench.timing import (
 )
 from snn_policy.convert import convert
 from snn_policy.engines import make_engine
-from snn_policy.network import SpikingNetwork
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.network import SpikingNetwork
 
 MEASURED_OVERHEAD = ("sigma-delta 0.02", "MT differential T=4", "IF T=8")
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.layers import Layer, Linear
+from snn_policy.ann.layers import Layer, Linear
 
 NOISE = 0.05
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from snn_policy.activations import Activation
 from snn_policy.actor import Actor
-from snn_policy.layers import Linear
-from snn_policy.neurons import MembraneNeurons
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.layers import Linear
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.neurons import MembraneNeurons
 
 MODULES: dict[str, Any] = {
     "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,

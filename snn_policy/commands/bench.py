@@ -85,7 +85,7 @@ def _compare_contestants(
 
     from snn_policy.bench.contestants import ENGINES
     from snn_policy.bench.decisions import time_decisions
-    from snn_policy.tables import overhead_table, timing_table
+    from snn_policy.commands.tables import overhead_table, timing_table
 
     with busy("timing"):
         measured = time_decisions(actor, observations, engines or ENGINES, rounds=rounds)
@@ -100,7 +100,7 @@ def _measure_scaling(
     from dataclasses import asdict
 
     from snn_policy.bench.scaling import measure_scaling
-    from snn_policy.tables import scaling_table
+    from snn_policy.commands.tables import scaling_table
 
     measured = measure_scaling(actor, observations, engines or ("auto",), rounds=rounds, progress=True)
     notes = list(measured.notes)

@@ -14,7 +14,7 @@ from snn_policy.progress import busy as busy
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
-    from snn_policy.onnx_policy import OnnxPolicy
+    from snn_policy.exporting.onnx_policy import OnnxPolicy
     from snn_policy.policy import SpikingPolicy
 
 STDOUT = "-"
@@ -137,7 +137,7 @@ def read_spiking_policy(source: str) -> "SpikingPolicy | OnnxPolicy":
 
     path = place_of(source)
     if is_exported(path):
-        from snn_policy.onnx_policy import OnnxPolicy
+        from snn_policy.exporting.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(path)
     if path.exists() and not is_bundle(path):

@@ -188,7 +188,7 @@ def _check_settings(actor: "Actor", settings: dict[str, Any]) -> None:
 
 def _calibration(**given: Any) -> Any:
     """The settings of spike calibration; None where no option asks for it."""
-    from snn_policy.spike_calibration import SpikeCalibration
+    from snn_policy.spiking.spike_calibration import SpikeCalibration
 
     settings = {name: value for name, value in given.items() if value is not None}
     return SpikeCalibration(**settings) if settings else None
@@ -216,7 +216,7 @@ def _summary(policy: "SpikingPolicy") -> dict[str, Any]:
 
 
 def _print_summary(policy: "SpikingPolicy", out: Path) -> None:
-    from snn_policy.action_units import unit_name
+    from snn_policy.calibration.action_units import unit_name
 
     made = policy.conversion
     print(f"{out}: {policy.actor.name} as {made['neuron']} neurons, up to {policy.timesteps} timesteps per decision")

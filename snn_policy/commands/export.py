@@ -62,8 +62,8 @@ def export(
 
     snn-policy export td3-HalfCheetah-v5 --c --out run/robot/c
     """
-    from snn_policy.action_units import unit_name
-    from snn_policy.export import export_policy
+    from snn_policy.calibration.action_units import unit_name
+    from snn_policy.exporting.export import export_policy
     from snn_policy.policy import SpikingPolicy
 
     check_target(json)
@@ -119,7 +119,7 @@ class _Found:
     """What the policy's environment tells, as far as it can be made: observations, and the control period."""
 
     def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
-        from snn_policy.verification import DECISIONS, plausible_observations
+        from snn_policy.exporting.verification import DECISIONS, plausible_observations
 
         self.period, self.observations, self.source = period, plausible_observations(policy), "a random walk"
         env_id = policy.actor.env_id
@@ -144,8 +144,8 @@ class _Found:
 
 
 def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:
+    from snn_policy.exporting.verification import verify
     from snn_policy.protocol import as_batch
-    from snn_policy.verification import verify
 
     with busy(f"comparing {file.name} with the policy"):
         batch, _ = as_batch(observations[:MOST_OBSERVATIONS], policy.observation_shape, "observations")

@@ -40,8 +40,8 @@ def evaluate(
     """
     from rich.console import Console
 
-    from snn_policy.evaluate import evaluate as run_episodes
-    from snn_policy.tables import CONVENTION, evaluation_table
+    from snn_policy.commands.tables import CONVENTION, evaluation_table
+    from snn_policy.evaluation.evaluate import evaluate as run_episodes
 
     check_target(json)
     spiking = _is_spiking(path)
@@ -76,8 +76,8 @@ def compare(
     """
     from rich.console import Console
 
-    from snn_policy.evaluate import compare as run_both
-    from snn_policy.tables import print_comparison
+    from snn_policy.commands.tables import print_comparison
+    from snn_policy.evaluation.evaluate import compare as run_both
 
     check_target(json)
     if snn and _is_spiking(ann) and place_of(snn).exists() and not _is_spiking(snn):

@@ -10,9 +10,9 @@ from snn_policy.commands.common import FORMATS, check_directory, place_of, read_
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
-    from snn_policy.onnx_policy import OnnxPolicy
+    from snn_policy.exporting.onnx_policy import OnnxPolicy
     from snn_policy.policy import SpikingPolicy
-    from snn_policy.serve import PolicyServer
+    from snn_policy.serving.serve import PolicyServer
 
 TOKEN_VARIABLE = "SNN_POLICY_TOKEN"
 ANN = "ANN"
@@ -56,9 +56,9 @@ def serve(
 
     [bold]Example[/]: snn-policy serve td3-HalfCheetah-v5 --port 8000 --state-file sessions.state
     """
-    from snn_policy.serve import Settings
-    from snn_policy.serve import serve as serve_policy
     from snn_policy.serving.logs import log_to_stderr
+    from snn_policy.serving.serve import Settings
+    from snn_policy.serving.serve import serve as serve_policy
 
     if state_file is not None:
         check_directory(state_file.resolve().parent, must_exist=True)
@@ -78,13 +78,13 @@ def serve(
 
 def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
     """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
-    from snn_policy.bundle_files import POLICY_FILE, holds_weights
+    from snn_policy.bundle.files import POLICY_FILE, holds_weights
 
     place = place_of(path)
     if holds_weights(place) or place.name == POLICY_FILE:
         return read_spiking_policy(path), "SNN"
     if (place / "decision.onnx").is_file():
-        from snn_policy.onnx_policy import OnnxPolicy
+        from snn_policy.exporting.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(place), "SNN, ONNX"
     return read_actor(path), ANN

@@ -26,10 +26,10 @@ def demo(
     from rich.console import Console
 
     from snn_policy.commands.common import environment_of, read_actor
+    from snn_policy.commands.tables import demo_conclusion, print_comparison
     from snn_policy.convert import convert
-    from snn_policy.evaluate import compare
+    from snn_policy.evaluation.evaluate import compare
     from snn_policy.exported import names, path
-    from snn_policy.tables import demo_conclusion, print_comparison
 
     check_target(json)
     chosen = name or _preferred(names())
@@ -70,8 +70,8 @@ def list_policies(json: JsonOption = None) -> None:
     from rich.console import Console
 
     from snn_policy.bundle import read_bundle
+    from snn_policy.commands.tables import shipped_table
     from snn_policy.exported import names, path
-    from snn_policy.tables import shipped_table
 
     check_target(json)
     rows = []

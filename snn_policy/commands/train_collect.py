@@ -135,9 +135,9 @@ def _description(data: "Transitions") -> str:
 def _report(data: "Transitions", directory: Path, recipe: dict[str, Any], json: str | None) -> None:
     from rich.console import Console
 
+    from snn_policy.commands.tables import dataset_table
     from snn_policy.offline.collect import summarise
     from snn_policy.offline.scores import NOTE
-    from snn_policy.tables import dataset_table
 
     summary = asdict(summarise(data))
     document = {"out": str(directory), "env_id": data.env_id, "quality": data.quality, "recipe": recipe, **summary}

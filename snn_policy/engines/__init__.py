@@ -10,9 +10,9 @@ through many rows in blocks, and keeps the order of every row's sums.
 
 from importlib.util import find_spec
 
-from snn_policy.layers import Linear
-from snn_policy.network import SpikingNetwork
+from snn_policy.ann.layers import Linear
 from snn_policy.session import Engine, ReferenceSession
+from snn_policy.spiking.network import SpikingNetwork
 
 ENGINE_NAMES = ("auto", "event", "numpy", "torch")
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.network import SpikingNetwork
 from snn_policy.protocol import Decision, FloatArray
 from snn_policy.session import ReferenceSession
-from snn_policy.state import State
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.state import State
 
 
 def with_arrays(value: Any, convert: Any) -> Any:

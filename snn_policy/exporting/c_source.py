@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snn_policy.atomic_files import write_atomically
+from snn_policy.checks import require
 from snn_policy.engines.core import build, layout
 from snn_policy.engines.core.engine import REDERIVE_AFTER, NoCoreError
 from snn_policy.engines.core.layout import Writer
 from snn_policy.exporting import c_texts
-from snn_policy.neurons import SigmaDeltaNeurons
-from snn_policy.numbers import require
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.ann.layers import Layer, Linear
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.tracing import Traced
-from snn_policy.layers import Layer, Linear
 from snn_policy.protocol import FloatArray
 
 EXACT = 2**24

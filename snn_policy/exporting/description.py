@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.checks import whole
 from snn_policy.errors import SourceError
-from snn_policy.numbers import whole
 
 FORMAT, FORMAT_VERSION = "snn-policy-graph", 1
-METADATA_KEY, RATE_KEY, SUMS_KEY = "snn_policy", "update_rate", "sha256"
+METADATA_KEY, RATE_KEY = "snn_policy", "update_rate"
 MOST_METADATA, MOST_ELEMENTS, MOST_NAMES = 2**22, 2**31 - 1, 4096
 GRAPHS = ("decision", "step")
 COSTS, CALIBRATION_COSTS = ("synaptic_operations",), ("iterations", "error_spikes")

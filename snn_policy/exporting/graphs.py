@@ -13,9 +13,9 @@ from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
 from snn_policy.exporting.timestep import timestep_graph
 from snn_policy.exporting.tracing import Dimension, Graph, Traced
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.state import AdaptiveState, MembraneState, SigmaDeltaState
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.state import AdaptiveState, MembraneState, SigmaDeltaState
 
 Traces = tuple[list[Traced], dict[str, Traced], dict[str, int]]
 
@@ -73,7 +73,7 @@ def _sigma_delta(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeu
 
 
 def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
-    from snn_policy.sigma_delta_decision import decide_sigma_delta
+    from snn_policy.spiking.sigma_delta import decide_sigma_delta
 
     none = memory[:, :1] * 0
     y, state, decision = decide_sigma_delta(x, SigmaDeltaState(memory, none, none), actor.layers, neurons)

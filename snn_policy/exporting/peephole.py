@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
 from snn_policy.exporting.folding import copied, folded
 from snn_policy.exporting.indexing import reshape
 from snn_policy.exporting.model import needed

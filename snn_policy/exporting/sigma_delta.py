@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.ann.layers import Layer, Linear
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import EXACT, cost_matrix, fan_out
 from snn_policy.exporting.tracing import Traced
-from snn_policy.layers import Layer, Linear
-from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
 
 REACH = 8192
 HALF = 8 * REACH

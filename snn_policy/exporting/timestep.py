@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.crpi import residual_potential, start_potential
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
 from snn_policy.exporting.tracing import Graph, Traced
-from snn_policy.neurons import (
+from snn_policy.spiking.crpi import residual_potential, start_potential
+from snn_policy.spiking.neurons import (
     DifferentialMembrane,
     Membrane,
     MembraneNeurons,

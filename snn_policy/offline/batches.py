@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from snn_policy.layers import inner_bounds
+from snn_policy.ann.layers import inner_bounds
 
 if TYPE_CHECKING:
     from snn_policy.offline.transitions import Transitions

@@ -18,7 +18,7 @@ from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.errors import SourceError
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
-from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
 
 FORMAT, FORMAT_VERSION = "snn-policy-td3bc", 1
 RUN_FILE, CHECKPOINT_FILE = "td3bc.json", "checkpoint.safetensors"

@@ -17,7 +17,7 @@ from snn_policy.errors import SourceError
 from snn_policy.offline.hdf5 import BoundedArrays, member, open_hdf5
 from snn_policy.offline.replay_files import built
 from snn_policy.offline.transitions import Transitions
-from snn_policy.sources.files import MEGABYTE, checked, parse_json, reading
+from snn_policy.untrusted_files import MEGABYTE, checked, parse_json, reading
 
 METADATA, EPISODES = "metadata.json", "main_data.hdf5"
 FORMATS = ("hdf5", "arrow", "parquet")

@@ -9,7 +9,7 @@ import numpy as np
 from snn_policy.errors import SourceError
 from snn_policy.offline.hdf5 import LARGEST_DATASET
 from snn_policy.offline.transitions import FLAG_ARRAYS, FLOAT_ARRAYS, Transitions
-from snn_policy.sources.files import MEGABYTE, checked, parse_json, reading
+from snn_policy.untrusted_files import MEGABYTE, checked, parse_json, reading
 
 
 def read_replay(path: Path) -> Transitions:

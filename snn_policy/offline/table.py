@@ -64,7 +64,7 @@ class Result:
         iterations: I per decision, where it adapts; else None.
         versions: of the packages that the returns depend on.
         energy: nanojoules per decision, of an ANN without its zero activations.
-        equal_counts: share of the neurons whose count is the QCFS ANN's (`snn_policy.spike_agreement`), of fixed I.
+        equal_counts: share of the neurons whose count is the QCFS ANN's (`calibration.spike_agreement`), of fixed I.
     """
 
     task: str
@@ -182,7 +182,7 @@ def train(run: Run, datasets: Path, directory: Path, steps: int) -> int:
 
 def measure(cell: Cell, directory: Path) -> Result:
     """Run the cell's episodes with the actor that its run has now."""
-    from snn_policy.evaluate import evaluate
+    from snn_policy.evaluation.evaluate import evaluate
     from snn_policy.offline.scores import normalised_score
 
     run, path = cell.run, directory / cell.run.name
@@ -198,8 +198,8 @@ def measure(cell: Cell, directory: Path) -> Result:
 
 def _equal_counts(policy: "Policy", task: str) -> float:
     """On observations of the QCFS ANN's own episodes."""
+    from snn_policy.calibration.spike_agreement import equal_counts
     from snn_policy.policy import SpikingPolicy
-    from snn_policy.spike_agreement import equal_counts
 
     assert isinstance(policy, SpikingPolicy)
     observations = policy.actor.collect(task, COUNTED_OBSERVATIONS, RECORDING_SEED)
@@ -210,7 +210,7 @@ def policy_of(column: str, path: Path, task: str) -> "Policy":
     """The policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
     from snn_policy.convert import convert
     from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
-    from snn_policy.spike_calibration import SpikeCalibration
+    from snn_policy.spiking.spike_calibration import SpikeCalibration
 
     if column == "direct":
         return read_checkpoint_policy(path)

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from snn_policy.offline.qcfs import QCFS
 from snn_policy.offline.spiking_actor import SpikingActor
-from snn_policy.qcfs import QCFS
 
 ActorActivation = Literal["relu", "qcfs", "spiking"]
 ACTOR_ACTIVATIONS: tuple[str, ...] = get_args(ActorActivation)

@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_policy.activations import RELU, Activation
 from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.errors import SourceError
-from snn_policy.layers import Head, Linear, Normaliser
-from snn_policy.network import SpikingNetwork
-from snn_policy.neuron_settings import IF, TRAINED, as_record
-from snn_policy.neurons import MembraneNeurons
 from snn_policy.offline.checkpoints import CHECKPOINT_FILE, RUN_FILE, read_checkpoint
+from snn_policy.offline.qcfs import QCFS
 from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
 from snn_policy.offline.td3bc import TD3BCSettings
 from snn_policy.offline.td3bc_networks import FlatParameters, make_actor
 from snn_policy.policy import SpikingPolicy
-from snn_policy.qcfs import QCFS
-from snn_policy.sources.files import reading
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.settings import IF, TRAINED, as_record
+from snn_policy.untrusted_files import reading
 
 
 def read_checkpoint_actor(path: str | Path, *, name: str | None = None) -> Actor:

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.numbers import frozen_array
+from snn_policy.checks import frozen_array
 from snn_policy.protocol import LARGEST_OBSERVATION, FloatArray, Mask, Policy
 
 STD_FLOOR = 1e-3

@@ -1,1 +1,1 @@
-"""The parts of the policy server; `snn_policy.serve` is its entry, docs/serving.md its protocol."""
+"""The parts of the policy server; `snn_policy.serving.serve` is its entry, docs/serving.md its protocol."""

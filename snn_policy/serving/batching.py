@@ -15,7 +15,7 @@ from snn_policy.serving.metrics import Metrics
 from snn_policy.serving.sessions import Memories, Servable, Sessions
 from snn_policy.serving.wire import MessageError, Request, encode_array, pack
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 
 
 class Client(Hashable, Protocol):

@@ -15,7 +15,7 @@ from snn_policy.serving.settings import Settings
 from snn_policy.serving.sockets import MOST_UNREAD, MeteredSocket
 from snn_policy.serving.wire import MessageError, Request, decode_request
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 MOST_WAITING = 64
 """Unanswered messages per connection; beyond it no more are read."""
 MOST_MISTAKES = 100

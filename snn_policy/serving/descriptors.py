@@ -4,7 +4,7 @@ import logging
 import os
 import resource
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 SPARE = 24
 """For the listening sockets, the event loop, the state file and what else is opened on the way."""
 

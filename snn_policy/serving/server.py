@@ -24,7 +24,7 @@ from snn_policy.serving.snapshot import StateFileLock, restore, take_snapshot, w
 from snn_policy.serving.sockets import CLOSE_WITHIN, MeteredSocket
 from snn_policy.serving.wire import OBSERVATION_KEYS, encode_array, most_bytes, pack
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 SCHEMES = ("bearer", "api-key")
 HANDSHAKES = 64
 """Connections beyond the limit that may be open while they are being answered, health checks for one."""

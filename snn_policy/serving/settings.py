@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from snn_policy.numbers import require, whole
+from snn_policy.checks import require, whole
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from snn_policy.actor import Actor
 from snn_policy.atomic_files import try_lock, write_atomically
 from snn_policy.bundle import describe_actor, describe_network
 from snn_policy.errors import SourceError
-from snn_policy.onnx_policy import OnnxPolicy
+from snn_policy.exporting.onnx_policy import OnnxPolicy
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import LARGEST_OBSERVATION
 from snn_policy.serving.sessions import Name, Servable, Sessions
 from snn_policy.serving.wire import MessageError, valid_env_id, valid_name
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 FORMAT, DECISIONS = "snn-policy-sessions-2", "decisions"
 MOST_NAME_BYTES = 1024
 LABELS = ("name", "env_id")

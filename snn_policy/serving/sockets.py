@@ -15,7 +15,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 
 from snn_policy.serving.metrics import Metrics
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 MOST_UNREAD = 2**16
 """Bytes that a client may leave unread, in the system's send buffer and again as many in this process, before it is
 cut off."""

@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.numbers import whole
+from snn_policy.checks import whole
 from snn_policy.protocol import FloatArray, as_batch
 
 OBSERVATION_KEYS = ("observation", "obs", "state", "observation/state")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.bundle_files import POLICY_FILE, holds_weights
+from snn_policy.bundle.files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
 from snn_policy.sources.torch_files import describe, is_sb3_zip

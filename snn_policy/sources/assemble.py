@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.activations import RELU, Activation
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
+from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Head, Layer, Linear, inner_bounds
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.layers import Head, Layer, Linear, inner_bounds
 from snn_policy.sources.elementwise import Run
 from snn_policy.sources.images import Filter, composed
 from snn_policy.sources.normaliser import read_normaliser

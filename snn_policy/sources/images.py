@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.convolution import convolved_shape, transposed_convolution
+from snn_policy.ann.convolution import convolved_shape, transposed_convolution
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.operations import (
     AdaptivePool,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from snn_policy.ann.layers import Normaliser
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.layers import Normaliser
 from snn_policy.sources.elementwise import Run
 from snn_policy.sources.operations import Clip, Float64, Operation, Scale
 

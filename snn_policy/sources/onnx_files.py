@@ -13,7 +13,7 @@ from typing import BinaryIO
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, load
 
 from snn_policy.errors import SourceError
-from snn_policy.sources.files import LARGEST_WEIGHTS, MEGABYTE
+from snn_policy.untrusted_files import LARGEST_WEIGHTS, MEGABYTE
 
 DATA_ENDINGS = (".data", "_data")
 _REMEDY = "save it in one file (torch.onnx.export(..., external_data=False))"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.activations import Activation
+from snn_policy.ann.activations import Activation
 
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]

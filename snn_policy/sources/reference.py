@@ -12,7 +12,6 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
-from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
 from snn_policy.sources.operations import (
     ArgMax,
     Operation,
@@ -22,6 +21,7 @@ from snn_policy.sources.operations import (
     normalise,
     squash,
 )
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
 
 _ACTIVATIONS = {
     "relu": ("relu", 0.0),

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, checked, needs_extra, parse_json, reading
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.sb3_spaces import (
     ActionSpace,
@@ -29,6 +28,15 @@ from snn_policy.sources.sb3_spaces import (
     shape_of,
 )
 from snn_policy.sources.sb3_statistics import Told, told_by
+from snn_policy.untrusted_files import (
+    LARGEST_TEXT,
+    LARGEST_WEIGHTS,
+    MEGABYTE,
+    checked,
+    needs_extra,
+    parse_json,
+    reading,
+)
 
 Family = Literal["td3", "sac", "dqn", "actor-critic"]
 ALGORITHMS = "TD3, DDPG, SAC, TQC, PPO, A2C, TRPO or DQN"

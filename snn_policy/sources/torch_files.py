@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from snn_policy.sources.files import LARGEST_TEXT, LARGEST_WEIGHTS
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that files of torch.save began with before they were zips; two more pickles stand between."""

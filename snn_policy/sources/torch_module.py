@@ -15,10 +15,10 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.assemble import assemble
-from snn_policy.sources.files import needs_extra
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
+from snn_policy.untrusted_files import needs_extra
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     """The graph, and the module whose parts it names."""
     from torch import fx, nn
 
-    from snn_policy.qcfs import QCFS
+    from snn_policy.offline.qcfs import QCFS
 
     class PolicyTracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

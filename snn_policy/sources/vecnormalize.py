@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.ann.layers import Normaliser
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.layers import Normaliser
-from snn_policy.sources.files import MEGABYTE, checked, reading
 from snn_policy.sources.operations import Float64, Operation, clip, entries, normalise
 from snn_policy.sources.unpickling import Array, Stub, load_numbers
+from snn_policy.untrusted_files import MEGABYTE, checked, reading
 
 _LARGEST = 64 * MEGABYTE
 EPSILON = 1e-8

@@ -1,4 +1,4 @@
-/* The activations of hidden stages, elementwise and in place; `snn_policy.activations` defines them. */
+/* The activations of hidden stages, elementwise and in place; `snn_policy.ann.activations` defines them. */
 #ifndef SNN_ACTIVATION_H
 #define SNN_ACTIVATION_H
 

@@ -1,6 +1,6 @@
 /* Spike calibration of one layer of one row, and the error spikes of its adaptive form.
  *
- * The steps of `snn_policy.spike_calibration`, which has the equations and their sources.
+ * The steps of `snn_policy.spiking.spike_calibration`, which has the equations and their sources.
  */
 #ifndef SNN_CALIBRATION_H
 #define SNN_CALIBRATION_H

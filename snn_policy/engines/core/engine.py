@@ -13,10 +13,10 @@ import numpy.typing as npt
 from snn_policy.engines.core import layout
 from snn_policy.engines.core.layout import Layout, Writer, aligned
 from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import SigmaDeltaNeurons
 from snn_policy.protocol import Counters, Decision, FloatArray, Mask
-from snn_policy.state import State
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
+from snn_policy.spiking.state import State
 
 REDERIVE_AFTER = 16
 """Decisions after which the sigma-delta accumulators of a row are derived anew, to bound their rounding: after 512, a

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Layer
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Layer
 from snn_policy.protocol import FloatArray
-from snn_policy.sigma_delta_decision import accumulator_sizes
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.sigma_delta import accumulator_sizes
 
 NEURONS = ("sigma-delta", "if", "snm", "mt")
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", None)

@@ -1,6 +1,6 @@
 /* Sigma-delta encoding of whole recordings, neuron by neuron along time, for the calibration.
  *
- * The arithmetic of `snn_policy.neurons.sigma_delta_spike`, operation by operation. Neurons go in tiles that stay in
+ * The arithmetic of `snn_policy.spiking.neurons.sigma_delta_spike`, operation by operation. Neurons go in tiles that stay in
  * the cache; with β = 2 a spike's size is the exponent of |v|/(k·q).
  */
 #ifndef SNN_SEQUENCE_H

@@ -11,14 +11,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.action_units import choice_scores, error_unit, saturated_outputs
 from snn_policy.actor import Actor
-from snn_policy.convolution import Conv2d
-from snn_policy.layers import Layer
-from snn_policy.neurons import SigmaDeltaNeurons
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Layer
+from snn_policy.calibration.action_units import choice_scores, error_unit, saturated_outputs
+from snn_policy.calibration.recordings import chunks, pieces, release, scratch
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks, pieces, release, scratch
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 Predictor = Literal["auto", 0, 1]
 BLOCK_VALUES = 2**18
@@ -174,7 +174,7 @@ class _StageEncoder:
 
     def _told(self, values: FloatArray, neurons: _Neurons) -> FloatArray:
         """What the neurons tell of consecutive values; their memories and spikes go on."""
-        from snn_policy.engines.sequence import encode_sequence
+        from snn_policy.calibration.encode_sequence import encode_sequence
 
         told = np.empty_like(values)
         encode_sequence(

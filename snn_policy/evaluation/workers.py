@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium as gym
 
 from snn_policy.environments import EnvironmentSource, environment_name, make_environments
-from snn_policy.episodes import Episode, Meter, Totals, run_episodes
+from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes
 from snn_policy.protocol import Policy
 
 REFRESH_SECONDS = 0.1

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from snn_policy.checks import require, whole
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import GRAPHS
-from snn_policy.graph_session import CPU, Graph, GraphEngine, open_graph
-from snn_policy.numbers import require, whole
+from snn_policy.exporting.graph_session import CPU, Graph, GraphEngine, open_graph
 from snn_policy.stateful import StatefulPolicy
 
 

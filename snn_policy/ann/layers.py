@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from snn_policy.activations import Activation
-from snn_policy.convolution import Conv2d
-from snn_policy.numbers import frozen_array
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.checks import frozen_array
 from snn_policy.protocol import FloatArray
 
 HeadKind = Literal["tanh", "clip", "argmax"]

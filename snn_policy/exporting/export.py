@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_policy.bundle import write_bundle
-from snn_policy.bundle_files import sha256
-from snn_policy.exporting.description import SUMS_KEY, Description
+from snn_policy.bundle.files import SUMS_KEY, sha256
+from snn_policy.checks import number, require, whole
+from snn_policy.exporting.description import Description
 from snn_policy.exporting.graphs import (
     Traces,
     action_bounds,
@@ -20,8 +21,7 @@ from snn_policy.exporting.graphs import (
     trace_timestep,
 )
 from snn_policy.exporting.tracing import BATCH
-from snn_policy.neurons import MembraneNeurons
-from snn_policy.numbers import number, require, whole
+from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.versions import installed_versions
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from array_api_compat import array_namespace
 
-from snn_policy.numbers import require, whole
+from snn_policy.checks import require, whole
 
 Rule = Literal["first-pass", "literal"]
 MOST_ITERATIONS, MOST_SIMULATION_STEPS = 64, 4096

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.crpi import DEFAULT_ALPHA, ResidualRule, default_clip
-from snn_policy.numbers import number, require, whole
-from snn_policy.spike_calibration import SpikeCalibration
+from snn_policy.checks import number, require, whole
+from snn_policy.spiking.crpi import DEFAULT_ALPHA, ResidualRule, default_clip
+from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 Coding = Literal["rate", "differential"]
 Predictor = Literal["auto", 0, 1]
@@ -96,7 +96,7 @@ class MembraneSettings:
             hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment. 0 resets every decision.
         alpha_clip: c, the bound of the carried charge in thresholds, 0 to 1; None for 1/2, with MT and differential
             coding 1/16.
-        residual: "bounded" or "plain" (see `snn_policy.crpi`).
+        residual: "bounded" or "plain" (see `snn_policy.spiking.crpi`).
     """
 
     neuron: ClassVar[str] = ""

@@ -6,11 +6,11 @@ itself receives, so that errors do not add up from layer to layer.
 
 import numpy as np
 
-from snn_policy.activations import quantised
-from snn_policy.membrane_decision import initial_iterations, run_layer
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons
+from snn_policy.ann.activations import quantised
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.membrane import initial_iterations, run_layer
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
 
 
 def equal_counts(network: SpikingNetwork, observations: FloatArray) -> float:

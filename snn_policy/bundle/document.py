@@ -1,7 +1,7 @@
 """A policy as a directory: `policy.json` (everything readable) and `weights-….safetensors` (every array).
 
 The JSON carries the SHA-256 of the weights, which their file is named by, and of itself, so a truncated or altered
-bundle is refused; `snn_policy.bundle_files` says how one is replaced.
+bundle is refused; `snn_policy.bundle.files` says how one is replaced.
 Checksums find accidents and careless edits; they are no signature. Both files are data: JSON and
 safetensors, read with size limits, checked, and never executed.
 """
@@ -16,9 +16,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from snn_policy.activations import Activation
 from snn_policy.actor import Actor
-from snn_policy.bundle_files import (
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.layers import Head, Layer, Linear, Normaliser
+from snn_policy.bundle.files import (
     MOST_JSON_BYTES,
     POLICY_FILE,
     SUM,
@@ -27,13 +29,11 @@ from snn_policy.bundle_files import (
     sha256,
     weights_place,
 )
-from snn_policy.convolution import Conv2d
+from snn_policy.checks import frozen_array, whole
 from snn_policy.errors import SourceError
-from snn_policy.layers import Head, Layer, Linear, Normaliser
-from snn_policy.network import SpikingNetwork
-from snn_policy.neuron_settings import as_record, membrane_from_record
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.numbers import frozen_array, whole
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.settings import as_record, membrane_from_record
 
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 MOST_WEIGHT_BYTES = 4 * 2**30

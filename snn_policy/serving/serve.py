@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from snn_policy.numbers import require
-from snn_policy.onnx_policy import OnnxPolicy
+from snn_policy.checks import require
+from snn_policy.exporting.onnx_policy import OnnxPolicy
 from snn_policy.serving.descriptors import make_room
 from snn_policy.serving.server import HANDSHAKES, PolicyServer
 from snn_policy.serving.sessions import Servable
@@ -23,7 +23,7 @@ from snn_policy.serving.snapshot import digest_of
 
 __all__ = ["PolicyServer", "Settings", "serve"]
 
-log = logging.getLogger("snn_policy.serve")
+log = logging.getLogger("snn_policy.serving.serve")
 
 
 def serve(

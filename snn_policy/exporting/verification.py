@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.action_units import error_unit
 from snn_policy.actor import Actor
-from snn_policy.graph_session import Graph
-from snn_policy.layers import Head
-from snn_policy.network import SpikingNetwork
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.ann.layers import Head
+from snn_policy.calibration.action_units import error_unit
+from snn_policy.calibration.recordings import chunks
+from snn_policy.exporting.graph_session import Graph
 from snn_policy.protocol import FloatArray
-from snn_policy.recordings import chunks
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 
 if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy

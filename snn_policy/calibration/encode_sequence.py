@@ -1,13 +1,13 @@
 """Sigma-delta encoding of whole recordings for the calibration: by the compiled core, or by NumPy where there is none.
 
-Both carry out the arithmetic of `snn_policy.neurons.sigma_delta_spike`, and give the same bits.
+Both carry out the arithmetic of `snn_policy.spiking.neurons.sigma_delta_spike`, and give the same bits.
 """
 
 import numpy as np
 
 from snn_policy.engines.core import library
-from snn_policy.neurons import sigma_delta_spike
 from snn_policy.protocol import FloatArray, IntArray
+from snn_policy.spiking.neurons import sigma_delta_spike
 
 
 def encode_sequence(

@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Iterable, Sequence
 
-from snn_policy.action_units import single_choice
-from snn_policy.open_loop import Recording
-from snn_policy.recordings import HANDFUL, distinct_rows
+from snn_policy.calibration.action_units import single_choice
+from snn_policy.calibration.open_loop import Recording
+from snn_policy.calibration.recordings import HANDFUL, distinct_rows
 
 REMEDY = (
     "record ordinary episodes in which everything moves, some thousand decisions of them: "

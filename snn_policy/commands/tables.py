@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from snn_policy.energy import PICOJOULES_PER_MAC, PICOJOULES_PER_SYNAPTIC_OPERATION
-from snn_policy.evaluation import Comparison, Evaluation
+from snn_policy.evaluation.results import Comparison, Evaluation
 
 if TYPE_CHECKING:
     from snn_policy.bench.decisions import Overhead

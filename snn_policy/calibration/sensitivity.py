@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.action_units import head_slope
 from snn_policy.actor import Actor
-from snn_policy.neurons import MOST_DIGITS, SigmaDeltaNeurons
-from snn_policy.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
+from snn_policy.calibration.action_units import head_slope
+from snn_policy.calibration.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
+from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
+from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recording_doubts import recording_doubts, warn_of
-from snn_policy.recordings import HANDFUL, chunks, distinct_rows
+from snn_policy.spiking.neurons import MOST_DIGITS, SigmaDeltaNeurons
 
 FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
 SENSITIVITY_FLOOR = 1e-3

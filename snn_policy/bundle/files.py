@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snn_policy.atomic_files import sole_writer, write_atomically
-from snn_policy.exporting.description import SUMS_KEY
 
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
 """Bundles of the first releases have their weights under this very name."""
 GRAPH_FILES = ("decision.onnx", "step.onnx")
+SUMS_KEY = "sha256"
+"""Of the graphs, in `policy.json`."""
 MOST_JSON_BYTES = 16 * 2**20
 SUM = re.compile(r"[0-9a-f]{64}")
 NAMED_BY_SUM = re.compile(r"weights-[0-9a-f]{12}\.safetensors|(decision|step)-[0-9a-f]{12}\.onnx")

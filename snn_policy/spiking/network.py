@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.membrane_decision import decide_membrane
-from snn_policy.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.protocol import Decision
-from snn_policy.sigma_delta_decision import accumulator_sizes, decide_sigma_delta
-from snn_policy.state import AdaptiveState, MembraneState, SigmaDeltaState, State
+from snn_policy.spiking.membrane import decide_membrane
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.sigma_delta import accumulator_sizes, decide_sigma_delta
+from snn_policy.spiking.state import AdaptiveState, MembraneState, SigmaDeltaState, State
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from snn_policy.bundle_files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
+from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import METADATA_KEY, Description, read_description
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask

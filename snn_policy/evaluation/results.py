@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy import statistics
 from snn_policy.energy import nanojoules
+from snn_policy.evaluation import statistics
 
 Interval = tuple[float, float]
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from snn_policy.activations import quantised
-from snn_policy.crpi import residual_potential, start_potential
-from snn_policy.layers import Layer
-from snn_policy.neurons import DifferentialMembrane, Membrane, MembraneNeurons, step_differential, step_rate
+from snn_policy.ann.activations import quantised
+from snn_policy.ann.layers import Layer
 from snn_policy.protocol import Decision
-from snn_policy.spike_calibration import SpikeCalibration, calibrated_start, error_spikes
-from snn_policy.state import AdaptiveState, MembraneState
+from snn_policy.spiking.crpi import residual_potential, start_potential
+from snn_policy.spiking.neurons import DifferentialMembrane, Membrane, MembraneNeurons, step_differential, step_rate
+from snn_policy.spiking.spike_calibration import SpikeCalibration, calibrated_start, error_spikes
+from snn_policy.spiking.state import AdaptiveState, MembraneState
 
 
 class LayerRun(NamedTuple):

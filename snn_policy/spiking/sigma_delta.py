@@ -8,10 +8,10 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from snn_policy.layers import Layer, Linear
-from snn_policy.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.ann.layers import Layer, Linear
 from snn_policy.protocol import Decision
-from snn_policy.state import SigmaDeltaState
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.state import SigmaDeltaState
 
 
 def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:

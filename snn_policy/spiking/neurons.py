@@ -15,11 +15,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from snn_policy.crpi import ResidualRule
-from snn_policy.neuron_settings import IF, MOST_DIGITS, MT, SNM, Coding
-from snn_policy.numbers import require, whole
+from snn_policy.checks import require, whole
 from snn_policy.protocol import FloatArray
-from snn_policy.spike_calibration import SpikeCalibration
+from snn_policy.spiking.crpi import ResidualRule
+from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Coding
+from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 MembraneModel = Literal["if", "snm", "mt"]
 LARGEST_SPIKE = 2.0**40
@@ -86,7 +86,7 @@ class MembraneNeurons:
 
     @property
     def residual(self) -> ResidualRule:
-        """"bounded" or "plain" (see `snn_policy.crpi`)."""
+        """"bounded" or "plain" (see `snn_policy.spiking.crpi`)."""
         return self.settings.residual
 
     @property

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
-from snn_policy.activations import Activation
-from snn_policy.numbers import frozen_array, whole
+from snn_policy.ann.activations import Activation
+from snn_policy.checks import frozen_array, whole
 from snn_policy.protocol import FloatArray, IntArray
 
 MOST_PATCH_BYTES = 2**22

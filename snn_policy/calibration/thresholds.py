@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.activations import quantised
 from snn_policy.actor import Actor
-from snn_policy.neuron_settings import threshold_rule
+from snn_policy.ann.activations import quantised
+from snn_policy.calibration.recording_doubts import dead_layer, few_rows, warn_of
+from snn_policy.calibration.recordings import CHUNK_ROWS, HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
-from snn_policy.recording_doubts import dead_layer, few_rows, warn_of
-from snn_policy.recordings import CHUNK_ROWS, HANDFUL, chunks, distinct_rows
+from snn_policy.spiking.settings import threshold_rule
 
 CANDIDATES = np.linspace(0.2, 1.0, 33, dtype=np.float32)
 HISTOGRAM_BINS = 4096

@@ -1,0 +1,1 @@
+"""What an `Actor` is made of: layers, convolutions, activations, heads."""

@@ -1,0 +1,1 @@
+"""From recorded observations to thresholds, quanta and predictors."""

@@ -1,0 +1,1 @@
+"""Spiking networks as data and pure functions: neurons, codings, CRPI, spike calibration, state."""
