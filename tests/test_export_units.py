@@ -63,14 +63,15 @@ def test_steep_actors_with_narrow_bounds_pass(seed: int, tmp_path: Path) -> None
 def test_another_choice_between_equal_logits_is_no_difference(seed: int, tmp_path: Path) -> None:
     actor = random_actor(seed, kind="argmax", outputs=3)
     last = actor.layers[-1]
-    twins = Linear(last.weight[[0, 0, 0]] * 50 + 1e-6 * last.weight, np.full(3, 800, np.float32))
+    weight: Any = last.weight[[0, 0, 0]] * 50 + np.float32(1e-6) * last.weight
+    twins = Linear(weight, np.full(3, 800, np.float32))
     policy = convert(Actor((*actor.layers[:-1], twins), actor.head, (11,)), walk(300))
     for path in policy.export_onnx(tmp_path).files:
         assert verify(policy, path, walk(100, seed=7)).passed
 
 
 @pytest.mark.parametrize("kind", ["unbounded", "argmax", "tanh"])
-def test_a_wrong_weight_is_still_found(kind: str, tmp_path: Path) -> None:
+def test_a_wrong_weight_is_still_found(kind: Any, tmp_path: Path) -> None:
     actor = scaled_actor(0) if kind == "unbounded" else random_actor(kind=kind, shape=(12,), widths=(24, 16), outputs=4)
     policy = convert(actor, walk(300, (12,)))
     path = policy.export_onnx(tmp_path).files[0]
@@ -78,7 +79,7 @@ def test_a_wrong_weight_is_still_found(kind: str, tmp_path: Path) -> None:
     last = [each for each in model.graph.initializer if list(each.dims) == [16, 4]]
     assert last
     for weights in last:
-        changed = numpy_helper.to_array(weights) * np.float32([1.02, 1, 1, 1])
+        changed = numpy_helper.to_array(weights) * np.array([1.02, 1, 1, 1], np.float32)
         weights.CopyFrom(numpy_helper.from_array(changed, weights.name))
     onnx.save(model, path)
     assert not verify(policy, path, walk(200, (12,), 3)).passed

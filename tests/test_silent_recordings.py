@@ -144,7 +144,7 @@ def test_a_single_choice_throughout(choice: int) -> None:
 
 def test_unbounded_actions_that_never_change_are_measured_by_their_size() -> None:
     actor = shifted(random_actor(), [250, -3, 0.1], head=Head.clip([-np.inf] * 3, [np.inf] * 3))
-    unit = error_unit(actor, np.repeat(np.float32([[250, -3, 0]]), 30, axis=0))
+    unit = error_unit(actor, np.full((30, 3), [250, -3, 0], np.float32))
     assert unit.tolist() == [250, 3, 1]
 
 
