@@ -63,7 +63,7 @@ def test_steep_actors_with_narrow_bounds_pass(seed: int, tmp_path: Path) -> None
 def test_another_choice_between_equal_logits_is_no_difference(seed: int, tmp_path: Path) -> None:
     actor = random_actor(seed, kind="argmax", outputs=3)
     last = actor.layers[-1]
-    weight: Any = last.weight[[0, 0, 0]] * 50 + 1e-6 * last.weight
+    weight: Any = last.weight[[0, 0, 0]] * 50 + np.float32(1e-6) * last.weight
     twins = Linear(weight, np.full(3, 800, np.float32))
     policy = convert(Actor((*actor.layers[:-1], twins), actor.head, (11,)), walk(300))
     for path in policy.export_onnx(tmp_path).files:
@@ -71,9 +71,8 @@ def test_another_choice_between_equal_logits_is_no_difference(seed: int, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["unbounded", "argmax", "tanh"])
-def test_a_wrong_weight_is_still_found(kind: str, tmp_path: Path) -> None:
-    head: Any = kind
-    actor = scaled_actor(0) if kind == "unbounded" else random_actor(kind=head, shape=(12,), widths=(24, 16), outputs=4)
+def test_a_wrong_weight_is_still_found(kind: Any, tmp_path: Path) -> None:
+    actor = scaled_actor(0) if kind == "unbounded" else random_actor(kind=kind, shape=(12,), widths=(24, 16), outputs=4)
     policy = convert(actor, walk(300, (12,)))
     path = policy.export_onnx(tmp_path).files[0]
     model = onnx.load(path)

@@ -42,7 +42,7 @@ class Recycling(gym.Env):
         return self._fill(), 1.0, False, self.elapsed >= 25, {}
 
 
-gym.register("tests/Recycling-v0", f"{__name__}:Recycling", order_enforce=False, disable_env_checker=True)
+gym.register("tests/Recycling-v0", "tests.test_recordings:Recycling", order_enforce=False, disable_env_checker=True)
 
 
 @pytest.mark.parametrize(

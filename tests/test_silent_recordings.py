@@ -59,7 +59,7 @@ def test_an_actor_at_its_bound_throughout(kind: str, side: int) -> None:
     chosen = ROWS[(y > (4 if kind == "tanh" else 2.2)).all(axis=1)]
     assert len(chosen) > 20
     policy, said = heard(actor, chosen)
-    assert checked(policy, said, "every action is at its bound") < 0.06
+    assert checked(policy, said, "every action is at a bound") < 0.06
     assert policy.conversion["open_loop_error"] == pytest.approx(0.02, rel=0.5)
 
 
@@ -69,7 +69,7 @@ def test_one_action_at_its_bound_throughout(kind: str, held: int) -> None:
     shift = np.zeros(3)
     shift[held] = 12
     policy, said = heard(shifted(random_actor(), shift, head=bounded(kind)), ROWS)
-    checked(policy, said, f"action {held} is at its bound")
+    checked(policy, said, f"action {held} is at a bound")
     back = shifted(policy.actor, -shift)
     moved = SpikingPolicy(type(policy.network)(back, policy.network.neurons))
     error = np.array([moved.act(obs) for obs in ROWS]) - back.act(ROWS)
@@ -84,7 +84,7 @@ def test_recordings_that_are_mostly_at_the_bound(kind: str, share: float) -> Non
     low, high = ROWS[abs(y) < 0.8], ROWS[y > (1.2 if kind == "clip" else 3.2)]
     count = round(len(high) * (1 - share) / share)
     policy, said = heard(actor, np.concatenate([high, low[:count]]))
-    assert ("at its bound" in said) == (share > 0.95)
+    assert ("at a bound" in said) == (share > 0.95)
     spiking = np.array([policy.act(obs) for obs in ROWS])
     assert np.sqrt(np.mean((spiking - actor.act(ROWS)) ** 2)) < 0.1  # 0.02 on the recording is 0.02/√0.1 off the bound
 
@@ -144,7 +144,7 @@ def test_a_single_choice_throughout(choice: int) -> None:
 
 def test_unbounded_actions_that_never_change_are_measured_by_their_size() -> None:
     actor = shifted(random_actor(), [250, -3, 0.1], head=Head.clip([-np.inf] * 3, [np.inf] * 3))
-    unit = error_unit(actor, np.repeat(np.array([[250, -3, 0]], np.float32), 30, axis=0))
+    unit = error_unit(actor, np.full((30, 3), [250, -3, 0], np.float32))
     assert unit.tolist() == [250, 3, 1]
 
 

@@ -29,8 +29,9 @@ def recording_doubts(recording: Recording, flat: Iterable[int] = ()) -> list[str
         doubts.append(few_rows(rows))
     held = [index for index, is_held in enumerate(recording.saturated.tolist()) if is_held]
     if held:
-        which = "every action" if len(held) == len(recording.saturated) else f"action {_listed(held)}"
-        doubts.append(f"{which} is at its bound in more than 95 % of it, so that errors count before the bound")
+        which = f"action {held[0]} is" if len(held) == 1 else f"actions {_listed(held)} are"
+        which = "every action is" if len(held) == len(recording.saturated) else which
+        doubts.append(f"{which} at a bound in more than 95 % of it, so that errors count before the bound")
     if single_choice(actor, recording.outputs):
         doubts.append("the actor chooses the same action throughout, so that errors count against what its logits move")
     return [*doubts, *(dead_layer(index) for index in flat)]
