@@ -163,6 +163,6 @@ def test_sigma_delta_traces_agree(
     )
     print(f"{name}, tolerance {tolerance}, {engine}: {own} on its own recording, {new} on another")
     assert min(own) >= 0.99
-    # potentials within rounding of a spike: of 16 traces of sac-Walker2d, event engine, one is at 0.988, their mean 0.997
+    # potentials within rounding of a spike: of 16 traces of sac-Walker2d, one is at 0.988, their mean 0.997
     assert np.mean(new) >= 0.99
     assert min(new) >= 0.98
