@@ -18,6 +18,7 @@ from snn_policy.spiking.state import State
 from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:
+    from snn_policy.bundle import Bundle
     from snn_policy.exporting.c_source import ExportedC
     from snn_policy.exporting.export import Exported
 
@@ -96,6 +97,13 @@ class SpikingPolicy(StatefulPolicy):
         network, engine, conversion, card = made_of
         self.__init__(network, engine=engine, conversion=conversion, card=card)
 
+    @property
+    def bundle(self) -> "Bundle":
+        """What is stored and exported: the network, how it was made, and its card."""
+        from snn_policy.bundle import Bundle
+
+        return Bundle(self.network, self.conversion, self.card)
+
     def save(self, directory: str | Path) -> None:
         """Write `policy.json` and its weights into the directory (made if missing), as `bundle_files` says."""
         from snn_policy.bundle import write_bundle
@@ -103,16 +111,16 @@ class SpikingPolicy(StatefulPolicy):
         write_bundle(Path(directory), self.network, self.conversion, self.card)
 
     def export_onnx(self, directory: str | Path, **options: Any) -> "Exported":
-        """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_policy`."""
-        from snn_policy.exporting.export import export_policy
+        """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_bundle`."""
+        from snn_policy.exporting.export import export_bundle
 
-        return export_policy(self, directory, **options)
+        return export_bundle(self.bundle, directory, **options)
 
     def export_c(self, directory: str | Path, **options: Any) -> "ExportedC":
         """Write the policy as C99; arguments as for `snn_policy.exporting.c_source.export_c`."""
         from snn_policy.exporting.c_source import export_c
 
-        return export_c(self, directory, **options)
+        return export_c(self.bundle, directory, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":
