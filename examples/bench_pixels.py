@@ -81,7 +81,7 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def main(
-    policy: Annotated[str, typer.Option(help="shipped pixel actor")] = "pixels-drq-cartpole-swingup",
+    policy: Annotated[str, typer.Option(help="shipped pixel actor")] = "pixels-small-cartpole-swingup",
     repeats: Annotated[int, typer.Option(help="decisions per case", min=1)] = 20,
     engines: Annotated[str, typer.Option(help="separated by commas")] = "event,torch",
     batches: Annotated[str, typer.Option(help="rows, separated by commas")] = "1,8",

@@ -118,7 +118,7 @@ def open_loop_table(actor: Actor, policies: dict[str, Policy], observations: npt
 def convert_and_export(actor: Actor, observations: npt.NDArray[Any], out: Path) -> tuple[SpikingPolicy, OnnxPolicy]:
     policy = convert(actor, observations)
     for file in policy.export_onnx(out, control_period=CONTROL_STEP).files:
-        found = verify(policy, file, observations[:VERIFIED])
+        found = verify(policy.network, file, observations[:VERIFIED])
         print(
             f"{file.name}: {found.decisions} decisions compared, {found.flips} flips, "
             f"largest action difference {found.action_difference:.1e}"

@@ -57,7 +57,7 @@ def measure(name: str, actor: Actor, directory: Path) -> None:
     observations = actor.collect(actor.env_id, steps=DECISIONS + BURST * BURSTS)
     policy = convert(actor, observations)
     for file in policy.export_onnx(directory).files:
-        found = verify(policy, file, observations[:DECISIONS])
+        found = verify(policy.network, file, observations[:DECISIONS])
         print(f"{name} {file.name} ({file.stat().st_size / 1024:.0f} KiB): {found.decisions} decisions, "
               f"{found.flips} flips, action {found.action_difference:.1e}, "
               f"memory {found.memory_differences['memory']:.1e} quanta")  # fmt: skip

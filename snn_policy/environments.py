@@ -18,8 +18,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
+from snn_policy.observations import environment_name
 from snn_policy.protocol import Policy
 
 EnvironmentSource = str | Callable[[], gym.Env]
@@ -173,15 +174,6 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
             f"{name} does not fit the policy: it takes actions {_describe(action_space)}, "
             f"the policy gives {_describe_actions(policy)}"
         )
-
-
-def environment_name(env: gym.Env | VectorEnv) -> str:
-    """Its Gymnasium id, or its class's name where it has none."""
-    base: Any = env.unwrapped
-    spec = getattr(base, "spec", None)
-    if spec is None and isinstance(base, SyncVectorEnv):
-        spec, base = base.envs[0].spec, base.envs[0].unwrapped
-    return str(getattr(spec, "id", None) or type(base).__name__)
 
 
 @contextmanager

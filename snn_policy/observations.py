@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_array_api_obj
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from snn_policy.environments import environment_name
 from snn_policy.protocol import LARGEST_OBSERVATION
 
 FEW_VALUES = 1000
@@ -107,6 +107,15 @@ def described(number: Any) -> str:
     """Name a number that cannot be used: NaN, infinity, or its size."""
     value = float(number)
     return "NaN" if value != value else f"{value:g}, not finite or beyond ±{LARGEST_OBSERVATION:.0e}"
+
+
+def environment_name(env: gym.Env | VectorEnv) -> str:
+    """Return its Gymnasium id, or its class's name where it has none."""
+    base: Any = env.unwrapped
+    spec = getattr(base, "spec", None)
+    if spec is None and isinstance(base, SyncVectorEnv):
+        spec, base = base.envs[0].spec, base.envs[0].unwrapped
+    return str(getattr(spec, "id", None) or type(base).__name__)
 
 
 def place(environment: str, row: int, seed: int | None, step: int) -> str:

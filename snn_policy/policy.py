@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.checks import require
 from snn_policy.engines import make_engine
+from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.state import State
 from snn_policy.stateful import StatefulPolicy
 
 if TYPE_CHECKING:
+    from snn_policy.bundle import Bundle
     from snn_policy.exporting.c_source import ExportedC
     from snn_policy.exporting.export import Exported
 
@@ -96,23 +99,47 @@ class SpikingPolicy(StatefulPolicy):
         network, engine, conversion, card = made_of
         self.__init__(network, engine=engine, conversion=conversion, card=card)
 
-    def save(self, directory: str | Path) -> None:
-        """Write `policy.json` and its weights into the directory (made if missing), as `bundle_files` says."""
+    @property
+    def bundle(self) -> "Bundle":
+        """What is stored and exported: the network, how it was made, and its card."""
+        from snn_policy.bundle import Bundle
+
+        return Bundle(self.network, self.conversion, self.card)
+
+    def save(self, directory: str | Path, *, dtype: str = "float32", observations: FloatArray | None = None) -> None:
+        """Write `policy.json` and its weights into the directory (made if missing), as `bundle.files` says.
+
+        Args:
+            dtype: "float16" stores the weights in half the room. They are rounded first, the actions compared, and the
+                stored card says by how much they change (`stored`); what is loaded acts as the rounded network does.
+            observations: (N, *observation_shape) to compare on; 200 random ones by default.
+
+        Raises:
+            ValueError: another dtype, a weight beyond float16's range, or an action that rounding changes by more than
+                1e-3 half-ranges.
+        """
         from snn_policy.bundle import write_bundle
 
-        write_bundle(Path(directory), self.network, self.conversion, self.card)
+        if dtype == "float32":
+            write_bundle(Path(directory), self.network, self.conversion, self.card)
+            return
+        require(dtype == "float16", f"dtype {dtype!r}: expected float32 or float16")
+        from snn_policy.calibration.half_precision import as_float16
+
+        network, stored = as_float16(self.network, observations)
+        write_bundle(Path(directory), network, self.conversion, {**self.card, "stored": stored}, dtype=dtype)
 
     def export_onnx(self, directory: str | Path, **options: Any) -> "Exported":
-        """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_policy`."""
-        from snn_policy.exporting.export import export_policy
+        """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_bundle`."""
+        from snn_policy.exporting.export import export_bundle
 
-        return export_policy(self, directory, **options)
+        return export_bundle(self.bundle, directory, **options)
 
     def export_c(self, directory: str | Path, **options: Any) -> "ExportedC":
         """Write the policy as C99; arguments as for `snn_policy.exporting.c_source.export_c`."""
         from snn_policy.exporting.c_source import export_c
 
-        return export_c(self, directory, **options)
+        return export_c(self.bundle, directory, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":

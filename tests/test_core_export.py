@@ -44,7 +44,7 @@ def test_the_c_policy_acts_as_the_policy_to_the_bit(name: str, tmp_path: Path) -
 def test_heads_and_pictures_are_exported_as_well(kind: Any, tmp_path: Path) -> None:
     actor = dyadic_image_actor(kind=kind)
     policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor)))
-    assert export_c(policy, tmp_path, observations=image_walk(1_000)).verified == 1_000
+    assert export_c(policy.bundle, tmp_path, observations=image_walk(1_000)).verified == 1_000
 
 
 @pytest.mark.parametrize("compiler", ["gcc -std=c99", "clang -std=c99", "g++ -x c++ -std=c++17",

@@ -47,7 +47,7 @@ def test_correct_exports_of_unbounded_actions_pass(
 def test_actions_far_from_zero_pass(seed: int, tmp_path: Path) -> None:
     policy = convert(scaled_actor(seed, shift=3000.0), walk(300, (12,), seed))
     for path in policy.export_onnx(tmp_path).files:
-        found = verify(policy, path, plausible_observations(policy))
+        found = verify(policy.network, path, plausible_observations(policy.network))
         assert found.passed, found
         assert found.action_limit > 1e-5
 
@@ -56,7 +56,7 @@ def test_actions_far_from_zero_pass(seed: int, tmp_path: Path) -> None:
 def test_steep_actors_with_narrow_bounds_pass(seed: int, tmp_path: Path) -> None:
     policy = convert(scaled_actor(seed, Head.clip([-10] * 4, [10] * 4)), walk(300, (12,), seed))
     for path in policy.export_onnx(tmp_path).files:
-        assert verify(policy, path, plausible_observations(policy)).passed
+        assert verify(policy.network, path, plausible_observations(policy.network)).passed
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -67,7 +67,7 @@ def test_another_choice_between_equal_logits_is_no_difference(seed: int, tmp_pat
     twins = Linear(weight, np.full(3, 800, np.float32))
     policy = convert(Actor((*actor.layers[:-1], twins), actor.head, (11,)), walk(300))
     for path in policy.export_onnx(tmp_path).files:
-        assert verify(policy, path, walk(100, seed=7)).passed
+        assert verify(policy.network, path, walk(100, seed=7)).passed
 
 
 @pytest.mark.parametrize("kind", ["unbounded", "argmax", "tanh"])
@@ -82,7 +82,7 @@ def test_a_wrong_weight_is_still_found(kind: Any, tmp_path: Path) -> None:
         changed = numpy_helper.to_array(weights) * np.array([1.02, 1, 1, 1], np.float32)
         weights.CopyFrom(numpy_helper.from_array(changed, weights.name))
     onnx.save(model, path)
-    assert not verify(policy, path, walk(200, (12,), 3)).passed
+    assert not verify(policy.network, path, walk(200, (12,), 3)).passed
 
 
 @pytest.mark.parametrize("size", [1e-7, 1e-6, 1e-5, 1e-4])
@@ -97,7 +97,7 @@ def test_nearly_dead_neurons_do_not_make_an_export_wrong(model: str, size: float
         theta[:6] = size
     policy = convert(actor, observations, neuron=model, threshold=thresholds)
     for path in policy.export_onnx(tmp_path).files:
-        found = verify(policy, path, plausible_observations(policy))
+        found = verify(policy.network, path, plausible_observations(policy.network))
         assert found.passed, found
 
 

@@ -36,7 +36,7 @@ RELU_REFERENCES = tuple(name for name in REFERENCES if name not in ("trpo-Swimme
 def test_exports_pass(kind: str, tmp_path: Path) -> None:
     policy = policies()[kind]
     for path in policy.export_onnx(tmp_path).files:
-        found = verify(policy, path, dyadic_observations(100))
+        found = verify(policy.network, path, dyadic_observations(100))
         assert found.passed
         assert (found.decisions, found.flips, found.action_difference) == (200, 0, 0)
         assert not any(found.memory_differences.values())
@@ -46,7 +46,7 @@ def test_exports_pass(kind: str, tmp_path: Path) -> None:
 def test_exports_of_every_form_are_verified(options: Any, tmp_path: Path) -> None:
     policy = policies()["sigma-delta"]
     for path in policy.export_onnx(tmp_path, **options).files:
-        assert verify(policy, path, dyadic_observations(20)).passed
+        assert verify(policy.network, path, dyadic_observations(20)).passed
 
 
 @pytest.mark.parametrize("name", ["decision.onnx", "step.onnx"])
@@ -60,13 +60,13 @@ def test_a_changed_weight_is_found(kind: str, name: str, tmp_path: Path) -> None
     changed = numpy_helper.to_array(weights[0]) + np.float32(1 / 16)
     weights[0].CopyFrom(numpy_helper.from_array(changed, weights[0].name))
     onnx.save(model, tmp_path / name)
-    assert not verify(policy, tmp_path / name, dyadic_observations(50)).passed
+    assert not verify(policy.network, tmp_path / name, dyadic_observations(50)).passed
 
 
 def test_plausible_observations_have_the_normalisers_scale() -> None:
     actor = random_actor(normalised=True)
     policy = convert(actor, walk(300))
-    seen = actor.inputs(plausible_observations(policy, 2000))
+    seen = actor.inputs(plausible_observations(policy.network, 2000))
     assert seen.shape == (2000, 11)
     assert 0.3 < seen.std() < 2
 
@@ -82,7 +82,7 @@ def test_reference_actors(name: str, settings: str, reference_dir: Path, tmp_pat
         observations = observations * actor.normaliser.scale + actor.normaliser.mean
     policy = convert(actor, observations, **SETTINGS[settings])
     for path in policy.export_onnx(tmp_path).files:
-        found = verify(policy, path, observations[:100])
+        found = verify(policy.network, path, observations[:100])
         assert found.passed, found
         assert found.flip_rate < 1e-4
         assert found.action_difference <= 1e-5

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from snn_policy.environments import environment_name
-from snn_policy.observations import numbers_of
+from snn_policy.observations import environment_name, numbers_of
 from snn_policy.protocol import Mask
 
 FINAL = ("final_obs", "final_observation")

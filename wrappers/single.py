@@ -6,10 +6,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from snn_policy.environments import check_spaces, environment_name
+from snn_policy.environments import check_spaces
 from snn_policy.evaluation.evaluate import evaluate_in
 from snn_policy.evaluation.results import Evaluation
-from snn_policy.observations import host_array
+from snn_policy.observations import environment_name, host_array
 from snn_policy.progress import counting
 from snn_policy.protocol import Policy
 

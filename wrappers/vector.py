@@ -9,11 +9,11 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
-from snn_policy.environments import Distinct, check_spaces, environment_name
+from snn_policy.environments import Distinct, check_spaces
 from snn_policy.evaluation.episodes import Episode, Meter
 from snn_policy.evaluation.evaluate import check_counts, evaluation
 from snn_policy.evaluation.results import Evaluation
-from snn_policy.observations import host_array
+from snn_policy.observations import environment_name, host_array
 from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy, as_mask
 

@@ -61,18 +61,24 @@ def write_bundle(
     card: Mapping[str, Any],
     graphs: Mapping[str, Any] | None = None,
     graph_files: Mapping[str, bytes] | None = None,
+    *,
+    dtype: str = "float32",
 ) -> None:
     """Replace what the directory holds with this policy, as a whole.
 
     Args:
         graphs: what the document says of the ONNX files beside it; `graph_files`: their content, by name.
+        dtype: of the stored weights; "float16" only where it holds every one of them exactly.
 
     Raises:
+        ValueError: weights that the dtype does not hold.
         OSError: a file cannot be written, or another writer does not end.
     """
     from snn_policy.versions import installed_versions
 
     described, arrays = describe_network(network)
+    if dtype != "float32":
+        arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -88,6 +94,16 @@ def write_bundle(
     document["weights_sha256"] = sha256(weights)
     document["sha256"] = _digest(document)
     replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
+
+
+def _narrowed(name: str, weight: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype != "float16":
+        raise ValueError(f"dtype {dtype!r}: expected float32 or float16")
+    with np.errstate(over="ignore"):
+        stored = weight.astype(np.float16)
+    if not np.array_equal(stored.astype(np.float32), weight):
+        raise ValueError(f"{name}: float16 does not hold these weights; round them first (SpikingPolicy.save does)")
+    return stored
 
 
 def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:

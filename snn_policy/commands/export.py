@@ -63,7 +63,6 @@ def export(
     snn-policy export td3-HalfCheetah-v5 --c --out run/robot/c
     """
     from snn_policy.calibration.action_units import unit_name
-    from snn_policy.exporting.export import export_policy
     from snn_policy.policy import SpikingPolicy
 
     check_target(json)
@@ -77,7 +76,7 @@ def export(
         return
     found = _Found(policy, observations, verify, control_period)
     with busy("exporting"):
-        made = export_policy(policy, directory, batch=batch, counts=counts, control_period=found.period)
+        made = policy.export_onnx(directory, batch=batch, counts=counts, control_period=found.period)
     compared = [_compared(policy, file, found.observations) for file in made.files] if verify else []
     document = {
         "out": str(directory),
@@ -121,7 +120,7 @@ class _Found:
     def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
         from snn_policy.exporting.verification import DECISIONS, plausible_observations
 
-        self.period, self.observations, self.source = period, plausible_observations(policy), "a random walk"
+        self.period, self.observations, self.source = period, plausible_observations(policy.network), "a random walk"
         env_id = policy.actor.env_id
         if env_id is not None and (period is None or (verify and recording is None)):
             self._ask_environment(policy, env_id, DECISIONS, verify and recording is None)
@@ -149,7 +148,7 @@ def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:
 
     with busy(f"comparing {file.name} with the policy"):
         batch, _ = as_batch(observations[:MOST_OBSERVATIONS], policy.observation_shape, "observations")
-        return verify(policy, file, batch)
+        return verify(policy.network, file, batch)
 
 
 def _print_result(document: dict[str, Any]) -> None:

@@ -12,10 +12,11 @@ import gymnasium as gym
 
 from snn_policy.actor import Actor
 from snn_policy.checks import whole
-from snn_policy.environments import Distinct, EnvironmentSource, environment_name, make_environments
+from snn_policy.environments import Distinct, EnvironmentSource, make_environments
 from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes, summed
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.evaluation.workers import run_in_workers, usable_cores
+from snn_policy.observations import environment_name
 from snn_policy.progress import counting
 from snn_policy.protocol import Policy
 from snn_policy.versions import installed_versions

@@ -20,8 +20,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from snn_policy.environments import EnvironmentSource, environment_name, make_environments
+from snn_policy.environments import EnvironmentSource, make_environments
 from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes
+from snn_policy.observations import environment_name
 from snn_policy.protocol import Policy
 
 REFRESH_SECONDS = 0.1

@@ -10,21 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from snn_policy.atomic_files import write_atomically
+from snn_policy.bundle import Bundle
 from snn_policy.checks import require
 from snn_policy.engines.core import build, layout
-from snn_policy.engines.core.engine import REDERIVE_AFTER, NoCoreError
+from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
 from snn_policy.engines.core.layout import Writer
 from snn_policy.exporting import c_texts
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
-
-if TYPE_CHECKING:
-    from snn_policy.policy import SpikingPolicy
 
 WORK_ROWS = 12
 """SNN_WORK_ROWS of program.h."""
@@ -51,7 +49,7 @@ class ExportedC:
 
 
 def export_c(
-    policy: "SpikingPolicy", directory: str | Path, *, prefix: str = "policy", observations: Any = None,
+    bundle: Bundle, directory: str | Path, *, prefix: str = "policy", observations: Any = None,
     verify: bool = True,
 ) -> ExportedC:  # fmt: skip
     """Write policy.h, policy.c, main.c and CMakeLists.txt, and compare them with the policy where a compiler is there.
@@ -67,11 +65,11 @@ def export_c(
     fits = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", prefix) is not None and not prefix.lower().startswith("snn_")
     require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
     place = Path(directory)
-    blocks = Writer(policy.network, REDERIVE_AFTER, lanes=1).layout()
-    sizes = _sizes(policy, blocks)
+    blocks = Writer(bundle.network, REDERIVE_AFTER, lanes=1).layout()
+    sizes = _sizes(bundle, blocks)
     texts = {
-        "policy.h": c_texts.header(prefix, sizes, _described(policy)),
-        "policy.c": _source(policy, blocks, prefix),
+        "policy.h": c_texts.header(prefix, sizes, _described(bundle)),
+        "policy.c": _source(bundle, blocks, prefix),
         "main.c": c_texts.example(prefix),
         "CMakeLists.txt": c_texts.CMAKE.replace("@prefix@", prefix),
     }
@@ -83,23 +81,21 @@ def export_c(
     verified, left_out = 0, "not asked for"
     if verify:
         try:
-            verified, left_out = verify_c(policy, place, prefix, observations), None
+            verified, left_out = verify_c(bundle, place, prefix, observations), None
         except (build.NoCompilerError, NoCoreError) as reason:
             left_out = str(reason)
     return ExportedC(tuple(place / name for name in texts), flash, ram, verified, left_out)
 
 
-def verify_c(policy: "SpikingPolicy", directory: Path, prefix: str, observations: Any = None) -> int:
+def verify_c(bundle: Bundle, directory: Path, prefix: str, observations: Any = None) -> int:
     """Compile the C policy and compare its actions with the policy's, to the bit; returns the number of decisions.
 
     Raises:
         ValueError: they differ, or the compiler refused.
         NoCompilerError: no compiler.
     """
-    from snn_policy.policy import SpikingPolicy
-
-    twin = SpikingPolicy(policy.network, engine="event")
-    given = _walk(policy) if observations is None else np.asarray(observations, np.float32)
+    twin = EventEngine(bundle.network).session(1)
+    given = _walk(bundle) if observations is None else np.asarray(observations, np.float32)
     stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, "policy.so")
@@ -111,33 +107,35 @@ def verify_c(policy: "SpikingPolicy", directory: Path, prefix: str, observations
         library = ctypes.CDLL(str(target))
         getattr(library, f"{prefix}_state_size").restype = ctypes.c_size_t
         state = layout.aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
-        action = np.zeros(len(policy.actor.head.choices) or policy.actor.head.outputs, np.float32)
+        action = np.zeros(len(bundle.actor.head.choices) or bundle.actor.head.outputs, np.float32)
         reset, act = getattr(library, f"{prefix}_reset"), getattr(library, f"{prefix}_act")
         reset(ctypes.c_void_p(state.ctypes.data))
         for step, obs in enumerate(stream):
             values = np.ascontiguousarray(obs.ravel(), np.float32)
             act(*(ctypes.c_void_p(each.ctypes.data) for each in (state, values, action)))
-            expected = np.atleast_1d(twin.act(obs))
+            twin.accept(obs)
+            twin.run()
+            expected = np.atleast_1d(twin.actions_like(obs))
             if not np.array_equal(action, expected):
                 raise ValueError(f"{directory}/policy.c: decision {step} gives {action}, the policy {expected}")
     return len(stream)
 
 
-def _walk(policy: "SpikingPolicy") -> FloatArray:
+def _walk(bundle: Bundle) -> FloatArray:
     """A slow random walk around what the policy was calibrated on, as far as it tells."""
-    rng, shape = np.random.default_rng(0), policy.observation_shape
+    rng, shape = np.random.default_rng(0), bundle.actor.observation_shape
     noise = rng.normal(size=(LEAST_DECISIONS, *shape)).astype(np.float32)
     for row in range(1, len(noise)):
         noise[row] = 0.9 * noise[row - 1] + 0.44 * noise[row]
-    normaliser, neurons = policy.actor.normaliser, policy.network.neurons
+    normaliser, neurons = bundle.actor.normaliser, bundle.network.neurons
     offset = neurons.offset.reshape(shape) if isinstance(neurons, SigmaDeltaNeurons) else np.float32(0)
     values = noise + offset
     return values if normaliser is None else values * normaliser.scale + normaliser.mean
 
 
-def _sizes(policy: "SpikingPolicy", blocks: layout.Layout) -> dict[str, int]:
+def _sizes(bundle: Bundle, blocks: layout.Layout) -> dict[str, int]:
     """The lengths that policy.h names."""
-    header, neurons = blocks.header[0], policy.network.neurons
+    header, neurons = blocks.header[0], bundle.network.neurons
     trains = 2 if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
     row = int(header["row_size"])
     return {
@@ -146,17 +144,17 @@ def _sizes(policy: "SpikingPolicy", blocks: layout.Layout) -> dict[str, int]:
         "STATE": max(1, int(header["state_size"])),
         "FLOATS": (WORK_ROWS + 2 + 2 * trains) * row,
         "INTEGERS": trains * row + trains + 1,
-        "COUNTS": 4 * len(policy.network.spiking_widths) + layout.SUMS + 2,
+        "COUNTS": 4 * len(bundle.network.spiking_widths) + layout.SUMS + 2,
     }
 
 
-def _described(policy: "SpikingPolicy") -> str:
+def _described(bundle: Bundle) -> str:
     """One line for the comment on top; whatever a name may hold, it cannot end the comment."""
-    return re.sub(r"[^A-Za-z0-9 ._:,+()-]", "?", f"{policy.actor.name}, {policy.conversion.get('neuron', '')}")[:200]
+    return re.sub(r"[^A-Za-z0-9 ._:,+()-]", "?", f"{bundle.actor.name}, {bundle.conversion.get('neuron', '')}")[:200]
 
 
-def _source(policy: "SpikingPolicy", blocks: layout.Layout, prefix: str) -> str:
-    sigma_delta = isinstance(policy.network.neurons, SigmaDeltaNeurons)
+def _source(bundle: Bundle, blocks: layout.Layout, prefix: str) -> str:
+    sigma_delta = isinstance(bundle.network.neurons, SigmaDeltaNeurons)
     without = "membrane_decision.h" if sigma_delta else "sigma_delta_decision.h"
     macro = "SNN_WITHOUT_MEMBRANES" if sigma_delta else "SNN_WITHOUT_SIGMA_DELTA"
     seen = {without}
@@ -167,7 +165,7 @@ def _source(policy: "SpikingPolicy", blocks: layout.Layout, prefix: str) -> str:
         _record("snn_stage", "stages", blocks.stages),
         _record("snn_connection", "connections", blocks.connections),
     ]
-    functions = c_texts.functions(prefix, len(policy.network.spiking_widths))
+    functions = c_texts.functions(prefix, len(bundle.network.spiking_widths))
     return "\n".join([c_texts.BEFORE_CORE.replace("@macro@", macro), core, *tables, functions])
 
 

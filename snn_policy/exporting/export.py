@@ -1,13 +1,12 @@
 """A spiking policy as ONNX graphs that any runtime can run, and that need no knowledge of spikes: see docs/onnx.md.
 
-export_policy(policy, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and its weights
+export_bundle(bundle, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and its weights
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from snn_policy.bundle import write_bundle
+from snn_policy.bundle import Bundle, write_bundle
 from snn_policy.bundle.files import SUMS_KEY, sha256
 from snn_policy.checks import number, require, whole
 from snn_policy.exporting.description import Description
@@ -21,11 +20,9 @@ from snn_policy.exporting.graphs import (
     trace_timestep,
 )
 from snn_policy.exporting.tracing import BATCH
+from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.versions import installed_versions
-
-if TYPE_CHECKING:
-    from snn_policy.policy import SpikingPolicy
 
 DECISION_FILE, STEP_FILE = "decision.onnx", "step.onnx"
 NO_STEP = (
@@ -47,17 +44,18 @@ class Exported:
     step_left_out: str | None
 
 
-def export_policy(
-    policy: "SpikingPolicy",
+def export_bundle(
+    bundle: Bundle,
     directory: str | Path,
     *,
     batch: int | None = None,
     counts: bool = True,
     control_period: float | None = None,
 ) -> Exported:
-    """Write `decision.onnx` and `step.onnx`, and the policy's bundle beside them.
+    """Write `decision.onnx` and `step.onnx`, and the bundle beside them.
 
     Args:
+        bundle: a policy's network, and what is told of its making.
         directory: made if missing; an earlier export or bundle in it is replaced as a whole.
         batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
         counts: give the graphs a further output `counts`, int64: spikes and synaptic operations.
@@ -70,7 +68,7 @@ def export_policy(
     require(batch is None or whole(batch, 1, 2**31 - 1), f"batch {batch!r}: expected a whole number of at least 1")
     period = None if control_period is None else number("control_period", control_period)
     require(period is None or 0 < period < 1e9, f"control_period {control_period!r}: expected seconds")
-    network, place = policy.network, Path(directory)
+    network, place = bundle.network, Path(directory)
     rows = BATCH if batch is None else int(batch)
     traced: dict[str, Traces] = {"decision": trace_decision(network, rows)}
     left_out = NO_STEP if calibrates(network) else None
@@ -78,19 +76,19 @@ def export_policy(
         traced["step"] = trace_timestep(network, rows)
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
-        described = _description(policy, graph, traces[2], batch, counts, period)
+        described = _description(network, graph, traces[2], batch, counts, period)
         files[f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
-    write_bundle(place, network, policy.conversion, policy.card, graphs, files)
+    write_bundle(place, network, bundle.conversion, bundle.card, graphs, files)
     return Exported(tuple(place / name for name in files), left_out)
 
 
 def _description(
-    policy: "SpikingPolicy", graph: str, widths: dict[str, int], batch: int | None, counts: bool, period: float | None
+    network: SpikingNetwork, graph: str, widths: dict[str, int], batch: int | None, counts: bool, period: float | None
 ) -> Description:
-    network, actor, neurons = policy.network, policy.actor, policy.network.neurons
+    actor, neurons = network.actor, network.neurons
     low, high = action_bounds(actor)
     membrane = neurons if isinstance(neurons, MembraneNeurons) else None
     calibration = membrane.calibration if membrane else None
@@ -101,7 +99,7 @@ def _description(
         discrete=actor.discrete,
         low=low,
         high=high,
-        timesteps=policy.timesteps,
+        timesteps=neurons.timesteps,
         neuron=membrane.model if membrane else "sigma-delta",
         coding=membrane.coding if membrane else None,
         alpha=membrane.alpha if membrane else None,

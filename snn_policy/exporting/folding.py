@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.exporting.indexing import reshape
 from snn_policy.exporting.model import needed
+from snn_policy.exporting.namespace import reshape
 from snn_policy.exporting.tracing import Graph, Node, Traced
 
 PRODUCTS = ("Gemm", "Conv")

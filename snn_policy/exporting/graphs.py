@@ -8,8 +8,8 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.description import CALIBRATION_COSTS, COSTS
-from snn_policy.exporting.indexing import materialised
 from snn_policy.exporting.model import model_bytes
+from snn_policy.exporting.namespace import materialised
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
 from snn_policy.exporting.timestep import timestep_graph
 from snn_policy.exporting.tracing import Dimension, Graph, Traced

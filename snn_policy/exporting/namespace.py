@@ -1,14 +1,13 @@
 """The array-API namespace of traced arrays: the functions that the networks' code calls. See `tracing`."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy import int64
 
-from snn_policy.exporting.indexing import expand_dims, index, materialised
-from snn_policy.exporting.indexing import reshape as _reshape
-from snn_policy.exporting.tracing import Traced, binary, broadcast, lift, unary
+from snn_policy.exporting.tracing import BATCH, Dimension, Traced, binary, broadcast, expand_dims, index, lift, unary
 
 __all__ = [
     "argmax", "astype", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
@@ -162,7 +161,48 @@ def argmax(x: Traced, axis: int) -> Traced:
 
 
 def reshape(x: Traced, shape: Sequence[Any]) -> Traced:
-    return _reshape(x, shape)
+    """x in another shape; one length may be −1, and the batch axis may stand first."""
+    target: list[Dimension] = list(shape)
+    if -1 in target:
+        target[target.index(-1)] = _remaining(x.shape, target)
+    if tuple(target) == x.shape:
+        return x
+    if x.value is not None:
+        x = materialised(x)
+    symbols = [each for each in target if not isinstance(each, int)]
+    sizes = [-1 if not isinstance(each, int) else each for each in target]
+    if len(symbols) > 1:
+        raise ValueError(f"shape {tuple(target)}: more than one length is unknown")
+    return x.graph.add("Reshape", [x, np.array(sizes)], [tuple(target)], x.dtype)[0]
+
+
+def _remaining(given: Sequence[Dimension], target: list[Dimension]) -> Dimension:
+    """The length that −1 stands for: a number, `BATCH`, or another unknown."""
+    left, right = list(given), [each for each in target if each != -1]
+    symbols = [each for each in left if not isinstance(each, int)]
+    for each in [each for each in right if not isinstance(each, int)]:
+        if each not in symbols:
+            raise ValueError(f"shape {tuple(target)}: {each} is not a length of {tuple(given)}")
+        symbols.remove(each)
+    have = int(np.prod([each for each in left if isinstance(each, int)], dtype=np.int64))
+    need = int(np.prod([each for each in right if isinstance(each, int)], dtype=np.int64))
+    factor = have // need if need else 0
+    if not symbols:
+        return factor
+    return symbols[0] if factor == 1 else f"{factor}·{symbols[0]}" if symbols[0] == BATCH else "unknown"
+
+
+def materialised(x: Traced) -> Traced:
+    """A known array in its full shape, as a node where that depends on the batch."""
+    if x.value is None:
+        return x
+    numbers = [each for each in x.shape if isinstance(each, int)]
+    if len(numbers) == x.ndim:
+        return x.graph.constant(np.ascontiguousarray(np.broadcast_to(x.value, numbers)))
+    obs = Traced(x.graph, (BATCH,), np.dtype(np.float32), name="obs")
+    rows = x.graph.add("Shape", [obs], [(1,)], np.int64, start=0, end=1)[0]
+    sizes = x.graph.add("Concat", [rows, np.array(numbers)], [(x.ndim,)], np.int64, axis=0)[0]
+    return x.graph.add("Expand", [x.value, sizes], [x.shape], x.dtype)[0]
 
 
 def concat(arrays: Sequence[Any], axis: int) -> Any:
@@ -182,7 +222,7 @@ def stack(arrays: Sequence[Traced], axis: int) -> Traced:
     if arrays[0].ndim == 1:
         return concat([expand_dims(materialised(each), 1) for each in arrays], axis)
     rows, width = arrays[0].shape
-    return _reshape(concat(arrays, axis), (rows, len(arrays), width))
+    return reshape(concat(arrays, axis), (rows, len(arrays), width))
 
 
 def take(x: Any, indices: Traced) -> Traced:
@@ -192,9 +232,9 @@ def take(x: Any, indices: Traced) -> Traced:
         return indices.graph.constant(values[indices.value], indices.shape)
     if indices.shape[0] == 1 and indices.ndim == 2:
         return indices.graph.add("GatherElements", [values[None], indices], [indices.shape], values.dtype, axis=1)[0]
-    flat = _reshape(indices, (-1,))
+    flat = reshape(indices, (-1,))
     taken = indices.graph.add("GatherElements", [values, flat], [flat.shape], values.dtype, axis=0)[0]
-    return _reshape(taken, indices.shape)
+    return reshape(taken, indices.shape)
 
 
 def matmul(x: Traced, weight: Any) -> Traced:
@@ -213,3 +253,6 @@ def conv2d(images: Traced, weight: Any, *, stride: tuple[int, int], padding: tup
     shape = (images.shape[0], weight.shape[0], *maps)
     return images.graph.add("Conv", [images, np.asarray(weight)], [shape], images.dtype, strides=list(stride),
                             pads=[*padding, *padding], kernel_shape=list(kernel))[0]  # fmt: skip
+
+
+Traced.namespace = sys.modules[__name__]

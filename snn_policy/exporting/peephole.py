@@ -14,8 +14,8 @@ import numpy as np
 
 from snn_policy.ann.activations import Activation
 from snn_policy.exporting.folding import copied, folded
-from snn_policy.exporting.indexing import reshape
 from snn_policy.exporting.model import needed
+from snn_policy.exporting.namespace import reshape
 from snn_policy.exporting.tracing import Graph, Node, Shape, Traced, broadcast
 
 ELEMENTWISE = (

@@ -80,9 +80,13 @@ def _identity(operand: Any) -> Any:
 
 
 class Traced:
-    """One array: an input (`name`), a known array (`value`, broadcastable to `shape`), or an output of `node`."""
+    """One array: an input (`name`), a known array (`value`, broadcastable to `shape`), or an output of `node`.
+
+    `namespace` is the module of its array-API functions, which that module sets as it is loaded.
+    """
 
     __array_ufunc__ = None
+    namespace: Any = None
 
     def __init__(
         self,
@@ -98,9 +102,7 @@ class Traced:
         self.node, self.value, self.name = node, value, name
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        from snn_policy.exporting import namespace
-
-        return namespace
+        return self.namespace
 
     @property
     def ndim(self) -> int:
@@ -177,8 +179,6 @@ class Traced:
         return unary("Abs", np.abs, self)
 
     def __getitem__(self, key: Any) -> "Traced":
-        from snn_policy.exporting.indexing import index
-
         return index(self, key if isinstance(key, tuple) else (key,))
 
 
@@ -239,3 +239,57 @@ def broadcast(first: Shape, second: Shape) -> Shape:
     if any(x != y and 1 not in (x, y) for x, y in zip(a, b, strict=True)):
         raise ValueError(f"shapes {first} and {second} do not fit each other")
     return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))
+
+
+def index(x: Traced, key: tuple[Any, ...]) -> Traced:
+    """x[key] of whole numbers, None and slices without steps, axis by axis."""
+    axis = 0
+    for each in key:
+        if each is None:
+            x = expand_dims(x, axis)
+            axis += 1
+        elif isinstance(each, slice):
+            x = _slice(x, axis, each)
+            axis += 1
+        else:
+            x = _pick(x, axis, int(each))
+    return x
+
+
+def expand_dims(x: Traced, axis: int) -> Traced:
+    """A new axis of length 1."""
+    shape = (*x.shape[:axis], 1, *x.shape[axis:])
+    if x.value is not None:
+        return x.graph.constant(np.expand_dims(_full_rank(x), axis), shape)
+    return x.graph.add("Unsqueeze", [x, np.array([axis])], [shape], x.dtype)[0]
+
+
+def _full_rank(x: Traced) -> Any:
+    assert x.value is not None
+    return x.value.reshape((1,) * (x.ndim - x.value.ndim) + x.value.shape)
+
+
+def _slice(x: Traced, axis: int, wanted: slice) -> Traced:
+    length = x.shape[axis]
+    if wanted == slice(None) or not isinstance(length, int):
+        return x
+    start, stop, _ = wanted.indices(length)
+    if (start, stop) == (0, length):
+        return x
+    shape = (*x.shape[:axis], max(stop - start, 0), *x.shape[axis + 1 :])
+    if x.value is not None:
+        values = _full_rank(x)
+        kept = values if values.shape[axis] == 1 else values.take(range(start, stop), axis)
+        return x.graph.constant(kept, shape)
+    bounds = [np.array([each]) for each in (start, stop, axis)]
+    return x.graph.add("Slice", [x, *bounds], [shape], x.dtype)[0]
+
+
+def _pick(x: Traced, axis: int, place: int) -> Traced:
+    shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+    if x.value is not None:
+        values = _full_rank(x)
+        return x.graph.constant(values.take(min(place, values.shape[axis] - 1), axis), shape)
+    if x.made_by("Unsqueeze") and x.node is not None and int(x.node.inputs[1][0]) == axis:
+        return x.node.inputs[0]
+    return x.graph.add("Gather", [x, np.array(place)], [shape], x.dtype, axis=axis)[0]

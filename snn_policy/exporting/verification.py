@@ -7,7 +7,7 @@ on two rollouts go different ways, both of them right.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from snn_policy.exporting.graph_session import Graph
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-
-if TYPE_CHECKING:
-    from snn_policy.policy import SpikingPolicy
 
 DECISIONS = 200
 COMPARED = ("memory", "residual")
@@ -73,8 +70,8 @@ class Verification:
         return {**asdict(self), "passed": self.passed}
 
 
-def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) -> Verification:
-    """Compare the graph at `path` with the policy, twice per observation: from a reset, and along the observations.
+def verify(network: SpikingNetwork, path: Path, observations: npt.NDArray[Any]) -> Verification:
+    """Compare the graph at `path` with the network, twice per observation: from a reset, and along the observations.
 
     Args:
         observations: (N, *observation_shape) consecutive.
@@ -82,7 +79,7 @@ def verify(policy: "SpikingPolicy", path: Path, observations: npt.NDArray[Any]) 
     Raises:
         SourceError: not a graph of this package, or not of a policy with these memories.
     """
-    network, session = policy.network, Graph(path)
+    session = Graph(path)
     rows = session.description.batch or 1
     recorded = np.asarray(observations, np.float32)
     tally, state = _Tally(network, session, recorded), network.initial_state(rows)
@@ -228,10 +225,10 @@ def smallest_change(network: SpikingNetwork) -> FloatArray:
     return np.where(joined > 0, joined, np.float32(1))
 
 
-def plausible_observations(policy: "SpikingPolicy", count: int = DECISIONS) -> FloatArray:
+def plausible_observations(network: SpikingNetwork, count: int = DECISIONS) -> FloatArray:
     """(count, *observation_shape) a slow random walk around the mean observation, where nothing was recorded."""
-    rng, normaliser, neurons = np.random.default_rng(0), policy.actor.normaliser, policy.network.neurons
-    shape = policy.observation_shape
+    rng, normaliser, neurons = np.random.default_rng(0), network.actor.normaliser, network.neurons
+    shape = network.actor.observation_shape
     walk = np.zeros((count, *shape))
     for k in range(count):
         walk[k] = 0.95 * walk[k - 1] + np.sqrt(1 - 0.95**2) * rng.normal(size=shape)

@@ -226,7 +226,7 @@ def _flags(values: Any, name: str) -> Mask:
 def _spaces(target: Policy | gym.Env) -> tuple[str, tuple[int, ...] | None, npt.NDArray[Any], npt.NDArray[Any]]:
     """What it is, its observation shape (None where observations are not arrays), and its action bounds."""
     if isinstance(target, gym.Env):
-        from snn_policy.environments import environment_name
+        from snn_policy.observations import environment_name
 
         what, space = f"environment {environment_name(target)}", target.action_space
         if not isinstance(space, gym.spaces.Box):

@@ -92,7 +92,7 @@ def _renamed(options: dict[str, Any]) -> dict[str, Any]:
 
 def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
     """With what `normaliser` or `vecnormalize` holds, read."""
-    from snn_policy.sources.vecnormalize import read_statistics
+    from snn_policy.sources.observation_statistics import read_statistics
 
     rest = {key: value for key, value in options.items() if key not in ("normaliser", "vecnormalize")}
     source = options.get("normaliser", options.get("vecnormalize", False))

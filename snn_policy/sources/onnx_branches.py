@@ -1,6 +1,6 @@
 """Several discrete actions side by side (MultiDiscrete): every ArgMax of its own scores, joined by a Concat."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -8,25 +8,25 @@ from onnx import NodeProto
 
 from snn_policy.sources.onnx_patterns import joined_by_name
 from snn_policy.sources.onnx_shapes import known_shape
+from snn_policy.sources.onnx_values import Values
 from snn_policy.sources.operations import Affine, ArgMax, Flatten, Operation, Select, Softmax
 from snn_policy.sources.refusals import joined
 
-if TYPE_CHECKING:
-    from snn_policy.sources.onnx_nodes import Reader
-
 Branch = tuple[Select | Affine, int, str]
+Read = Callable[[str], tuple[list[Operation], str]]
+"""Of a value's name: the operations of the node that makes it, in order, and the value they take."""
 
 
-def read_choices(reader: "Reader", node: NodeProto, path: str) -> tuple[list[Operation], str]:
+def read_choices(values: Values, read: Read, node: NodeProto, path: str) -> tuple[list[Operation], str]:
     """The operations of all branches as one, and the value that all of them take.
 
     Raises:
         UnsupportedLayerError: a branch that is not a selection of scores, or a linear layer, and its argmax.
     """
-    branches = [_branch(reader, each, path) for each in node.input]
+    branches = [_branch(values, read, each, path) for each in node.input]
     starts, sizes, sources = zip(*branches, strict=True)
     if len(set(sources)) != 1 or len({type(each) for each in starts}) != 1:
-        raise joined_by_name(reader.makers, reader.observed, node)
+        raise joined_by_name(values.makers, values.observed, node)
     argmax = ArgMax(tuple(sizes), path=path, kind="ArgMax")
     if all(isinstance(each, Affine) for each in starts):
         weight, bias = (np.concatenate([getattr(each, name) for each in starts]) for name in ("weight", "bias"))
@@ -38,15 +38,15 @@ def read_choices(reader: "Reader", node: NodeProto, path: str) -> tuple[list[Ope
     return [Select(indices, path=path, kind="Split"), argmax], sources[0]
 
 
-def _branch(reader: "Reader", value: str, path: str) -> Branch:
+def _branch(values: Values, read: Read, value: str, path: str) -> Branch:
     """A branch's first operation, how many scores it compares, and the value it takes."""
     chosen = False
     choices = 0
-    while value in reader.makers and value in reader.observed:
-        maker = reader.makers[value]
-        operations, source = reader.read(value)
+    while value in values.makers and value in values.observed:
+        maker = values.makers[value]
+        operations, source = read(value)
         if maker.op_type == "ArgMax":
-            choices = known_shape(reader.values, maker.input[0], path, "ArgMax")[-1]
+            choices = known_shape(values, maker.input[0], path, "ArgMax")[-1]
         for each in reversed(operations):
             if isinstance(each, ArgMax):
                 chosen = True

@@ -51,7 +51,7 @@ class Reader:
             remedy = "Export it with fixed shapes, or with torch.onnx.export(..., dynamo=True)"
             raise UnsupportedLayerError(path, kind, "which branch it takes is not known before it runs", remedy)
         if kind == "Concat" and comes_from_argmax(self.makers, node.input[0]):
-            return read_choices(self, node, path)
+            return read_choices(self.values, self.read, node, path)
         sources = [each for each in node.input if each in self.observed]
         if len(sources) == 2:
             met = self._two(node, path, sources[0], sources[1])

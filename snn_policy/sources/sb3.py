@@ -15,6 +15,7 @@ from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
 from snn_policy.sources.environment_statistics import read_environment
 from snn_policy.sources.images import convolve
+from snn_policy.sources.observation_statistics import read_statistics
 from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, clip, scale, squash
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
 from snn_policy.sources.sb3_agreement import check_agreement
@@ -28,7 +29,7 @@ from snn_policy.sources.sb3_archive import (
 )
 from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions
 from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
-from snn_policy.sources.vecnormalize import ObservationStatistics, read_statistics
+from snn_policy.sources.vecnormalize import ObservationStatistics
 from snn_policy.untrusted_files import reading
 
 _ACTIVATIONS = {

@@ -1,25 +1,21 @@
-"""Observation statistics: x = clip((obs − mean) / √(variance + epsilon), ±reach), as environments' wrappers keep them.
+"""Observation statistics: x = clip((obs − mean) / √(variance + epsilon), ±reach), as `VecNormalize` keeps them.
 
-They are read from a live `VecNormalize` or `NormalizeObservation` (or whatever is wrapped around one), from their
-`RunningMeanStd`, from (mean, variance), and from a pickle, without running it.
+`observation_statistics` finds them in whatever holds some, `environment_statistics` in a live environment.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.ann.layers import Normaliser
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.operations import Float64, Operation, clip, entries, normalise
-from snn_policy.sources.unpickling import Array, Stub, load_numbers
-from snn_policy.untrusted_files import MEGABYTE, checked, reading
+from snn_policy.sources.unpickling import Array, Stub
+from snn_policy.untrusted_files import reading
 
-_LARGEST = 64 * MEGABYTE
 EPSILON = 1e-8
 """The default of both libraries, for statistics that come without one."""
 _ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass normaliser=(mean, variance)"
@@ -95,53 +91,10 @@ def warn_of_stacking(frames: int, found: str = "") -> None:
     )
 
 
-def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
-    """Read statistics from whatever holds some, in the order of application; none if it leaves observations alone.
-
-    Args:
-        source: the path of a pickled `VecNormalize`; an environment wrapped in `VecNormalize` or
-            `NormalizeObservation`; a `RunningMeanStd`; (mean, variance); a `Normaliser`.
-
-    Raises:
-        SourceError: an unreadable file, or an object whose statistics are not numbers.
-        UnsupportedLayerError: statistics of a dictionary of observations.
-        TypeError: another kind of object.
-    """
-    if isinstance(source, str | Path):
-        return _pickled(Path(source))
-    if isinstance(source, Normaliser):
-        scale = source.scale.astype(np.float64)
-        return (ObservationStatistics(source.mean.astype(np.float64), scale**2, 0.0, source.clip, "normaliser"),)
-    if isinstance(source, tuple | list) and len(source) == 2:
-        return (_pair(*source),)
-    if hasattr(source, "var") and not callable(getattr(source, "mean", callable)):
-        return (moments(source, EPSILON, float("inf"), "normaliser"),)
-    from snn_policy.sources.environment_statistics import holds_statistics, read_environment
-
-    if holds_statistics(source):
-        return read_environment(source)
-    raise TypeError(
-        f"normaliser: cannot read observation statistics from {type(source).__name__}: expected a VecNormalize (or the "
-        "path of its pickle), a NormalizeObservation or its obs_rms, or (mean, variance)"
-    )
-
-
-def _pair(mean: Any, variance: Any) -> ObservationStatistics:
-    statistics = ObservationStatistics(_numbers(mean, "mean"), _numbers(variance, "variance"), name="normaliser")
-    if statistics.mean.shape != statistics.variance.shape:
-        shapes = f"mean {statistics.mean.shape}, variance {statistics.variance.shape}"
-        raise SourceError(f"normaliser: mean and variance must have one shape, got {shapes}")
-    if (statistics.variance <= 0).any():
-        remedy = "give a constant sensor the variance 1"
-        which = entries(statistics.variance <= 0)
-        raise SourceError(f"normaliser: the standard deviation is zero (or no number) at {which}; {remedy}")
-    return statistics
-
-
 def moments(running: Any, epsilon: float, reach: float, name: str) -> ObservationStatistics:
     """Return the statistics of a `RunningMeanStd`, live or unpickled."""
     held = running.fields if isinstance(running, Stub) else {key: getattr(running, key) for key in ("mean", "var")}
-    mean, variance = (_numbers(held[key], key) for key in ("mean", "var"))
+    mean, variance = (numbers_of(held[key], key) for key in ("mean", "var"))
     return ObservationStatistics(mean, variance, epsilon, reach, name)
 
 
@@ -168,19 +121,8 @@ def of_one_array(parts: dict[str | None, ObservationStatistics]) -> tuple[Observ
     return tuple(parts.values())
 
 
-def _pickled(path: Path) -> tuple[ObservationStatistics, ...]:
-    with reading(checked(path, _LARGEST), "VecNormalize pickle"):
-        root = load_numbers(path.read_bytes())
-    kind = root.stands_for.rpartition(".")[2] if isinstance(root, Stub) else ""
-    if kind == "RunningMeanStd":
-        with reading(path, "RunningMeanStd"):
-            return (moments(root, EPSILON, float("inf"), str(path)),)
-    if kind != "VecNormalize":
-        raise SourceError(f"{path}: holds no VecNormalize")
-    return of_one_array(of_vecnormalize(root.fields, str(path)))
-
-
-def _numbers(value: Any, key: str) -> Float64:
+def numbers_of(value: Any, key: str) -> Float64:
+    """Return what is held, an unpickled array or a tensor too, in float64; `key` is its name in the refusal."""
     held: Any = value.values if isinstance(value, Array) else value
     if hasattr(held, "detach"):  # a torch tensor
         held = held.detach().cpu().double().numpy()
