@@ -1,19 +1,14 @@
-"""Progress bars on stderr for everything that takes longer than a moment; silent when disabled."""
+"""Progress bars on stderr for everything that takes longer than a moment; silent when disabled.
+
+Rich is loaded when the first bar is shown, not with the package.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -42,8 +37,7 @@ def counting(description: str, total: float | None = None, enabled: bool = True)
     if not enabled:
         yield lambda: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with _bar("MofNCompleteColumn", "TimeRemainingColumn") as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
 
@@ -51,7 +45,12 @@ def counting(description: str, total: float | None = None, enabled: bool = True)
 @contextmanager
 def busy(description: str, enabled: bool = True) -> Iterator[None]:
     """A spinner for work that cannot be counted."""
-    with Console(stderr=True).status(description) if enabled else nullcontext():
+    if not enabled:
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
         yield
 
 
@@ -62,7 +61,7 @@ class Passes:
         note: what the next pass is shown with.
     """
 
-    def __init__(self, description: str = "", bar: Progress | None = None) -> None:
+    def __init__(self, description: str = "", bar: "Progress | None" = None) -> None:
         self._description, self._bar, self._begun = description, bar, 0
         self.note = ""
         self._task = None if bar is None else bar.add_task(description, total=None)
@@ -85,6 +84,15 @@ def repeating(description: str, enabled: bool = True) -> Iterator[Passes]:
     if not enabled:
         yield Passes()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with _bar("TaskProgressColumn", "TimeElapsedColumn") as bar:
         yield Passes(description, bar)
+
+
+def _bar(*further: str) -> "Progress":
+    """Return a bar on stderr that shows its text and these columns of Rich."""
+    from rich import progress
+    from rich.console import Console
+
+    columns: list[Any] = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+    columns += [getattr(progress, name)() for name in further]
+    return progress.Progress(*columns, console=Console(stderr=True))

@@ -33,22 +33,35 @@ def interrupted(arguments: list[str], slow: str, directory: Path) -> subprocess.
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-@pytest.mark.parametrize("slow", ["numpy", "gymnasium", "rich", "typer"])
+@pytest.mark.parametrize("slow", ["numpy", "safetensors", "rich", "typer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_an_interrupt_while_importing_exits_with_130_and_one_line(way: str, slow: str, tmp_path: Path) -> None:
     done = interrupted(WAYS[way], slow, tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (130, "snn-policy: interrupted\n", "")
 
 
-def test_an_interrupt_while_a_command_imports_exits_with_130_and_one_line(tmp_path: Path) -> None:
-    done = interrupted(["-m", "snn_policy.cli", "demo"], "numba", tmp_path)
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [
+        (["demo"], "gymnasium"),
+        (["eval", "td3-Pendulum-v1"], "gymnasium"),
+        (["eval", "td3-Pendulum-v1", "--workers", "2"], "gymnasium"),
+        (["compare", "td3-Pendulum-v1"], "gymnasium"),
+        (["bench", "td3-Pendulum-v1"], "gymnasium"),
+        (["export", "td3-Pendulum-v1", "--out", "run"], "onnx"),
+    ],
+)
+def test_an_interrupt_while_a_command_imports_exits_with_130_and_one_line(
+    command: list[str], slow: str, tmp_path: Path
+) -> None:
+    done = interrupted(["-m", "snn_policy.cli", *command], slow, tmp_path)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.endswith("snn-policy: interrupted\n")
     assert "Traceback" not in done.stderr
 
 
 def test_a_program_that_uses_the_package_is_interrupted_as_ever(tmp_path: Path) -> None:
-    done = interrupted(["-c", "import snn_policy"], "gymnasium", tmp_path)
+    done = interrupted(["-c", "import snn_policy"], "numpy", tmp_path)
     assert done.returncode != 130
     assert done.stderr.endswith("KeyboardInterrupt\n")
 
