@@ -146,7 +146,7 @@ def _sizes(policy: "SpikingPolicy", blocks: layout.Layout) -> dict[str, int]:
         "STATE": max(1, int(header["state_size"])),
         "FLOATS": (WORK_ROWS + 2 + 2 * trains) * row,
         "INTEGERS": trains * row + trains + 1,
-        "COUNTS": 4 * len(policy.network.spiking_widths) + layout.SUMS + 2,
+        "COUNTS": layout.count_size(len(policy.network.spiking_widths)),
     }
 
 
