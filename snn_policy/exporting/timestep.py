@@ -50,8 +50,8 @@ def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
 def knows_first_spikes(neurons: MembraneNeurons | SigmaDeltaNeurons) -> bool:
     """Whether one timestep shows which spikes are their neuron's first of the decision: the events.
 
-    A sigma-delta neuron that is silent at its stage's first digit has no later one; an IF neuron's net output grows with
-    every spike. That of SNM and MT neurons may return to zero.
+    A sigma-delta neuron that is silent at its stage's first digit has no later one; an IF neuron's net output grows
+    with every spike. That of SNM and MT neurons may return to zero.
     """
     return isinstance(neurons, SigmaDeltaNeurons) or neurons.model == "if"
 
