@@ -38,7 +38,7 @@ class Actor:
     env_id: str | None = None
     name: str = "actor"
     last_decision: Decision | None = field(default=None, init=False, repr=False)
-    counters: Counters = field(default_factory=Counters, init=False, repr=False)
+    counters: Counters = field(default_factory=Counters.zeros, init=False, repr=False)
 
     timesteps = 1
 
@@ -120,7 +120,7 @@ class Actor:
     def reset(self, mask: npt.ArrayLike | None = None, *, num_envs: int | None = None, seed: int | None = None) -> None:
         """Clear the counters, all or those of the masked rows; an actor has no other memory."""
         if mask is None:
-            self.counters, self.last_decision = Counters(), None
+            self.counters, self.last_decision = Counters.zeros(), None
             return
         rows = as_mask(mask, len(self.counters.decisions) or None)
         if len(self.counters.decisions):
@@ -145,7 +145,7 @@ class Actor:
         active_neurons = [(h != 0).astype(np.int64) for h in stages]
         macs = sum((layer.operations(h) for layer, h in zip(self.layers, active_neurons, strict=True)), none)
         nonzero = np.stack([h.sum(axis=1) for h in active_neurons], axis=1)
-        return unbatch(self.head(y), batched), state, Decision(nonzero, none, macs, none, none)
+        return unbatch(self.head(y), batched), state, Decision(nonzero, none, macs, none, none, macs)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:
         """The pure form of `act`; the state is passed through."""

@@ -3,8 +3,9 @@
 Also the records that every decision leaves behind, and the checks that every observation passes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +66,10 @@ class Policy(Shaped, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
-    """What one decision cost; every array's first axis is the environment row, also for a single observation.
+class Costs:
+    """What decisions cost: the one record of it, of a single decision, of sums and of averages.
+
+    Arrays, first axis the environment row, also for a single row; of a `total` over rows without that axis.
 
     Attributes:
         spikes: (rows, layers) spikes emitted per layer; for an ANN, its non-zero activations.
@@ -76,6 +79,8 @@ class Decision:
         iterations: (rows,) iterations of spike calibration, 0 without it.
         error_spikes: (rows,) spikes by which the neurons' counts differ from the quantised ANN's, rounded; counted
             where spike calibration is adaptive, else 0.
+        events: (rows,) weights fetched: Σ fan-out of the neurons that spiked at all in the decision, however often; for
+            an ANN, its `multiply_accumulates`. None where it is not known.
     """
 
     spikes: IntArray
@@ -83,50 +88,95 @@ class Decision:
     multiply_accumulates: IntArray
     iterations: IntArray
     error_spikes: IntArray
-
-    @property
-    def energy(self) -> npt.NDArray[np.float64]:
-        """(rows,) nanojoules by the convention of `snn_policy.energy`."""
-        return nanojoules(self.multiply_accumulates, self.synaptic_operations)
-
-
-@dataclass(eq=False)
-class Counters:
-    """Sums of `Decision`s per environment row since that row's last reset; arrays as there."""
-
-    decisions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    spikes: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    synaptic_operations: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    multiply_accumulates: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    events: IntArray | None = None
 
     @classmethod
-    def zeros(cls, rows: int, layers: int) -> "Counters":
-        return cls(*(np.zeros(shape, np.int64) for shape in (rows, (rows, layers), rows, rows)))
+    def zeros(cls, rows: int = 0, layers: int = 0) -> Self:
+        """Return no costs of that many rows."""
+        return cls(np.zeros((rows, layers), np.int64), *(np.zeros(rows, np.int64) for _ in range(5)))
 
     @property
     def energy(self) -> npt.NDArray[np.float64]:
         """(rows,) nanojoules by the convention of `snn_policy.energy`."""
         return nanojoules(self.multiply_accumulates, self.synaptic_operations)
 
-    def add(self, decision: Decision, rows: Mask | slice = slice(None)) -> None:
-        """Count a decision's records for the given rows (a boolean mask or a slice)."""
-        self.decisions[rows] += 1
-        self.spikes[rows] += decision.spikes[rows]
-        self.synaptic_operations[rows] += decision.synaptic_operations[rows]
-        self.multiply_accumulates[rows] += decision.multiply_accumulates[rows]
+    def named(self) -> dict[str, Any]:
+        """Return every record that is known, by name."""
+        records = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        return {name: values for name, values in records.items() if values is not None}
+
+    def __add__(self, other: "Costs") -> "Costs":
+        """Return the sums, row by row; what one of the two does not know is unknown."""
+        mine, theirs = self.named(), other.named()
+        return Costs(**{name: values + theirs[name] for name, values in mine.items() if name in theirs})
+
+    def masked(self, rows: Mask) -> "Costs":
+        """Return the costs of the rows in the mask (rows,), zeros in the others."""
+        return self._each(lambda values: values * _beside(rows, values))
+
+    def total(self) -> "Costs":
+        """Return the sums over all rows: spikes (layers,), all else single numbers."""
+        return self._each(lambda values: np.sum(values, axis=0))
+
+    def mean(self, decisions: Any) -> "Costs":
+        """Return averages, float64, over so many decisions: a number, or one per row, (rows,); of none, zeros."""
+        counts = np.maximum(decisions, 1)
+        return self._each(lambda values: values / (_beside(counts, values) if counts.ndim else counts))
+
+    def _each(self, function: Callable[[Any], Any]) -> "Costs":
+        return Costs(**{name: function(values) for name, values in self.named().items()})
+
+
+class Decision(Costs):
+    """What one decision cost: `Costs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counters(Costs):
+    """Sums of `Decision`s per environment row since that row's last reset; arrays as there, updated in place.
+
+    Attributes:
+        decisions: (rows,) how many.
+    """
+
+    decisions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def zeros(cls, rows: int = 0, layers: int = 0) -> Self:
+        return cls(**Costs.zeros(rows, layers).named(), decisions=np.zeros(rows, np.int64))
+
+    def add(self, costs: Costs, rows: Mask | slice = slice(None), decisions: int = 1) -> None:
+        """Count the costs of one decision, or of so many, for the given rows (a boolean mask or a slice)."""
+        self._know(costs)
+        self.decisions[rows] += decisions
+        for name, values in self.named().items():
+            values[rows] += getattr(costs, name)[rows]
 
     def clear(self, mask: Mask) -> None:
         """Start the given rows again from zero."""
-        for each in fields(self):
-            getattr(self, each.name)[mask] = 0
+        for values in (self.decisions, *self.named().values()):
+            values[mask] = 0
 
     def restore(self, saved: "Counters") -> None:
         """Take over the sums of as many rows, in place."""
-        for each in fields(self):
-            getattr(self, each.name)[...] = getattr(saved, each.name)
+        self._know(saved)
+        self.decisions[...] = saved.decisions
+        for name, values in self.named().items():
+            values[...] = getattr(saved, name)
 
     def copy(self) -> "Counters":
-        return Counters(*(getattr(self, each.name).copy() for each in fields(self)))
+        copies = {name: values.copy() for name, values in self.named().items()}
+        return Counters(**copies, decisions=self.decisions.copy())
+
+    def _know(self, added: Costs) -> None:
+        """Forget the events where those to be added are unknown: the sum is, too."""
+        if added.events is None:
+            object.__setattr__(self, "events", None)
+
+
+def _beside(rows: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(rows,) with as many axes as the values."""
+    return rows.reshape(-1, *[1] * (np.ndim(values) - 1))
 
 
 def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observation") -> tuple[FloatArray, bool]:

@@ -11,10 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.protocol import Decision, Mask, Policy
+from snn_policy.protocol import Costs, Decision, Mask, Policy
 
-Costs = dict[str, npt.NDArray[Any]]
+Report = dict[str, npt.NDArray[Any]]
 """Named arrays, first axis = row."""
+REPORTED = ("spikes", "events", "synaptic_operations", "multiply_accumulates", "energy", "iterations", "error_spikes")
+
+
+def reported(costs: Costs) -> Report:
+    """The costs as `info["snn"]` names them; events are left out where they are not known."""
+    return {name: values for name in REPORTED if (values := getattr(costs, name)) is not None}
 
 
 def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
@@ -42,34 +48,46 @@ def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any])
 
 @dataclass
 class Ledger:
-    """Sums per row since its episode began: what the decisions cost, what the environment gave."""
+    """Sums per row since its episode began: what the decisions cost, what the environment gave.
 
-    sums: Costs
+    Attributes:
+        costs, errors: of the decisions, and their `action_error`s; None before the first one that has any.
+    """
+
+    decisions: npt.NDArray[np.int64]
+    costs: Costs | None
+    errors: npt.NDArray[np.float64] | None
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
 
     @classmethod
     def empty(cls, rows: int) -> "Ledger":
-        return cls({"decisions": np.zeros(rows, np.int64)}, np.zeros(rows), np.zeros(rows, np.int64))
+        return cls(np.zeros(rows, np.int64), None, None, np.zeros(rows), np.zeros(rows, np.int64))
 
-    def add(self, costs: Costs, counted: Mask, rewards: npt.NDArray[Any]) -> None:
-        """Count one step, and the costs of the rows that have decided for it."""
-        self.sums["decisions"][counted] += 1
-        for name, values in costs.items():
-            self.sums.setdefault(name, np.zeros_like(values))[counted] += values[counted]
+    def add_step(self, rewards: npt.NDArray[Any]) -> None:
+        """Count one step."""
         self.returns += rewards
         self.lengths += 1
 
-    def clear(self, rows: Mask) -> None:
-        for values in (*self.sums.values(), self.returns, self.lengths):
-            values[rows] = 0
+    def add_decision(self, costs: Costs, errors: npt.NDArray[np.float64] | None, counted: Mask) -> None:
+        """Count the costs, and the errors if any, of the rows that have decided."""
+        self.decisions += counted
+        spent = costs.masked(counted)
+        self.costs = spent if self.costs is None else self.costs + spent
+        if errors is not None:
+            self.errors = np.where(counted, errors, 0) + (0 if self.errors is None else self.errors)
 
-    def summary(self) -> Costs:
+    def clear(self, rows: Mask) -> None:
+        for values in (self.decisions, self.returns, self.lengths, *([] if self.errors is None else [self.errors])):
+            values[rows] = 0
+        self.costs = None if self.costs is None else self.costs.masked(~rows)
+
+    def summary(self) -> Report:
         """Every row's episode: totals, and the mean of `ann_error`."""
-        totals = {name: values.copy() for name, values in self.sums.items()}
-        if "ann_error" in totals:
-            totals["ann_error"] /= np.maximum(totals["decisions"], 1)
-        return {**totals, "return": self.returns.copy(), "length": self.lengths.copy()}
+        found: Report = {"decisions": self.decisions.copy(), **({} if self.costs is None else reported(self.costs))}
+        if self.errors is not None:
+            found["ann_error"] = self.errors / np.maximum(self.decisions, 1)
+        return {**found, "return": self.returns.copy(), "length": self.lengths.copy()}
 
 
 class Bookkeeper:
@@ -112,27 +130,17 @@ class Bookkeeper:
         if self.actor is not None:
             self._obs = np.array(obs)
 
-    def record(self, actions: Any, rewards: npt.NDArray[Any]) -> tuple[Costs, Mask]:
+    def record(self, actions: Any, rewards: npt.NDArray[Any]) -> tuple[Report, Mask]:
         """Account for one step: the costs per row, and in which rows a decision was taken for it."""
-        costs, counted = self._costs(np.asarray(actions))
-        self._ledger.add(costs, counted, rewards)  # rows that replay a reset are cleared before they are read
-        return costs, counted
-
-    def summary(self) -> Costs:
-        return self._ledger.summary()
-
-    def _costs(self, actions: npt.NDArray[Any]) -> tuple[Costs, Mask]:
+        self._ledger.add_step(rewards)  # rows that replay a reset are cleared before they are read
         decision, before, self._seen = self.policy.last_decision, self._seen, self.policy.last_decision
         if decision is None or decision is before or len(decision.spikes) != self.rows:
             return {}, np.zeros(self.rows, np.bool_)
-        costs: Costs = {
-            "spikes": decision.spikes,
-            "synaptic_operations": decision.synaptic_operations,
-            "energy": decision.energy,
-            "iterations": decision.iterations,
-            "error_spikes": decision.error_spikes,
-        }
-        if self.actor is not None:
-            costs["ann_error"] = action_error(self.actor, self._obs, actions)
         old, old_rows = self._outdated
-        return costs, ~(self.replaying | old_rows) if decision is old else ~self.replaying
+        counted = ~(self.replaying | old_rows) if decision is old else ~self.replaying
+        errors = None if self.actor is None else action_error(self.actor, self._obs, np.asarray(actions))
+        self._ledger.add_decision(decision, errors, counted)
+        return {**reported(decision), **({} if errors is None else {"ann_error": errors})}, counted
+
+    def summary(self) -> Report:
+        return self._ledger.summary()

@@ -18,7 +18,7 @@ from snn_policy.progress import counting
 from snn_policy.protocol import Mask, Policy, as_mask
 
 from .autoreset import check_final_observations, declared_mode
-from .bookkeeping import Bookkeeper, Costs, shadow_actor
+from .bookkeeping import Bookkeeper, Report, shadow_actor
 from .intake import Intake, check_kinds
 
 Step = tuple[Any, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]
@@ -175,7 +175,7 @@ def _of_row(report: dict[str, Any], row: int) -> dict[str, Any]:
     return found
 
 
-def _masked(costs: Costs, rows: Mask) -> dict[str, Any]:
+def _masked(costs: Report, rows: Mask) -> dict[str, Any]:
     """Gymnasium's convention: zeros where there is nothing to tell, and a mask that says where there is."""
     masked: dict[str, Any] = {}
     for name, values in costs.items():

@@ -45,20 +45,22 @@ def cost_table(result: Comparison) -> Table:
     """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
     ann, snn, dense = result.ann, result.snn, result.dense_energy
     table = _table(f"one decision ({_together(ann)} made at a time)")
-    costs = ("spikes", "synaptic\noperations", "MACs", "energy\nin nJ", "of\ndense", "of zero-\nskipping", "µs")
-    for heading in costs:
+    counted, derived = ("spikes", "events", "synaptic\noperations", "MACs"), ("of\ndense", "of zero-\nskipping", "µs")
+    for heading in (*counted, "energy\nin nJ", *derived):
         table.add_column(heading, justify="right")
 
     def energies(nanojoules: float) -> tuple[str, str, str]:
         return _decimal(nanojoules), _percent(nanojoules, dense), _percent(nanojoules, ann.energy)
 
     table.add_row(
-        "ANN, dense", UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies(dense),
+        "ANN, dense", UNKNOWN, UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies(dense),
         _decimal(ann.microseconds),
     )  # fmt: skip
-    table.add_row("ANN, skipping", UNKNOWN, UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), "")
     table.add_row(
-        "SNN", _decimal(snn.spikes_per_decision), f"{snn.synaptic_operations:,.0f}",
+        "ANN, skipping", UNKNOWN, _events(ann), UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), ""
+    )
+    table.add_row(
+        "SNN", _decimal(snn.spikes_per_decision), _events(snn), f"{snn.synaptic_operations:,.0f}",
         f"{snn.multiply_accumulates:,.0f}", *energies(snn.energy), _decimal(snn.microseconds),
     )  # fmt: skip
     return table
@@ -78,6 +80,7 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
     table.add_row("episode length", lengths if len(set(result.lengths)) > 1 else str(result.lengths[0]))
     if kind == "SNN":
         table.add_row("spikes per decision", _decimal(result.spikes_per_decision))
+        table.add_row("events: weights fetched", _events(result))
         table.add_row("synaptic operations", f"{result.synaptic_operations:,.0f}")
     table.add_row("MACs" if kind == "SNN" else "MACs, skipping zeros", f"{result.multiply_accumulates:,.0f}")
     table.add_row("energy per decision", f"{_decimal(result.energy)} nJ")
@@ -182,6 +185,10 @@ def _table(title: str, corner: str = "") -> Table:
 def _episodes(result: Evaluation) -> str:
     first, last = result.seeds[0], result.seeds[-1]
     return f"1 episode, seed {first}" if first == last else f"{result.episodes} episodes, seeds {first}–{last}"
+
+
+def _events(result: Evaluation) -> str:
+    return UNKNOWN if result.events is None else f"{result.events:,.0f}"
 
 
 def _together(result: Evaluation) -> int:

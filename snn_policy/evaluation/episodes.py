@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.observations import EnvironmentRow
-from snn_policy.protocol import Mask, Policy
+from snn_policy.protocol import Costs, Mask, Policy
 
 Result = TypeVar("Result")
 Take = Callable[[], int | None]
@@ -31,27 +31,24 @@ class Totals:
 
     Attributes:
         timed: rows computed within `policy_seconds`, those that were not active included.
+        costs: over all decisions and rows.
     """
 
     decisions: int
     timed: int
-    spikes: tuple[int, ...]
-    synaptic_operations: int
-    multiply_accumulates: int
-    iterations: int
+    costs: Costs
     policy_seconds: float
     environment_seconds: float
     render_seconds: float | None
 
     def averages(self) -> dict[str, Any]:
         """The fields of an `Evaluation` that tell of costs."""
+        costs = {name: values.tolist() for name, values in self.costs.mean(self.decisions).named().items()}
         return {
+            **costs,
+            "spikes": tuple(costs["spikes"]),
             "decisions": self.decisions,
-            "spikes": tuple(each / self.decisions for each in self.spikes),
-            "synaptic_operations": self.synaptic_operations / self.decisions,
-            "multiply_accumulates": self.multiply_accumulates / self.decisions,
             "microseconds": 1e6 * self.policy_seconds / self.timed,
-            "iterations": self.iterations / self.decisions,
             "policy_seconds": self.policy_seconds,
             "environment_seconds": self.environment_seconds,
             "render_seconds": self.render_seconds,
@@ -66,10 +63,7 @@ def summed(parts: Iterable[Totals]) -> Totals:
         first = Totals(
             decisions=first.decisions + each.decisions,
             timed=first.timed + each.timed,
-            spikes=tuple(a + b for a, b in zip(first.spikes, each.spikes, strict=True)),
-            synaptic_operations=first.synaptic_operations + each.synaptic_operations,
-            multiply_accumulates=first.multiply_accumulates + each.multiply_accumulates,
-            iterations=first.iterations + each.iterations,
+            costs=first.costs + each.costs,
             policy_seconds=first.policy_seconds + each.policy_seconds,
             environment_seconds=first.environment_seconds + each.environment_seconds,
             render_seconds=None if None in drawn else sum(each for each in drawn if each is not None),
@@ -89,7 +83,7 @@ class Meter:
         self.decisions, self.timed, self.policy_seconds, self.environment_seconds = 0, 0, 0.0, 0.0
         self._drawing = [each for each in envs if each.has_wrapper_attr("render_seconds")]
         self._drawn_before = self._drawn()
-        self._spent: list[Any] = []
+        self._costs: Costs | None = None
 
     def warm_up(self, obs: npt.NDArray[Any]) -> None:
         """Take one decision that does not count, so that nothing that is done once is timed, and reset."""
@@ -107,10 +101,8 @@ class Meter:
         self.decisions += len(active) if everywhere else int(active.sum())
         cost = self.policy.last_decision
         if cost is not None:
-            spent = [cost.spikes, cost.synaptic_operations, cost.multiply_accumulates, cost.iterations]
-            if not everywhere:
-                spent = [each * active.reshape(-1, *[1] * (each.ndim - 1)) for each in spent]
-            self._spent = [total + each for total, each in zip(self._spent or [0] * 4, spent, strict=True)]
+            counted = cost if everywhere else cost.masked(active)
+            self._costs = counted if self._costs is None else self._costs + counted
         return actions
 
     def simulate(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
@@ -125,14 +117,10 @@ class Meter:
 
     def totals(self) -> Totals:
         """Of everything since the meter was made."""
-        spikes, operations, macs, iterations = self._spent or np.zeros((4, 1, 0), np.int64)
         return Totals(
             decisions=self.decisions,
             timed=self.timed,
-            spikes=tuple(spikes.sum(axis=0).tolist()),
-            synaptic_operations=int(operations.sum()),
-            multiply_accumulates=int(macs.sum()),
-            iterations=int(iterations.sum()),
+            costs=(self._costs or Costs.zeros()).total(),
             policy_seconds=self.policy_seconds,
             environment_seconds=self.environment_seconds,
             render_seconds=self._drawn() - self._drawn_before if self._drawing else None,

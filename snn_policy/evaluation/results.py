@@ -22,11 +22,11 @@ class Evaluation:
         environment: its id, or its class's name where it has none.
         decisions: over all episodes; the costs below are averages per decision.
         spikes: per layer (of an ANN: non-zero activations).
-        synaptic_operations, multiply_accumulates: as in `protocol.Decision`.
+        synaptic_operations, multiply_accumulates, iterations, error_spikes, events: as in `protocol.Costs`; events are
+            None where they are not known.
         num_envs: side by side, of all workers together.
         microseconds: time inside `policy.act`, a worker's rows at a time, divided by those rows.
         versions: of Python and of the packages that the returns depend on, by import name.
-        iterations: of spike calibration, per decision.
         policy_seconds, environment_seconds: wall-clock time of all episodes inside the policy and inside the
             environments' `step` and `reset` (with what is noted after each step), summed over workers.
         render_seconds: of the environments' time, what they say they spent on drawing (`render_seconds`, as
@@ -50,6 +50,8 @@ class Evaluation:
     environment_seconds: float = 0.0
     render_seconds: float | None = None
     workers: int = 1
+    error_spikes: float = 0.0
+    events: float | None = None
 
     @property
     def episodes(self) -> int:

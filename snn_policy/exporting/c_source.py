@@ -144,7 +144,7 @@ def _sizes(bundle: Bundle, blocks: layout.Layout) -> dict[str, int]:
         "STATE": max(1, int(header["state_size"])),
         "FLOATS": (WORK_ROWS + 2 + 2 * trains) * row,
         "INTEGERS": trains * row + trains + 1,
-        "COUNTS": 4 * len(bundle.network.spiking_widths) + layout.SUMS + 2,
+        "COUNTS": layout.count_size(len(bundle.network.spiking_widths)),
     }
 
 

@@ -55,7 +55,8 @@ typedef struct {{
     int32_t integers[{upper}_INTEGERS];
 }} {prefix}_state;
 
-/* What was spent since the reset. An event is a neuron that sent something in a decision. */
+/* What was spent since the reset. An event is a neuron that sent something in a decision, counted by its
+ * fan-out: the weights that a memory fetches. */
 typedef struct {{
     int64_t decisions, spikes, events, synaptic_operations, multiply_accumulates;
 }} {prefix}_costs;
@@ -102,13 +103,12 @@ int {prefix}_act({prefix}_state *state, const float *obs, float *action) {{
     int stage;
     found.decisions = costs[SNN_DECISIONS];
     found.spikes = 0;
-    found.events = 0;
     for (stage = 0; stage < {spiking}; stage++) {{
         found.spikes += sums[stage];
-        found.events += sums[{spiking} + stage];
     }}
-    found.synaptic_operations = sums[{2 * spiking}];
-    found.multiply_accumulates = sums[{2 * spiking + 1}];
+    found.events = sums[{spiking} + SNN_EVENTS];
+    found.synaptic_operations = sums[{spiking} + SNN_OPERATIONS];
+    found.multiply_accumulates = sums[{spiking} + SNN_MACS];
     return found;
 }}
 

@@ -1,4 +1,5 @@
-"""What graphs count: spikes per layer and synaptic operations, as one product with a matrix of zeros and fan-outs."""
+"""What graphs count: spikes per layer, synaptic operations and events, as one product with a matrix of zeros and
+fan-outs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,16 +20,26 @@ def fan_out(layer: Layer) -> Any:
     return np.full(layer.inputs, layer.outputs) if isinstance(layer, Linear) else layer.fan_out
 
 
-def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32) -> FloatArray:
-    """(neurons of all spiking layers, spiking layers + 1): which layer a neuron is of, and its synapses."""
+def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: bool = False) -> FloatArray:
+    """(neurons of all spiking layers, spiking layers + 1): which layer a neuron is of, and its synapses.
+
+    With events (twice as many neurons, spiking layers + 2): below them, the synapses once more in a column of their
+    own, for those that spiked at all.
+    """
     sizes = [layer.inputs for layer in receivers]
     owners = np.repeat(np.eye(len(sizes)), sizes, axis=0)
-    synapses = np.concatenate([fan_out(layer) for layer in receivers])
-    return np.concatenate([owners, synapses[:, None]], axis=1).astype(dtype)
+    synapses = np.concatenate([fan_out(layer) for layer in receivers])[:, None]
+    matrix = np.concatenate([owners, synapses], axis=1)
+    if events:
+        matrix = np.block([[matrix, 0 * synapses], [0 * matrix, synapses]])
+    return matrix.astype(dtype)
 
 
-def counted(fired: Traced, receivers: Sequence[Layer]) -> Traced:
-    """(rows, spiking layers + 1) int64 of (rows, neurons) booleans: spikes per layer, synaptic operations."""
+def counted(fired: Traced, receivers: Sequence[Layer], first: Traced | None = None) -> Traced:
+    """(rows, spiking layers + 1 or 2) int64 of (rows, neurons) booleans: spikes per layer, synaptic operations, and
+    events, where it is known which of the spikes are their neuron's `first` one in the decision."""
     most = sum(int(fan_out(layer).sum()) for layer in receivers)
     dtype = np.float32 if most < EXACT else np.float64
-    return xp.astype(xp.matmul(xp.astype(fired, dtype), cost_matrix(receivers, dtype)), np.int64)
+    told = fired if first is None else xp.concat([fired, first], axis=1)
+    matrix = cost_matrix(receivers, dtype, events=first is not None)
+    return xp.astype(xp.matmul(xp.astype(told, dtype), matrix), np.int64)

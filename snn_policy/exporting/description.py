@@ -18,7 +18,7 @@ FORMAT, FORMAT_VERSION = "snn-policy-graph", 1
 METADATA_KEY, RATE_KEY = "snn_policy", "update_rate"
 MOST_METADATA, MOST_ELEMENTS, MOST_NAMES = 2**22, 2**31 - 1, 4096
 GRAPHS = ("decision", "step")
-COSTS, CALIBRATION_COSTS = ("synaptic_operations",), ("iterations", "error_spikes")
+OPERATIONS, EVENTS, CALIBRATION_COSTS = ("synaptic_operations",), ("events",), ("iterations", "error_spikes")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -35,7 +35,8 @@ class Description:
         memories: (name, width) of every memory, float32 (batch, width).
         batch: the only number of rows that it takes, None for any.
         layers: names of the layers whose spikes are counted.
-        counted: names of the columns of the output `counts`; empty where it has none.
+        counted: names of the columns of the output `counts`; empty where it has none. Without `events`, as in graphs of
+            earlier versions and of single timesteps of SNM and MT neurons, these are unknown.
         multiply_accumulates: multiplications of one decision.
         iterations: of spike calibration, at least; 0 without it.
         name, env_id: of the actor; control_period: seconds per decision, where known.
@@ -136,8 +137,8 @@ def _checked(given: Description) -> Description:
     _require(all(whole(width, 0, MOST_ELEMENTS) for _, width in given.memories), "memories")
     _check_names(given.layers, "layers", least=0)
     _check_names(given.counted, "counted", least=0)
-    columns = [(), (*given.layers, *COSTS), (*given.layers, *COSTS, *CALIBRATION_COSTS)]
-    _require(given.counted in columns, f"counted {given.counted!r}")
+    costs = [(*OPERATIONS, *events, *more) for events in ((), EVENTS) for more in ((), CALIBRATION_COSTS)]
+    _require(given.counted in [(), *((*given.layers, *each) for each in costs)], f"counted {given.counted!r}")
     for name in ("multiply_accumulates", "iterations"):
         _require(whole(getattr(given, name), 0, 2**62), f"{name} {getattr(given, name)!r}")
     for name in ("name", "neuron", "env_id", "coding"):

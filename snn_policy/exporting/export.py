@@ -58,7 +58,7 @@ def export_bundle(
         bundle: a policy's network, and what is told of its making.
         directory: made if missing; an earlier export or bundle in it is replaced as a whole.
         batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
-        counts: give the graphs a further output `counts`, int64: spikes and synaptic operations.
+        counts: give the graphs a further output `counts`, int64: spikes, synaptic operations and, where known, events.
         control_period: seconds per decision, where known: written into the metadata.
 
     Raises:
@@ -106,7 +106,7 @@ def _description(
         memories=tuple(widths.items()),
         batch=batch,
         layers=network.layer_names,
-        counted=columns(network) if counts else (),
+        counted=columns(network, graph) if counts else (),
         multiply_accumulates=actor.layers[0].macs if membrane else 0,
         iterations=calibration.least_iterations if calibration else 0,
         name=actor.name,

@@ -6,6 +6,7 @@ The file is data: read with a size limit, with no other file beside it, and comp
 
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import onnxruntime
 
 from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
 from snn_policy.errors import SourceError
-from snn_policy.exporting.description import METADATA_KEY, Description, read_description
+from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.session import buffer_for
 
@@ -139,11 +140,13 @@ class GraphEngine:
             raise SourceError(f"{self.graph.path}: gave an action that is not finite or far out of bounds: {action}")
 
     def record(self, counts: IntArray) -> Decision:
-        """Return the record of these counts, (rows, columns)."""
+        """Return the record of these counts, (rows, columns); what the graph does not count of calibration is 0."""
         about, layers = self.graph.description, len(self.graph.description.layers)
-        none = np.zeros(len(counts), np.int64)
-        calibration = (counts[:, -2], counts[:, -1]) if counts.shape[1] > layers + 1 else (none, none)
-        return Decision(counts[:, :layers], counts[:, layers], none + about.multiply_accumulates, *calibration)
+        known = dict(zip(about.counted[layers:], counts[:, layers:].T, strict=True))
+        for name in CALIBRATION_COSTS:
+            known.setdefault(name, np.zeros(len(counts), np.int64))
+        macs = np.full(len(counts), about.multiply_accumulates, np.int64)
+        return Decision(spikes=counts[:, :layers], multiply_accumulates=macs, **known)
 
 
 class GraphSession:
@@ -176,11 +179,9 @@ class GraphSession:
     @property
     def counters(self) -> Counters:
         if self._uncounted:
-            sums, spent = self._counters, self._engine.record(self._sums)
-            sums.decisions += self._uncounted
-            sums.spikes += spent.spikes
-            sums.synaptic_operations += spent.synaptic_operations
-            sums.multiply_accumulates += spent.multiply_accumulates * self._uncounted
+            spent = self._engine.record(self._sums)
+            spent = replace(spent, multiply_accumulates=spent.multiply_accumulates * self._uncounted)
+            self._counters.add(spent, decisions=self._uncounted)
             self._sums[...], self._uncounted = 0, 0
         return self._counters
 

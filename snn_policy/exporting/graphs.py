@@ -7,11 +7,11 @@ import numpy as np
 
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
-from snn_policy.exporting.description import CALIBRATION_COSTS, COSTS
+from snn_policy.exporting.description import CALIBRATION_COSTS, EVENTS, OPERATIONS
 from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.namespace import materialised
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
-from snn_policy.exporting.timestep import timestep_graph
+from snn_policy.exporting.timestep import knows_first_spikes, timestep_graph
 from snn_policy.exporting.tracing import Dimension, Graph, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -24,9 +24,10 @@ def calibrates(network: SpikingNetwork) -> bool:
     return isinstance(network.neurons, MembraneNeurons) and network.neurons.calibration is not None
 
 
-def columns(network: SpikingNetwork) -> tuple[str, ...]:
-    """Names of the columns of the output `counts`."""
-    return (*network.layer_names, *COSTS, *(CALIBRATION_COSTS if calibrates(network) else ()))
+def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
+    """Names of the columns of the output `counts` of the "decision" or the "step" graph."""
+    events = EVENTS if graph == "decision" or knows_first_spikes(network.neurons) else ()
+    return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
 def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
@@ -44,7 +45,7 @@ def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
         state = AdaptiveState(**memory) if "extra_iterations" in memory else MembraneState(**memory)
         action, after, decision = network.decide(obs, state)
         new = after._asdict()
-        costs = [decision.synaptic_operations]
+        costs = [decision.synaptic_operations, decision.events]
         costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
         counts = xp.concat([decision.spikes, *(each[:, None] for each in costs)], axis=1)
     return [obs, *memory.values()], _outputs(action, new, counts), widths
@@ -77,7 +78,8 @@ def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeur
 
     none = memory[:, :1] * 0
     y, state, decision = decide_sigma_delta(x, SigmaDeltaState(memory, none, none), actor.layers, neurons)
-    counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None]], axis=1)
+    costs = [each[:, None] for each in (decision.synaptic_operations, decision.events)]
+    counts = xp.concat([decision.spikes, *costs], axis=1)
     return [actor.head(y), state.memory, counts]
 
 

@@ -75,7 +75,8 @@ def decide_by_tables(
         offset = neurons.offset if stage == 0 else None
         h = _received(new[-1], layer, units[stage], units[stage + 1] if layer.activation else None, offset)
     told = xp.astype(xp.concat(told_values, axis=1) * 0.25, np.int64)
-    counts = xp.matmul(xp.take(spike_table(), told), cost_matrix(layers))
+    spikes = xp.take(spike_table(), told)
+    counts = xp.matmul(xp.concat([spikes, xp.sign(spikes)], axis=1), cost_matrix(layers, events=True))
     within = xp.largest(counts) < BEYOND / 2
     new_memory = xp.concat(new, axis=1) * _float32([unit.size for unit in units])
     return h, new_memory, xp.astype(counts, np.int64), within

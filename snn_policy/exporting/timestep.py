@@ -47,6 +47,15 @@ def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
     return last, xp.where(last, following * 0, following)
 
 
+def knows_first_spikes(neurons: MembraneNeurons | SigmaDeltaNeurons) -> bool:
+    """Whether one timestep shows which spikes are their neuron's first of the decision: the events.
+
+    A sigma-delta neuron that is silent at its stage's first digit has no later one; an IF neuron's net output grows
+    with every spike. That of SNM and MT neurons may return to zero.
+    """
+    return isinstance(neurons, SigmaDeltaNeurons) or neurons.model == "if"
+
+
 def membrane_step(x: Traced, memory: Memory, actor: Actor, neurons: MembraneNeurons) -> Step:
     """Timestep memory.timestep + 1 of all layers: y as far as it is decoded, the memories, what was spent."""
     begins = memory["timestep"] < 0.5
@@ -60,21 +69,24 @@ def membrane_step(x: Traced, memory: Memory, actor: Actor, neurons: MembraneNeur
         bias = np.concatenate([np.zeros(0, np.float32), *(layer.unit_bias for layer in actor.hidden)])
         current |= {"inflow": xp.where(begins, memory["inflow"] * 0 + bias, memory["inflow"]),
                     "outflow": xp.where(begins, memory["outflow"] * 0, memory["outflow"])}  # fmt: skip
-    new, fired, decoded = _step_layers(x, current, memory["timestep"], begins, actor, neurons)
+    new, outputs, decoded = _step_layers(x, current, memory["timestep"], begins, actor, neurons)
     last, timestep = next_timestep(memory["timestep"], neurons.timesteps)
-    if fired:
+    if outputs:
         residual = residual_potential(new["potential"], v_start, new["net"], neurons.residual)
         new["residual"] = xp.where(last, residual, memory["residual"])
-        counts = counted(xp.concat(fired, axis=1), actor.layers[1:])
+        sent = xp.concat(outputs, axis=1)
+        first = sent > current["net"] if knows_first_spikes(neurons) else None
+        counts = counted(sent != 0, actor.layers[1:], first)
     else:
-        new, counts = dict(memory), xp.astype(memory["timestep"] * 0, np.int64)
+        none = xp.astype(memory["timestep"] * 0, np.int64)
+        new, counts = dict(memory), xp.concat([none] * (2 if knows_first_spikes(neurons) else 1), axis=1)
     return actor.layers[-1](decoded), {**new, "timestep": timestep}, counts
 
 
 def _step_layers(
     x: Traced, current: Memory, timestep: Traced, begins: Traced, actor: Actor, neurons: MembraneNeurons
 ) -> tuple[Memory, list[Traced], Traced]:
-    """The memories after the step, which neurons fired layer by layer, and what the last layer has decoded."""
+    """The memories after the step, the outputs layer by layer, and what the last layer has decoded."""
     differential = neurons.coding == "differential"
     parts = {name: xp.split(value, actor.widths[1:]) for name, value in current.items()}
     outputs, states, decoded = [], [], x
@@ -92,7 +104,7 @@ def _step_layers(
         states.append(after)
     names = list(current) if states else []
     new = {name: xp.concat([state[place] for state in states], axis=1) for place, name in enumerate(names)}
-    return new, [o != 0 for o in outputs], decoded
+    return new, outputs, decoded
 
 
 def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDeltaNeurons) -> Step:
@@ -114,7 +126,8 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
     told = xp.where(begins, kept, memory["memory"]) + s
     y = actor.layers[-1](xp.split(told + offset, widths)[-1])
     _, timestep = next_timestep(t, neurons.timesteps)
-    return y, {"memory": told, "potential": v - s, "timestep": timestep}, counted(s != 0, actor.layers)
+    fired = s != 0
+    return y, {"memory": told, "potential": v - s, "timestep": timestep}, counted(fired, actor.layers, begins & fired)
 
 
 def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:

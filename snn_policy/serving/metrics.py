@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Decision
+from snn_policy.protocol import Costs, Decision
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
+COSTS = {
+    "spikes": "Spikes emitted.",
+    "synaptic_operations": "Accumulations caused by spikes.",
+    "multiply_accumulates": "Multiplications left.",
+    "events": "Weights fetched: the fan-out of every neuron that spiked in a decision.",
+}
 RECENT = 16384
 """Latencies that the quantiles are taken over."""
 
@@ -22,8 +28,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.started = time.time()
-        self.decisions = self.batches = self.resets = self.connections = self.spikes = 0
-        self.synaptic_operations = self.multiply_accumulates = self.snapshots = 0
+        self.decisions = self.batches = self.resets = self.connections = self.snapshots = 0
+        self.costs: Costs | None = None
         self.refused: Counter[str] = Counter()
         self.latency_sum = self.policy_seconds = 0.0
         self._latencies = np.zeros(RECENT)
@@ -39,13 +45,22 @@ class Metrics:
         """
         self.decisions += len(latencies)
         self.batches += 1
-        self.spikes += int(decision.spikes.sum())
-        self.synaptic_operations += int(decision.synaptic_operations.sum())
-        self.multiply_accumulates += int(decision.multiply_accumulates.sum())
+        spent = decision.total()
+        self.costs = spent if self.costs is None else self.costs + spent
         self.policy_seconds += seconds
         self.latency_sum += float(latencies.sum())
         self._latencies[(self._place + np.arange(len(latencies))) % RECENT] = latencies
         self._place += len(latencies)
+
+    @property
+    def synaptic_operations(self) -> int:
+        """Of all decisions so far."""
+        return self._spent()["synaptic_operations"]
+
+    def _spent(self) -> dict[str, int]:
+        """Sums over all rows and layers, by name."""
+        known = (Costs.zeros().total() if self.costs is None else self.costs).named()
+        return {name: int(np.sum(values)) for name, values in known.items()}
 
     def quantile(self, q: float) -> float:
         """Seconds, of the recent latencies; NaN before the first."""
@@ -63,9 +78,7 @@ class Metrics:
             ("policy_seconds_total", "Time spent in calls of the policy.", self.policy_seconds),
             ("resets_total", "Memories started from zero at a client's wish.", self.resets),
             ("connections_total", "Connections accepted.", self.connections),
-            ("spikes_total", "Spikes emitted.", self.spikes),
-            ("synaptic_operations_total", "Accumulations caused by spikes.", self.synaptic_operations),
-            ("multiply_accumulates_total", "Multiplications left.", self.multiply_accumulates),
+            *((f"{name}_total", COSTS[name], value) for name, value in self._spent().items() if name in COSTS),
             ("snapshots_total", "Writings of the state file.", self.snapshots),
         ):
             yield from _described(name, "counter", what)

@@ -44,9 +44,10 @@ def decide_membrane(
     residuals = [residual_potential(run.v_end, run.v_start, run.net, neurons.residual) for run in runs]
     residual = xp.concat(residuals, axis=1) if runs else state.residual
     counts = [xp.sum(xp.astype(run.outputs != 0, xp.int64), axis=1) for run in runs]
-    operations = none
+    operations = events = none
     for count, after in zip(counts, layers[1:], strict=True):
         operations = operations + after.operations(count)
+        events = events + after.operations(xp.astype(count != 0, xp.int64))
     spikes = xp.stack([xp.sum(count, axis=1) for count in counts], axis=1) if runs else none[:, None][:, :0]
     errors = none
     new_state: MembraneState | AdaptiveState = MembraneState(residual)
@@ -55,7 +56,7 @@ def decide_membrane(
         new_state = AdaptiveState(residual, _adapted(state.extra_iterations, errors, neurons.calibration))
     macs = none + layers[0].macs
     used = none if iterations is None else xp.astype(iterations[:, 0], xp.int64)
-    return y, new_state, Decision(spikes, operations, macs, used, errors)
+    return y, new_state, Decision(spikes, operations, macs, used, errors, events)
 
 
 def initial_iterations(neurons: MembraneNeurons, like: Any) -> Any:

@@ -25,7 +25,7 @@ def decide_sigma_delta(
     """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
     none = xp.astype(x[:, 0] * 0, xp.int64)
-    h, memories, accumulators, spikes, operations, start = x, [], [], [], none, 0
+    h, memories, accumulators, spikes, operations, events, start = x, [], [], [], none, none, 0
     for stage, (layer, quantum, predictor) in enumerate(zip(layers, neurons.quanta, neurons.predictor, strict=True)):
         kept = predictor * state.memory[:, start : start + layer.inputs]
         start += layer.inputs
@@ -44,7 +44,8 @@ def decide_sigma_delta(
         memories.append(memory)
         spikes.append(xp.sum(emitted, axis=1))
         operations = operations + layer.operations(emitted)
+        events = events + layer.operations(xp.astype(emitted != 0, xp.int64))
         h = z if layer.activation is None else layer.activation(z)
     memory, accumulator = xp.concat(memories, axis=1), xp.concat([x[:, :0], *accumulators], axis=1)
-    decision = Decision(xp.stack(spikes, axis=1), operations, none, none, none)
+    decision = Decision(xp.stack(spikes, axis=1), operations, none, none, none, events)
     return h, SigmaDeltaState(memory, accumulator, state.age * 0), decision

@@ -14,14 +14,15 @@
 SNN_FUNCTION void snn_tally(const snn_header *header, int64_t *counts) {
     const int32_t spiking = snn_spiking_stages(header);
     int64_t *costs = counts + 2 * spiking, *sums = costs + SNN_SUMS;
-    int32_t stage;
+    int32_t stage, cost;
     costs[SNN_MACS] = header->macs;
     costs[SNN_DECISIONS] += 1;
-    for (stage = 0; stage < 2 * spiking; stage++) {
+    for (stage = 0; stage < spiking; stage++) {
         sums[stage] += counts[stage];
     }
-    sums[2 * spiking] += costs[SNN_OPERATIONS];
-    sums[2 * spiking + 1] += costs[SNN_MACS];
+    for (cost = 0; cost < SNN_DECISIONS; cost++) {
+        sums[spiking + cost] += costs[cost];
+    }
 }
 
 /* `w->values` holds the rows' observations; `state` and `counts` (rows, …) go on, `actions` (rows, …) are filled. */
@@ -31,6 +32,7 @@ SNN_FUNCTION void snn_decide(const snn_program *program, float *state, const snn
     const int32_t count_size = snn_count_size(header), spiking = snn_spiking_stages(header);
     int32_t row;
     for (row = 0; row < rows; row++) {
+        counts[(ptrdiff_t)row * count_size + 2 * spiking + SNN_EVENTS] = 0;
         counts[(ptrdiff_t)row * count_size + 2 * spiking + SNN_OPERATIONS] = 0;
     }
 #if !defined(SNN_WITHOUT_SIGMA_DELTA)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snn_policy.engines.core import layout
 from snn_policy.engines.core.layout import Layout, Writer, aligned
 from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
-from snn_policy.protocol import Counters, Decision, FloatArray, Mask
+from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.state import State
@@ -95,7 +95,7 @@ class EventSession:
             whether that has to be derived anew from `state`.
         memory: all of it, one array.
         counters: views of the sums since each row's reset.
-        events: (rows, spiking stages) neurons that sent something in the last decision.
+        events: (rows, spiking stages) neurons that sent something in the last decision, each counted once.
     """
 
     def __init__(self, engine: EventEngine, rows: int) -> None:
@@ -108,7 +108,7 @@ class EventSession:
         action_size = len(actor.head.choices) or actor.head.outputs
         self._actions = aligned(rows * action_size).reshape(rows, action_size)
         self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
-        self._counts = aligned(rows * (4 * spiking + layout.SUMS + 2), np.int64).reshape(rows, -1)
+        self._counts = aligned(rows * layout.count_size(spiking), np.int64).reshape(rows, -1)
         self.memory = (self._memory,)
         self._spiking, self._decided = spiking, False
         sizes = (ctypes.c_int64 * 2)()
@@ -121,11 +121,9 @@ class EventSession:
         *views, self.heard = self._views(network.initial_state(1))
         self.state: State = type(network.initial_state(1))(*views)
         self.events = self._counts[:, spiking : 2 * spiking]
-        costs = 2 * spiking
-        sums = costs + layout.SUMS
-        operations = sums + 2 * spiking
-        self.counters = Counters(self._counts[:, costs + layout.DECISIONS], self._counts[:, sums : sums + spiking],
-                                 self._counts[:, operations], self._counts[:, operations + 1])  # fmt: skip
+        decisions = self._counts[:, 2 * spiking + layout.DECISIONS]
+        sums = self._counts[:, 2 * spiking + layout.SUMS :]
+        self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions)
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
         return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
@@ -180,8 +178,13 @@ class EventSession:
             return None
         costs = 2 * self._spiking
         counts = self._counts[:, : costs + layout.DECISIONS].copy()
-        columns = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS)
-        return Decision(counts[:, : self._spiking], *(counts[:, costs + column] for column in columns))
+        return Decision(*_records(counts[:, : self._spiking], counts[:, costs:]))
+
+
+def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, ...]:
+    """The fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
+    order = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS, layout.EVENTS)
+    return spikes, *(costs[:, column] for column in order)
 
 
 __all__ = ["EventEngine", "EventSession", "NoCoreError"]

@@ -14,4 +14,14 @@ SNN_FUNCTION int64_t snn_synapses(const float *fan_out, const int32_t *list, con
     return crossed;
 }
 
+/* Synapses of the neurons whose `sent` is not zero, where fan-outs differ. */
+SNN_FUNCTION int64_t snn_synapses_of(const float *SNN_RESTRICT fan_out, const float *SNN_RESTRICT sent, int32_t n) {
+    int64_t synapses = 0;
+    int32_t k;
+    for (k = 0; k < n; k++) {
+        synapses += sent[k] != 0.0f ? (int64_t)fan_out[k] : 0;
+    }
+    return synapses;
+}
+
 #endif

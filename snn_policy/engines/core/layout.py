@@ -21,7 +21,7 @@ ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", None)
 HEADS = ("tanh", "clip", "argmax")
 LINEAR, CONV2D = range(2)
 LANES, NONE = 16, -1
-(OPERATIONS, MACS, ITERATIONS, ERRORS, DECISIONS, SUMS) = range(6)
+(EVENTS, OPERATIONS, MACS, ITERATIONS, ERRORS, DECISIONS, SUMS) = range(7)
 
 
 def _record(integers: str, floats: str = "", longs: str = "") -> np.dtype[Any]:
@@ -73,6 +73,11 @@ def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
 def padded(outputs: int, lanes: int = LANES) -> int:
     """Outputs rounded up to whole vectors."""
     return -(-outputs // lanes) * lanes
+
+
+def count_size(spiking: int) -> int:
+    """Numbers in a row of counts, of so many spiking stages: see `snn_count` in program.h."""
+    return 3 * spiking + SUMS + DECISIONS
 
 
 def row_size(widest: int, lanes: int = LANES) -> int:

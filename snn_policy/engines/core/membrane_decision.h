@@ -43,7 +43,7 @@ SNN_FUNCTION int32_t snn_count_spikes(const float *output, int32_t n) {
     return count;
 }
 
-/* Neurons whose `sent` is set: those with a spike in this decision. */
+/* Set `sent` of the neurons that spike: in the end, of those with a spike in this decision. */
 SNN_FUNCTION void snn_note_events(const float *SNN_RESTRICT output, float *SNN_RESTRICT sent, int32_t n) {
     int32_t k;
     for (k = 0; k < n; k++) {
@@ -129,6 +129,9 @@ SNN_FUNCTION void snn_run_stage(const snn_program *program, int32_t index, const
     counts[index - 1] = snn_run_layer(header, drive, constant, bias, threshold, start, &m, decoded, sent, w, listing,
                                       row * header->timesteps, n);
     counts[spiking + index - 1] = snn_count_spikes(sent, n);
+    counts[2 * spiking + SNN_EVENTS] += stage->fan_out < 0
+        ? counts[spiking + index - 1] * stage->uniform_fan_out
+        : snn_synapses_of(program->parameters + stage->fan_out, sent, n);
     if (stage->fan_out < 0) {
         counts[2 * spiking + SNN_OPERATIONS] += counts[index - 1] * stage->uniform_fan_out;
     }

@@ -15,9 +15,10 @@ enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D };
 enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_NO_ACTIVATION };
 enum snn_head { SNN_HEAD_TANH, SNN_HEAD_CLIP, SNN_HEAD_ARGMAX };
 
-/* A row's counts: spikes of every spiking stage, events of every spiking stage, then these, then the sums since the
- * row's reset: spikes and events stage by stage, operations, multiply-accumulates. */
-enum snn_count { SNN_OPERATIONS, SNN_MACS, SNN_ITERATIONS, SNN_ERRORS, SNN_DECISIONS, SNN_SUMS };
+/* A row's counts: spikes of every spiking stage, neurons that spiked of every spiking stage, then these, then the sums
+ * since the row's reset: spikes stage by stage, then what stands before SNN_DECISIONS. An event is a neuron that spiked
+ * in the decision, counted by its fan-out. */
+enum snn_count { SNN_EVENTS, SNN_OPERATIONS, SNN_MACS, SNN_ITERATIONS, SNN_ERRORS, SNN_DECISIONS, SNN_SUMS };
 
 #define SNN_LANES 16        /* rows of weights and buffers are padded to whole vectors, but where memory is short */
 #define SNN_WORK_ROWS 12    /* vectors of `row_size` floats of scratch */
@@ -95,7 +96,7 @@ SNN_FUNCTION int32_t snn_spiking_stages(const snn_header *header) {
 
 /* Numbers in a row of counts. */
 SNN_FUNCTION int32_t snn_count_size(const snn_header *header) {
-    return 4 * snn_spiking_stages(header) + SNN_SUMS + 2;
+    return 3 * snn_spiking_stages(header) + SNN_SUMS + SNN_DECISIONS;
 }
 
 SNN_ALWAYS float *snn_vector(float *block, int32_t index, int32_t row_size) {

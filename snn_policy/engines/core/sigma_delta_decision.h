@@ -96,6 +96,9 @@ SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const floa
                         stage->digits, &coarse);
     counts[index] = spikes;
     counts[spiking + index] = count;
+    counts[2 * spiking + SNN_EVENTS] += stage->fan_out < 0
+        ? (int64_t)count * stage->uniform_fan_out
+        : snn_synapses(program->parameters + stage->fan_out, fresh_list, NULL, count);
     counts[2 * spiking + SNN_OPERATIONS] += stage->fan_out < 0
         ? (int64_t)spikes * stage->uniform_fan_out
         : snn_synapses(program->parameters + stage->fan_out, fresh_list, r.fired, count);
