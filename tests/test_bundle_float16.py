@@ -19,7 +19,7 @@ rng = np.random.default_rng(3)
 def actor_of(scale: float = 1.0, discrete: bool = False, normalised: bool = False) -> Actor:
     widths = (12, 128, 128, 3)
     layers = tuple(
-        Linear(rng.normal(size=(out, inputs)) * scale / np.sqrt(inputs), rng.normal(size=out) * 0.1, f)
+        Linear(rng.normal(size=(out, inputs)) * scale / np.sqrt(inputs), rng.normal(size=out) * 0.1, f)  # pyright: ignore[reportArgumentType]
         for inputs, out, f in zip(widths, widths[1:], (RELU, RELU, None), strict=False)
     )
     head = Head.argmax(3) if discrete else Head.bounded(np.full(3, -4.0), np.full(3, 4.0))

@@ -27,10 +27,11 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
             obs, reward, terminated, truncated, info = env.step(env.act(obs))     # or policy.act(obs): the same
             over = terminated or truncated
 
-    `info["snn"]` holds, for the decision taken since the step before: `spikes` (layers,), `events` (where
-    known), `synaptic_operations`, `multiply_accumulates` (`snn_policy.protocol.Costs`), `energy` in nanojoules
-    (`snn_policy.energy`), `iterations` and `error_spikes` of spike calibration and, with `shadow`, `ann_error` (`bookkeeping.action_error`); it is empty where no decision was taken. On an episode's
-    last step `info["snn"]["episode"]` has their totals (of `ann_error` the mean), `decisions`, `return` and `length`.
+    `info["snn"]` holds, for the decision taken since the step before: `spikes` (layers,), `events` (where known),
+    `synaptic_operations`, `multiply_accumulates` (`snn_policy.protocol.Costs`), `energy` in nanojoules
+    (`snn_policy.energy`), `iterations` and `error_spikes` of spike calibration and, with `shadow`, `ann_error`
+    (`bookkeeping.action_error`); it is empty where no decision was taken. On an episode's last step
+    `info["snn"]["episode"]` has their totals (of `ann_error` the mean), `decisions`, `return` and `length`.
 
     Wrappers that change observations or actions for the policy belong inside. From outside, reach `act` and
     `evaluate` with `env.get_wrapper_attr("act")`. Episodes may also begin inside `step`, as with an inner

@@ -123,7 +123,7 @@ class EventSession:
         self.events = self._counts[:, spiking : 2 * spiking]
         decisions = self._counts[:, 2 * spiking + layout.DECISIONS]
         sums = self._counts[:, 2 * spiking + layout.SUMS :]
-        self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions)
+        self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions)  # pyright: ignore
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
         return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
