@@ -426,7 +426,7 @@ def test_statistics_with_a_batch_axis_of_one_are_those_of_one_observation(form: 
     net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2))
     with torch.no_grad():
         wanted = net(torch.tensor((rows() - mean) / np.sqrt(variance + 1e-8), dtype=torch.float32)).numpy()
-    for options in ({}, {"observation_shape": (5,)}):
-        actor = load_actor(net, normaliser=given, **options)
+    for shape in (None, (5,)):
+        actor = load_actor(net, normaliser=given, observation_shape=shape)
         assert actor.observation_shape == (5,)
         assert np.abs(actor.act(rows()) - wanted).max() <= 1e-5
