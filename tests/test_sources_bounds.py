@@ -165,3 +165,22 @@ def test_bounds_that_are_given_round_inwards_too() -> None:
     actor = load_actor(module, low=-0.1, high=[0.3, 0.1])
     actions = actor.act(observations() * 1e6)
     assert all(spaces.Box(np.full(2, -0.1), np.array([0.3, 0.1]), dtype=np.float64).contains(row) for row in actions)
+
+
+@pytest.mark.parametrize("kind", [PPO, SAC])
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.1), (0.3, 0.3 + 1e-12), (-0.7, -0.7)])
+def test_bounds_with_no_float32_number_between_them_are_told(kind: Any, low: float, high: float) -> None:
+    env = Arm(LOW, HIGH)
+    env.action_space = spaces.Box(np.array([low, -1.0]), np.array([high, 1.0]), dtype=np.float64)
+    model = kind("MlpPolicy", env, **small())
+    with pytest.warns(UserWarning, match=r"actions \[0\]: no float32 number lies between"):
+        actor = load_actor(model)
+    assert np.array_equal(actor.act(observations())[:, 0], np.full(500, low, np.float32))
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_squashed_actions_beyond_the_range_of_float32_are_refused(kind: Any) -> None:
+    env = Arm(LOW, HIGH)
+    env.action_space = spaces.Box(np.array([-1e300, -1.0]), np.array([1e300, 1.0]), dtype=np.float64)
+    with np.errstate(all="ignore"), pytest.raises(SourceError, match="beyond the range of float32"):
+        load_actor(kind("MlpPolicy", env, **small()))

@@ -307,3 +307,8 @@ def test_an_actor_prints_as_one_line() -> None:
     full = Actor((first, last), Head.argmax(2), (2, 3), normaliser, "Arm-v0", "arm")
     assert repr(full) == "Actor(arm, 2×3 → 4 relu → 2 argmax, normalises observations, Arm-v0)"
     assert "\n" not in f"{full}"
+
+
+def test_a_state_dict_is_told_to_be_weights_without_their_network() -> None:
+    with pytest.raises(TypeError, match="weights without their network; build the network"):
+        load_actor(nn.Linear(3, 2).state_dict())

@@ -148,3 +148,13 @@ def test_outputs_that_are_only_numbered_are_told_apart_by_their_layers_names(tmp
         actor = load_actor(path)
     assert actor.action_shape == (3,)
     assert difference(actor, path, name) <= 1e-5
+
+
+def test_a_refusal_recommends_logits_before_values_and_none_of_several(tmp_path: Path) -> None:
+    nodes = [*MEAN, alias("mean", "values"), alias("mean", "action_logits")]
+    path = graph(nodes, tmp_path / "policy.onnx", ["values", "action_logits"])
+    with pytest.raises(SourceError, match="choose one with output='action_logits'"):
+        load_actor(path)
+    path = graph([*MEAN, alias("mean", "380"), alias("mean", "377")], tmp_path / "policy.onnx", ["380", "377"])
+    with pytest.raises(SourceError, match=r"could be the action \(380, 377\).*output='NAME'"):
+        load_actor(path)

@@ -362,3 +362,71 @@ def test_statistics_whose_deviation_is_zero_are_named(tmp_path: Path) -> None:
     PPO("MlpPolicy", Arm(), **small()).save(tmp_path / "model.zip")
     with pytest.raises(SourceError, match=r"standard deviation is zero.* entry 3; .*variance 1"):
         load_actor(tmp_path / "model.zip")
+
+
+CARTPOLE = spaces.Box(
+    np.array([-4.8, np.finfo(np.float32).min, -0.41887903, np.finfo(np.float32).min], np.float32),
+    np.array([4.8, np.finfo(np.float32).max, 0.41887903, np.finfo(np.float32).max], np.float32),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([3.1545956e-04, 0.76208282, 0.1567547, -0.06427787], [0.01555712, 0.9546506, 0.15546913, -0.30369052]),
+        ([0.0273956, -0.0061121, 0.0358597, 0.0197368], [0.0272734, 0.1884784, 0.0362545, -0.2614331]),
+        ([-1.21, -0.87, -0.05, 0.31], [-1.2274, -1.0646, -0.0438, 0.5867]),
+    ],
+)
+def test_consecutive_states_of_a_cart_are_no_statistics_and_give_no_warning(before: list, after: list) -> None:
+    """The first is a published DQN's, trained without; its bounds are the largest numbers of float32."""
+    last, original = np.array([after], np.float32), np.array([before], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert told_by(last, original, CARTPOLE.low, CARTPOLE.high, off_policy=True) == "no"
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0"])
+def test_a_step_between_two_observations_is_told_from_a_normalisation(environment: str) -> None:
+    env, pairs = gym.make(environment), []
+    obs, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(600):
+        following, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if not (terminated or truncated):
+            pairs.append((obs, following))
+        obs = env.reset()[0] if terminated or truncated else following
+    space: Any = env.observation_space
+    seen = np.array([before for before, _ in pairs])
+    scaled = ((seen - seen.mean(0)) / seen.std(0)).astype(np.float32)
+
+    def tellings(last: Any, original: Any) -> list[Any]:
+        both = zip(last, original, strict=True)
+        return [told_by(a[None], b[None], space.low, space.high, off_policy=True) for a, b in both]
+
+    plain = tellings([after for _, after in pairs], seen)
+    assert plain.count("no") >= 0.98 * len(plain)
+    assert tellings(scaled, seen).count("no") <= 0.1 * len(plain)
+
+
+def test_an_uncertain_warning_says_that_it_is_uncertain(tmp_path: Path) -> None:
+    model = trained(DQN, "CartPole-v1", False, **OFF_POLICY)
+    model._last_obs = np.array([[1.3, -0.4, 0.2, 1.9]], np.float32)
+    model._last_original_obs = np.array([[0.02, 0.01, 0.03, -0.02]], np.float32)
+    model.save(tmp_path / "model.zip")
+    with pytest.warns(UserWarning, match="may have been trained in VecNormalize.*if so, no observation statistics"):
+        load_actor(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("form", ["pair", "lists", "tensors"])
+def test_statistics_with_a_batch_axis_of_one_are_those_of_one_observation(form: str) -> None:
+    mean, variance = np.array([[1.0, 2, 3, 4, 5]]), np.array([[1.0, 4, 9, 0.25, 2]])
+    given: Any = {"pair": (mean, variance), "lists": (mean.tolist(), variance.tolist())}.get(form)
+    given = given or (torch.tensor(mean), torch.tensor(variance))
+    net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2))
+    with torch.no_grad():
+        wanted = net(torch.tensor((rows() - mean) / np.sqrt(variance + 1e-8), dtype=torch.float32)).numpy()
+    for shape in (None, (5,)):
+        actor = load_actor(net, normaliser=given, observation_shape=shape)
+        assert actor.observation_shape == (5,)
+        assert np.abs(actor.act(rows()) - wanted).max() <= 1e-5

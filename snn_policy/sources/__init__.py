@@ -82,6 +82,9 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
         names = ("normaliser", "vecnormalize", "observation_shape", "low", "high", "env_id", "name")
         _takes(options, "a torch module", *names)
         return read_torch_module(source, **_with_statistics(options))
+    if isinstance(source, dict):
+        remedy = "build the network, call its load_state_dict, and pass the module"
+        raise TypeError(f"cannot read a policy from {type(source).__name__}: weights without their network; {remedy}")
     raise TypeError(f"cannot read a policy from {type(source).__name__}: expected {ACCEPTED}")
 
 

@@ -5,6 +5,7 @@ precedes the first becomes the observation normaliser and what follows the last 
 cast once at the end. What cannot be represented exactly is an `UnsupportedLayerError`.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -210,15 +211,32 @@ def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) 
         raise ValueError("low, high: low must not exceed high")
     if block.activation is None:
         run = block.before.then_clip(bottom, top, None)
-        return Head.clip(run.low, run.high)
+        return _warned(Head.clip(run.low, run.high), run.low, run.high)
     if block.activation.activation.name != "tanh":
         remedy = "End with the linear layer, a tanh, a sigmoid or a clip"
         reason = "it follows the last linear layer, where actions are formed"
         raise UnsupportedLayerError(block.activation.path, block.activation.kind, reason, remedy)
     run, reach = block.after.then_clip(bottom, top, None), abs(block.after.scale)
-    limits = inner_bounds(*np.clip((run.offset - reach, run.offset + reach), run.low, run.high))
-    factor, offset = run.scale.astype(np.float32), run.offset.astype(np.float32)
-    return Head("tanh", limits[0], limits[1], factor, offset, _pre_clip(block.before))
+    exact = np.clip((run.offset - reach, run.offset + reach), run.low, run.high)
+    if not (np.abs((run.scale, run.offset)) <= np.finfo(np.float32).max).all():
+        raise ValueError("low, high: the action bounds are beyond the range of float32")
+    limits, (factor, offset) = inner_bounds(*exact), np.array((run.scale, run.offset), np.float32)
+    return _warned(Head("tanh", limits[0], limits[1], factor, offset, _pre_clip(block.before)), *exact)
+
+
+def _warned(head: Head, low: Float64, high: Float64) -> Head:
+    """Return the head; warn of actions between whose bounds no float32 number lies, so that they leave them."""
+    outside = np.flatnonzero((head.low < low) | (head.high > high))
+    outside = outside[np.isfinite(head.low[outside]) & np.isfinite(head.high[outside])]
+    if outside.size:
+        which, lows, highs = outside.tolist(), low[outside].tolist(), high[outside].tolist()
+        reason = f"no float32 number lies between their bounds {lows} and {highs}"
+        warnings.warn(
+            f"actions {which}: {reason}; the nearest is taken, which a space of float64 does not contain. Set bounds "
+            "that float32 can hold, or leave constant actions to the environment",
+            stacklevel=2,
+        )
+    return head
 
 
 def _argmax_head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Head:

@@ -53,6 +53,7 @@ _STATES = frozenset({
     "state", "states", "hidden", "cell", "h", "c", "hn", "cn", "hx", "cx", "hin", "cin", "hout", "cout", "rnn", "lstm",
     "gru", "carry", "memory", "recurrent",
 })  # fmt: skip
+_LOGITS = frozenset({"logits", "logit"})
 _UNNAMED, _OTHER = 5, 6
 
 
@@ -75,10 +76,11 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
     possible = [name for name in settled if not _NEVER.intersection(_words(name))]
     chosen, rank = _most_likely(graph, possible)
     if not possible or (rank == _OTHER and len(names) > 1):
-        example = _choose(names, (possible or settled)[0])
+        candidates = possible or [name for name in settled if _LOGITS.intersection(_words(name))] or settled
+        example = _choose(names, candidates[0])
         raise SourceError(f"{path}: none of its outputs is an action by its name; {example}")
     if len(chosen) > 1:
-        example = _choose(names, chosen[0])
+        example = _choose(names, "NAME")  # naming one would recommend it
         raise SourceError(f"{path}: several of its outputs could be the action ({_listed(chosen)}); {example}")
     _refuse_half(graph, chosen[0], possible)
     if len(names) > 1:

@@ -106,7 +106,10 @@ def checked_actions(kind: str, shape: tuple[int, ...]) -> int:
     """Return the number of actions of a one-dimensional Box."""
     if kind != "Box" or len(shape) != 1:
         what = kind if kind != "Box" else f"Box of shape {shape}"
-        reason, remedy = "only Discrete and one-dimensional Box actions are read", "Flatten the action space"
+        reason = "only Discrete and one-dimensional Box actions are read"
+        remedy = "Flatten the action space"
+        if kind == "MultiDiscrete":
+            remedy = "Export the policy to ONNX (its documented export is read), or flatten the action space"
         raise UnsupportedLayerError("action_space", what, reason, remedy)
     return shape[0]
 

@@ -19,9 +19,12 @@ Told = Literal["yes", "maybe", "no"]
 _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
 _CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
 _ENVIRONMENT = re.compile(r".+-v\d+")
-_BY_CHANCE = 0.01
+_EVIDENCE = 30.0
 _MOST_ENTRIES = 64
-REMEDY = "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none"
+REMEDY = (
+    "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none, or "
+    "one without norm_obs"
+)
 
 
 def stem(path: Path) -> Path:
@@ -62,11 +65,15 @@ def _below(folder: Path) -> list[Path]:
 
 def warn_of_missing(name: str, told: Told | None) -> None:
     """Say that an algorithm was trained on normalised observations, where no statistics were found."""
-    if told in ("yes", "maybe"):
-        how = "was trained" if told == "yes" else "may have been trained"
+    missing = "no observation statistics were found: raw observations will give wrong actions"
+    if told == "yes":
         reason = "it stores its last observation as it was before, too"
-        missing = "but no observation statistics were found: raw observations will give wrong actions"
-        warnings.warn(f"{name} {how} in VecNormalize ({reason}), {missing}. {REMEDY}", stacklevel=5)
+        warnings.warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}", stacklevel=5)
+    elif told == "maybe":
+        reason = "the two last observations that it stores tell neither that it was nor that it was not"
+        warnings.warn(
+            f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}", stacklevel=5
+        )
 
 
 def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Told | None:
@@ -102,24 +109,23 @@ def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: 
     """Whether the one is out of bounds that the other keeps."""
     if low is None or high is None or np.shape(low) != last.shape[1:]:
         return False
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     slack = 1e-4 * (1 + np.minimum(np.abs(low), np.abs(high)))
     outside = [((each < low - slack) | (each > high + slack)).any() for each in (last, original)]
     return bool(outside[0] and not outside[1])
 
 
 def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]) -> bool:
-    """Whether the two are so close to each other as unrelated ones are by chance in one of a hundred cases only.
+    """Whether the one looks like the other a step later, at least `_EVIDENCE` times more than like it normalised.
 
-    Of n differences |a−b|/(|a|+|b|) that are uniform between 0 and 1, −Σ ln has a gamma distribution of shape n.
+    A step later: a difference of any size between 1e-4 and 1, on a logarithmic scale. Normalised: about the size of
+    one, whatever it was before, with a Cauchy distribution's tails, because statistics may be young.
     """
     varied = before != after
-    sizes = (np.abs(before) + np.abs(after))[varied][:_MOST_ENTRIES]
-    differences = (np.abs(before - after)[varied][:_MOST_ENTRIES] / sizes).clip(1e-4, 1)
-    total, term, chance = float(-np.log(differences).sum()), 1.0, 0.0
-    for n in range(len(differences)):
-        chance += term
-        term *= total / (n + 1)
-    return len(differences) > 0 and chance * math.exp(-total) < _BY_CHANCE
+    seen, differences = after[varied][:_MOST_ENTRIES], np.abs(before - after)[varied][:_MOST_ENTRIES]
+    later = -np.log(2 * math.log(1e4) * differences.clip(1e-4))
+    normalised = -np.log(math.pi * (1 + seen**2))
+    return len(seen) > 0 and float((later - normalised).sum()) > math.log(_EVIDENCE)
 
 
 def _circles(row: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -58,6 +58,8 @@ class ObservationStatistics:
         if self.mean.shape == self.variance.shape == shape:
             return self
         own = self.mean.shape
+        if self.variance.shape == own == (1, *shape):  # a batch of one, as modules keep them
+            return replace(self, mean=self.mean[0], variance=self.variance[0])
         if self.variance.shape == own and len(own) == len(shape) > 0:
             for axis in (len(shape) - 1, 0):
                 frames, rest = divmod(shape[axis], own[axis] or 1)
@@ -77,9 +79,13 @@ def normalised(
     statistics: Sequence[ObservationStatistics], shape: Sequence[int] | None
 ) -> tuple[tuple[int, ...] | None, list[Operation]]:
     """Return observations' shape, that of the statistics where it is not known, and the operations that come first."""
-    known = tuple(shape) if shape is not None else statistics[0].mean.shape if statistics else None
+    known = tuple(shape) if shape is not None else _one_row(statistics[0].mean.shape) if statistics else None
     fitted = [each.fitted(known) for each in statistics] if known is not None else []
     return known, [operation for each in fitted for operation in each.operations()]
+
+
+def _one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
 
 
 def warn_of_stacking(frames: int, found: str = "") -> None:
