@@ -182,7 +182,7 @@ def open_loop(name: str, correlation: float, **settings: Any) -> dict[str, Any]:
     steps = OBSERVATIONS // SEQUENCES
     fresh = np.stack([synthetic(actor, steps, correlation, seed=1 + each) for each in range(SEQUENCES)], axis=1)
     policy.reset(num_envs=SEQUENCES)
-    error = np.stack([policy.act(obs) - actor.act(obs) for obs in fresh]) / ((actor.high - actor.low) / 2)
+    error = np.stack([policy.act(obs) - actor.act(obs) for obs in fresh]) / actor.head.half_range(dtype=np.float32)
     dense = float(nanojoules(actor.dense_macs, 0))
     ann = actor.counters
     return {

@@ -217,18 +217,10 @@ class Actor:
                 yield obs
                 action = self.step(obs, ())[0]
                 if episode % 2:
-                    action = self._disturbed(action, noise, rng)
+                    action = self.head.disturbed(action, noise, rng)
                 obs, _, terminated, truncated = environment.step(action)
                 over = terminated or truncated
             episode += 1
-
-    def _disturbed(self, action: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> npt.NDArray[Any]:
-        if self.discrete:
-            choices = self.head.choices if self.action_shape else self.head.outputs
-            return np.int64(rng.integers(choices)) if rng.random() < noise else action  # pyright: ignore
-        half_range = (self.high - self.low) / 2
-        spread = noise * np.where(np.isfinite(half_range), half_range, 1.0)
-        return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -41,8 +41,7 @@ def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any])
     wanted = np.asarray(actor.step(obs, ())[0])
     if actor.discrete:
         return np.mean((wanted != actions).reshape(len(wanted), -1), axis=1)
-    half_range = (np.asarray(actor.high, np.float64) - actor.low) / 2
-    distance = (np.asarray(actions, np.float64) - wanted) / np.where(np.isfinite(half_range), half_range, 1.0)
+    distance = (np.asarray(actions, np.float64) - wanted) / actor.head.half_range()
     return np.sqrt(np.mean(distance**2, axis=-1))
 
 

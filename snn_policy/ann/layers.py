@@ -211,6 +211,30 @@ class Head:
         """Of every discrete action, how many; none of a continuous one."""
         return tuple(int(high) + 1 for high in self.high.ravel()) if self.discrete else ()
 
+    def half_range(self, infinite: float = 1.0, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+        """Return half the distance between the bounds of every action, (outputs,), in the given float type.
+
+        Args:
+            infinite: stands where a bound is infinite, or the distance is beyond the float type.
+        """
+        with np.errstate(over="ignore"):
+            half_range = (self.high.astype(dtype) - self.low) / 2
+        return np.where(np.isfinite(half_range), half_range, infinite)
+
+    def disturbed(self, action: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+        """Return actions with noise, within the bounds, float32: Gaussian, of `noise` half-ranges' standard deviation.
+
+        A discrete action is replaced by a random one with probability `noise`, int64; one row only.
+
+        Args:
+            action: (*action_shape) or, if continuous, (rows, outputs).
+        """
+        if self.discrete:
+            choices = self.choices if self.action_shape else self.outputs
+            return np.int64(rng.integers(choices)) if rng.random() < noise else action  # pyright: ignore
+        spread = noise * self.half_range(dtype=np.float32)
+        return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)
+
     def __call__(self, y: Any) -> Any:
         xp = array_namespace(y)
         if self.kind == "argmax":

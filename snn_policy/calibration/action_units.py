@@ -30,7 +30,7 @@ def error_unit(actor: Actor, y: FloatArray) -> npt.NDArray[np.float64]:
     if actor.discrete:
         unit = np.concatenate([np.full(scores.shape[1], _logit_spread(scores)) for scores in choice_scores(actor, y)])
     else:
-        half_range = (actor.high.astype(np.float64) - actor.low) / 2
+        half_range = actor.head.half_range(infinite=np.inf)
         bounded = np.isfinite(half_range)
         unit = half_range if bounded.all() else np.where(bounded, half_range, _recorded_spread(actor.head(y), y))
     return np.where(unit > 0, unit, 1.0)
@@ -40,7 +40,7 @@ def unit_name(actor: Actor) -> str:
     """Return the plural of the unit, for messages."""
     if actor.discrete:
         return "half-spreads of the logits"
-    bounded = np.isfinite(actor.high.astype(np.float64) - actor.low)
+    bounded = np.isfinite(actor.head.half_range(infinite=np.inf))
     if bounded.all():
         return "half-ranges"
     return "half-ranges or, where unbounded, recorded spreads" if bounded.any() else "recorded spreads of the action"

@@ -87,7 +87,7 @@ def _record(
     obs = np.stack([each.reset(seed + row) for row, each in enumerate(taken)]).astype(np.float32)
     started = len(envs)
     for step in range(quota[0]):
-        actions = _noisy(actor, obs, noise, rng)
+        actions = actor.head.disturbed(actor.step(obs, ())[0], noise, rng)
         recorded["observations"][:, step], recorded["actions"][:, step] = obs, actions
         for row, environment in enumerate(taken):
             if step >= quota[row]:
@@ -107,13 +107,6 @@ def _record(
 
 def _row(recorded: dict[str, Any], row: int, end: int, env_id: str) -> Transitions:
     return Transitions(**{name: array[row, :end] for name, array in recorded.items()}, env_id=env_id)
-
-
-def _noisy(actor: Actor, obs: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> npt.NDArray[Any]:
-    actions = actor.step(obs, ())[0]
-    half_range = (actor.high - actor.low) / 2
-    spread = noise * np.where(np.isfinite(half_range), half_range, 1.0)
-    return np.clip(actions + rng.normal(size=actions.shape) * spread, actor.low, actor.high).astype(np.float32)
 
 
 def medium_expert(
