@@ -75,7 +75,8 @@ def change_of_actions(before: Actor, after: Actor, observations: FloatArray) -> 
     y, other = _outputs(before, observations), _outputs(after, observations)
     if not before.discrete:
         return float((abs(before.head(y) - after.head(other)) / error_unit(before, y)).max())
-    pairs = zip(choice_scores(before, (y / error_unit(before, y)).astype(np.float32)), choice_scores(after, other), strict=True)
+    judged = (y / error_unit(before, y)).astype(np.float32)
+    pairs = zip(choice_scores(before, judged), choice_scores(after, other), strict=True)
     rows = np.arange(len(y))
     return max(float((scores.max(axis=1) - scores[rows, new.argmax(axis=1)]).max()) for scores, new in pairs)
 

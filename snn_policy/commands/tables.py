@@ -45,7 +45,7 @@ def cost_table(result: Comparison) -> Table:
     """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
     ann, snn, dense = result.ann, result.snn, result.dense_energy
     table = _table(f"one decision ({_together(ann)} made at a time)")
-    counted, derived = ("spikes", "events", "synaptic\noperations", "MACs"), ("of\ndense", "of zero-\nskipping", "µs")
+    counted, derived = ("spikes", "events", "SynOps", "MACs"), ("of\ndense", "of\nskipping", "µs")
     for heading in (*counted, "energy\nin nJ", *derived):
         table.add_column(heading, justify="right")
 

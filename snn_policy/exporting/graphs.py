@@ -79,8 +79,7 @@ def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeur
     none = memory[:, :1] * 0
     y, state, decision = decide_sigma_delta(x, SigmaDeltaState(memory, none, none), actor.layers, neurons)
     assert decision.events is not None
-    costs = [each[:, None] for each in (decision.synaptic_operations, decision.events)]
-    counts = xp.concat([decision.spikes, *costs], axis=1)
+    counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None], decision.events[:, None]], axis=1)
     return [actor.head(y), state.memory, counts]
 
 

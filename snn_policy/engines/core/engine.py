@@ -123,7 +123,7 @@ class EventSession:
         self.events = self._counts[:, spiking : 2 * spiking]
         decisions = self._counts[:, 2 * spiking + layout.DECISIONS]
         sums = self._counts[:, 2 * spiking + layout.SUMS :]
-        self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions)  # pyright: ignore
+        self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions=decisions)
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
         return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
@@ -181,10 +181,11 @@ class EventSession:
         return Decision(*_records(counts[:, : self._spiking], counts[:, costs:]))
 
 
-def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, ...]:
+def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
     """The fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
     order = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS, layout.EVENTS)
-    return spikes, *(costs[:, column] for column in order)
+    operations, macs, iterations, errors, events = (costs[:, column] for column in order)
+    return spikes, operations, macs, iterations, errors, events
 
 
 __all__ = ["EventEngine", "EventSession", "NoCoreError"]
