@@ -170,7 +170,9 @@ class Writer:
         return values
 
     def _row_size(self) -> int:
-        sizes = [size for layer in self._actor.layers for size in (padded(layer.inputs), weight_stride(layer.outputs, self._lanes))]
+        layers = self._actor.layers
+        sizes = [padded(layer.inputs) for layer in layers]
+        sizes += [weight_stride(layer.outputs, self._lanes) for layer in layers]
         for layer in self._convolutions:
             channels, height, width = layer.input_shape
             vertical, horizontal = layer.padding
