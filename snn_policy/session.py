@@ -36,6 +36,10 @@ class Session(Protocol):
     @property
     def counters(self) -> Counters: ...
 
+    def act(self, obs: Any) -> npt.NDArray[Any] | None:
+        """`accept`, `run` of every row and `actions_like` in one; None where one of them refuses."""
+        ...
+
     def accept(self, obs: Any) -> bool:
         """Copy one observation or a batch into the buffers; False where it is not an array that fits as it is."""
         ...
@@ -58,6 +62,14 @@ class Session(Protocol):
     def store(self, state: Any) -> None:
         """Set the memory of all rows to that of the given arrays."""
         ...
+
+
+class SessionInSteps:
+    """A session whose `act` is nothing but its steps."""
+
+    def act(self: Session, obs: Any) -> npt.NDArray[Any] | None:
+        """See `Session.act`."""
+        return self.actions_like(obs) if self.accept(obs) and self.run() else None
 
 
 class PureEngine(Protocol):
@@ -85,7 +97,7 @@ class Engine(PureEngine, Protocol):
         ...
 
 
-class ReferenceSession:
+class ReferenceSession(SessionInSteps):
     """The session of an engine that has only `decide`; see `Session`."""
 
     def __init__(self, engine: PureEngine, network: SpikingNetwork, rows: int) -> None:

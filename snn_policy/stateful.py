@@ -120,12 +120,11 @@ class StatefulPolicy(ABC):
         Raises:
             ValueError: wrong shape, NaN or infinity, another batch size than before; the state is untouched.
         """
-        session = self._session
-        if session.accept(obs):
-            running = None if active is None else as_mask(active, session.rows, "active")
-            if session.run(None if running is None or running.all() else running):
+        if active is None:
+            action = self._session.act(obs)
+            if action is not None:
                 self._size_is_open, self._last_decision = False, None
-                return session.actions_like(obs)  # pyright: ignore[reportArgumentType]
+                return action
         return self._act_on_checked(obs, active)
 
     def _act_on_checked(self, obs: npt.ArrayLike, active: npt.ArrayLike | None) -> npt.NDArray[Any]:
@@ -134,7 +133,7 @@ class StatefulPolicy(ABC):
         running = None if active is None else as_mask(active, len(batch), "active")
         self._adopt(len(batch))
         session = self._session
-        if not (session.accept(batch) and session.run(running)):
+        if not (session.accept(batch) and session.run(None if running is None or running.all() else running)):
             raise ValueError("observation: so large that sums overflow inside the network")
         self._size_is_open, self._last_decision = False, None
         return unbatch(session.actions_like(batch), batched)

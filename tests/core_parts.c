@@ -44,7 +44,7 @@ int32_t show_list(const float *v, int32_t n, int32_t *list, float *sizes) { retu
 
 void show_propagate(const float *weights, int32_t stride, int32_t row_size, const int32_t *indices,
                     const float *sizes, const int32_t *listed, float *totals, int32_t count, int32_t step) {
-    snn_propagate_linear(weights, stride, row_size, indices, sizes, listed, totals, count, step);
+    snn_propagate_linear(weights, stride, stride, row_size, indices, sizes, listed, totals, count, step);
 }
 
 void show_convolve(const snn_connection *c, const float *weights, const int32_t *index, const float *sizes,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy import SpikeCalibration
+from snn_policy import SpikeCalibration, convert
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.engines.core import build, library
 from snn_policy.engines.core.engine import EventEngine
@@ -166,6 +166,43 @@ def go_through_everything(path: Path) -> None:
         for _, network, stream in networks():
             check_parity(network, stream[:3, :4], core)
     damage_everything(fastest, examples=40)
+
+
+@pytest.mark.parametrize("outputs", [112, 128, 160, 256])
+@pytest.mark.parametrize("settings", [{}, {"neuron": "if", "timesteps": 8}], ids=["sigma-delta", "if"])
+def test_rows_of_wide_layers_act_as_they_do_alone(outputs: int, settings: dict[str, Any]) -> None:
+    """Weights of 128 outputs and more have a stride of their own; no row's bits may depend on it or on the batch."""
+    actor = random_actor(widths=(outputs, outputs - 3), outputs=6)
+    policy, stream = convert(actor, walk(300), **settings), walk(130).reshape(10, 13, -1)
+    policy.reset(num_envs=13)
+    together = np.stack([policy.act(obs) for obs in stream])
+    for row in range(13):
+        policy.reset()
+        assert np.array_equal(together[:, row], np.stack([policy.act(obs[row]) for obs in stream]))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.bool_])
+def test_the_short_way_of_one_row_is_the_long_way(kind: Any) -> None:
+    policy = convert(random_actor(widths=(40, 33), outputs=6), walk(300))
+    session = EventEngine(policy.network).session(1)
+    for obs in (walk(30) * 2).astype(kind):
+        assert session.accept(obs)
+        assert session.run()
+        expected = session.actions_like(obs)
+        action = policy.act(obs)
+        assert action.dtype == np.float32
+        assert np.array_equal(action, expected)
+    assert not np.shares_memory(policy.act(obs), policy.act(obs))
+
+
+@pytest.mark.parametrize("wrong", [np.full(11, np.nan), np.full(11, 1e31), np.zeros(10), np.full(11, "a")])
+def test_the_short_way_leaves_refusals_to_the_long_way(wrong: Any) -> None:
+    policy = convert(random_actor(widths=(40, 33), outputs=6), walk(300))
+    policy.act(walk(1)[0])
+    before = policy.state
+    with pytest.raises(ValueError, match="observation"):
+        policy.act(wrong)
+    assert all(np.array_equal(own, kept) for own, kept in zip(policy.state, before, strict=True))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, re
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
-from snn_policy.session import buffer_for
+from snn_policy.session import SessionInSteps, buffer_for
 
 MOST_GRAPH_BYTES = 2**31 - 1
 EXTERNAL_DATA = b"\n\x08location"
@@ -149,7 +149,7 @@ class GraphEngine:
         return Decision(spikes=counts[:, :layers], multiply_accumulates=macs, **known)
 
 
-class GraphSession:
+class GraphSession(SessionInSteps):
     """Arrays bound to a graph: two sets of memories that take turns, so that no call copies any. See `Session`."""
 
     def __init__(self, engine: GraphEngine, rows: int) -> None:

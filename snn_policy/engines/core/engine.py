@@ -101,12 +101,14 @@ class EventSession:
     def __init__(self, engine: EventEngine, rows: int) -> None:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
         block = min(rows, engine.block)
-        self.rows, self._discrete, self._action_shape = rows, actor.discrete, actor.action_shape
+        self.rows, self._discrete = rows, actor.discrete
         self.obs = aligned(rows * actor.layers[0].inputs, np.float64).reshape(rows, -1)
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
         action_size = len(actor.head.choices) or actor.head.outputs
         self._actions = aligned(rows * action_size).reshape(rows, action_size)
+        self._batch_actions = self._actions.reshape(rows, *actor.action_shape)
+        self._sole = (self._single_obs, self._batch_actions[0]) if rows == 1 and not actor.discrete else None
         self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
         self._counts = aligned(rows * layout.count_size(spiking), np.int64).reshape(rows, -1)
         self.memory = (self._memory,)
@@ -139,6 +141,18 @@ class EventSession:
         for own, given in zip(self.state, state, strict=True):
             own[...] = given
 
+    def act(self, obs: Any) -> npt.NDArray[Any] | None:
+        """`accept`, `run` and `actions_like` in one; None where one of them would have refused."""
+        if self._sole is None or type(obs) is not np.ndarray or obs.shape != self._single_shape \
+                or obs.dtype.kind not in "fiub":  # fmt: skip
+            return self.actions_like(obs) if self.accept(obs) and self.run() else None
+        own, action = self._sole
+        own[...] = obs
+        if self._core_run(self._address) != 1:
+            return None
+        self._decided = True
+        return action.copy()
+
     def accept(self, obs: Any) -> bool:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""
         if type(obs) is not np.ndarray or obs.dtype.kind not in "fiub":
@@ -168,8 +182,7 @@ class EventSession:
 
     def actions_like(self, obs: Any) -> npt.NDArray[Any]:
         """The last actions, (rows, *action_shape), floats or integers; without the first axis for one observation."""
-        actions = self._actions.astype(np.int64 if self._discrete else np.float32)
-        actions = actions.reshape(self.rows, *self._action_shape)
+        actions = self._batch_actions.astype(np.int64) if self._discrete else self._batch_actions.copy()
         return actions if obs.shape == self._batch_obs.shape else actions[0]
 
     def decision(self) -> Decision | None:

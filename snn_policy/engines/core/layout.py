@@ -80,6 +80,13 @@ def count_size(spiking: int) -> int:
     return 3 * spiking + SUMS + DECISIONS
 
 
+def weight_stride(outputs: int, lanes: int = LANES) -> int:
+    """Floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where rows
+    are long, so that a tile of columns fills all of the cache's sets and not each fourth one."""
+    whole = padded(outputs, lanes)
+    return whole + LANES if lanes == LANES and whole >= 128 and whole // LANES % 2 == 0 else whole
+
+
 def row_size(widest: int, lanes: int = LANES) -> int:
     """Floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so that
     neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
@@ -168,7 +175,9 @@ class Writer:
         return values
 
     def _row_size(self) -> int:
-        sizes = [size for layer in self._actor.layers for size in (padded(layer.inputs), padded(layer.outputs))]
+        layers = self._actor.layers
+        sizes = [padded(layer.inputs) for layer in layers]
+        sizes += [weight_stride(layer.outputs, self._lanes) for layer in layers]
         for layer in self._convolutions:
             channels, height, width = layer.input_shape
             vertical, horizontal = layer.padding
@@ -242,7 +251,7 @@ class Writer:
                 values |= self._convolution(layer) | {"accumulator": sums}
                 sums += self._sums_size(layer)
             else:
-                weights = np.zeros((layer.inputs, padded(layer.outputs, self._lanes)), np.float32)
+                weights = np.zeros((layer.inputs, weight_stride(layer.outputs, self._lanes)), np.float32)
                 weights[:, : layer.outputs] = layer.weight.T
                 values |= {"kind": LINEAR, "weights": self._put(weights), "stride": weights.shape[1],
                            "accumulator": accumulator}  # fmt: skip

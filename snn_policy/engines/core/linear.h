@@ -12,15 +12,7 @@
 
 #define SNN_TILE 64 /* columns of weights that stay in the cache while the lists of many rows pass */
 
-#if defined(__AVX512F__)
-#define SNN_VECTOR 16
-#elif defined(__AVX2__)
-#define SNN_VECTOR 8
-#endif
-
 #if defined(SNN_VECTOR)
-typedef float snn_floats __attribute__((vector_size(4 * SNN_VECTOR), aligned(4), may_alias));
-
 /* As `snn_add_rows`, for the columns of one tile: their sums stay in registers. */
 SNN_FUNCTION void snn_add_tile(const float *weights, int32_t stride, const int32_t *SNN_RESTRICT index,
                                const float *SNN_RESTRICT size, int32_t count, float *SNN_RESTRICT sums) {
@@ -86,12 +78,13 @@ SNN_ALWAYS void snn_add_rows(const float *SNN_RESTRICT weights, int32_t stride, 
 #undef SNN_ROW
 }
 
-/* totals[n] += W·(what train n holds) for `count` trains, `step` apart; a tile of columns after the other. */
-SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int32_t row_size, const int32_t *indices,
-                                       const float *sizes, const int32_t *listed, float *totals, int32_t count,
-                                       int32_t step) {
+/* totals[n] += W·(what train n holds) for `count` trains, `step` apart; a tile of columns after the other. Of each row
+ * of weights, `stride` apart, the first `columns` are used. */
+SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int32_t columns, int32_t row_size,
+                                       const int32_t *indices, const float *sizes, const int32_t *listed, float *totals,
+                                       int32_t count, int32_t step) {
     int32_t column = 0, n;
-    for (; column + SNN_TILE <= stride; column += SNN_TILE) {
+    for (; column + SNN_TILE <= columns; column += SNN_TILE) {
         for (n = 0; n < count; n++) {
             const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
 #if defined(SNN_VECTOR)
@@ -102,10 +95,10 @@ SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int
 #endif
         }
     }
-    if (column < stride) {
+    if (column < columns) {
         for (n = 0; n < count; n++) {
             const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
-            snn_add_rows(weights + column, stride, stride - column, indices + at, sizes + at, listed[n * step],
+            snn_add_rows(weights + column, stride, columns - column, indices + at, sizes + at, listed[n * step],
                          totals + at + column);
         }
     }

@@ -84,4 +84,70 @@ SNN_FUNCTION void snn_integrate_change(const snn_membranes *m, const float *SNN_
     }
 }
 
+#if defined(SNN_VECTOR)
+/* All timesteps of a layer of IF neurons under rate coding, a register of neurons at a time: v ← v + x, o = θ where
+ * v > θ, v ← v − o, M ← M + o. `drive` and `output` hold a vector per timestep, `pitch` and `size` apart (a pitch of 0:
+ * one vector for all), and may be the same; `output` may be NULL. Returns the number of spikes of the first neurons,
+ * whole registers of them, and leaves in `done` how many those are. */
+SNN_FUNCTION int32_t snn_run_if_registers(const float *drive, ptrdiff_t pitch, const float *threshold, int32_t timesteps,
+                                          float *potential, float *total, float *output, ptrdiff_t size, int32_t n,
+                                          int32_t *done) {
+    int32_t spikes = 0, k = 0, t;
+    snn_floats nothing;
+    snn_integers fired;
+    memset(&nothing, 0, sizeof nothing);
+    memset(&fired, 0, sizeof fired);
+    for (; k + SNN_VECTOR <= n; k += SNN_VECTOR) {
+        const snn_floats theta = *(const snn_floats *)(const void *)(threshold + k);
+        const snn_floats at_first = *(const snn_floats *)(const void *)(drive + k); /* `output` may overwrite it */
+        snn_floats v = *(const snn_floats *)(const void *)(potential + k), net = nothing;
+        for (t = 0; t < timesteps; t++) {
+            snn_integers over;
+            snn_floats o;
+            v += pitch == 0 ? at_first : *(const snn_floats *)(const void *)(drive + t * pitch + k);
+            over = v > theta;
+            o = (snn_floats)((snn_integers)theta & over);
+            v -= o;
+            net += o;
+            fired -= over & (theta != nothing);
+            if (output != NULL) {
+                *(snn_floats *)(void *)(output + t * size + k) = o;
+            }
+        }
+        *(snn_floats *)(void *)(potential + k) = v;
+        *(snn_floats *)(void *)(total + k) = net;
+    }
+    for (t = 0; t < SNN_VECTOR; t++) {
+        spikes += fired[t];
+    }
+    *done = k;
+    return spikes;
+}
+
+/* One neuron after the other: the same for those from `first` on. */
+SNN_FUNCTION int32_t snn_run_if_rest(const float *drive, ptrdiff_t pitch, const float *threshold, int32_t timesteps,
+                                     float *potential, float *total, float *output, ptrdiff_t size, int32_t first,
+                                     int32_t n) {
+    int32_t spikes = 0, k, t;
+    for (k = first; k < n; k++) {
+        const float at_first = drive[k];
+        float v = potential[k], net = 0.0f;
+        for (t = 0; t < timesteps; t++) {
+            float o;
+            v += pitch == 0 ? at_first : drive[t * pitch + k];
+            o = v > threshold[k] ? threshold[k] : 0.0f;
+            v -= o;
+            net += o;
+            spikes += o != 0.0f ? 1 : 0;
+            if (output != NULL) {
+                output[t * size + k] = o;
+            }
+        }
+        potential[k] = v;
+        total[k] = net;
+    }
+    return spikes;
+}
+#endif
+
 #endif

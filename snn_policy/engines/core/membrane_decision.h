@@ -51,6 +51,30 @@ SNN_FUNCTION void snn_note_events(const float *SNN_RESTRICT output, float *SNN_R
     }
 }
 
+#if defined(SNN_VECTOR)
+/* `snn_run_layer` for IF neurons under rate coding; spikes replace the drive's vectors, timestep by timestep. */
+SNN_FUNCTION int32_t snn_run_if_layer(const snn_header *header, float *drive, int constant, const float *threshold,
+                                      const float *start, const snn_membranes *m, float *decoded, float *sent,
+                                      const snn_workspace *w, int listing, int32_t first, int32_t n) {
+    const int32_t size = header->row_size, timesteps = header->timesteps;
+    const ptrdiff_t pitch = constant ? 0 : size;
+    float *output = listing ? drive : NULL;
+    int32_t done, spikes, t, k;
+    memcpy(m->v, start, (size_t)n * sizeof(float));
+    spikes = snn_run_if_registers(drive, pitch, threshold, timesteps, m->v, m->net, output, size, n, &done);
+    spikes += snn_run_if_rest(drive, pitch, threshold, timesteps, m->v, m->net, output, size, done, n);
+    for (t = 0; listing && t < timesteps; t++) {
+        w->listed[first + t] = snn_list_spikes(output + (ptrdiff_t)t * size, n, w->indices + (ptrdiff_t)(first + t) * size,
+                                               snn_vector(w->sizes, first + t, size));
+    }
+    for (k = 0; k < n; k++) {
+        decoded[k] = m->net[k] / (float)timesteps;
+        sent[k] = m->net[k];
+    }
+    return spikes;
+}
+#endif
+
 /* All timesteps of one layer of one row; `decoded` becomes its activation, `listing` says whether its spikes are to be
  * listed, from train `first` on. Returns the number of spikes. */
 SNN_FUNCTION int32_t snn_run_layer(const snn_header *header, const float *drive, int constant, const float *bias,
@@ -107,7 +131,7 @@ SNN_FUNCTION int32_t snn_run_layer(const snn_header *header, const float *drive,
 }
 
 /* A layer of one row, from its drive to its residual, its trains and its counts; leaves M in the second work vector. */
-SNN_FUNCTION void snn_run_stage(const snn_program *program, int32_t index, const float *drive, float *state,
+SNN_FUNCTION void snn_run_stage(const snn_program *program, int32_t index, float *drive, float *state,
                                 const snn_workspace *w, int32_t row, float *decoded, int64_t *counts) {
     const snn_header *header = program->header;
     const snn_stage *stage = program->stages + index;
@@ -126,8 +150,16 @@ SNN_FUNCTION void snn_run_stage(const snn_program *program, int32_t index, const
         snn_calibrate(header, drive, constant ? 1 : header->timesteps, threshold,
                       (int32_t)counts[2 * spiking + SNN_ITERATIONS], start, w->work, n);
     }
-    counts[index - 1] = snn_run_layer(header, drive, constant, bias, threshold, start, &m, decoded, sent, w, listing,
-                                      row * header->timesteps, n);
+#if defined(SNN_VECTOR)
+    if (header->neuron == SNN_IF && !header->differential) {
+        counts[index - 1] = snn_run_if_layer(header, drive, constant, threshold, start, &m, decoded, sent, w, listing,
+                                             row * header->timesteps, n);
+    } else
+#endif
+    {
+        counts[index - 1] = snn_run_layer(header, drive, constant, bias, threshold, start, &m, decoded, sent, w,
+                                          listing, row * header->timesteps, n);
+    }
     counts[spiking + index - 1] = snn_count_spikes(sent, n);
     counts[2 * spiking + SNN_EVENTS] += stage->fan_out < 0
         ? counts[spiking + index - 1] * stage->uniform_fan_out
@@ -157,7 +189,7 @@ SNN_FUNCTION void snn_drive(const snn_program *program, int32_t index, int with_
         }
     }
     if (c->kind == SNN_LINEAR) {
-        snn_propagate_linear(weights, c->stride, size, w->indices, w->sizes, w->listed, totals, count, step);
+        snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices, w->sizes, w->listed, totals, count, step);
         return;
     }
     for (n = 0; n < count; n++) {

@@ -38,6 +38,16 @@
 #define SNN_RESTRICT
 #endif
 
+#if defined(__AVX512F__)
+#define SNN_VECTOR 16 /* floats of a register, where loops are written in vectors */
+#elif defined(__AVX2__)
+#define SNN_VECTOR 8
+#endif
+#if defined(SNN_VECTOR)
+typedef float snn_floats __attribute__((vector_size(4 * SNN_VECTOR), aligned(4), may_alias));
+typedef int32_t snn_integers __attribute__((vector_size(4 * SNN_VECTOR), aligned(4), may_alias));
+#endif
+
 #define SNN_INFINITY_BITS 0x7F800000
 #define SNN_MAGNITUDE_BITS 0x7FFFFFFF
 

@@ -99,6 +99,12 @@ SNN_FUNCTION int32_t snn_count_size(const snn_header *header) {
     return 3 * snn_spiking_stages(header) + SNN_SUMS + SNN_DECISIONS;
 }
 
+/* Columns of a linear connection's weights that are worked through: whole vectors, where the rows have room. */
+SNN_FUNCTION int32_t snn_columns(const snn_connection *c) {
+    const int32_t whole = (c->outputs + SNN_LANES - 1) / SNN_LANES * SNN_LANES;
+    return whole < c->stride ? whole : c->stride;
+}
+
 SNN_ALWAYS float *snn_vector(float *block, int32_t index, int32_t row_size) {
     return block + (ptrdiff_t)index * row_size;
 }

@@ -129,9 +129,9 @@ SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_conne
             sums[k] = anew[row] ? 0.0f : before[k];
         }
     }
-    snn_propagate_linear(weights, c->stride, size, w->indices + (ptrdiff_t)slot * size,
+    snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices + (ptrdiff_t)slot * size,
                          snn_vector(w->sizes, slot, size), w->listed + slot, w->values, rows, 1);
-    snn_propagate_linear(weights, c->stride, size, w->indices + (ptrdiff_t)(slot + rows) * size,
+    snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices + (ptrdiff_t)(slot + rows) * size,
                          snn_vector(w->sizes, slot + rows, size), w->listed + slot + rows, w->totals, rows, 1);
     for (row = 0; row < rows; row++) {
         float *SNN_RESTRICT after = state + (ptrdiff_t)row * state_size + c->accumulator;
