@@ -24,6 +24,7 @@ import typer
 from reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
 
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
+from snn_policy.bundle.files import POLICY_FILE
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.exported import names, path
@@ -101,7 +102,7 @@ def cells_of(name: str, measured: Measured, timesteps: tuple[int, ...], episodes
         ]
         best = ALPHAS[int(np.argmax([each["evaluation"]["mean"] for each in tried]))]
         yield measured.cell(name, f"IF T={steps} α={best}", membrane(steps, best), episodes, REPORT_SEED)
-    if (directly_trained(name) / "policy.json").is_file():
+    if (directly_trained(name) / POLICY_FILE).is_file():
         direct = SpikingPolicy.load(directly_trained(name))
         yield measured.cell(name, f"{DIRECT} T={direct.timesteps}", {}, episodes, REPORT_SEED)
 

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from snn_policy import Actor, OnnxPolicy, convert, load_actor
+from snn_policy.bundle.files import DECISION_FILE
 from snn_policy.exported import names, path
 from snn_policy.exporting.ann import actor_onnx
 from snn_policy.exporting.graph_session import Graph, GraphEngine
@@ -63,7 +64,7 @@ def measure(name: str, actor: Actor, directory: Path) -> None:
               f"memory {found.memory_differences['memory']:.1e} quanta")  # fmt: skip
     policy.export_onnx(directory / "static", batch=1, counts=False)
     ann, exported = session(actor_onnx(actor)), OnnxPolicy(directory)
-    buffers = GraphEngine(Graph(directory / "decision.onnx")).session(1)
+    buffers = GraphEngine(Graph(directory / DECISION_FILE)).session(1)
     step = OnnxPolicy(directory, graph="step")
 
     def alone(obs: Any) -> None:
@@ -72,8 +73,8 @@ def measure(name: str, actor: Actor, directory: Path) -> None:
 
     contestants: dict[str, Callable[[Any], Any]] = {
         "ANN, session.run": lambda obs: ann.run(None, {"obs": obs[None]}),
-        "decision graph, session.run": host(directory / "decision.onnx"),
-        "the same, batch=1, counts=False": host(directory / "static" / "decision.onnx"),
+        "decision graph, session.run": host(directory / DECISION_FILE),
+        "the same, batch=1, counts=False": host(directory / "static" / DECISION_FILE),
         "decision graph, bound buffers": alone,
         "OnnxPolicy.act": exported.act,
         "OnnxPolicy.act, step graph": step.act,

@@ -13,6 +13,7 @@ from snn_policy.calibration.recordings import as_recordings
 from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
 from snn_policy.checks import frozen_array, require
+from snn_policy.engines import check_engine
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import busy, repeating
@@ -98,6 +99,7 @@ def convert(
     )  # fmt: skip
     source = _as_actor(actor)
     check_settings(source, settings)
+    check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape)
     if isinstance(settings, SigmaDelta):
         policy = _convert_sigma_delta(source, recordings, settings, engine, progress)

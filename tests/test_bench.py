@@ -1,5 +1,6 @@
 """`bench`: the ANN it compares with is the actor, its ratios are to that ANN, and every opponent decides alike."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -36,7 +37,7 @@ def actor() -> Actor:
 
 @pytest.fixture(scope="module")
 def converted(actor: Actor) -> dict[str, SpikingPolicy]:
-    return {name: convert(actor, walk(300), **VARIANTS[name]) for name in (SIGMA_DELTA, MEMBRANE)}
+    return {name: convert(actor, walk(300), neuron=VARIANTS[name]) for name in (SIGMA_DELTA, MEMBRANE)}
 
 
 @pytest.mark.parametrize("kind", HEAD_KINDS)
@@ -122,7 +123,7 @@ def test_exported_graphs_decide_like_the_policy(name: str, actor: Actor, convert
 
 def test_the_torch_loop_is_an_if_network_without_memory(actor: Actor) -> None:
     pytest.importorskip("torch")
-    policy = convert(actor, walk(300), **VARIANTS[MEMBRANE], alpha=0.0, engine="numpy")
+    policy = convert(actor, walk(300), neuron=replace(VARIANTS[MEMBRANE], alpha=0.0), engine="numpy")
     loop = OPPONENTS[f"{MEMBRANE}, eager torch loop"](actor, {MEMBRANE: policy}, walk(300))
     differences = [abs(loop(obs) - policy.act(obs)).max() for obs in walk(50, seed=1)]
     assert np.median(differences) < 1e-5

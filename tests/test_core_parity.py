@@ -192,7 +192,8 @@ def test_the_short_way_of_one_row_is_the_long_way(kind: Any) -> None:
         action = policy.act(obs)
         assert action.dtype == np.float32
         assert np.array_equal(action, expected)
-    assert not np.shares_memory(policy.act(obs), policy.act(obs))
+    one = walk(1)[0]
+    assert not np.shares_memory(policy.act(one), policy.act(one))
 
 
 @pytest.mark.parametrize("wrong", [np.full(11, np.nan), np.full(11, 1e31), np.zeros(10), np.full(11, "a")])

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from snn_policy import Actor, convert, open_loop, recordings
+from snn_policy import Actor, convert
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.calibration.sensitivity import default_digits
+from snn_policy.calibration import open_loop, recordings
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.settings import SigmaDelta
 from tests.actors import dyadic_image_actor, image_walk, random_actor, walk
 
 IMAGES = image_walk(60, seed=2)
@@ -42,7 +43,7 @@ def convolved(layer: Conv2d, rows: Any) -> Any:
 def straightforward(actor: Actor, observations: Any, quanta: Any) -> tuple[list[Any], list[float], Any]:
     """Predictors and spikes per stage, and the network's outputs."""
     h = np.asarray(actor.inputs(observations.astype(np.float32)))
-    predictors, spikes, digits = [], [], default_digits(len(actor.layers))
+    predictors, spikes, digits = [], [], SigmaDelta().digits_of(len(actor.layers))
     offset = h.mean(axis=0, dtype=np.float64).astype(np.float32)
     for stage, (layer, quantum) in enumerate(zip(actor.layers, quanta, strict=True)):
         c = offset if stage == 0 else 0 * quantum

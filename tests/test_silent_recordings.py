@@ -11,8 +11,9 @@ from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.calibration.action_units import error_unit, saturated_outputs
 from snn_policy.calibration.open_loop import Recording, encode
-from snn_policy.calibration.sensitivity import _sensitivities, default_digits
+from snn_policy.calibration.sensitivity import _sensitivities
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
+from snn_policy.spiking.settings import SigmaDelta
 from tests.actors import HEAD_KINDS, random_actor, reference_actor, walk
 
 ROWS = walk(1500)
@@ -180,7 +181,7 @@ def test_thresholds_of_a_handful_of_rows_leave_room(neuron: str, rows: int) -> N
 
 def published_quanta(actor: Actor, observations: Any, tolerance: float) -> Any:
     """q_j = s·ε/g_j with s bisected, docs/methods.md §1, without regard for recordings that say nothing."""
-    recording, digits = Recording(actor, observations), default_digits(len(actor.layers))
+    recording, digits = Recording(actor, observations), SigmaDelta().digits_of(len(actor.layers))
     shapes = []
     for share, g in zip((0.02, *[0.03] * (len(actor.layers) - 2), 0.01), _sensitivities(recording), strict=True):
         shapes.append(share / np.maximum(g, 1e-3 * g.max()))

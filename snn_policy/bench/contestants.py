@@ -6,17 +6,21 @@ A contestant that cannot take part here (a package or a compiler is missing, the
 
 from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
 from snn_policy.bench.timing import Decide
+from snn_policy.bundle.files import DECISION_FILE, STEP_FILE
 from snn_policy.calibration.open_loop import forward
+from snn_policy.convert import check_settings
 from snn_policy.engines import ENGINE_NAMES
+from snn_policy.errors import UnsupportedLayerError
 from snn_policy.exporting.onnx_policy import OnnxPolicy
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.settings import IF, MT, SNM, NeuronSettings, SigmaDelta
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 if TYPE_CHECKING:
@@ -24,14 +28,14 @@ if TYPE_CHECKING:
 
 BASELINE = "ANN, ONNX Runtime"
 SIGMA_DELTA, MEMBRANE = "sigma-delta 0.02", "IF T=16"
-VARIANTS: dict[str, dict[str, Any]] = {
-    SIGMA_DELTA: {},
-    **{f"MT differential T={t}": {"neuron": "mt", "coding": "differential", "timesteps": t} for t in (2, 4, 8)},
-    "SNM T=8": {"neuron": "snm", "timesteps": 8},
-    **{f"IF T={t}": {"neuron": "if", "timesteps": t} for t in (4, 8, 16, 32)},
-    "IF T=8, calibration I=1": {"neuron": "if", "timesteps": 8, "calibration": SpikeCalibration(1)},
+VARIANTS: dict[str, NeuronSettings] = {
+    SIGMA_DELTA: SigmaDelta(),
+    **{f"MT differential T={t}": MT(coding="differential", timesteps=t) for t in (2, 4, 8)},
+    "SNM T=8": SNM(timesteps=8),
+    **{f"IF T={t}": IF(timesteps=t) for t in (4, 8, 16, 32)},
+    "IF T=8, calibration I=1": IF(timesteps=8, calibration=SpikeCalibration(1)),
 }
-"""`convert`'s settings by the name in the tables."""
+"""Settings by the name in the tables."""
 ENGINES = tuple(name for name in ENGINE_NAMES if name != "auto")
 Converted = Mapping[str, SpikingPolicy]
 
@@ -49,14 +53,16 @@ def check_linear(actor: Actor) -> None:
         )
 
 
-def stand_for(actor: Actor, settings: Mapping[str, Any]) -> bool:
-    """Whether the neurons of these settings stand for the actor's activations: sigma-delta always does."""
-    activations = {layer.activation.name for layer in actor.hidden if layer.activation is not None}
-    served = {"relu", "qcfs"} if settings.get("neuron") == "if" else {"relu"}
-    return "neuron" not in settings or activations <= served
+def stand_for(actor: Actor, settings: NeuronSettings) -> bool:
+    """Return whether the neurons of these settings stand for the actor's activations: sigma-delta always does."""
+    try:
+        check_settings(actor, settings)
+    except UnsupportedLayerError:
+        return False
+    return True
 
 
-def variants_of(actor: Actor) -> dict[str, dict[str, Any]]:
+def variants_of(actor: Actor) -> dict[str, NeuronSettings]:
     """Those of `VARIANTS` that the actor converts to."""
     return {name: settings for name, settings in VARIANTS.items() if stand_for(actor, settings)}
 
@@ -135,7 +141,7 @@ def _spikingjelly(actor: Actor, converted: Converted, observations: FloatArray) 
     policy = _on_torch(actor)
     from snn_policy.bench.torch_contestants import SpikingJelly
 
-    if not stand_for(actor, {"neuron": "snm"}):
+    if not stand_for(actor, SNM()):
         raise LeftOut("its converter knows ReLU only")
     try:
         policy.body = SpikingJelly(actor, observations, converted[MEMBRANE].timesteps)
@@ -161,10 +167,10 @@ OPPONENTS: dict[str, Builder] = {
     "ANN, Actor.act": _act,
     "ANN, torch": _torch_eager,
     "ANN, torch.compile": _torch_compiled,
-    f"{SIGMA_DELTA}, decision.onnx": _exported(SIGMA_DELTA, "decision"),
-    f"{SIGMA_DELTA}, step.onnx": _exported(SIGMA_DELTA, "step"),
-    f"{MEMBRANE}, decision.onnx": _exported(MEMBRANE, "decision"),
-    f"{MEMBRANE}, step.onnx": _exported(MEMBRANE, "step"),
+    f"{SIGMA_DELTA}, {DECISION_FILE}": _exported(SIGMA_DELTA, "decision"),
+    f"{SIGMA_DELTA}, {STEP_FILE}": _exported(SIGMA_DELTA, "step"),
+    f"{MEMBRANE}, {DECISION_FILE}": _exported(MEMBRANE, "decision"),
+    f"{MEMBRANE}, {STEP_FILE}": _exported(MEMBRANE, "step"),
     f"{MEMBRANE}, eager torch loop": _torch_loop,
     f"{MEMBRANE}, SpikingJelly": _spikingjelly,
 }

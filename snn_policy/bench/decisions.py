@@ -89,7 +89,7 @@ def time_decisions(
     check_linear(actor)
     contestants: dict[str, Decide] = {BASELINE: onnx_runtime(actor)}
     notes = single_thread()
-    converted = {name: convert(actor, observations, **settings) for name, settings in variants_of(actor).items()}
+    converted = {name: convert(actor, observations, neuron=settings) for name, settings in variants_of(actor).items()}
     for name, policy in converted.items():
         for engine in engines:
             try:

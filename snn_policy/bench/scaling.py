@@ -1,8 +1,7 @@
 """How the time of a decision grows with T, width, depth and batch, beside the ANN of the same size and batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from snn_policy.actor import Actor
 from snn_policy.bench.contestants import (
@@ -20,15 +19,13 @@ from snn_policy.convert import convert
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
+from snn_policy.spiking.settings import IF, MT, NeuronSettings
 
 CALIBRATION_ROWS = 2_000
 """How many recorded observations calibrate a conversion: enough to time it, and quick for wide networks."""
 COMPARED = ("sigma-delta 0.02", "MT differential T=4", "IF T=8")
 """What is timed at every width, depth and batch size."""
-STEPPED: dict[str, dict[str, Any]] = {
-    "IF": {"neuron": "if"},
-    "MT differential": {"neuron": "mt", "coding": "differential"},
-}
+STEPPED: dict[str, IF | MT] = {"IF": IF(), "MT differential": MT(coding="differential")}
 """What is timed at every T."""
 AXES = ("timesteps", "width", "depth", "batch")
 
@@ -151,7 +148,7 @@ class _Course:
             missing = " and ".join(neuron for neuron in STEPPED if neuron not in served)
             self._notes.append(f"timesteps: left out: {missing} neurons do not stand for the actor's activations")
         entries = [
-            _Entry(t, neuron, self._converted(actor, {**settings, "timesteps": t}))
+            _Entry(t, neuron, self._converted(actor, replace(settings, timesteps=t)))
             for neuron, settings in served.items()
             for t in timesteps
         ]
@@ -168,8 +165,8 @@ class _Course:
         entries = [_Entry(value, name, policy) for name, policy in conversions.items()]
         self._time(axis, actor, entries, batch)
 
-    def _converted(self, actor: Actor, settings: Mapping[str, Any]) -> SpikingPolicy:
-        return convert(actor, self._observations[:CALIBRATION_ROWS], **settings)
+    def _converted(self, actor: Actor, settings: NeuronSettings) -> SpikingPolicy:
+        return convert(actor, self._observations[:CALIBRATION_ROWS], neuron=settings)
 
     def _time(self, axis: str, actor: Actor, entries: Sequence[_Entry], batch: int | None) -> None:
         """Time the entries in every engine, all in turns with one baseline."""

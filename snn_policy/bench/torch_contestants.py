@@ -70,7 +70,8 @@ class TorchPolicy(nn.Module):
 class IFLoop(nn.Module):
     """IF neurons under rate coding, every layer a dense product at every timestep, each decision from v = θ/2.
 
-    v ← v + W·o + b; o = θ·1[v > θ]; v ← v − o; the last layer's output is averaged over T.
+    v ← v + W·o + b; o = θ·1[v > θ]; v ← v − o; the last layer's output is averaged over T. The neuron is spelled out,
+    as such loops do: `fire_if` makes one tensor more per step, and a contestant must not be handicapped.
     """
 
     def __init__(self, actor: Actor, neurons: MembraneNeurons) -> None:

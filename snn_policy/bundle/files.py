@@ -20,7 +20,9 @@ from snn_policy.atomic_files import sole_writer, write_atomically
 
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
 """Bundles of the first releases have their weights under this very name."""
-GRAPH_FILES = ("decision.onnx", "step.onnx")
+DECISION_FILE, STEP_FILE = GRAPH_FILES = ("decision.onnx", "step.onnx")
+RUN_FILE, CHECKPOINT_FILE = "td3bc.json", "checkpoint.safetensors"
+"""Of a training run's directory, which is no policy's yet: what it is, and where it stands."""
 SUMS_KEY = "sha256"
 """Of the graphs, in `policy.json`."""
 MOST_JSON_BYTES = 16 * 2**20
@@ -38,6 +40,11 @@ def name_with_sum(name: str, total: str) -> str:
     """The name of a file with that SHA-256: weights.safetensors → weights-0123456789ab.safetensors."""
     stem, dot, ending = name.rpartition(".")
     return f"{stem}-{total[:12]}{dot}{ending}"
+
+
+def graph_file(graph: str) -> str:
+    """Return the file of a graph, "decision" or "step"."""
+    return f"{graph}.onnx"
 
 
 def holds_weights(directory: Path) -> bool:

@@ -52,11 +52,6 @@ SENSITIVITY_VALUES = 2**24
 Encoded = tuple[SigmaDeltaNeurons, OpenLoop]
 
 
-def default_digits(stages: int) -> tuple[int, ...]:
-    """D = (6, 4, …, 4, 6), one per stage."""
-    return tuple(6 if stage in (0, stages - 1) else 4 for stage in range(stages))
-
-
 def calibrated_neurons(
     actor: Actor,
     observations: FloatArray,

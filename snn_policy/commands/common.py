@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snn_policy.atomic_files import write_atomically
+from snn_policy.bundle.files import DECISION_FILE, GRAPH_FILES, POLICY_FILE
 from snn_policy.progress import busy as busy
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy
 
 STDOUT = "-"
-EXPORTED_FILES = ("decision.onnx", "step.onnx")
 RESULT_OF = "snn-policy"
 FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a reference .safetensors + .json pair"
 
@@ -110,14 +110,14 @@ def place_of(source: str) -> Path:
 
 
 def is_bundle(path: Path) -> bool:
-    return (path / "policy.json").is_file() or (path.name == "policy.json" and path.is_file())
+    return (path / POLICY_FILE).is_file() or (path.name == POLICY_FILE and path.is_file())
 
 
 def is_exported(path: Path) -> bool:
     """Whether it is an exported graph, or a directory of them without the bundle they came from."""
-    if path.name in EXPORTED_FILES and path.is_file():
+    if path.name in GRAPH_FILES and path.is_file():
         return True
-    return not is_bundle(path) and (path / EXPORTED_FILES[0]).is_file()
+    return not is_bundle(path) and (path / DECISION_FILE).is_file()
 
 
 def read_actor(source: str, **options: Any) -> "Actor":
@@ -142,7 +142,7 @@ def read_spiking_policy(source: str) -> "SpikingPolicy | OnnxPolicy":
         return OnnxPolicy(path)
     if path.exists() and not is_bundle(path):
         raise ValueError(f"{source}: not a spiking policy; make one with: snn-policy convert {source} --out DIR")
-    return SpikingPolicy.load(path.parent if path.name == "policy.json" else path)
+    return SpikingPolicy.load(path.parent if path.name == POLICY_FILE else path)
 
 
 def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None) -> str:

@@ -10,7 +10,6 @@ from snn_policy.commands.common import (
     FORMATS,
     EnvironmentOption,
     JsonOption,
-    busy,
     check_directory,
     check_target,
     environment_of,
@@ -22,6 +21,7 @@ from snn_policy.commands.common import (
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
     from snn_policy.policy import SpikingPolicy
+    from snn_policy.spiking.settings import NeuronSettings
 
 _SIGMA_DELTA: dict[str, Any] = {"rich_help_panel": "Options of sigma-delta neurons"}
 _MEMBRANE: dict[str, Any] = {"rich_help_panel": "Options of if, snm and mt neurons"}
@@ -135,6 +135,8 @@ def convert(
 
     snn-policy convert policy.onnx --out run/robot --observations log.npy --output actions --low -1 --high 1
     """
+    from snn_policy.spiking.settings import settings_of
+
     check_target(json)
     check_directory(out)
     given = {
@@ -142,48 +144,38 @@ def convert(
         "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
     }  # fmt: skip
     actor = read_actor(source, **given)
-    settings = {
-        "neuron": neuron, "engine": engine, "tolerance": tolerance, "digits": _one_or_more("digits", digits, int),
-        "base": base, "predictor": int(predictor) if predictor in ("0", "1") else predictor, "coding": coding,
-        "timesteps": timesteps, "levels": levels, "threshold": threshold, "alpha_clip": alpha_clip,
-        "alpha": alpha if alpha == "pilot" else _one_or_more("alpha", alpha), "residual": residual,
-        "calibration": _calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
-                                    simulation_steps=simulation_steps, rule=rule),
-    }  # fmt: skip
-    policy = _converted(actor, env, steps, seed, observations, settings)
+    settings = settings_of(
+        neuron, tolerance=tolerance, digits=_one_or_more("digits", digits, int), base=base,
+        predictor=int(predictor) if predictor in ("0", "1") else predictor, coding=coding, timesteps=timesteps,
+        levels=levels, threshold=threshold, alpha=alpha if alpha == "pilot" else _one_or_more("alpha", alpha),
+        alpha_clip=alpha_clip, residual=residual,
+        calibration=_calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
+                                 simulation_steps=simulation_steps, rule=rule),
+    )  # fmt: skip
+    policy = _converted(actor, env, steps, seed, observations, settings, engine)
     policy.save(out)
     if not write_json({"out": str(out), **_summary(policy)}, json):
         _print_summary(policy, out)
 
 
 def _converted(
-    actor: "Actor", env: str | None, steps: int, seed: int, recording: Path | None, settings: dict[str, Any]
-) -> "SpikingPolicy":
+    actor: "Actor", env: str | None, steps: int, seed: int, recording: Path | None, settings: "NeuronSettings",
+    engine: str,
+) -> "SpikingPolicy":  # fmt: skip
+    """Convert; whatever is wrong with the settings or the engine is said before anything is recorded."""
+    from snn_policy.convert import check_settings
     from snn_policy.convert import convert as convert_actor
+    from snn_policy.engines import check_engine
 
     if env is not None:
         actor = replace(actor, env_id=env)
-    with busy("preparing"):
-        _check_settings(actor, settings)
+    check_settings(actor, settings)
+    check_engine(actor, engine)
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
         observations = read_recording(recording)
-    return convert_actor(actor, observations, **settings, progress=True)
-
-
-def _check_settings(actor: "Actor", settings: dict[str, Any]) -> None:
-    """Raise for a wrong option before anything is recorded: try them on a recording of nothing."""
-    import warnings
-
-    import numpy as np
-
-    from snn_policy.convert import convert as convert_actor
-
-    tried = {**settings, "alpha": None if settings["alpha"] == "pilot" else settings["alpha"]}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        convert_actor(actor, np.zeros((2, *actor.observation_shape), np.float32), **tried)
+    return convert_actor(actor, observations, neuron=settings, engine=engine, progress=True)
 
 
 def _calibration(**given: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn_policy.bundle.files import DECISION_FILE
 from snn_policy.commands.common import (
     JsonOption,
     busy,
@@ -165,4 +166,4 @@ def _print_result(document: dict[str, Any]) -> None:
             f"{each['flip_rate']:.1e}, largest difference of an action {difference}; "
             f"of memories: {memories}"
         )
-    print(f"next: snn-policy eval {document['out']}/decision.onnx")
+    print(f"next: snn-policy eval {document['out']}/{DECISION_FILE}")

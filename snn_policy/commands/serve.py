@@ -78,12 +78,12 @@ def serve(
 
 def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
     """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
-    from snn_policy.bundle.files import POLICY_FILE, holds_weights
+    from snn_policy.bundle.files import DECISION_FILE, POLICY_FILE, holds_weights
 
     place = place_of(path)
     if holds_weights(place) or place.name == POLICY_FILE:
         return read_spiking_policy(path), "SNN"
-    if (place / "decision.onnx").is_file():
+    if (place / DECISION_FILE).is_file():
         from snn_policy.exporting.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(place), "SNN, ONNX"

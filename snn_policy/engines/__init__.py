@@ -10,6 +10,7 @@ through many rows in blocks, and keeps the order of every row's sums.
 
 from importlib.util import find_spec
 
+from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
 from snn_policy.session import Engine, ReferenceSession
 from snn_policy.spiking.network import SpikingNetwork
@@ -35,8 +36,8 @@ def _default_engine(ends_linear: bool) -> str:
     return "event" if library.available() else "numpy"
 
 
-def make_engine(network: SpikingNetwork, name: str) -> Engine:
-    """The engine of that name for the network.
+def check_engine(actor: Actor, name: str) -> None:
+    """Refuse an engine that cannot run the actor's conversions here, before anything is recorded or calibrated.
 
     Raises:
         ValueError: an unknown name, or a torch device that is not there.
@@ -44,21 +45,40 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
         ModuleNotFoundError: "torch" where torch is not installed.
         NoCoreError: "event" where the compiled core is not built.
     """
-    ends_linear = isinstance(network.actor.layers[-1], Linear)
-    if name == "auto":
-        name = _default_engine(ends_linear)
     kind, _, device = name.partition(":")
     match name if kind != "torch" else kind:
-        case "event" if not ends_linear:
-            raise ValueError("engine 'event': the last layer must be linear; take 'torch' or 'numpy'")
+        case "auto" | "numpy":
+            return
         case "event":
-            from snn_policy.engines.core.engine import EventEngine
+            if not isinstance(actor.layers[-1], Linear):
+                raise ValueError("engine 'event': the last layer must be linear; take 'torch' or 'numpy'")
+            from snn_policy.engines.core import library
 
-            return EventEngine(network)
-        case "numpy":
-            return ReferenceEngine(network)
+            library.core()
         case "torch":
-            from snn_policy.engines.torch_engine import TorchEngine
+            from snn_policy.engines.torch_engine import usable_device
 
-            return TorchEngine(network, device or "cpu")
-    raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINE_NAMES)} or torch:DEVICE, as in torch:cuda")
+            usable_device(device or "cpu")
+        case _:
+            known = ", ".join(ENGINE_NAMES)
+            raise ValueError(f"engine {name!r}: expected one of {known} or torch:DEVICE, as in torch:cuda")
+
+
+def make_engine(network: SpikingNetwork, name: str) -> Engine:
+    """Return the engine of that name for the network.
+
+    Raises:
+        ValueError, ModuleNotFoundError, NoCoreError: see `check_engine`.
+    """
+    check_engine(network.actor, name)
+    if name == "auto":
+        name = _default_engine(isinstance(network.actor.layers[-1], Linear))
+    if name == "event":
+        from snn_policy.engines.core.engine import EventEngine
+
+        return EventEngine(network)
+    if name == "numpy":
+        return ReferenceEngine(network)
+    from snn_policy.engines.torch_engine import TorchEngine
+
+    return TorchEngine(network, name.partition(":")[2] or "cpu")

@@ -28,8 +28,12 @@ def with_arrays(value: Any, convert: Any) -> Any:
     return value
 
 
-def _usable(name: str) -> Any:
-    """The torch device of that name, after an array has been there and back."""
+def usable_device(name: str) -> Any:
+    """Return the torch device of that name, after an array has been there and back.
+
+    Raises:
+        ValueError: a device that torch does not know, or that is not there.
+    """
     import torch
 
     try:
@@ -49,7 +53,7 @@ class TorchEngine:
     """
 
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
-        self.device, self._of_arrays = _usable(device), network
+        self.device, self._of_arrays = usable_device(device), network
         self.network = with_arrays(network, self._tensor)
         neurons = self.network.neurons
         if hasattr(neurons, "powers"):

@@ -2,6 +2,9 @@
 
 The processes are spawned, not forked: a forked one can neither draw pictures nor use the threads of torch. A row whose
 episode is over takes the next seed that no worker has taken yet, so all are busy until the seeds run out.
+
+`concurrent.futures.ProcessPoolExecutor` was tried: it does not say which worker died of what, waits for a worker that
+heeds no signal (30 s of a 30 s task), and its workers outlive a parent that is killed; the tests ask for all three.
 """
 
 import os

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snn_policy.bundle import Bundle, write_bundle
-from snn_policy.bundle.files import SUMS_KEY, sha256
+from snn_policy.bundle.files import DECISION_FILE, STEP_FILE, SUMS_KEY, graph_file, sha256
 from snn_policy.checks import number, require, whole
 from snn_policy.exporting.description import Description
 from snn_policy.exporting.graphs import (
@@ -24,10 +24,9 @@ from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.versions import installed_versions
 
-DECISION_FILE, STEP_FILE = "decision.onnx", "step.onnx"
 NO_STEP = (
     "spike calibration simulates all timesteps of a layer before its first one, so there is no graph of a single "
-    "timestep; use decision.onnx"
+    f"timestep; use {DECISION_FILE}"
 )
 
 
@@ -77,7 +76,7 @@ def export_bundle(
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
         described = _description(network, graph, traces[2], batch, counts, period)
-        files[f"{graph}.onnx"] = graph_bytes(graph, traces, described.properties(), counts)
+        files[graph_file(graph)] = graph_bytes(graph, traces, described.properties(), counts)
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}

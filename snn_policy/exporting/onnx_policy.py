@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from snn_policy.bundle.files import graph_file
 from snn_policy.checks import require, whole
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import GRAPHS
@@ -46,7 +47,7 @@ class OnnxPolicy(StatefulPolicy):
         require(graph in GRAPHS, f"graph {graph!r}: expected one of {', '.join(GRAPHS)}")
         require(whole(threads, 1, 1024), f"threads {threads!r}: expected a whole number of at least 1")
         place = Path(path)
-        file = place if place.suffix == ".onnx" else place / f"{graph}.onnx"
+        file = place if place.suffix == ".onnx" else place / graph_file(graph)
         self._open(open_graph(file, providers, threads), providers, threads)
 
     def _open(self, graph: Graph, providers: Sequence[Any], threads: int) -> None:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from snn_policy.atomic_files import sole_writer, write_atomically
+from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.errors import SourceError
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
 
 FORMAT, FORMAT_VERSION = "snn-policy-td3bc", 1
-RUN_FILE, CHECKPOINT_FILE = "td3bc.json", "checkpoint.safetensors"
 
 
 def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:

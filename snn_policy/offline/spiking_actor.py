@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_policy.spiking.firing import fire_if
+
 
 class _Fire(torch.autograd.Function):
     """o = θ·1[v > θ]; backwards the step counts as a triangle: ∂1[u > 0]/∂u = max(0, 1 − |u|) with u = v/θ − 1."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, threshold: Tensor) -> Tensor:
-        fired = (v > threshold).to(v.dtype)
-        ctx.save_for_backward(v, threshold, fired)
-        return fired * threshold
+        o = fire_if(v, threshold)
+        ctx.save_for_backward(v, threshold, (o != 0).to(v.dtype))
+        return o
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +54,7 @@ class IntegrateAndFire(nn.Module):
         return self.log_threshold.exp().item()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run `step_rate` with a gradient: M is not kept, and `_Fire` puts a triangle in place of the step's slope."""
         threshold, outputs = self.log_threshold.exp(), []
         v = threshold * 0.5
         for t in range(self.timesteps):

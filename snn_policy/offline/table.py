@@ -160,7 +160,8 @@ def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]
 
 def steps_of(directory: Path) -> int:
     """Gradient steps of the run's last checkpoint; 0 where there is none."""
-    from snn_policy.offline.checkpoints import CHECKPOINT_FILE, read_checkpoint
+    from snn_policy.bundle.files import CHECKPOINT_FILE
+    from snn_policy.offline.checkpoints import read_checkpoint
 
     return read_checkpoint(directory)[2] if (directory / CHECKPOINT_FILE).exists() else 0
 

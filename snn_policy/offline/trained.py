@@ -9,8 +9,9 @@ from torch import nn
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear, Normaliser
+from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.errors import SourceError
-from snn_policy.offline.checkpoints import CHECKPOINT_FILE, RUN_FILE, read_checkpoint
+from snn_policy.offline.checkpoints import read_checkpoint
 from snn_policy.offline.qcfs import QCFS
 from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
 from snn_policy.offline.td3bc import TD3BCSettings

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.bundle.files import POLICY_FILE, holds_weights
+from snn_policy.bundle.files import CHECKPOINT_FILE, POLICY_FILE, RUN_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
 from snn_policy.sources.torch_files import describe, is_sb3_zip
@@ -106,7 +106,7 @@ def _found(path: Path) -> Path:
     """The file that is meant: Stable-Baselines3's names lack their `.zip`."""
     zipped = path.parent / f"{path.name}.zip"
     known = path.suffix.lower() in (".zip", ".onnx", ".safetensors", ".json") or Path(f"{path}.safetensors").is_file()
-    if known or path.is_file() or (path / "policy.json").is_file() or _is_training_run(path):
+    if known or path.is_file() or (path / POLICY_FILE).is_file() or _is_training_run(path):
         return path
     return zipped if zipped.is_file() else path
 
@@ -146,7 +146,7 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     what = describe(path) if path.is_file() else None
     if what is not None:
         raise SourceError(f"{path}: {what}")
-    what = "directory without policy.json" if path.is_dir() else "file of unknown ending"
+    what = f"directory without {POLICY_FILE}" if path.is_dir() else "file of unknown ending"
     raise SourceError(f"{path}: {what}; expected {ACCEPTED}")
 
 
@@ -156,9 +156,7 @@ def _takes(options: dict[str, Any], source: str, *names: str) -> None:
 
 
 def _is_training_run(path: Path) -> bool:
-    return (path / "td3bc.json").is_file() or (
-        path.name in ("td3bc.json", "checkpoint.safetensors") and _sibling(path, "td3bc.json")
-    )
+    return (path / RUN_FILE).is_file() or (path.name in (RUN_FILE, CHECKPOINT_FILE) and _sibling(path, RUN_FILE))
 
 
 def _sibling(path: Path, name: str) -> bool:

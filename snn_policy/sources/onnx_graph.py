@@ -13,6 +13,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, needs_extra, reading
@@ -100,13 +101,5 @@ def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int,
 def _walk(values: "Values") -> list[Operation]:
     from snn_policy.sources.onnx_nodes import Reader
 
-    reader = Reader(values)
-    backwards: list[list[Operation]] = []
-    value, steps = values.action, 0
-    while value != values.observation.name:
-        operations, value = reader.read(value)
-        backwards.append(operations)
-        steps += 1
-        if steps > len(values.nodes):
-            raise SourceError("its graph runs in a circle")
-    return [operation for operations in reversed(backwards) for operation in operations]
+    observation = values.observation.name
+    return read_backwards(Reader(values).read, values.action, lambda value: value == observation, len(values.nodes))

@@ -18,6 +18,7 @@ from array_api_compat import array_namespace
 from snn_policy.checks import require, whole
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.crpi import ResidualRule
+from snn_policy.spiking.firing import fire_if, fire_mt, fire_snm
 from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Coding
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
@@ -61,12 +62,12 @@ class MembraneNeurons:
 
     @property
     def model(self) -> MembraneModel:
-        """"if", "snm" or "mt"."""
+        """Return "if", "snm" or "mt"."""
         return self.settings.neuron  # pyright: ignore[reportReturnType]
 
     @property
     def coding(self) -> Coding:
-        """"rate" or "differential"."""
+        """Return "rate" or "differential"."""
         return self.settings.coding
 
     @property
@@ -86,7 +87,7 @@ class MembraneNeurons:
 
     @property
     def residual(self) -> ResidualRule:
-        """"bounded" or "plain" (see `snn_policy.spiking.crpi`)."""
+        """Return "bounded" or "plain" (see `snn_policy.spiking.crpi`)."""
         return self.settings.residual
 
     @property
@@ -147,36 +148,6 @@ class SigmaDeltaNeurons:
         """β⁰, β¹, … up to `LARGEST_SPIKE`."""
         count = int(np.log(LARGEST_SPIKE) / np.log(self.base)) + 1
         return (np.float64(self.base) ** np.arange(count)).astype(np.float32)
-
-
-def fire_if(v: Any, threshold: Any) -> Any:
-    """Integrate and fire: o = θ·1[v > θ], strictly."""
-    return array_namespace(v).where(v > threshold, threshold, threshold * 0)
-
-
-def fire_snm(v: Any, net: Any, threshold: Any) -> Any:
-    """Signed neuron with memory: o = +θ if v > θ; −θ if v < 0 and M > 0."""
-    xp = array_namespace(v)
-    return xp.where(v > threshold, threshold, xp.where((v < 0) & (net > 0), -threshold, threshold * 0))
-
-
-def fire_mt(v: Any, net: Any, threshold: Any, levels: int) -> Any:
-    """Multi-threshold neuron with levels λᵢ = θ·2⁻ⁱ.
-
-    v > 0: o = +λᵢ for the smallest i with v ≥ ¾λᵢ. v < 0: qᵢ = 1[v ≤ −¾λᵢ]·1[M ≥ λᵢ] and
-    o = −Σᵢ λᵢ·(qᵢ − qᵢ₋₁), q₋₁ = 0 (the gate makes q non-monotone, hence the difference form).
-    """
-    xp = array_namespace(v)
-    positive, negative, previous = threshold * 0, threshold * 0, threshold * 0
-    for i in range(levels):
-        level = threshold * 2.0**-i
-        passed = xp.astype((v <= level * -0.75) & (net >= level), v.dtype)
-        negative = negative - level * (passed - previous)
-        previous = passed
-    for i in reversed(range(levels)):
-        level = threshold * 2.0**-i
-        positive = xp.where(v >= level * 0.75, level, positive)
-    return xp.where(v < 0, negative, positive)
 
 
 def step_rate(x: Any, state: Membrane, threshold: Any, neurons: MembraneNeurons) -> tuple[Any, Membrane]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from array_api_compat import array_namespace
 
 from snn_policy.checks import require, whole
+from snn_policy.spiking.firing import fire_if
 
 Rule = Literal["first-pass", "literal"]
 MOST_ITERATIONS, MOST_SIMULATION_STEPS = 64, 4096
@@ -88,8 +89,8 @@ def simulate(drive: Any, start: Any, threshold: Any, steps: int) -> Pass:
     after_spike, silent = xp.full_like(start, FAR), xp.full_like(start, -FAR)
     for t in range(steps):
         v = v + drive[:, t % drive.shape[1]]
-        fires = (v > threshold) & (threshold > 0)
-        v = v - xp.where(fires, threshold, threshold * 0)
+        o = fire_if(v, threshold)
+        fires, v = o != 0, v - o
         spikes = spikes + xp.astype(fires, v.dtype)
         after_spike = xp.where(fires, xp.minimum(after_spike, v), after_spike)
         silent = xp.where(fires, silent, xp.maximum(silent, v))
