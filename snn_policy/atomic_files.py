@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """
     partial: Path | None = None
     try:
-        _remove_abandoned(path)
+        remove_abandoned(path)
         partial, descriptor = _create_partial(path, mode)
         with open(descriptor, "wb") as file:
             file.write(content)
@@ -72,7 +72,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
     return False
 
 
-def _remove_abandoned(path: Path) -> None:
+def remove_abandoned(path: Path) -> None:
     """Remove partial files of this one whose writers have ended."""
     try:
         names = os.listdir(path.parent)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from snn_policy import SpikeCalibration, SpikingPolicy, convert, recordings
+from snn_policy import SpikeCalibration, SpikingPolicy, convert
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Linear
+from snn_policy.calibration import recordings
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import (

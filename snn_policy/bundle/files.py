@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snn_policy.atomic_files import sole_writer, write_atomically
+from snn_policy.atomic_files import remove_abandoned, sole_writer, write_atomically
 
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
 """Bundles of the first releases have their weights under this very name."""
@@ -154,6 +154,10 @@ def _remove_unnamed(directory: Path) -> None:
         return
     sums, weights = named_graphs(document or {}), str((document or {}).get("weights_sha256"))
     named = {name_with_sum(WEIGHTS_FILE, weights), *(name_with_sum(name, total) for name, total in sums.items())}
+    for each in os.listdir(directory):  # what a killed writer of another policy had begun
+        begun = NAMED_BY_SUM.match(each)
+        if begun and begun.group() != each:
+            remove_abandoned(directory / begun.group())
     unnamed = [each for each in os.listdir(directory) if NAMED_BY_SUM.fullmatch(each) and each not in named]
     if sums:
         unnamed += [name for name in GRAPH_FILES if name not in sums]

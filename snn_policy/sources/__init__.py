@@ -84,7 +84,8 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
         return read_torch_module(source, **_with_statistics(options))
     if isinstance(source, dict):
         remedy = "build the network, call its load_state_dict, and pass the module"
-        raise TypeError(f"cannot read a policy from {type(source).__name__}: weights without their network; {remedy}")
+        what = f"cannot read a policy from {type(source).__name__}: weights without their network"
+        raise TypeError(f"{what}; {remedy}; expected {ACCEPTED}")
     raise TypeError(f"cannot read a policy from {type(source).__name__}: expected {ACCEPTED}")
 
 
