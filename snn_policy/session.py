@@ -65,7 +65,17 @@ class Session(Protocol):
 
 
 class SessionInSteps:
-    """A session whose `act` is nothing but its steps."""
+    """A session with one float32 buffer of observations, whose `act` is nothing but its steps."""
+
+    _obs: FloatArray
+
+    def accept(self, obs: Any) -> bool:
+        """See `Session.accept`."""
+        place = buffer_for(obs, self._obs)
+        if place is None:
+            return False
+        place[...] = obs
+        return True
 
     def act(self: Session, obs: Any) -> npt.NDArray[Any] | None:
         """See `Session.act`."""
@@ -111,13 +121,6 @@ class ReferenceSession(SessionInSteps):
     @property
     def memory(self) -> tuple[npt.NDArray[Any], ...]:
         return tuple(self.state)
-
-    def accept(self, obs: Any) -> bool:
-        place = buffer_for(obs, self._obs)
-        if place is None:
-            return False
-        place[...] = obs
-        return True
 
     def run(self, running: Mask | None = None) -> bool:
         self._actions, state, self._decision = self._engine.decide(self._obs, self.state)

@@ -19,7 +19,7 @@ from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, re
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
-from snn_policy.session import SessionInSteps, buffer_for
+from snn_policy.session import SessionInSteps
 
 MOST_GRAPH_BYTES = 2**31 - 1
 EXTERNAL_DATA = b"\n\x08location"
@@ -184,13 +184,6 @@ class GraphSession(SessionInSteps):
             self._counters.add(spent, decisions=self._uncounted)
             self._sums[...], self._uncounted = 0, 0
         return self._counters
-
-    def accept(self, obs: Any) -> bool:
-        place = buffer_for(obs, self._obs)
-        if place is None:
-            return False
-        place[...] = obs
-        return True
 
     def run(self, running: Mask | None = None) -> bool:
         if running is not None:
