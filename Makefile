@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo "make demo     install what the demo needs into .venv, then run a shipped actor as ANN and as SNN"
-	@echo "make test     install everything, then ruff, pyright and the tests"
+	@echo "make test     install everything, then ruff (lint and format), pyright and the tests"
 	@echo "make docs     install mkdocs, then build the documentation into site/"
 	@echo "make nightly  the tests that make test leaves out, each in an environment of its own under .nightly/"
 	@echo "make bench    install everything, then time decisions with pytest-benchmark (close other programs)"
@@ -34,6 +34,7 @@ demo: $(FOR_DEMO)
 
 test: $(FOR_TEST)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/pytest -n 2 $(PYTEST_FLAGS)
 
