@@ -1,7 +1,7 @@
 """An evaluation in CleanRL's style, many environments side by side: each row's membranes follow its own episodes.
 
-    python examples/cleanrl_vector_loop.py                            # the shipped Pendulum policy
-    python examples/cleanrl_vector_loop.py BUNDLE ENVIRONMENT_ID      # your own
+python examples/cleanrl_vector_loop.py                            # the shipped Pendulum policy
+python examples/cleanrl_vector_loop.py BUNDLE ENVIRONMENT_ID      # your own
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A plain Gymnasium loop with a spiking policy: the wrapper resets the membranes and reports what was spent.
 
-    python examples/gymnasium_loop.py                            # the shipped Pendulum policy
-    python examples/gymnasium_loop.py BUNDLE ENVIRONMENT_ID      # your own
+python examples/gymnasium_loop.py                            # the shipped Pendulum policy
+python examples/gymnasium_loop.py BUNDLE ENVIRONMENT_ID      # your own
 """
 
 import sys

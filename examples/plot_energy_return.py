@@ -68,9 +68,7 @@ def draw(rows: list[Row], theme: Theme, target: Path) -> None:
     plt.close(figure)
 
 
-def draw_family(
-    axes: Axes, rows: list[Row], family: str, variants: dict[str, str], colour: str, above: bool
-) -> None:
+def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, str], colour: str, above: bool) -> None:
     """The family's actors as dots, its medians connected, labelled above or below."""
     medians = []
     for variant, label in variants.items():

@@ -109,14 +109,28 @@ def train(
     if algorithm == "td3":
         size = env.action_space.sample().shape
         noise = NormalActionNoise(np.zeros(size), 0.1 * np.ones(size))
-        model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=start, batch_size=256,
-                    train_freq=1, gradient_steps=1, **shared)
+        model = TD3(
+            "MlpPolicy",
+            env,
+            action_noise=noise,
+            learning_starts=start,
+            batch_size=256,
+            train_freq=1,
+            gradient_steps=1,
+            **shared,
+        )
     elif algorithm == "sac":
         model = SAC("MlpPolicy", env, learning_starts=start, **shared)
     else:
         raise typer.BadParameter(f"{algorithm!r}: td3 or sac")
-    settings = {"env": env_id, "algorithm": algorithm, "steps": steps, "seed": seed, "learning_rate": learning_rate,
-                "versions": installed_versions()}
+    settings = {
+        "env": env_id,
+        "algorithm": algorithm,
+        "steps": steps,
+        "seed": seed,
+        "learning_rate": learning_rate,
+        "versions": installed_versions(),
+    }
     (directory / "training.json").write_text(json.dumps(settings, indent=1))
     model.learn(steps, callback=KeepTheBest(), progress_bar=True)
     if stop_at is not None:

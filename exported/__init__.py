@@ -1,7 +1,7 @@
 """The policies shipped with the package, by `examples/train_actor.py export` and `examples/export_qcfs.py`.
 
-    from snn_policy.exported import names, path
-    policy = SpikingPolicy.load(path("td3-HalfCheetah-v5"))
+from snn_policy.exported import names, path
+policy = SpikingPolicy.load(path("td3-HalfCheetah-v5"))
 """
 
 from pathlib import Path
