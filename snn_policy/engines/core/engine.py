@@ -28,6 +28,8 @@ TRAINS = 64
 LARGEST_BLOCK = 2**18
 """Floats of a block's trains, at most: a megabyte, which stays in a core's cache (a train of pictures has 250 kB)."""
 
+_ARRAY, _FLOAT32, _FLOAT64 = np.ndarray, np.dtype(np.float32), np.dtype(np.float64)
+
 
 class EventEngine:
     """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked.
@@ -57,7 +59,8 @@ class EventEngine:
 
     def session(self, rows: int) -> "EventSession":
         """Buffers for that many environment rows, all at zero."""
-        return EventSession(self, rows)
+        sole = rows == 1 and not self.network.actor.discrete
+        return SoleEventSession(self, rows) if sole else EventSession(self, rows)
 
     def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
         """As `SpikingNetwork.decide`."""
@@ -108,7 +111,6 @@ class EventSession:
         action_size = len(actor.head.choices) or actor.head.outputs
         self._actions = aligned(rows * action_size).reshape(rows, action_size)
         self._batch_actions = self._actions.reshape(rows, *actor.action_shape)
-        self._sole = (self._single_obs, self._batch_actions[0]) if rows == 1 and not actor.discrete else None
         self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
         self._counts = aligned(rows * layout.count_size(spiking), np.int64).reshape(rows, -1)
         self.memory = (self._memory,)
@@ -143,15 +145,7 @@ class EventSession:
 
     def act(self, obs: Any) -> npt.NDArray[Any] | None:
         """`accept`, `run` and `actions_like` in one; None where one of them would have refused."""
-        if self._sole is None or type(obs) is not np.ndarray or obs.shape != self._single_shape \
-                or obs.dtype.kind not in "fiub":  # fmt: skip
-            return self.actions_like(obs) if self.accept(obs) and self.run() else None
-        own, action = self._sole
-        own[...] = obs
-        if self._core_run(self._address) != 1:
-            return None
-        self._decided = True
-        return action.copy()
+        return self.actions_like(obs) if self.accept(obs) and self.run() else None
 
     def accept(self, obs: Any) -> bool:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""
@@ -194,6 +188,25 @@ class EventSession:
         return Decision(*_records(counts[:, : self._spiking], counts[:, costs:]))
 
 
+class SoleEventSession(EventSession):
+    """The session of a single environment with float actions: a control loop, whose `act` is spelled out for speed."""
+
+    def __init__(self, engine: EventEngine, rows: int) -> None:
+        super().__init__(engine, rows)
+        self._action = self._batch_actions[0]
+
+    def act(self, obs: Any) -> npt.NDArray[Any] | None:
+        if type(obs) is _ARRAY and obs.shape == self._single_shape:
+            dtype = obs.dtype
+            if dtype is _FLOAT64 or dtype is _FLOAT32:  # NumPy has one object of each, and comparing it costs nothing
+                self._single_obs[...] = obs
+                if self._core_run(self._address) == 1:
+                    self._decided = True
+                    return self._action.copy()
+                return None
+        return super().act(obs)
+
+
 def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
     """The fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
     order = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS, layout.EVENTS)
@@ -201,4 +214,4 @@ def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, IntArray, Int
     return spikes, operations, macs, iterations, errors, events
 
 
-__all__ = ["EventEngine", "EventSession", "NoCoreError"]
+__all__ = ["EventEngine", "EventSession", "NoCoreError", "SoleEventSession"]
