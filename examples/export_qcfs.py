@@ -1,6 +1,6 @@
 """Ship a calibrated QCFS policy: a TD3+BC run's actor, converted at T = L, in `exported/` with its card.
 
-    snn-policy train table --tasks Hopper-v5 --qualities expert --columns QCFS --steps 30000
+    python -m examples.paper_tables --tasks Hopper-v5 --qualities expert --columns QCFS --steps 30000
     python examples/export_qcfs.py runs/table/Hopper-v5-expert-qcfs-0      # writes exported/qcfs-Hopper-v5
 
 IF neurons under rate coding with θ = λ and one iteration of spike calibration, without CRPI: the network of Song et

@@ -59,12 +59,16 @@ app.command("serve")(serve.serve)
 app.add_typer(train.app, name="train")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (by default the process's own); returns the exit code."""
+def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app, program: str = "snn-policy") -> int:
+    """Run one command line (by default the process's own); returns the exit code.
+
+    Args:
+        commands, program: a program of its own that treats mistakes and interrupts the same way.
+    """
     try:
         raise_from_now_on()
         given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
-        code = app(args=given, prog_name="snn-policy", standalone_mode=False)
+        code = commands(args=given, prog_name=program, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort) as stop:
         if isinstance(stop.__cause__, EOFError):  # typer takes a file that ends too early for the user's Ctrl-D
             return _mistake(stop, f"a file ends too early: {stop.__cause__}")

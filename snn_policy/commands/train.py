@@ -2,9 +2,9 @@
 
 import typer
 
-from snn_policy.commands import train_collect, train_table, train_td3bc
+from snn_policy.commands import train_collect, train_td3bc
 
-app = typer.Typer(help="Make offline datasets, train actors on them, compare.", rich_markup_mode="rich")
+app = typer.Typer(help="Make offline datasets, and train actors on them.", rich_markup_mode="rich")
 
 
 @app.callback(invoke_without_command=True)
@@ -15,4 +15,3 @@ def _without_command(context: typer.Context) -> None:
 
 train_collect.register(app)
 train_td3bc.register(app)
-train_table.register(app)

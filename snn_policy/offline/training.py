@@ -1,4 +1,4 @@
-"""One TD3+BC run from its dataset to its last checkpoint: what `snn-policy train td3bc` and `train table` call."""
+"""One TD3+BC run from its dataset to its last checkpoint: for `snn-policy train td3bc` and the paper's tables."""
 
 from collections.abc import Callable
 from pathlib import Path

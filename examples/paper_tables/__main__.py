@@ -1,17 +1,20 @@
-"""`snn-policy train table`: the two tables of the calibration paper, trained and measured here; resumable."""
+"""`python -m examples.paper_tables`: the two tables of the calibration paper, trained and measured here; resumable."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snn_policy import cli
 from snn_policy.atomic_files import write_atomically
 from snn_policy.commands.common import JsonOption, check_directory, check_target, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from snn_policy.offline.table import Cell
+    from examples.paper_tables.table import Cell
 
 ALL_TASKS = "HalfCheetah-v5,Hopper-v5,Walker2d-v5,Ant-v5"
 ALL_QUALITIES = "expert,medium-expert,medium,medium-replay"
@@ -30,7 +33,11 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="Runs and cells.jsonl; ma
 Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as a Markdown page.")]
 
 
-def train_table(
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command()
+def tables(
     tasks: Tasks = ALL_TASKS,
     qualities: Qualities = ALL_QUALITIES,
     columns: Columns = ALL_COLUMNS,
@@ -47,14 +54,14 @@ def train_table(
 
     May be killed at any time: run it again to go on. Runs with more steps than asked for are measured as they are.
 
-    [bold]Example[/]: snn-policy train table --tasks Hopper-v5 --qualities medium --steps 20000 --workers 2
+    [bold]Example[/]: python -m examples.paper_tables --tasks Hopper-v5 --qualities medium --steps 20000 --workers 2
     """
     from rich.console import Console
 
-    from snn_policy.offline.table import finished, plan
-    from snn_policy.offline.table_pages import page as markdown
-    from snn_policy.offline.table_pages import terminal_tables
-    from snn_policy.offline.table_retention import terminal_tables as retention_tables
+    from examples.paper_tables.table import finished, plan
+    from examples.paper_tables.table_pages import page as markdown
+    from examples.paper_tables.table_pages import terminal_tables
+    from examples.paper_tables.table_retention import terminal_tables as retention_tables
 
     check_target(json)
     check_directory(out)
@@ -73,9 +80,14 @@ def train_table(
             console.print(table)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code, as `snn-policy` does."""
+    return cli.main(arguments, app, "python -m examples.paper_tables")
+
+
 def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: "Console") -> "list[Cell]":
     """The cells whose run is there, or can be trained; says which cannot."""
-    from snn_policy.offline.table import steps_of
+    from examples.paper_tables.table import steps_of
 
     possible, missing = [], {}
     for cell in cells:
@@ -93,7 +105,7 @@ def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: 
 
 
 def _fill(cells: "list[Cell]", datasets: Path, out: Path, steps: int, workers: int, note: "Console") -> None:
-    from snn_policy.offline.table import Result, work
+    from examples.paper_tables.table import Result, work
     from snn_policy.progress import counting
 
     runs = len({cell.run for cell in cells})
@@ -115,6 +127,5 @@ def _numbers(name: str, text: str) -> list[int]:
         raise ValueError(f"--{name} {text!r}: expected whole numbers separated by commas") from None
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `snn-policy train`."""
-    app.command("table")(train_table)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,10 +6,10 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from examples.paper_tables.printed import QUALITIES, TASKS
+from examples.paper_tables.table import CALIBRATED, Result, newest
 from snn_policy.evaluation.statistics import retention
-from snn_policy.offline.paper_tables import QUALITIES, TASKS
 from snn_policy.offline.scores import score_to_return
-from snn_policy.offline.table import CALIBRATED, Result, newest
 
 CONVERTED = (*CALIBRATED, "adaptive", "sigma-delta")
 RETENTION_TITLE = "Table 3: share of the QCFS ANN's mean return that is kept"

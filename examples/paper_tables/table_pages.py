@@ -1,4 +1,4 @@
-"""The tables of `snn_policy.offline.table` beside the paper's: on the terminal, and as a Markdown page."""
+"""The tables of `examples.paper_tables.table` beside the paper's: on the terminal, and as a Markdown page."""
 
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -8,7 +8,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from snn_policy.offline.paper_tables import (
+from examples.paper_tables.printed import (
     MISPRINTS,
     QUALITIES,
     TABLE_1,
@@ -19,14 +19,14 @@ from snn_policy.offline.paper_tables import (
     Printed,
     Score,
 )
-from snn_policy.offline.scores import NOTE
-from snn_policy.offline.table import COUNTED_OBSERVATIONS, EVALUATION_SEED, Result, newest
-from snn_policy.offline.table_retention import (
+from examples.paper_tables.table import COUNTED_OBSERVATIONS, EVALUATION_SEED, Result, newest
+from examples.paper_tables.table_retention import (
     COUNTS_TITLE,
     RETENTION_TITLE,
     count_lines,
     retention_lines,
 )
+from snn_policy.offline.scores import NOTE
 
 NONE = "–"
 TITLES = (
@@ -134,7 +134,7 @@ def _introduction(results: list[Result]) -> str:
     return (
         "Song et al., *Calibrating the Converted Spiking Reinforcement Learning*: TD3+BC actors with QCFS activations "
         "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
-        "actor trained with a surrogate gradient. Made by `snn-policy train table`; every cell reads "
+        "actor trained with a surrogate gradient. Made by `python -m examples.paper_tables`; every cell reads "
         f"*{EXTENT}*. D4RL normalised scores of {' or '.join(map(str, episodes))} episodes (environment seeds "
         f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are "
         "several, else over episodes."

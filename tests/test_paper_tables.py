@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snn_policy.cli import main
-from snn_policy.offline.paper_tables import TABLE_1, TABLE_2, Score
+from examples.paper_tables.__main__ import main
+from examples.paper_tables.printed import TABLE_1, TABLE_2, Score
+from examples.paper_tables.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
+from examples.paper_tables.table_pages import layouts, page, summary
+from examples.paper_tables.table_retention import count_lines, retention_lines
 from snn_policy.offline.scores import normalised_score, score_to_return
-from snn_policy.offline.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
-from snn_policy.offline.table_pages import layouts, page, summary
-from snn_policy.offline.table_retention import count_lines, retention_lines
 from snn_policy.offline.transitions import Transitions
 
 
@@ -112,7 +112,7 @@ def test_the_command_fills_the_table_and_goes_on_where_it_stopped(tmp_path: Path
     from snn_policy.offline.datasets import save_dataset
 
     save_dataset(hopper(), tmp_path / "Hopper-v5-medium")
-    command = ["train", "table", "--tasks", "Hopper-v5", "--qualities", "medium,expert", "--episodes", "1",
+    command = ["--tasks", "Hopper-v5", "--qualities", "medium,expert", "--episodes", "1",
                "--datasets", str(tmp_path), "--out", str(tmp_path / "table")]  # fmt: skip
     assert main([*command, "--columns", "QCFS,I=0", "--steps", "2", "--json", "-"]) == 0
     captured = capsys.readouterr()
@@ -130,6 +130,6 @@ def test_the_command_fills_the_table_and_goes_on_where_it_stopped(tmp_path: Path
 
 
 def test_nothing_to_do_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["train", "table", "--datasets", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert main(["--datasets", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "collect datasets first" in capsys.readouterr().err
-    assert main(["train", "table", "--seeds", "a", "--out", str(tmp_path)]) == 2
+    assert main(["--seeds", "a", "--out", str(tmp_path)]) == 2
