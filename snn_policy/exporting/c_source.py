@@ -120,14 +120,17 @@ def verify_c(
     twin = EventEngine(bundle.network).session(1)
     given = _walk(bundle) if observations is None else np.asarray(observations, np.float32)
     stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         target = Path(scratch, "policy.so")
         command = build.compiler()
+        flags = (*STRICT, *build.POSITION_INDEPENDENT, "-shared")
         try:
-            build._run([*command, *STRICT, "-fPIC", "-shared", str(directory / source), "-o", str(target)])
+            build._run([*command, *flags, str(directory / source), "-o", str(target)])
         except build.NoCompilerError as refusal:
             raise ValueError(f"{directory}/{source} does not compile: {refusal}") from None
         library = ctypes.CDLL(str(target))
+        if not hasattr(library, f"{prefix}_act"):
+            raise build.NoCompilerError(f"{command[0]} exports nothing from a DLL by itself; take MinGW's gcc")
         getattr(library, f"{prefix}_state_size").restype = ctypes.c_size_t
         state = aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
         action = np.zeros(len(bundle.actor.head.choices) or bundle.actor.head.outputs, np.float32)
