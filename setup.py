@@ -1,9 +1,11 @@
 """Builds the compiled core when the package is installed; everything else is in pyproject.toml.
 
 Without a compiler the installation succeeds all the same: the package then says what to do, and decides on NumPy.
+With SNN_POLICY_REQUIRE_CORE=1, as wheels are built for others, it fails instead.
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,14 +41,17 @@ class BuildCore(build_ext):
             else:
                 builder.build(target.absolute())
         except Exception as problem:
+            if os.environ.get("SNN_POLICY_REQUIRE_CORE") == "1":
+                raise SystemExit(f"the compiled core is not built: {problem}") from None
             print(f"warning: the compiled core is not built ({problem}); decisions will run on NumPy", file=sys.stderr)
 
     def _build_with_setuptools(self, builder: Any, target: Path) -> None:
-        """With the compiler that setuptools finds; Microsoft's takes no flags of other instruction sets here."""
+        """With the compiler that setuptools finds: Microsoft's, unless another is asked for; one copy of the core."""
         self.compiler: Any
         macros = [("SNN_VARIANT", "plain"), ("SNN_FIRST_VARIANT", "1")]
         macros.append(("SNN_FINGERPRINT", f"{builder.fingerprint()}u"))
-        objects = self.compiler.compile([str(CORE / "library.c")], self.build_temp, macros, extra_postargs=["/O2"])
+        flags = builder.MICROSOFT_FLAGS if self.compiler.compiler_type == "msvc" else builder.FLAGS
+        objects = self.compiler.compile([str(CORE / "library.c")], self.build_temp, macros, extra_postargs=list(flags))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target))
 
@@ -59,6 +64,9 @@ class AnyPython(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         _, _, platform = super().get_tag()
+        architectures = _builder().architectures()
+        if len(architectures) == 1:  # a Python for both of Apple's processors, a library for one
+            platform = platform.replace("universal2", architectures[0])
         return "py3", "none", platform
 
 

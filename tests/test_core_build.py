@@ -1,5 +1,6 @@
 """Building and loading the core: without a compiler nothing breaks, and a library of other sources is never used."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,28 @@ def test_the_core_needs_neither_libm_nor_a_heap() -> None:
     names = {line.split()[-1].split("@")[0] for line in listed.splitlines()}
     assert names <= {"memcpy", "memset", "memmove", "__cxa_finalize", "__gmon_start__", "__stack_chk_fail",
                      "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}  # fmt: skip
+
+
+def test_the_core_loads_on_every_linux_since_2012() -> None:
+    if sys.platform != "linux" or not shutil.which("objdump"):
+        pytest.skip("needs objdump")
+    listed = subprocess.run(["objdump", "-T", str(build.SOURCES / build.LIBRARY)],
+                            capture_output=True, text=True, check=True).stdout  # fmt: skip
+    versions = [tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", listed)]
+    assert versions
+    assert max(versions) <= (2, 17)  # manylinux2014
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("", build.VARIANTS), ("-arch x86_64", build.VARIANTS),
+                                                 ("-arch arm64", ["plain"]),
+                                                 ("-arch x86_64 -arch arm64", ["plain"])])  # fmt: skip
+def test_on_macos_the_copies_are_those_of_the_processors_asked_for(
+    flags: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("ARCHFLAGS", flags)
+    assert list(build.variants()) == list(expected)
 
 
 @pytest.mark.parametrize("base", [2.0, 3.0])

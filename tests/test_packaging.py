@@ -1,8 +1,13 @@
 """What is installed: the folders at the top level under the package's names, types, and the shipped bundles."""
 
 import importlib
+import os
+import runpy
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from importlib import resources
@@ -11,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from snn_policy.engines.core.build import LIBRARY, SOURCES
 from tests.bundles import BUNDLE_FILES, file_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,8 +24,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of the files in a wheel built from this tree (from a copy, which is left with the products)."""
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from this tree (from a copy, which is left with the products)."""
     try:
         found = int(version("setuptools").split(".")[0])
     except PackageNotFoundError:
@@ -35,12 +41,78 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (built,) = directory.glob("*.whl")
-    return set(zipfile.ZipFile(built).namelist())
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> set[str]:
+    """The names of the files in it."""
+    return set(zipfile.ZipFile(wheel_file).namelist())
 
 
 def test_types_are_shipped(wheel: set[str]):
     assert resources.files("snn_policy").joinpath("py.typed").is_file()
     assert "snn_policy/py.typed" in wheel
+
+
+def test_one_wheel_serves_every_python_3_of_its_platform(wheel_file: Path, wheel: set[str]):
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel_file.name.endswith(f"-py3-none-{platform}.whl")
+    if shutil.which("cc"):
+        assert f"snn_policy/engines/core/{LIBRARY}" in wheel
+
+
+def test_cibuildwheel_builds_one_wheel_per_platform_and_none_without_the_core():
+    config = PROJECT["tool"]["cibuildwheel"]
+    assert {selector.split("-")[0] for selector in config["build"]} == {"cp311"}
+    assert {selector.split("-")[1].split("_")[0] for selector in config["build"]} == {"manylinux", "macosx", "win"}
+    assert [config[system]["archs"] for system in ("linux", "macos", "windows")] == [
+        ["x86_64", "aarch64"], ["x86_64", "arm64"], ["AMD64"],
+    ]  # fmt: skip
+    assert config["environment"] == {"SNN_POLICY_REQUIRE_CORE": "1"}
+
+
+def test_cibuildwheels_own_test_runs():
+    command = shlex.split(PROJECT["tool"]["cibuildwheel"]["test-command"])
+    assert command[:2] == ["python", "-c"]
+    if not (SOURCES / LIBRARY).exists():
+        pytest.skip("the core is not built here")
+    done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert -2 <= float(done.stdout.strip().strip("[]")) <= 2
+
+
+@pytest.mark.parametrize(("required", "compiler", "code"), [("", "false", 0), ("1", "false", 1),
+                                                            ("1", "/nonexistent/cc", 1)])  # fmt: skip
+def test_only_a_build_for_others_fails_without_a_compiler(
+    required: str, compiler: str, code: int, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "CC": compiler, "SNN_POLICY_REQUIRE_CORE": required}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "-b", tmp_path / "built", "-t", tmp_path / "scratch"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "the compiled core is not built" in done.stderr
+    assert not list(tmp_path.rglob(LIBRARY))
+
+
+@pytest.mark.parametrize(
+    ("flags", "tag"),
+    [
+        ("-arch arm64", "macosx_11_0_arm64"),
+        ("-arch x86_64", "macosx_11_0_x86_64"),
+        ("-arch arm64 -arch x86_64", "macosx_11_0_universal2"),
+    ],
+)
+def test_a_wheel_for_one_of_apples_processors_does_not_claim_both(
+    flags: str, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("setuptools"), "setup", lambda **_: None)
+    monkeypatch.chdir(ROOT)
+    command = runpy.run_path(str(ROOT / "setup.py"))["AnyPython"]
+    monkeypatch.setattr(command.__base__, "get_tag", lambda self: ("cp311", "cp311", "macosx_11_0_universal2"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("ARCHFLAGS", flags)
+    assert command.get_tag(object.__new__(command)) == ("py3", "none", tag)
 
 
 def test_top_level_folders_are_installed_under_the_package(wheel: set[str]):

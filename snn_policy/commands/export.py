@@ -37,7 +37,10 @@ Observations = Annotated[
     typer.Option(metavar="FILE", help="Verify on this recording (.npy); by default on the environment's observations."),
 ]
 
-AsC = Annotated[bool, typer.Option("--c", help="Write C99 source instead: policy.h, policy.c, main.c, CMakeLists.txt.")]
+AsC = Annotated[bool, typer.Option("--c", help="Write C99 source instead: policy.h, policy.c, main.c, …; policy.hpp.")]
+AsArduino = Annotated[
+    bool, typer.Option("--arduino", help="With --c: a library folder for the Arduino IDE and PlatformIO.")
+]
 Prefix = Annotated[str, typer.Option(metavar="NAME", help="With --c: what every name in it begins with.")]
 
 
@@ -51,6 +54,7 @@ def export(
     observations: Observations = None,
     c: AsC = False,
     prefix: Prefix = "policy",
+    arduino: AsArduino = False,
     json: JsonOption = None,
 ) -> None:
     """Write decision.onnx and step.onnx for any ONNX runtime, with memories that the host carries (docs/onnx.md).
@@ -67,13 +71,15 @@ def export(
     from snn_policy.policy import SpikingPolicy
 
     check_target(json)
+    if arduino and not c:
+        raise ValueError("--arduino: a form of the C source; give --c, too")
     directory = out or _own_directory(path)
     check_directory(directory)
     policy = read_spiking_policy(path)
     if not isinstance(policy, SpikingPolicy):
         raise ValueError(f"{path}: exported already; give the bundle that it was exported from")
     if c:
-        _export_c(policy, directory, prefix, verify, observations, json)
+        _export_c(policy, directory, prefix, verify, observations, json, "arduino" if arduino else "plain")
         return
     found = _Found(policy, observations, verify, control_period)
     with busy("exporting"):
@@ -95,12 +101,14 @@ def export(
 
 
 def _export_c(
-    policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None
-) -> None:
+    policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None,
+    layout: str,
+) -> None:  # fmt: skip
     given = None if recording is None else read_recording(recording)
     with busy("exporting"):
-        made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify)
-    document = {"out": str(directory), "files": [file.name for file in made.files], "flash_bytes": made.flash,
+        made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify, layout=layout)
+    files = [file.relative_to(directory).as_posix() for file in made.files]
+    document = {"out": str(directory), "files": files, "flash_bytes": made.flash,
                 "ram_bytes": made.ram, "verified_decisions": made.verified,
                 "verification_left_out": made.left_out}  # fmt: skip
     if not write_json(document, json):

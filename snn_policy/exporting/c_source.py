@@ -17,16 +17,17 @@ import numpy as np
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
-from snn_policy.engines.core import build, layout
+from snn_policy.engines.core import build
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
-from snn_policy.engines.core.layout import Writer
-from snn_policy.exporting import c_texts
+from snn_policy.engines.core.layout import Layout, Writer, aligned, count_size
+from snn_policy.exporting import c_libraries, c_texts
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 WORK_ROWS = 12
 """SNN_WORK_ROWS of program.h."""
 LEAST_DECISIONS = 1000
+LAYOUTS = ("plain", "arduino")
 STRICT = ("-std=c99", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
 
@@ -50,45 +51,67 @@ class ExportedC:
 
 def export_c(
     bundle: Bundle, directory: str | Path, *, prefix: str = "policy", observations: Any = None,
-    verify: bool = True,
+    verify: bool = True, layout: str = "plain",
 ) -> ExportedC:  # fmt: skip
-    """Write policy.h, policy.c, main.c and CMakeLists.txt, and compare them with the policy where a compiler is there.
+    """Write the policy as C, and compare it with the policy where a compiler is there.
 
     Args:
         directory: made if missing; files of an earlier export in it are replaced.
         prefix: what every name begins with: prefix_reset, prefix_act, …
         observations: (N, *shape) to verify on; by default a random walk.
+        layout: "plain": policy.h, policy.hpp, policy.c, main.c and CMakeLists.txt; "arduino": a library folder for the
+            Arduino IDE and PlatformIO, its files in src/ named snn_ and the prefix.
 
     Raises:
-        ValueError: a prefix that is no C identifier, or a C policy that does not act as this one.
+        ValueError: a prefix that is no C identifier, another layout, or a C policy that does not act as this one.
     """
     fits = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", prefix) is not None and not prefix.lower().startswith("snn_")
     require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
+    require(layout in LAYOUTS, f"layout {layout!r}: expected {' or '.join(LAYOUTS)}")
     place = Path(directory)
     blocks = Writer(bundle.network, REDERIVE_AFTER, lanes=1).layout()
     sizes = _sizes(bundle, blocks)
-    texts = {
-        "policy.h": c_texts.header(prefix, sizes, _described(bundle)),
-        "policy.c": _source(bundle, blocks, prefix),
-        "main.c": c_texts.example(prefix),
-        "CMakeLists.txt": c_texts.CMAKE.replace("@prefix@", prefix),
-    }
-    place.mkdir(parents=True, exist_ok=True)
+    texts = _files(bundle, blocks, prefix, sizes, layout)
     for name, text in texts.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place / name, text.encode())
     flash = sum(each.nbytes for each in (blocks.header, blocks.stages, blocks.connections, blocks.parameters))
     ram = 4 * (sizes["STATE"] + sizes["FLOATS"] + sizes["INTEGERS"]) + 8 * sizes["COUNTS"]
     verified, left_out = 0, "not asked for"
     if verify:
+        (source,) = [name for name in texts if name.endswith(".c") and name != "main.c"]
         try:
-            verified, left_out = verify_c(bundle, place, prefix, observations), None
+            verified, left_out = verify_c(bundle, place, prefix, observations, source), None
         except (build.NoCompilerError, NoCoreError) as reason:
             left_out = str(reason)
     return ExportedC(tuple(place / name for name in texts), flash, ram, verified, left_out)
 
 
-def verify_c(bundle: Bundle, directory: Path, prefix: str, observations: Any = None) -> int:
+def _files(
+    bundle: Bundle, blocks: Layout, prefix: str, sizes: dict[str, int], arrangement: str
+) -> dict[str, str]:  # fmt: skip
+    """The texts to write, by path."""
+    described = _described(bundle)
+    header, source = c_texts.header(prefix, sizes, described), _source(bundle, blocks, prefix)
+    if arrangement == "arduino":
+        return c_libraries.arduino_library(prefix, described, header, source)
+    return {
+        "policy.h": header,
+        "policy.hpp": c_libraries.cpp_header(prefix, "policy.h"),
+        "policy.c": source,
+        "main.c": c_texts.example(prefix),
+        "CMakeLists.txt": c_texts.CMAKE.replace("@prefix@", prefix),
+    }
+
+
+def verify_c(
+    bundle: Bundle, directory: Path, prefix: str, observations: Any = None, source: str = "policy.c"
+) -> int:  # fmt: skip
     """Compile the C policy and compare its actions with the policy's, to the bit; returns the number of decisions.
+
+    Args:
+        directory, prefix, observations: as for `export_c`.
+        source: the file in the directory.
 
     Raises:
         ValueError: they differ, or the compiler refused.
@@ -97,16 +120,19 @@ def verify_c(bundle: Bundle, directory: Path, prefix: str, observations: Any = N
     twin = EventEngine(bundle.network).session(1)
     given = _walk(bundle) if observations is None else np.asarray(observations, np.float32)
     stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         target = Path(scratch, "policy.so")
         command = build.compiler()
+        flags = (*STRICT, *build.POSITION_INDEPENDENT, "-shared")
         try:
-            build._run([*command, *STRICT, "-fPIC", "-shared", str(directory / "policy.c"), "-o", str(target)])
+            build._run([*command, *flags, str(directory / source), "-o", str(target)])
         except build.NoCompilerError as refusal:
-            raise ValueError(f"{directory}/policy.c does not compile: {refusal}") from None
+            raise ValueError(f"{directory}/{source} does not compile: {refusal}") from None
         library = ctypes.CDLL(str(target))
+        if not hasattr(library, f"{prefix}_act"):
+            raise build.NoCompilerError(f"{command[0]} exports nothing from a DLL by itself; take MinGW's gcc")
         getattr(library, f"{prefix}_state_size").restype = ctypes.c_size_t
-        state = layout.aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
+        state = aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
         action = np.zeros(len(bundle.actor.head.choices) or bundle.actor.head.outputs, np.float32)
         reset, act = getattr(library, f"{prefix}_reset"), getattr(library, f"{prefix}_act")
         reset(ctypes.c_void_p(state.ctypes.data))
@@ -117,7 +143,7 @@ def verify_c(bundle: Bundle, directory: Path, prefix: str, observations: Any = N
             twin.run()
             expected = np.atleast_1d(twin.actions_like(obs))
             if not np.array_equal(action, expected):
-                raise ValueError(f"{directory}/policy.c: decision {step} gives {action}, the policy {expected}")
+                raise ValueError(f"{directory}/{source}: decision {step} gives {action}, the policy {expected}")
     return len(stream)
 
 
@@ -133,7 +159,7 @@ def _walk(bundle: Bundle) -> FloatArray:
     return values if normaliser is None else values * normaliser.scale + normaliser.mean
 
 
-def _sizes(bundle: Bundle, blocks: layout.Layout) -> dict[str, int]:
+def _sizes(bundle: Bundle, blocks: Layout) -> dict[str, int]:
     """The lengths that policy.h names."""
     header, neurons = blocks.header[0], bundle.network.neurons
     trains = 2 if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
@@ -144,7 +170,7 @@ def _sizes(bundle: Bundle, blocks: layout.Layout) -> dict[str, int]:
         "STATE": max(1, int(header["state_size"])),
         "FLOATS": (WORK_ROWS + 2 + 2 * trains) * row,
         "INTEGERS": trains * row + trains + 1,
-        "COUNTS": layout.count_size(len(bundle.network.spiking_widths)),
+        "COUNTS": count_size(len(bundle.network.spiking_widths)),
     }
 
 
@@ -153,7 +179,7 @@ def _described(bundle: Bundle) -> str:
     return re.sub(r"[^A-Za-z0-9 ._:,+()-]", "?", f"{bundle.actor.name}, {bundle.conversion.get('neuron', '')}")[:200]
 
 
-def _source(bundle: Bundle, blocks: layout.Layout, prefix: str) -> str:
+def _source(bundle: Bundle, blocks: Layout, prefix: str) -> str:
     sigma_delta = isinstance(bundle.network.neurons, SigmaDeltaNeurons)
     without = "membrane_decision.h" if sigma_delta else "sigma_delta_decision.h"
     macro = "SNN_WITHOUT_MEMBRANES" if sigma_delta else "SNN_WITHOUT_SIGMA_DELTA"

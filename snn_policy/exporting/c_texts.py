@@ -4,6 +4,9 @@ BEFORE_CORE = """\
 /* A spiking policy: snn-policy's core, then this policy's program. Generated; self-contained. See policy.h. */
 #include "policy.h"
 
+#if defined(__AVR__)
+#error "an 8-bit AVR has no room for a network's constants: take a 32-bit board"
+#endif
 #define @macro@ 1
 """
 

@@ -14,12 +14,16 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 LIBRARY = "_core.dll" if sys.platform == "win32" else "_core.so"
-FLAGS = ("-std=c99", "-O3", "-fPIC", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
+POSITION_INDEPENDENT = () if sys.platform == "win32" else ("-fPIC",)
+FLAGS = ("-std=c99", "-O3", *POSITION_INDEPENDENT, "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
          "-fvisibility=hidden")  # fmt: skip
+MICROSOFT_FLAGS = ("/O2", "/fp:precise", "/utf-8")
+"""For Microsoft's compiler, which setup.py finds through setuptools."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "avx2": ("-mavx2",),
@@ -54,9 +58,16 @@ def compiler() -> list[str]:
     raise NoCompilerError("no C compiler found (cc, gcc, clang, or the environment's CC)")
 
 
+def architectures() -> tuple[str, ...]:
+    """The processors to build for: this machine's, or on macOS those of the environment's ARCHFLAGS (-arch arm64 …)."""
+    words = shlex.split(os.environ.get("ARCHFLAGS", "")) if sys.platform == "darwin" else []
+    named = [word for flag, word in pairwise(words) if flag == "-arch"]
+    return tuple(dict.fromkeys(named)) or (platform.machine().lower(),)
+
+
 def variants() -> tuple[str, ...]:
-    """The copies to build for this machine."""
-    return tuple(VARIANTS) if platform.machine().lower() in ("x86_64", "amd64") else ("plain",)
+    """The copies to build; those for x86-64 only where the library is for nothing else."""
+    return tuple(VARIANTS) if set(architectures()) <= {"x86_64", "amd64"} else ("plain",)
 
 
 def definitions(variant: str) -> dict[str, str]:
@@ -76,6 +87,8 @@ def build(target: Path, extra: Sequence[str] = ()) -> Path:
         NoCompilerError: as `compiler`, or the compiler refused.
     """
     command = compiler()
+    if sys.platform == "darwin":
+        extra = [*(word for name in architectures() for word in ("-arch", name)), *extra]
     with tempfile.TemporaryDirectory() as scratch:
         objects = [Path(scratch, f"{variant}.o") for variant in variants()]
         for variant, path in zip(variants(), objects, strict=True):

@@ -13,8 +13,10 @@ from snn_policy.engines.core.layout import CONNECTION, HEADER, STAGE
 from snn_policy.protocol import FloatArray, IntArray
 
 VARIANT_NAMES = ("plain", "avx2", "avx512")
-REMEDY = "install a C compiler (cc, gcc or clang) and then snn-policy anew (pip install --force-reinstall), or in a " \
-    "source tree run: python -m snn_policy.engines.core.build"  # fmt: skip
+REMEDY = (
+    "install a C compiler (cc, gcc or clang; on Windows Microsoft's Build Tools) and then snn-policy anew (pip install "
+    "--force-reinstall), or in a source tree run: python -m snn_policy.engines.core.build"
+)
 
 
 class NoCoreError(ImportError):
