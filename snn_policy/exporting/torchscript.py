@@ -6,6 +6,7 @@ Made of the network's own code, traced (`torchscript_module`), and compared with
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -81,11 +82,13 @@ def export_torchscript(
 
     widths = memory_widths(network)
     description = describe(network, "decision", widths, None, False, period)
-    module = script_module(network, widths, LARGEST_OBSERVATION)
     saved = BytesIO()
-    torch.jit.save(module, saved, _extra_files={EXTRA_FILE: json.dumps(metadata(description), indent=1)})
-    content = _without_source_paths(saved.getvalue())
-    found = _verify(network, content, description, observations) if verify else ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and what robots load
+        module = script_module(network, widths, LARGEST_OBSERVATION)
+        torch.jit.save(module, saved, _extra_files={EXTRA_FILE: json.dumps(metadata(description), indent=1)})
+        content = _without_source_paths(saved.getvalue())
+        found = _verify(network, content, description, observations) if verify else ()
     for each in found:
         require(each.passed, f"{path}: the TorchScript module does not act as the policy, nothing is written: {each}")
     path.parent.mkdir(parents=True, exist_ok=True)

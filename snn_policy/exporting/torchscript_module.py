@@ -77,7 +77,8 @@ class RecurrentPolicy(nn.Module):
                 f"observation: a batch of {rows}, but the policy holds the memory of {memory.size(0)} row(s); "
                 "call reset_memory() to start anew"
             )
-        action, after = self.decision(batch, memory)
+        with torch.no_grad():  # the memory may come from a call in inference mode
+            action, after = self.decision(batch, memory)
         usable = torch.isfinite(after).all() & torch.isfinite(action).all() & (batch.abs() <= self.largest).all()
         if not bool(usable):
             raise ValueError("observation: holds NaN, infinity or numbers so large that sums overflow; nothing is kept")
