@@ -5,7 +5,10 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import cache
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,18 @@ def loaded(policy: SpikingPolicy, directory: Path, **options: Any) -> Any:
     return torch.jit.load(directory / "policy.pt")
 
 
+@cache
+def _file_of(kind: str) -> bytes:
+    with TemporaryDirectory() as directory:
+        made = policies()[kind].export_torchscript(Path(directory, "policy.pt"), verify=False)
+        return made.file.read_bytes()
+
+
+def of_kind(kind: str) -> Any:
+    """A fresh module of the dyadic policy of that kind."""
+    return torch.jit.load(BytesIO(_file_of(kind)))
+
+
 def acts_alike(policy: SpikingPolicy, module: Any, observations: Any) -> bool:
     """Whether all actions are equal to the bit, types included; (steps, *shape) or (steps, rows, *shape)."""
     pairs = [(policy.act(obs), module(torch.from_numpy(np.array(obs))).numpy()) for obs in observations]
@@ -58,10 +73,9 @@ def acts_alike(policy: SpikingPolicy, module: Any, observations: Any) -> bool:
 
 @pytest.mark.parametrize("rows", [None, 1, 5])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_neuron_and_coding_acts_as_the_policy_to_the_bit(kind: str, rows: int | None, tmp_path: Path) -> None:
-    policy = policies()[kind]
-    module = loaded(policy, tmp_path)
-    observations = dyadic_observations(30, (4,) if rows is None else (rows, 4))
+def test_every_neuron_and_coding_acts_as_the_policy_to_the_bit(kind: str, rows: int | None) -> None:
+    policy, module = policies()[kind], of_kind(kind)
+    observations = dyadic_observations(15, (4,) if rows is None else (rows, 4))
     assert acts_alike(policy, module, observations)
     policy.reset()
     module.reset_memory()
@@ -154,8 +168,8 @@ def test_a_network_without_hidden_layers_is_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [1, 3, 7])
-def test_another_batch_size_needs_a_reset(change: int, tmp_path: Path) -> None:
-    module = loaded(policies()["if-rate"], tmp_path)
+def test_another_batch_size_needs_a_reset(change: int) -> None:
+    module = of_kind("if-rate")
     module(torch.zeros(2, 4))
     kept = module.memory.clone()
     with pytest.raises(Exception, match=rf"a batch of {change}, but .* memory of 2 row\(s\); call reset_memory\(\)"):
@@ -180,8 +194,8 @@ def test_another_batch_size_needs_a_reset(change: int, tmp_path: Path) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("kind", ["sigma-delta", "snm-rate"])
-def test_wrong_observations_leave_the_memory_untouched(kind: str, wrong: Any, message: str, tmp_path: Path) -> None:
-    module = loaded(policies()[kind], tmp_path)
+def test_wrong_observations_leave_the_memory_untouched(kind: str, wrong: Any, message: str) -> None:
+    module = of_kind(kind)
     module(torch.ones(4))
     kept = module.memory.clone()
     with pytest.raises(Exception, match=message):
@@ -191,9 +205,8 @@ def test_wrong_observations_leave_the_memory_untouched(kind: str, wrong: Any, me
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_begin_anew_by_a_mask(kind: str, tmp_path: Path) -> None:
-    policy = policies()[kind]
-    module, rng = loaded(policy, tmp_path), np.random.default_rng(0)
+def test_rows_begin_anew_by_a_mask(kind: str) -> None:
+    policy, module, rng = policies()[kind], of_kind(kind), np.random.default_rng(0)
     policy.reset(num_envs=3)
     for obs in dyadic_observations(12, (3, 4)):
         assert acts_alike(policy, module, [obs])
@@ -205,16 +218,16 @@ def test_rows_begin_anew_by_a_mask(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "float16"])
-def test_any_real_dtype_is_taken(dtype: str, tmp_path: Path) -> None:
-    module = loaded(policies()["sigma-delta"], tmp_path)
+def test_any_real_dtype_is_taken(dtype: str) -> None:
+    module = of_kind("sigma-delta")
     twin = copy.deepcopy(module)
     for obs in torch.from_numpy(dyadic_observations(6)).round():
         assert torch.equal(module(obs.to(getattr(torch, dtype))), twin(obs))
 
 
-def test_modules_copies_and_states_have_memories_of_their_own(tmp_path: Path) -> None:
-    module = loaded(policies()["sigma-delta"], tmp_path)
-    other = torch.jit.load(tmp_path / "policy.pt")
+def test_modules_copies_and_states_have_memories_of_their_own() -> None:
+    module = of_kind("sigma-delta")
+    other = of_kind("sigma-delta")
     observations = torch.from_numpy(dyadic_observations(20))
     for obs in observations[:10]:
         module(obs)
@@ -227,9 +240,8 @@ def test_modules_copies_and_states_have_memories_of_their_own(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["inference_mode", "no_grad", "enable_grad"])
-def test_gradients_never_flow_and_modes_may_change(mode: str, tmp_path: Path) -> None:
-    policy = policies()["if-rate"]
-    module = loaded(policy, tmp_path)
+def test_gradients_never_flow_and_modes_may_change(mode: str) -> None:
+    policy, module = policies()["if-rate"], of_kind("if-rate")
     observations = dyadic_observations(12)
     for step, obs in enumerate(observations):
         with getattr(torch, mode)() if step % 3 else torch.enable_grad():
@@ -239,9 +251,9 @@ def test_gradients_never_flow_and_modes_may_change(mode: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_of_it_moves_to_another_device(kind: str, tmp_path: Path) -> None:
+def test_all_of_it_moves_to_another_device(kind: str) -> None:
     # "meta" computes no values, and refuses every tensor that lies elsewhere
-    module = loaded(policies()[kind], tmp_path).to("meta")
+    module = of_kind(kind).to("meta")
     assert {each.device.type for each in module.buffers()} == {"meta"}
     action, memory = module.decision(torch.zeros(3, 4, device="meta"), torch.zeros(3, module.memory.size(1)).to("meta"))
     assert (action.device.type, memory.device.type) == ("meta", "meta")
@@ -258,9 +270,8 @@ def test_calibration_and_pictures_move_as_well(tmp_path: Path) -> None:
         assert module.decision(obs.to("meta"), memory.to("meta"))[0].device.type == "meta"
 
 
-def test_a_frozen_module_keeps_its_memory(tmp_path: Path) -> None:
-    policy = policies()["mt-rate"]
-    module = loaded(policy, tmp_path).eval()
+def test_a_frozen_module_keeps_its_memory() -> None:
+    policy, module = policies()["mt-rate"], of_kind("mt-rate").eval()
     frozen = torch.jit.freeze(module, preserved_attrs=["reset_memory"])
     assert acts_alike(policy, frozen, dyadic_observations(20))
     policy.reset()
@@ -284,7 +295,7 @@ print(policy(observations).shape[0], any(name.startswith("snn_policy") for name 
 @pytest.mark.parametrize("kind", ["sigma-delta", "if-rate", "mt-differential"])
 def test_a_process_that_has_only_torch_acts_alike(kind: str, tmp_path: Path) -> None:
     policy, observations = policies()[kind], dyadic_observations(8)
-    policy.export_torchscript(tmp_path / "policy.pt", verify=False)
+    (tmp_path / "policy.pt").write_bytes(_file_of(kind))
     command = [sys.executable, "-I", "-c", ALONE, str(tmp_path / "policy.pt"), str(observations.tolist())]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -339,7 +350,7 @@ def _heavier(actor: Actor) -> Actor:
     return Actor((*actor.hidden, Linear(last.weight * np.float32(1.01), last.bias)), actor.head, (11,))
 
 
-def test_memories_are_those_of_the_onnx_graph(tmp_path: Path) -> None:
+def test_memories_are_those_of_the_onnx_graph() -> None:
     for kind, policy in policies().items():
         assert list(memory_widths(policy.network)) == ["memory" if kind == "sigma-delta" else "residual"]
 
