@@ -245,7 +245,7 @@ def test_gradients_never_flow_and_modes_may_change(mode: str) -> None:
     observations = dyadic_observations(12)
     for step, obs in enumerate(observations):
         with getattr(torch, mode)() if step % 3 else torch.enable_grad():
-            action = module(torch.from_numpy(obs).requires_grad_())
+            action = module(torch.from_numpy(obs).requires_grad_(mode != "inference_mode"))
         assert not action.requires_grad
         assert np.array_equal(action.numpy(), policy.act(obs))
 
