@@ -19,7 +19,7 @@ MISTAKE = 2
 EXTRAS = {
     "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
     "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report", "minari": "train",
-    "h5py": "train", "websockets": "serve", "msgpack": "serve",
+    "h5py": "train", "websockets": "serve", "msgpack": "serve", "nir": "nir",
 }  # fmt: skip
 
 app = typer.Typer(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from snn_policy.bundle import Bundle
     from snn_policy.exporting.c_source import ExportedC
     from snn_policy.exporting.export import Exported
+    from snn_policy.exporting.nir_graph import ExportedNir
+    from snn_policy.exporting.torchscript import ExportedTorchScript
 
 
 class SpikingPolicy(StatefulPolicy):
@@ -140,6 +142,18 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.exporting.c_source import export_c
 
         return export_c(self.bundle, directory, **options)
+
+    def export_torchscript(self, file: str | Path, **options: Any) -> "ExportedTorchScript":
+        """Write the policy as one TorchScript file; arguments as for `exporting.torchscript.export_torchscript`."""
+        from snn_policy.exporting.torchscript import export_torchscript
+
+        return export_torchscript(self.bundle, file, **options)
+
+    def export_nir(self, file: str | Path, **options: Any) -> "ExportedNir":
+        """Write an IF network under rate coding as a NIR graph; arguments as for `exporting.nir_graph.export_nir`."""
+        from snn_policy.exporting.nir_graph import export_nir
+
+        return export_nir(self.bundle, file, **options)
 
     @classmethod
     def load(cls, directory: str | Path, *, engine: str = "auto") -> "SpikingPolicy":

@@ -1,4 +1,5 @@
-"""`snn-policy export`: a spiking policy as ONNX graphs, compared with it before they are handed over."""
+"""`snn-policy export`: a spiking policy as ONNX graphs, C, TorchScript or a NIR graph, compared with it before it is
+handed over."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy
 
 MOST_OBSERVATIONS = 1000
+TORCHSCRIPT_FILE, NIR_FILE, GRAPHS = "policy.pt", "policy.nir", ("decision", "step")
 
 Source = Annotated[str, typer.Argument(metavar="PATH", help="A bundle directory, or a shipped policy's name.")]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where the graphs go, made if missing; by default into PATH.")
+    Path | None, typer.Option(metavar="DIR", help="Where the files go, made if missing; by default into PATH.")
 ]
-Verify = Annotated[bool, typer.Option(help="Compare the graphs with the policy; exit code 2 where they differ.")]
-Batch = Annotated[int | None, typer.Option(help="Fix the number of rows, for runtimes that need it.", min=1)]
-Counts = Annotated[bool, typer.Option(help="An output `counts`: spikes and synaptic operations.")]
+Verify = Annotated[bool, typer.Option(help="Compare what is written with the policy; exit code 2 where it differs.")]
+Batch = Annotated[int | None, typer.Option(help="ONNX: fix the number of rows, for runtimes that need it.", min=1)]
+Counts = Annotated[bool, typer.Option(help="ONNX: an output `counts`: spikes and synaptic operations.")]
 Period = Annotated[
     float | None,
     typer.Option(help="Seconds per decision, for the metadata; by default the environment's, where it tells."),
@@ -41,6 +43,13 @@ AsC = Annotated[bool, typer.Option("--c", help="Write C99 source instead: policy
 AsArduino = Annotated[
     bool, typer.Option("--arduino", help="With --c: a library folder for the Arduino IDE and PlatformIO.")
 ]
+AsTorchScript = Annotated[
+    bool,
+    typer.Option("--torchscript", help="Write policy.pt instead: torch.jit.load(FILE)(obs), its memory inside."),
+]
+AsNir = Annotated[
+    bool, typer.Option("--nir", help="Write policy.nir instead: IF neurons under rate coding, for neuromorphic tools.")
+]
 Prefix = Annotated[str, typer.Option(metavar="NAME", help="With --c: what every name in it begins with.")]
 
 
@@ -53,11 +62,16 @@ def export(
     control_period: Period = None,
     observations: Observations = None,
     c: AsC = False,
+    torchscript: AsTorchScript = False,
+    nir: AsNir = False,
     prefix: Prefix = "policy",
     arduino: AsArduino = False,
     json: JsonOption = None,
 ) -> None:
     """Write decision.onnx and step.onnx for any ONNX runtime, with memories that the host carries (docs/onnx.md).
+
+    Or, each with an option of its own: C99 source (docs/c.md), a TorchScript file that the deployment scripts of
+    legged_gym, Isaac Lab and Unitree load (docs/torchscript.md), a NIR graph (docs/nir.md).
 
     [bold]Examples[/]:
 
@@ -66,10 +80,15 @@ def export(
     snn-policy export td3-HalfCheetah-v5 --out run/robot --batch 1
 
     snn-policy export td3-HalfCheetah-v5 --c --out run/robot/c
+
+    snn-policy export td3-HalfCheetah-v5 --torchscript --out run/robot
     """
     from snn_policy.calibration.action_units import unit_name
     from snn_policy.policy import SpikingPolicy
 
+    forms = [name for name, asked in (("--c", c), ("--torchscript", torchscript), ("--nir", nir)) if asked]
+    if len(forms) > 1:
+        raise ValueError(f"{' and '.join(forms)}: one form at a time; give the command once for each")
     check_target(json)
     if arduino and not c:
         raise ValueError("--arduino: a form of the C source; give --c, too")
@@ -80,6 +99,15 @@ def export(
         raise ValueError(f"{path}: exported already; give the bundle that it was exported from")
     if c:
         _export_c(policy, directory, prefix, verify, observations, json, "arduino" if arduino else "plain")
+        return
+    if torchscript:
+        _export_torchscript(policy, directory, _Found(policy, observations, verify, control_period), verify, json)
+        return
+    if nir:
+        from snn_policy.exporting.nir_graph import check_exportable
+
+        check_exportable(policy.network)  # before anything is recorded
+        _export_nir(policy, directory, _Found(policy, observations, verify, 1.0), verify, json)
         return
     found = _Found(policy, observations, verify, control_period)
     with busy("exporting"):
@@ -117,9 +145,43 @@ def _export_c(
         print(f"{made.verified:,} decisions equal to the bit" if made.verified else f"not verified: {made.left_out}")
 
 
+def _export_torchscript(
+    policy: "SpikingPolicy", directory: Path, found: "_Found", verify: bool, json: str | None
+) -> None:
+    with busy("exporting and comparing with the policy"):
+        made = policy.export_torchscript(directory / TORCHSCRIPT_FILE, observations=found.observations, verify=verify,
+                                         control_period=found.period)  # fmt: skip
+    document = _document(policy, directory, made.file, found, made.verification)
+    if not write_json(document, json):
+        _print_result(document)
+        print(f"next: torch.jit.load('{made.file}')(obs), and reset_memory() when an episode begins")
+
+
+def _export_nir(policy: "SpikingPolicy", directory: Path, found: "_Found", verify: bool, json: str | None) -> None:
+    with busy("exporting and comparing with the policy"):
+        made = policy.export_nir(directory / NIR_FILE, observations=found.observations, verify=verify)
+    document = _document(policy, directory, made.file, found, [made.verification] if made.verification else [])
+    if not write_json({**document, "nodes": list(made.nodes)}, json):
+        _print_result(document)
+        print(f"nodes: {' → '.join(made.nodes)}; T, soft reset, residual, normaliser and head are in its metadata")
+
+
+def _document(policy: "SpikingPolicy", directory: Path, file: Path, found: "_Found", compared: Any) -> dict[str, Any]:
+    """Return what was written in one file, and how it compares."""
+    from snn_policy.calibration.action_units import unit_name
+
+    return {
+        "out": str(directory),
+        "files": [file.name],
+        "verified_on": found.source if compared else None,
+        "verification": [{**each.as_dict(), "graph": file.name} for each in compared],
+        "action_unit": None if policy.actor.discrete else unit_name(policy.actor),
+    }
+
+
 def _own_directory(path: str) -> Path:
     if not Path(path).is_dir():
-        raise ValueError(f"{path}: say where the graphs shall go with --out DIR")
+        raise ValueError(f"{path}: say where the files shall go with --out DIR")
     return Path(path)
 
 
@@ -162,16 +224,18 @@ def _compared(policy: "SpikingPolicy", file: Path, observations: Any) -> Any:
 
 def _print_result(document: dict[str, Any]) -> None:
     print(f"{document['out']}: {', '.join(document['files'])}")
-    if document["step_left_out"]:
+    if document.get("step_left_out"):
         print(f"no step.onnx: {document['step_left_out']}")
     for each in document["verification"]:
         memories = ", ".join(f"{name} {value:.1e}" for name, value in each["memory_differences"].items())
         difference = f"{each['action_difference']:.1e} {document['action_unit']}"
         if document["action_unit"] is None:
             difference = "another choice" if each["action_difference"] else "none"
+        name = f"{each['graph']}.onnx" if each["graph"] in GRAPHS else each["graph"]
         print(
-            f"{each['graph']}.onnx on {document['verified_on']}: {each['decisions']} decisions, flip rate "
+            f"{name} on {document['verified_on']}: {each['decisions']} decisions, flip rate "
             f"{each['flip_rate']:.1e}, largest difference of an action {difference}; "
             f"of memories: {memories}"
         )
-    print(f"next: snn-policy eval {document['out']}/{DECISION_FILE}")
+    if DECISION_FILE in document["files"]:
+        print(f"next: snn-policy eval {document['out']}/{DECISION_FILE}")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from snn_policy.protocol import Decision, FloatArray
 from snn_policy.session import ReferenceSession
 from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.state import State
 
 
@@ -26,6 +27,14 @@ def with_arrays(value: Any, convert: Any) -> Any:
             object.__setattr__(twin, each.name, with_arrays(getattr(value, each.name), convert))
         return twin
     return value
+
+
+def torch_network(network: SpikingNetwork, convert: Any) -> SpikingNetwork:
+    """Return the network with every array that a decision uses replaced by `convert(array)`, a tensor."""
+    twin = with_arrays(network, convert)
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        object.__setattr__(twin.neurons, "powers", convert(np.asarray(network.neurons.powers)))
+    return twin
 
 
 def usable_device(name: str) -> Any:
@@ -54,10 +63,7 @@ class TorchEngine:
 
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
         self.device, self._of_arrays = usable_device(device), network
-        self.network = with_arrays(network, self._tensor)
-        neurons = self.network.neurons
-        if hasattr(neurons, "powers"):
-            object.__setattr__(neurons, "powers", self._tensor(np.asarray(network.neurons.powers)))  # pyright: ignore
+        self.network = torch_network(network, self._tensor)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         import torch

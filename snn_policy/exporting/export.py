@@ -75,7 +75,7 @@ def export_bundle(
         traced["step"] = trace_timestep(network, rows)
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
-        described = _description(network, graph, traces[2], batch, counts, period)
+        described = describe(network, graph, traces[2], batch, counts, period)
         files[graph_file(graph)] = graph_bytes(graph, traces, described.properties(), counts)
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
@@ -84,9 +84,10 @@ def export_bundle(
     return Exported(tuple(place / name for name in files), left_out)
 
 
-def _description(
+def describe(
     network: SpikingNetwork, graph: str, widths: dict[str, int], batch: int | None, counts: bool, period: float | None
 ) -> Description:
+    """Return what an exported form of the network says about itself; `widths` of its memories, by name."""
     actor, neurons = network.actor, network.neurons
     low, high = action_bounds(actor)
     membrane = neurons if isinstance(neurons, MembraneNeurons) else None

@@ -1,4 +1,4 @@
-"""Is an exported graph the policy? Both decide from the same states on the same observations, and are compared.
+"""Is an exported graph or program the policy? Both decide from the same states on the same observations.
 
 The reference is `SpikingNetwork.decide` on NumPy. Every decision starts from a shared state, because a neuron whose
 potential lies within rounding of its threshold may fire in one program and not in the other (a *flip*), and from there
@@ -7,7 +7,7 @@ on two rollouts go different ways, both of them right.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,15 @@ from snn_policy.actor import Actor
 from snn_policy.ann.layers import Head
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.calibration.recordings import chunks
-from snn_policy.exporting.graph_session import Graph
-from snn_policy.protocol import FloatArray
+from snn_policy.exporting.description import Description
+from snn_policy.exporting.graph_session import Graph, Outcome
+from snn_policy.protocol import FloatArray, as_batch
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 
 DECISIONS = 200
+OBSERVATIONS = 500
+"""Each is decided on twice: a thousand decisions."""
 COMPARED = ("memory", "residual")
 """The memories of single neurons that the reference has, too."""
 FEW_FLIPS = 3
@@ -70,6 +73,17 @@ class Verification:
         return {**asdict(self), "passed": self.passed}
 
 
+class Decider(Protocol):
+    """What can be compared with a network: an exported graph, or whatever decides from given memories as one does."""
+
+    @property
+    def description(self) -> Description: ...
+
+    def run(self, obs: FloatArray, memory: tuple[FloatArray, ...], /) -> Outcome:
+        """Return the action, the memories after it, and the counts, of any content where none are described."""
+        ...
+
+
 def verify(network: SpikingNetwork, path: Path, observations: npt.NDArray[Any]) -> Verification:
     """Compare the graph at `path` with the network, twice per observation: from a reset, and along the observations.
 
@@ -79,7 +93,11 @@ def verify(network: SpikingNetwork, path: Path, observations: npt.NDArray[Any]) 
     Raises:
         SourceError: not a graph of this package, or not of a policy with these memories.
     """
-    session = Graph(path)
+    return compare(network, Graph(path), observations)
+
+
+def compare(network: SpikingNetwork, session: Decider, observations: npt.NDArray[Any]) -> Verification:
+    """Compare any exported form of the network with it, as `verify` does a graph."""
     rows = session.description.batch or 1
     recorded = np.asarray(observations, np.float32)
     tally, state = _Tally(network, session, recorded), network.initial_state(rows)
@@ -93,11 +111,11 @@ def verify(network: SpikingNetwork, path: Path, observations: npt.NDArray[Any]) 
 class _Tally:
     """Decides both ways, and keeps the largest differences."""
 
-    def __init__(self, network: SpikingNetwork, session: Graph, observations: FloatArray) -> None:
+    def __init__(self, network: SpikingNetwork, session: Decider, observations: FloatArray) -> None:
         self._network, self._session, self._about = network, session, session.description
         self._calls = self._about.timesteps if self._about.graph == "step" else 1
         y, rounding = _outputs_and_rounding(network.actor, observations)
-        self._unit, self._rounding = smallest_change(network), _memory_rounding(network, rounding[:-1])
+        self._unit, self._rounding = _memory_unit(network), _memory_rounding(network, rounding[:-1])
         self._ends = np.cumsum(network.spiking_widths)[:-1]
         unresolved = self._rounding > 0.5 * self._unit
         self._resolved = np.array([not each.any() for each in np.split(unresolved, self._ends)])
@@ -225,6 +243,15 @@ def smallest_change(network: SpikingNetwork) -> FloatArray:
     return np.where(joined > 0, joined, np.float32(1))
 
 
+def _memory_unit(network: SpikingNetwork) -> FloatArray:
+    """(neurons,) the sizes of `smallest_change`; infinite where a dead neuron's residual is clipped to 0 anyway."""
+    unit = smallest_change(network)
+    if isinstance(network.neurons, SigmaDeltaNeurons):
+        return unit
+    dead = np.concatenate([np.zeros(0, np.bool_), *(theta == 0 for theta in network.neurons.thresholds)])
+    return np.where(dead, np.float32(np.inf), unit)
+
+
 def plausible_observations(network: SpikingNetwork, count: int = DECISIONS) -> FloatArray:
     """(count, *observation_shape) a slow random walk around the mean observation, where nothing was recorded."""
     rng, normaliser, neurons = np.random.default_rng(0), network.actor.normaliser, network.neurons
@@ -236,3 +263,11 @@ def plausible_observations(network: SpikingNetwork, count: int = DECISIONS) -> F
         return (walk * normaliser.scale + normaliser.mean).astype(np.float32)
     centre = neurons.offset.reshape(shape) if isinstance(neurons, SigmaDeltaNeurons) else 0.0
     return (walk + centre).astype(np.float32)
+
+
+def observations_to_verify(network: SpikingNetwork, observations: Any) -> FloatArray:
+    """Return `OBSERVATIONS` of those given, over and over where they are fewer, or a random walk for None."""
+    if observations is None:
+        return plausible_observations(network, OBSERVATIONS)
+    given, _ = as_batch(observations, network.actor.observation_shape, "observations")
+    return given[np.arange(OBSERVATIONS) % len(given)]
