@@ -10,7 +10,7 @@ import pytest
 from snn_policy import IF, MT, SNM, Actor, SigmaDelta, UnsupportedLayerError, convert
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear
-from snn_policy.bench.contestants import VARIANTS, stand_for
+from snn_policy.bench.baselines import VARIANTS, stand_for
 from snn_policy.bundle import files
 from snn_policy.cli import main
 from snn_policy.engines import check_engine
@@ -25,7 +25,7 @@ WITHOUT_THE_PACKAGE = ["examples/step_host.py"]
 
 
 def places() -> list[Path]:
-    folders = ("snn_policy", "wrappers", "examples")
+    folders = ("snn_policy", "wrappers", "benchmarks", "examples")
     return sorted(place for folder in folders for place in (ROOT / folder).rglob("*.py"))
 
 

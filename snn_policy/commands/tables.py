@@ -12,7 +12,6 @@ from snn_policy.evaluation.results import Comparison, Evaluation
 
 if TYPE_CHECKING:
     from snn_policy.bench.decisions import Overhead
-    from snn_policy.bench.scaling import ScalingPoint
     from snn_policy.bench.timing import Timing
 
 CONVENTION = (
@@ -145,21 +144,6 @@ def overhead_table(overheads: "Sequence[Overhead]") -> Table:
         table.add_row(
             each.name, f"{each.act:.1f}", f"{each.kernel:.1f}", f"{each.share:+.0%}", f"{low:+.0%} to {high:+.0%}"
         )
-    return table
-
-
-def scaling_table(name: str, points: "Sequence[ScalingPoint]") -> Table:
-    """Times per decision at every size, beside the ANN's of that size in ONNX Runtime."""
-    table = _table(f"{name}, per decision of one row", corner="varied")
-    table.add_column("network", no_wrap=True)
-    table.add_column("engine", no_wrap=True)
-    for heading in ("µs", "ANN µs", "× ANN", "synaptic\noperations"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for each in points:
-        table.add_row(
-            f"{each.axis} {each.value}", each.neuron, each.engine, _decimal(each.median), _decimal(each.ann_median),
-            _ratio(each.ratio), f"{each.synaptic_operations:,.0f}",
-        )  # fmt: skip
     return table
 
 

@@ -1,6 +1,6 @@
 """How exported graphs compare with their policies: flips, differences, time against the ANN in ONNX Runtime, files.
 
-    python examples/measure_onnx.py ACTOR [ACTOR …]      # anything that load_actor reads, or shipped policies' names
+    python -m benchmarks.measure_onnx ACTOR [ACTOR …]      # anything that load_actor reads, or shipped policies' names
 
 Times are medians of single decisions of one row on one thread, in bursts of 50, everything interleaved in this process;
 a ratio is the median over the bursts of a contestant's median by the ANN's in the same burst.

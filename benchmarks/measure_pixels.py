@@ -1,7 +1,7 @@
-"""Time and memory of a decision from pixels, per engine, T and batch: a shipped pixel actor on pictures of its task.
+"""Measure time and memory of a decision from pixels, per engine, T and batch, on pictures of the actor's task.
 
-    python examples/bench_pixels.py                                        # DrQ-v2's network; prints a Markdown table
-    python examples/bench_pixels.py --policy pixels-small-cartpole-swingup --batches 1,8,32
+    python -m benchmarks.measure_pixels                              # the small network; prints a Markdown table
+    python -m benchmarks.measure_pixels --policy BUNDLE --batches 1,8          # such as DrQ-v2's, see docs/pixels.md
 
 Each case runs in a process of its own, so that its peak memory can be told (on Linux); within it, the spiking decision
 and the ANN's `session.run` in ONNX Runtime take turns on one thread, and their ratio is what counts.
@@ -48,7 +48,7 @@ def convert_case(name: str, pictures: Path, case: str, bundle: Path) -> None:
 def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) -> dict[str, Any]:
     """One case's milliseconds per decision of all rows, the ratio to the ANN, and how much memory the decisions add."""
     from snn_policy import SpikingPolicy
-    from snn_policy.bench.contestants import onnx_runtime
+    from snn_policy.bench.baselines import onnx_runtime
 
     policy, recorded = SpikingPolicy.load(bundle, engine=engine), np.load(pictures)
     decide = onnx_runtime(policy.actor, rows)

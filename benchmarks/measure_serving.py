@@ -1,8 +1,8 @@
 """Many clients at once against `snn-policy serve`: are their actions those of private policies, and how fast is it?
 
-    python examples/serve_load.py                                   # 100 clients × 200 decisions, as fast as they can
-    python examples/serve_load.py --hz 50                           # the same, each in a 50 Hz control loop
-    python examples/serve_load.py --policy BUNDLE --clients 20 --json load.json
+    python -m benchmarks.measure_serving                             # 100 clients × 200 decisions, as fast as they can
+    python -m benchmarks.measure_serving --hz 50                     # the same, each in a 50 Hz control loop
+    python -m benchmarks.measure_serving --policy BUNDLE --clients 20 --json load.json
 
 The server runs in a process of its own, started here; this process holds all clients. Each client has its own
 episode and sends its next observation when it has its action (with --hz: not before the next period begins).

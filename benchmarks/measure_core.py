@@ -1,6 +1,6 @@
 """The compiled core's decision beside the same ANN in plain C, by the same compiler: dense, and skipping zeros.
 
-    python examples/measure_core.py td3-HalfCheetah-v5          # a shipped policy's name, or any source of an actor
+    python -m benchmarks.measure_core td3-HalfCheetah-v5          # a shipped policy's name, or any source of an actor
 
 Prints medians over rounds in which all take turns, in one process and on one thread, calls from Python included.
 """
@@ -66,15 +66,15 @@ def main(source: str) -> None:
     observations = actor.collect(str(actor.env_id), steps=2_000, seed=0)
     policy = convert(actor, observations)
     stream = actor.inputs(observations)
-    contestants = {
+    calls = {
         "plain C, dense": (plain(actor, False), stream),
         "plain C, skipping zeros": (plain(actor, True), stream),
         "core": (kernel(policy), observations),
         "policy.act": (policy.act, observations),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(ROUNDS):
-        for name, (decide, given) in contestants.items():
+        for name, (decide, given) in calls.items():
             begin = time.perf_counter()
             for step in range(BURST):
                 decide(given[(turn * BURST + step) % len(given)])

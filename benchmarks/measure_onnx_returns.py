@@ -1,6 +1,6 @@
 """Whole episodes with the exported graph and with the policy it came from, on the same seeds.
 
-    python examples/measure_onnx_returns.py ACTOR [ACTOR …]      # as measure_onnx.py; prints a Markdown table
+    python -m benchmarks.measure_onnx_returns ACTOR [ACTOR …]      # as measure_onnx.py; prints a Markdown table
 
 The two may differ from the first flipped spike on, as two runs of one policy with other rounding would: what counts is
 whether the returns differ by more than noise.

@@ -1,8 +1,8 @@
 """Steps per second of `evaluate` beside those of the same environments with random actions, on several processes.
 
-    python examples/measure_throughput.py        # minutes, on an otherwise idle machine; writes docs/throughput.json
+    python -m benchmarks.measure_throughput      # minutes, on an idle machine; writes results/throughput.json
 
-Both contestants use the same environments, in the same processes, several side by side in each:
+Both sides use the same environments, in the same processes, several side by side in each:
 
     evaluate   what a worker of `evaluate` runs: decide, step, count, take the next seed where an episode ends
     random     a plain loop over `env.step` with actions sampled beforehand, as many steps as the evaluation made
@@ -24,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 import typer
 
+from benchmarks.places import RESULTS
 from snn_policy import SpikingPolicy
 from snn_policy.atomic_files import write_atomically
 from snn_policy.environments import make_environment
@@ -33,9 +34,8 @@ from snn_policy.evaluation.workers import Ledger, usable_cores
 from snn_policy.exported import path
 from snn_policy.versions import installed_versions
 
-ROOT = Path(__file__).resolve().parent.parent
 EPISODES = {"td3-Pendulum-v1": 2000, "td3-Hopper-v5": 100, "td3-HalfCheetah-v5": 100}
-"""Per repetition: some seconds of either contestant."""
+"""Per repetition: some seconds of either side."""
 SAMPLED, USERS_EPISODES, SEED = 1000, 100, 5000
 
 
@@ -154,12 +154,12 @@ def measure(name: str, workers: int, rows: int, repeats: int, scale: float) -> T
 
 
 def main(
-    workers: Annotated[int, typer.Option(help="processes, of either contestant", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="processes, of either side", min=1)] = 2,
     rows: Annotated[int, typer.Option(help="environments side by side in each process", min=1)] = 10,
-    repeats: Annotated[int, typer.Option(help="turns of each contestant", min=1)] = 7,
+    repeats: Annotated[int, typer.Option(help="turns of each side", min=1)] = 7,
     scale: Annotated[float, typer.Option(help="of the episodes per turn; 0.05 to try it out", min=0.0)] = 1.0,
     only: Annotated[str | None, typer.Option(help="one of the shipped policies measured here")] = None,
-    out: Annotated[Path, typer.Option(help="the JSON to write")] = ROOT / "docs" / "throughput.json",
+    out: Annotated[Path, typer.Option(help="the JSON to write")] = RESULTS / "throughput.json",
 ) -> None:
     if only and only not in EPISODES:
         raise typer.BadParameter(f"{only}: expected one of {', '.join(EPISODES)}")
