@@ -25,7 +25,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from benchmarks.places import DOCS, ROOT
+from benchmarks.places import DOCS, REFERENCE_ACTORS, ROOT
 from benchmarks.reference_table import write_results
 from snn_policy import Actor, SpikeCalibration, convert
 from snn_policy.energy import nanojoules
@@ -36,7 +36,6 @@ from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 from snn_policy.sources import load_actor
 
-REFERENCE = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
 LOG = ROOT / "runs" / "reference.jsonl"
 OBSERVATIONS, RECORDING_SEED = 10_000, 0
 
@@ -106,7 +105,7 @@ def main(
 
 def available_actors(wanted: str | None) -> list[str]:
     """Reference actors whose files are there, and the shipped ones of `train_actor.py` on Gymnasium's tasks."""
-    found = [name for name in (*WITH_ENVIRONMENT, OPEN_LOOP) if (REFERENCE / f"{name}.json").is_file()]
+    found = [name for name in (*WITH_ENVIRONMENT, OPEN_LOOP) if (REFERENCE_ACTORS / f"{name}.json").is_file()]
     found += [name for name in shipped_names() if name.startswith("td3-")]
     if wanted is None:
         return found
@@ -166,7 +165,7 @@ def measure(cell: Cell) -> dict[str, Any]:
 
 
 def read(name: str) -> Actor:
-    return load_actor(shipped_path(name) if name in shipped_names() else REFERENCE / name)
+    return load_actor(shipped_path(name) if name in shipped_names() else REFERENCE_ACTORS / name)
 
 
 @lru_cache(maxsize=1)

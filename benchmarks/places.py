@@ -1,10 +1,13 @@
 """Name where measurements and documents lie in the repository."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
+REFERENCE_ACTORS = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
+"""The folder of the reference actors: where the variable says, else beside the project."""
 
 
 def raw_of(documents: Path) -> Path:
