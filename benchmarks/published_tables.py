@@ -87,9 +87,9 @@ def core(measured: Measured) -> str:
     return (
         f"{table(heads, rows)}\n\n"
         f"A cold start takes {start['process']:.2f} s, Python's own included: import {start['import']:.2f}, "
-        f"loading {SHIPPED} {start['load']:.2f}, its first action {1e3 * start['first action']:.2f} ms. Installed, the package is "
-        f"{size['own']:.1f} MiB, and its {len(size['direct'])} dependencies ({len(size['all'])} with theirs) are "
-        f"{size['needed']:.0f} MiB.\n\n{told(measured['conditions'])}"
+        f"loading {SHIPPED} {start['load']:.2f}, its first action {1e3 * start['first action']:.2f} ms. Installed, the "
+        f"package is {size['own']:.1f} MiB, and its {len(size['direct'])} dependencies ({len(size['all'])} with theirs)"
+        f" are {size['needed']:.0f} MiB.\n\n{told(measured['conditions'])}"
     )
 
 

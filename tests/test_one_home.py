@@ -110,3 +110,10 @@ def test_the_settings_of_benchmarks_are_settings_that_convert_takes():
     }
     assert timesteps.pop("sigma-delta 0.02") == 12
     assert {name for name, steps in timesteps.items() if f"T={steps}" not in name} == set()
+
+
+def test_sources_know_nothing_of_training():
+    told = [place.name for place in (ROOT / "snn_policy" / "sources").glob("*.py")
+            if any(isinstance(node, ast.ImportFrom) and (node.module or "").startswith("snn_policy.offline")
+                   for node in ast.walk(ast.parse(place.read_text())))]  # fmt: skip
+    assert told == []
