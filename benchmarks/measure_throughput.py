@@ -28,9 +28,9 @@ from benchmarks.places import RESULTS
 from snn_policy import SpikingPolicy
 from snn_policy.atomic_files import write_atomically
 from snn_policy.environments import make_environment
-from snn_policy.evaluation.episodes import Meter, run_episodes
+from snn_policy.evaluation.episodes import CostRecorder, run_episodes
 from snn_policy.evaluation.evaluate import evaluate
-from snn_policy.evaluation.workers import Ledger, usable_cores
+from snn_policy.evaluation.workers import EpisodeQueue, usable_cores
 from snn_policy.exported import path
 from snn_policy.versions import installed_versions
 
@@ -81,8 +81,8 @@ def random_steps(envs: list[gym.Env], actions: list[list[Any]], steps: int) -> N
                 env.reset()
 
 
-def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: int) -> None:
-    """One worker's turns, a repetition per ledger; sends a `Turn` for each."""
+def work(connection: Any, barrier: Any, queues: list[EpisodeQueue], name: str, rows: int) -> None:
+    """One worker's turns, a repetition per queue; sends a `Turn` for each."""
     policy = SpikingPolicy.load(path(name))
     assert policy.actor.env_id is not None
     envs = [make_environment(policy.actor.env_id, policy) for _ in range(rows)]
@@ -91,11 +91,11 @@ def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: 
         env.action_space.seed(row)
     actions = [[env.action_space.sample() for env in envs] for _ in range(SAMPLED)]
     random_steps(envs, actions, SAMPLED)
-    for ledger in ledgers:
-        meter = Meter(policy, envs)
+    for queue in queues:
+        recorder = CostRecorder(policy, envs)
         barrier.wait()
         begin = time.perf_counter()
-        finished = run_episodes(meter, envs, SEED, ledger.take, ledger.finish)
+        finished = run_episodes(recorder, envs, SEED, queue.take, queue.finish)
         evaluated, steps = time.perf_counter() - begin, sum(each.length for each in finished)
         for env in envs:
             env.reset()
@@ -103,21 +103,23 @@ def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: 
         begin = time.perf_counter()
         random_steps(envs, actions, steps)
         random = time.perf_counter() - begin
-        connection.send(Turn(steps, random, evaluated, meter.policy_seconds, meter.environment_seconds))
+        connection.send(Turn(steps, random, evaluated, recorder.policy_seconds, recorder.environment_seconds))
 
 
 def repetitions(name: str, workers: int, rows: int, repeats: int, episodes: int) -> list[list[Turn]]:
     """Per repetition, the turns of all workers."""
     context = get_context("spawn")
-    barrier, ledgers = context.Barrier(workers), [Ledger(context, episodes) for _ in range(repeats)]
+    barrier, queues = context.Barrier(workers), [EpisodeQueue(context, episodes) for _ in range(repeats)]
     pipes = [context.Pipe() for _ in range(workers)]
-    staff = [context.Process(target=work, args=(pipe[1], barrier, ledgers, name, rows), daemon=True) for pipe in pipes]
-    for each in staff:
+    processes = [
+        context.Process(target=work, args=(pipe[1], barrier, queues, name, rows), daemon=True) for pipe in pipes
+    ]
+    for each in processes:
         each.start()
     for pipe in pipes:
         pipe[1].close()
     turns = [[pipe[0].recv() for pipe in pipes] for _ in range(repeats)]
-    for each in staff:
+    for each in processes:
         each.join()
     return turns
 

@@ -11,7 +11,7 @@ import pytest
 from snn_policy.cli import main
 from snn_policy.offline.paper_tables import TABLE_1, TABLE_2, Score
 from snn_policy.offline.scores import normalised_score, score_to_return
-from snn_policy.offline.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
+from snn_policy.offline.table import COLUMNS, Cell, Result, TrainingRun, finished, matching, newest, plan, record
 from snn_policy.offline.table_pages import layouts, page, summary
 from snn_policy.offline.table_retention import count_lines, retention_lines
 from snn_policy.offline.transitions import Transitions
@@ -55,7 +55,7 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(tmp_path:
 
 
 def test_a_cell_is_done_only_at_these_steps_and_with_enough_episodes():
-    cell, results = Cell(Run("Hopper-v5", "expert", "qcfs", 0), "QCFS", 2), [result(steps=10)]
+    cell, results = Cell(TrainingRun("Hopper-v5", "expert", "qcfs", 0), "QCFS", 2), [result(steps=10)]
     assert matching(results, cell, 10) == results[0]
     assert matching(results, cell, 20) is None
     assert matching(results, Cell(cell.run, "QCFS", 3), 10) is None

@@ -38,6 +38,8 @@ from snn_policy.spiking.settings import as_record, membrane_from_record
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
+SIGMA_DELTA_FIELDS = {"digits", "base"}
+"""What a bundle says of sigma-delta neurons beside their model; the rest are arrays."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -307,6 +309,8 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
 
     settings = dict(described)
     if settings.pop("model") == "sigma-delta":
+        if unknown := settings.keys() - SIGMA_DELTA_FIELDS:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
         stages = range(len(actor.layers))
         quanta = tuple(sizes(f"stages.{i}.quantum", actor.groups[i]) for i in stages)
         predictor = tuple(array(f"stages.{i}.predictor", actor.groups[i]) for i in stages)

@@ -13,7 +13,7 @@ import gymnasium as gym
 from snn_policy.actor import Actor
 from snn_policy.checks import whole
 from snn_policy.environments import Distinct, EnvironmentSource, make_environments
-from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes, summed
+from snn_policy.evaluation.episodes import CostRecorder, Episode, Totals, run_episodes, summed
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.evaluation.workers import run_in_workers, usable_cores
 from snn_policy.observations import environment_name
@@ -149,9 +149,9 @@ def evaluate_in(
     check_counts(episodes, len(envs), seed)
     Distinct(envs)
     envs, indices = envs[:episodes], iter(range(episodes))
-    meter = Meter(policy, envs)
-    finished = run_episodes(meter, envs, seed, lambda: next(indices, None), advance)
-    return evaluation(environment_name(envs[0]), seed, finished, [len(envs)], meter.totals())
+    recorder = CostRecorder(policy, envs)
+    finished = run_episodes(recorder, envs, seed, lambda: next(indices, None), advance)
+    return evaluation(environment_name(envs[0]), seed, finished, [len(envs)], recorder.totals())
 
 
 def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0, workers: int = 1) -> None:

@@ -33,7 +33,7 @@ _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Min", "Max")
 _LEFT = "the observation is not its plain left factor"
 
 
-class Reader:
+class OnnxNodeReader:
     """Reads nodes, one at a time, from the action to the observation."""
 
     def __init__(self, values: Values) -> None:

@@ -58,7 +58,7 @@ def read_torch_module(
         raise needs_extra("torch") from problem
     _require_forward(module)
     twin = _inert_copy(module)
-    operations = _walk(*_trace(twin))
+    operations = _torch_operations(*_trace(twin))
     title = name or type(module).__name__
     shape, before = normalised(normaliser, observation_shape)
     operations = [*before, *operations]
@@ -154,9 +154,9 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     return graph, holder
 
 
-def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
+def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
     """The operations between observation and action, in order of execution."""
-    from snn_policy.sources.torch_nodes import Reader
+    from snn_policy.sources.torch_nodes import TorchNodeReader
 
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
@@ -167,7 +167,7 @@ def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
         kind = type(value).__name__
         remedy = "Wrap it so that forward returns the deterministic action only"
         raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
-    reader = Reader(graph, root)
+    reader = TorchNodeReader(graph, root)
     reader.require_observation(value)
     return read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
 

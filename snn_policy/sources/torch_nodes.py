@@ -29,7 +29,7 @@ _OF_MOMENTS = {"sqrt", "rsqrt", "add", "pow", "reciprocal", "clamp", "clamp_min"
 _RESHAPES = {"flatten", "view", "reshape"}
 
 
-class Reader:
+class TorchNodeReader:
     """Knows which values of the graph depend on the observation; evaluates the others."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
