@@ -57,7 +57,7 @@ class Measured:
         self._recordings: dict[str, Any] = {}
 
     def cell(self, name: str, variant: str, settings: dict[str, Any], episodes: int, seed: int) -> dict[str, Any]:
-        """The record of one actor and variant; `settings` are `convert`'s."""
+        """Return the record of one actor and variant; `settings` are `convert`'s."""
         key = json.dumps([name, variant, episodes, seed])
         if key not in self.records:
             actor = load_actor(path(name))
@@ -84,7 +84,7 @@ class Measured:
 
 
 def directly_trained(name: str) -> Path:
-    """Where `train_pixels.py spiking` puts the network that imitates the actor of that name."""
+    """Return where `train_pixels.py spiking` puts the network that imitates the actor of that name."""
     return ROOT / "runs" / f"direct-{name}"
 
 

@@ -21,7 +21,7 @@ EPISODES, SEED = 20, 7_000
 
 
 def line(actor: Actor) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     assert actor.env_id is not None, "the actor's environment is not known"
     policy = convert(actor, actor.collect(actor.env_id))
     with tempfile.TemporaryDirectory() as directory:

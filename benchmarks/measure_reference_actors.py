@@ -126,7 +126,7 @@ def all_cells(actors: list[str], episodes: int, seed: int) -> Iterator[Cell]:
 
 
 def finished() -> dict[str, dict[str, Any]]:
-    """The log's records by their cell's key; a line cut short by an interruption counts as not measured."""
+    """Return the log's records by their cell's key; a line cut short by an interruption counts as not measured."""
     records = {}
     for line in LOG.read_text().splitlines() if LOG.is_file() else ():
         try:
@@ -154,7 +154,7 @@ def run(cells: list[Cell], workers: int) -> None:
 
 
 def measure(cell: Cell) -> dict[str, Any]:
-    """One cell's record: what it is, and an `Evaluation` as plain data or the open-loop figures."""
+    """Return one cell's record: what it is, and an `Evaluation` as plain data or the open-loop figures."""
     about = {"key": cell.key, "actor": cell.actor, "variant": cell.variant}
     if cell.correlation is not None:
         return {**about, "open_loop": open_loop(cell.actor, cell.correlation, **VARIANTS[cell.variant])}

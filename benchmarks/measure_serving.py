@@ -134,7 +134,7 @@ def server(policy: str, options: list[str]) -> Iterator[int]:
 
 
 def metrics(port: int) -> dict[str, float]:
-    """What the server has counted so far."""
+    """Return what the server has counted so far."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
         lines = [line.rsplit(" ", 1) for line in reply.read().decode().splitlines() if line[0] != "#"]
     return {name.removeprefix("snn_policy_"): float(value) for name, value in lines}
@@ -151,7 +151,7 @@ def episodes(policy: SpikingPolicy, clients: int, decisions: int) -> np.ndarray:
 
 
 def private(policy: SpikingPolicy, observations: np.ndarray) -> np.ndarray:
-    """The actions of a policy that nobody else uses, one observation at a time."""
+    """Return the actions of a policy that nobody else uses, one observation at a time."""
     policy.reset(num_envs=1)
     return np.stack([policy.act(obs) for obs in observations])
 

@@ -40,7 +40,7 @@ def walks(rng: np.random.Generator) -> np.ndarray:
 
 
 def seconds(policy: SpikingPolicy, trains: int, stream: np.ndarray) -> float:
-    """One pass over the stream with that many trains in flight."""
+    """Return one pass over the stream with that many trains in flight."""
     session = EventEngine(policy.network, trains=trains).session(ROWS)
     begin = 0.0
     for step, batch in enumerate(stream):

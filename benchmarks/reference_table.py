@@ -52,7 +52,7 @@ def evaluation_of(values: dict[str, Any]) -> Evaluation:
 
 
 def rows_of(records: list[dict[str, Any]]) -> list[Row]:
-    """One row per actor and variant; an actor without its ANN's episodes has none."""
+    """Return one row per actor and variant; an actor without its ANN's episodes has none."""
     measured = [each for each in records if "evaluation" in each]
     anns = {each["actor"]: evaluation_of(each["evaluation"]) for each in measured if each["variant"] == "ANN"}
     rows = []
@@ -129,7 +129,7 @@ def actor_table(rows: list[Row]) -> str:
 
 
 def label(row: Row) -> str:
-    """The variant; where it chooses its iterations, with their mean."""
+    """Return the variant; where it chooses its iterations, with their mean."""
     mean = f" (mean {row['iterations']:.2f})" if "adaptive" in row["variant"] else ""
     return f"{row['variant']}{mean}"
 
@@ -152,7 +152,7 @@ def open_loop_table(rows: list[Row]) -> str:
 
 
 def short_table(rows: list[Row]) -> str:
-    """The default conversion of every actor."""
+    """Return the default conversion of every actor."""
     lines = [
         "| actor | environment | ANN return | retention: mean · median | failed SNN · ANN "
         "| energy of dense ANN | ANN skipping zeros |",

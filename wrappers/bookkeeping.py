@@ -19,12 +19,12 @@ REPORTED = ("spikes", "events", "synaptic_operations", "multiply_accumulates", "
 
 
 def reported(costs: Costs) -> Report:
-    """The costs as `info["snn"]` names them; events are left out where they are not known."""
+    """Return the costs as `info["snn"]` names them; events are left out where they are not known."""
     return {name: values for name in REPORTED if (values := getattr(costs, name)) is not None}
 
 
 def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
-    """The ANN to compare actions with, None without `shadow`."""
+    """Return the ANN to compare actions with, None without `shadow`."""
     if not shadow:
         return None
     actor = policy if isinstance(policy, Actor) else getattr(policy, "actor", None)
@@ -106,7 +106,7 @@ class Bookkeeper:
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:
-        """Return the steps (rows,) of the running episodes; of a row that replays a reset, those of the one that is over."""
+        """Return the running episodes' steps (rows,); of a row that replays a reset, those of the one that is over."""
         return self._totals.lengths
 
     def begin_all(self, obs: Any) -> None:

@@ -110,7 +110,7 @@ class FlatStates(gym.ObservationWrapper):
 
 
 def flattened(observation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """The arrays one after the other, in the order of their names, as Gymnasium flattens dictionaries."""
+    """Return the arrays one after the other, in the order of their names, as Gymnasium flattens dictionaries."""
     return np.concatenate([np.ravel(observation[name]) for name in sorted(observation)], dtype=np.float32)
 
 
@@ -207,7 +207,7 @@ class DmEnvPolicy:
         self._steps = 0
 
     def act(self, timestep: Any) -> npt.NDArray[Any]:
-        """The action (act_dim,) for `timestep.observation`.
+        """Return the action (act_dim,) for `timestep.observation`.
 
         Raises:
             ValueError: an observation of another shape, NaN or infinity; it names the episode's step.
@@ -240,7 +240,7 @@ def _import_suite() -> None:
 
 
 def _suite(domain: str, task: str) -> gym.Env:
-    """A task of the suite in Gymnasium's API, through shimmy: dictionaries of states, raw actions."""
+    """Return a task of the suite in Gymnasium's API, through shimmy: dictionaries of states, raw actions."""
     _import_suite()
     shimmy = importlib.import_module("shimmy.dm_control_compatibility")
     return shimmy.DmControlCompatibilityV0(importlib.import_module("dm_control.suite").load(domain, task))

@@ -82,5 +82,5 @@ class Renderer:
             raise NoRendererError(error) from error
 
     def frame(self) -> npt.NDArray[np.uint8]:
-        """The picture now: (size, size, 3), red, green and blue, the top row first."""
+        """Return the picture now: (size, size, 3), red, green and blue, the top row first."""
         return self._camera.render().copy()

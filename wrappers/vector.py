@@ -92,7 +92,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
             )
 
     def act(self, obs: Any) -> Any:
-        """The policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
+        """Return the policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
         advance nor count."""
         return self._intake.form.of(self.policy.act(host_array(obs, "observation"), active=~self._book.replaying))
 
@@ -160,14 +160,14 @@ def _seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | Non
 
 
 def _with_reports(infos: Any, snn: dict[str, Any], told: Mask) -> Any:
-    """The environment's infos and the policy's: one dictionary of arrays, or one dictionary per row."""
+    """Return the environment's infos and the policy's: one dictionary of arrays, or one dictionary per row."""
     if isinstance(infos, Sequence):
         return [{**(info or {}), "snn": _of_row(snn, row)} for row, info in enumerate(infos)]
     return {**(infos or {}), "snn": snn, "_snn": told}
 
 
 def _of_row(report: dict[str, Any], row: int) -> dict[str, Any]:
-    """The entries that the masks beside them give to one row."""
+    """Return the entries that the masks beside them give to one row."""
     found: dict[str, Any] = {}
     for name, values in report.items():
         if f"_{name}" in report and report[f"_{name}"][row]:

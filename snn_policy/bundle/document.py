@@ -157,7 +157,7 @@ def _describe_layer(layer: Layer) -> dict[str, Any]:
 
 
 def _per_group(values: np.ndarray, groups: tuple[int, int]) -> np.ndarray:
-    """One value per channel of a convolution, where its neurons share it; else as it is."""
+    """Return one value per channel of a convolution, where its neurons share it; else as it is."""
     grouped = values.reshape(groups)
     return grouped[:, 0] if groups[1] > 1 and (grouped == grouped[:, :1]).all() else values
 
@@ -194,7 +194,7 @@ def read_bundle(directory: Path) -> Bundle:
 
 
 def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
-    """The document and the weights that it names."""
+    """Return the document and the weights that it names."""
     document = _read_document(directory / POLICY_FILE)
     total = document.get("weights_sha256")
     if not isinstance(total, str) or not SUM.fullmatch(total):

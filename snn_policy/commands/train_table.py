@@ -74,7 +74,7 @@ def train_table(
 
 
 def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: "Console") -> "list[Cell]":
-    """The cells whose run is there, or can be trained; says which cannot."""
+    """Return the cells whose run is there, or can be trained; says which cannot."""
     from snn_policy.offline.table import steps_of
 
     possible, missing = [], {}

@@ -175,7 +175,7 @@ def rows_of_workers(episodes: int, num_envs: int | None, workers: int) -> list[i
 def evaluation(
     environment: str, seed: int, finished: Sequence[Episode], rows: Sequence[int], totals: Totals
 ) -> Evaluation:
-    """The record of these episodes, in the order of their seeds; `rows` are the environments of every worker."""
+    """Return the record of these episodes, in the order of their seeds; `rows` are the environments of every worker."""
     numbers, returns, lengths = zip(*sorted(finished), strict=True)
     return Evaluation(
         environment=environment,

@@ -146,7 +146,7 @@ class Comparison:
 
     @property
     def energy_share(self) -> float:
-        """The SNN's energy as a share of the dense ANN's."""
+        """Return the SNN's energy as a share of the dense ANN's."""
         return self.snn.energy / self.dense_energy
 
     @property

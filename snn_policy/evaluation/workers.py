@@ -220,7 +220,7 @@ def _leave_with_parent() -> None:
 
 
 def _run_episodes(task: WorkerTask, queue: EpisodeQueue, ready: Callable[[], None]) -> WorkerResult | None:
-    """Return what this worker has done, if anything was left for it; `ready` is called once its environments are made."""
+    """Return what this worker has done, if anything was left for it; call `ready` once its environments are made."""
     policy: Policy = _unpickled("policy", task)
     env, spec = _unpickled("env", task)
     if spec is not None:
@@ -238,7 +238,7 @@ def _run_episodes(task: WorkerTask, queue: EpisodeQueue, ready: Callable[[], Non
 
 
 def _own_environments(env: EnvironmentSource, policy: Policy, rows: int) -> list[gym.Env]:
-    """Make new environments of this worker; one more than a single one, so that a function that gives it twice is found."""
+    """Make this worker's environments; one more than a single one, so that a function that gives it twice is found."""
     envs = make_environments(env, policy, rows if isinstance(env, str) else max(rows, 2))
     for spare in envs[rows:]:
         spare.close()
@@ -246,7 +246,7 @@ def _own_environments(env: EnvironmentSource, policy: Policy, rows: int) -> list
 
 
 def _keep_to(threads: int) -> None:
-    """Allow so many threads to torch, where the policy uses it, and for Mesa's software renderer: workers share the cores."""
+    """Allow so many threads to torch, where the policy uses it, and to Mesa's renderer: workers share the cores."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -21,7 +21,7 @@ from snn_policy.sources.training_run import FORMAT, FORMAT_VERSION, read_run, re
 
 
 def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
-    """What a run is, as plain JSON data: format, settings and dataset."""
+    """Return what a run is, as plain JSON data: format, settings and dataset."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -105,7 +105,7 @@ def plan(
 
 
 def finished(directory: Path) -> list[Result]:
-    """The cells finished so far; a last line cut off by a kill is left out.
+    """Return the cells finished so far; a last line cut off by a kill is left out.
 
     Raises:
         ValueError: a line that is no cell.
@@ -135,7 +135,7 @@ def record(directory: Path, result: Result) -> None:
 
 
 def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None:
-    """The newest whole result of this cell with at least as many episodes and exactly as many steps, or None."""
+    """Return the newest whole result of this cell with at least as many episodes and exactly as many steps, or None."""
     run = cell.run
     wanted = (run.task, run.quality, cell.column, run.seed, steps)
     found = [
@@ -149,7 +149,7 @@ def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None
 
 
 def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]:
-    """The result with the most steps of every task, quality, column and seed; of several the last."""
+    """Return the result with the most steps of every task, quality, column and seed; of several the last."""
     best: dict[tuple[str, str, str, int], Result] = {}
     for each in results:
         key = each.task, each.quality, each.column, each.seed
@@ -208,7 +208,7 @@ def _equal_counts(policy: "Policy", task: str) -> float:
 
 
 def policy_of(column: str, path: Path, task: str) -> "Policy":
-    """The policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
+    """Return the policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
     from snn_policy.convert import convert
     from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
     from snn_policy.spiking.spike_calibration import SpikeCalibration

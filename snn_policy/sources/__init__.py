@@ -105,7 +105,7 @@ def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(path: Path) -> Path:
-    """The file that is meant: Stable-Baselines3's names lack their `.zip`."""
+    """Return the file that is meant: Stable-Baselines3's names lack their `.zip`."""
     zipped = path.parent / f"{path.name}.zip"
     known = path.suffix.lower() in (".zip", ".onnx", ".safetensors", ".json") or Path(f"{path}.safetensors").is_file()
     if known or path.is_file() or (path / POLICY_FILE).is_file() or is_training_run(path):
@@ -156,5 +156,5 @@ def _takes(options: dict[str, Any], source: str, *names: str) -> None:
 
 
 def _has_base(source: Any, name: str, package: str) -> bool:
-    """Whether a class of this name and package is among the object's bases, without importing the package."""
+    """Return whether a class of this name and package is among the object's bases, without importing the package."""
     return any(base.__name__ == name and base.__module__.startswith(package) for base in type(source).__mro__)

@@ -183,7 +183,7 @@ def _layer(affine: Affine | Filter, activation: Activation | None) -> Layer:
 
 
 def _matrix(affine: Affine | Filter) -> Affine:
-    """The last layer as a matrix: its few outputs are actions."""
+    """Return the last layer as a matrix: its few outputs are actions."""
     if isinstance(affine, Affine):
         return affine
     if affine.inputs * affine.outputs > MOST_LAST_WEIGHTS:

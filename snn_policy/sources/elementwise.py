@@ -39,7 +39,7 @@ class ScaleAndClip:
 
 
 def stretched(source: Operation, values: Float64, *shape: int) -> Float64:
-    """The values broadcast to one row of the given shape, flat; leading axes of length 1 are the batch's."""
+    """Return the values broadcast to one row of the given shape, flat; leading axes of length 1 are the batch's."""
     row = values
     while row.ndim > len(shape) and row.shape[0] == 1:
         row = row[0]

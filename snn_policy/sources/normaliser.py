@@ -13,7 +13,7 @@ from snn_policy.sources.operations import Clip, Float64, Operation, Scale
 def read_normaliser(
     leading: Sequence[Operation], shape: tuple[int, ...]
 ) -> tuple[Normaliser | None, ScaleAndClip | None]:
-    """The normaliser, and the scale that is left to fold into the first linear layer.
+    """Return the normaliser, and the scale that is left to fold into the first linear layer.
 
     Images that are all scaled alike, or channel by channel, get a normaliser of such a shape: (1, 1, 1), (C, 1, 1).
     A symmetric clip is the normaliser's own; any other box is moved to ±1, and the first layer moves it back. Signs are

@@ -75,7 +75,7 @@ def read_onnx(
 
 
 def _observation(graph: "Graph", action: str) -> Any:
-    """The one input that the action depends on."""
+    """Return the one input that the action depends on."""
     from snn_policy.sources.onnx_outputs import constant_action
     from snn_policy.sources.onnx_patterns import several_inputs
 
@@ -88,7 +88,7 @@ def _observation(graph: "Graph", action: str) -> Any:
 
 
 def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The observation's shape with its batch axis, as the graph declares it or, where that is open, as given."""
+    """Return the observation's shape with its batch axis, as the graph declares it or, where that is open, as given."""
     declared = observation.type.tensor_type
     sizes = tuple(each.dim_value for each in declared.shape.dim)
     if declared.HasField("shape") and all(size > 0 for size in sizes[1:] or sizes[:1]):

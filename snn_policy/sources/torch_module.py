@@ -81,7 +81,7 @@ def _require_forward(module: "nn.Module") -> None:
 
 
 def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
-    """The path and type of the first recurrent layer."""
+    """Return the path and type of the first recurrent layer."""
     from torch import nn
 
     found = (pair for pair in module.named_modules() if isinstance(pair[1], nn.RNNBase | nn.RNNCellBase))
@@ -89,7 +89,7 @@ def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
 
 
 def _inert_copy(module: "nn.Module") -> "nn.Module":
-    """A copy on the CPU, in evaluation mode, without hooks."""
+    """Return a copy on the CPU, in evaluation mode, without hooks."""
     import torch
 
     kind = type(module).__name__
@@ -120,7 +120,7 @@ def _refuse_computed_weights(module: "nn.Module") -> None:
 
 
 def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
-    """The graph, and the module whose parts it names."""
+    """Return the graph, and the module whose parts it names."""
     from torch import fx, nn
 
     from snn_policy.offline.qcfs import QCFS
@@ -155,7 +155,7 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
 
 
 def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
-    """The operations between observation and action, in order of execution."""
+    """Return the operations between observation and action, in order of execution."""
     from snn_policy.sources.torch_nodes import TorchNodeReader
 
     output = next(node for node in graph.nodes if node.op == "output")
@@ -173,7 +173,7 @@ def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
 
 
 def _depends_on(path: str, graph: "fx.Graph") -> bool:
-    """Whether the output depends on a layer."""
+    """Return whether the output depends on a layer."""
     needed, waiting = set(), [node for node in graph.nodes if node.op == "output"]
     while waiting:
         node = waiting.pop()
