@@ -5,7 +5,7 @@
     python -m benchmarks.measure_convert time pixels-small-cartpole-swingup --observations 200
 
 Observations are those of the actor's own episodes, recorded beforehand. A conversion of a hundred of them, which does
-not count, compiles everything or reads it from the cache. Beside the wall time stands the processor time, which
+not count, loads what is loaded once. Beside the wall time stands the processor time, which
 other programs disturb less.
 """
 
