@@ -52,9 +52,9 @@ def register(env_id: str) -> None:
     if form is None or env_id in gym.registry:
         return
     domain, task, words = form["domain"], form["task"], form["options"].split("-")
-    known = {f"{each}-{name}" for each, name in importlib.import_module("dm_control.suite").ALL_TASKS}
+    known = {f"{domain_name}-{name}" for domain_name, name in importlib.import_module("dm_control.suite").ALL_TASKS}
     if f"{domain}-{task}" not in known:
-        tasks = sorted(each for each in known if each.startswith(f"{domain}-")) or sorted(known)
+        tasks = sorted(entry for entry in known if entry.startswith(f"{domain}-")) or sorted(known)
         raise ValueError(f"environment {env_id!r}: no task {domain}-{task}; dm_control has {', '.join(tasks)}")
     maker = "make_pixels" if words[0] == "pixels" else "make_states"
     options: dict[str, int] = {}

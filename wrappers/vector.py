@@ -55,7 +55,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
         check_kinds(type(self).__name__, env, policy, VectorEnv)
         super().__init__(env)
         check_spaces(env, policy)
-        Distinct(each for each in getattr(self.unwrapped, "envs", ()) if isinstance(each, gym.Env))
+        Distinct(env for env in getattr(self.unwrapped, "envs", ()) if isinstance(env, gym.Env))
         self.policy = policy
         self.autoreset_mode = declared_mode(env)
         self._book = Bookkeeper(policy, env.num_envs, shadow_actor(policy, shadow))

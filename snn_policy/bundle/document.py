@@ -281,7 +281,7 @@ def _read_head(described: dict[str, Any], arrays: Arrays, outputs: int) -> Head:
         return Head.argmax(outputs)
     if kind == "argmaxes":
         choices = described["choices"]
-        counted = isinstance(choices, list) and all(whole(each, 1, outputs) for each in choices)
+        counted = isinstance(choices, list) and all(whole(count, 1, outputs) for count in choices)
         if not counted or sum(choices) != outputs:
             raise ValueError(f"head: {choices!r} choices do not fit {outputs} outputs")
         return Head.argmax(choices)

@@ -50,7 +50,7 @@ def graph_file(graph: str) -> str:
 def holds_weights(directory: Path) -> bool:
     """Return whether a bundle's weights, of this release or of the first ones, lie in the directory."""
     return (directory / WEIGHTS_FILE).is_file() or any(
-        NAMED_BY_SUM.fullmatch(each.name) and each.is_file() for each in directory.glob("weights-*.safetensors")
+        NAMED_BY_SUM.fullmatch(file.name) and file.is_file() for file in directory.glob("weights-*.safetensors")
     )
 
 
@@ -154,11 +154,11 @@ def _remove_unnamed(directory: Path) -> None:
         return
     sums, weights = named_graphs(document or {}), str((document or {}).get("weights_sha256"))
     named = {name_with_sum(WEIGHTS_FILE, weights), *(name_with_sum(name, total) for name, total in sums.items())}
-    for each in os.listdir(directory):  # what a killed writer of another policy had begun
-        begun = NAMED_BY_SUM.match(each)
-        if begun and begun.group() != each:
+    for name in os.listdir(directory):  # what a killed writer of another policy had begun
+        begun = NAMED_BY_SUM.match(name)
+        if begun and begun.group() != name:
             remove_abandoned(directory / begun.group())
-    unnamed = [each for each in os.listdir(directory) if NAMED_BY_SUM.fullmatch(each) and each not in named]
+    unnamed = [name for name in os.listdir(directory) if NAMED_BY_SUM.fullmatch(name) and name not in named]
     if sums:
         unnamed += [name for name in GRAPH_FILES if name not in sums]
     for name in unnamed:
