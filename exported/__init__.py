@@ -10,12 +10,12 @@ DIRECTORY = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The shipped policies, by name."""
+    """Return the shipped policies, by name."""
     return sorted(card.parent.name for card in DIRECTORY.glob("*/policy.json"))
 
 
 def path(name: str) -> Path:
-    """The directory of a shipped policy.
+    """Return the directory of a shipped policy.
 
     Raises:
         ValueError: there is none of that name.

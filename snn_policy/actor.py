@@ -59,7 +59,7 @@ class Actor:
             raise ValueError(f"normaliser: {self.normaliser.mean.shape} does not fit {self.observation_shape}")
 
     def __repr__(self) -> str:
-        """One line: its name, its layers' sizes and activations, its head, and its environment."""
+        """Return one line: its name, its layers' sizes and activations, its head, and its environment."""
         sizes = "×".join(map(str, self.observation_shape))
         hidden = [f"{layer.outputs} {layer.activation.name}" for layer in self.hidden if layer.activation is not None]
         chain = " → ".join([sizes, *hidden, f"{self.head.outputs} {self.head.kind}"])
@@ -148,7 +148,7 @@ class Actor:
         return unbatch(self.head(y), batched), state, Decision(nonzero, none, macs, none, none, macs)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:
-        """The pure form of `act`; the state is passed through."""
+        """Return the pure form of `act`; the state is passed through."""
         batch, batched = as_batch(obs, self.observation_shape)
         return unbatch(self.head(self.activations(batch)[1]), batched), state
 

@@ -57,7 +57,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 
 def _create_partial(path: Path, mode: int) -> tuple[Path, int]:
-    """A new file that is locked while it is open."""
+    """Return a new file that is locked while it is open."""
     while True:
         partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(8)}.partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

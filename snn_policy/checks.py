@@ -13,19 +13,19 @@ def require(condition: bool, message: str) -> None:
 
 
 def whole(value: Any, low: int, high: int) -> bool:
-    """Whether the value is a whole number from low to high."""
+    """Return whether the value is a whole number from low to high."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 def number(name: str, value: Any) -> float:
-    """The value as a float; `ValueError` naming it where it is none."""
+    """Return the value as a float; `ValueError` naming it where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} {value!r}: expected a number")
     return float(value)
 
 
 def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> npt.NDArray[np.float32]:
-    """A read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
+    """Return a read-only float32 copy; `ValueError` if it holds NaN or infinity, or has another number of axes."""
     with np.errstate(over="ignore"):
         array = np.array(values, np.float32)
     if ndim is not None and array.ndim != ndim:

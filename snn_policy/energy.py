@@ -6,7 +6,7 @@ A multiply-accumulate (MAC) is one product of an analog value with a weight, a s
 accumulation of a weight because of a spike. A spike whose size is a power of two times its neuron's
 quantum counts as one accumulation (a shift, not a multiplication). Memory traffic is not included.
 An ANN is charged 4.6 pJ for all of its MACs ("dense"), or only for those whose input is not zero
-("skipping zeros"): the latter is the fair opponent of a spiking network.
+("skipping zeros"): the latter is the fair baseline of a spiking network.
 """
 
 from typing import Any

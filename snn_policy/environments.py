@@ -28,7 +28,7 @@ _MUJOCO_REMEDY = "install it with: pip install 'snn-policy[mujoco]'"
 
 
 def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gym.Env:
-    """A new environment whose spaces fit the policy.
+    """Return a new environment whose spaces fit the policy.
 
     Args:
         env: a Gymnasium id, or a function without arguments that makes an environment. Ids `dm_control/…` give
@@ -132,7 +132,7 @@ def _share(one: gym.Env, other: gym.Env) -> bool:
 
 
 def _parts(env: Any) -> list[Any]:
-    """An environment and all that it wraps, the base last."""
+    """Return an environment and all that it wraps, the base last."""
     parts = [env]
     while isinstance(getattr(parts[-1], "env", None), gym.Env):
         parts.append(parts[-1].env)
@@ -244,7 +244,7 @@ def _called(make: Any) -> gym.Env:
 
 
 def _shape(space: spaces.Space) -> tuple[int, ...] | None:
-    """An array observation's shape; None for observations that are not arrays (Dict, Tuple, Text, …)."""
+    """Return an array observation's shape; None for observations that are not arrays (Dict, Tuple, Text, …)."""
     plain = isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete))
     return space.shape if plain else None
 
@@ -265,7 +265,7 @@ def _actions_fit(space: spaces.Space, policy: Policy) -> bool:
 
 
 def _channel_first(space: Any, vector: bool) -> str:
-    """How pictures get the axes that Stable-Baselines3 gives them before its CnnPolicy."""
+    """Return how pictures get the axes that Stable-Baselines3 gives them before its CnnPolicy."""
     module, axes = ("gymnasium.wrappers.vector", "(0, 3, 1, 2)") if vector else ("gymnasium.wrappers", "(2, 0, 1)")
     name = "single_observation_space" if vector else "observation_space"
     shape = (space.shape[2], *space.shape[:2])

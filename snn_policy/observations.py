@@ -150,7 +150,7 @@ class ArrayForm:
 
 
 def _foreign(value: Any) -> bool:
-    """Whether it is an array of another library than NumPy."""
+    """Return whether it is an array of another library than NumPy."""
     return not isinstance(value, np.ndarray | np.generic) and bool(is_array_api_obj(value))
 
 

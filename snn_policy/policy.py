@@ -53,7 +53,7 @@ class SpikingPolicy(StatefulPolicy):
 
     @property
     def actor(self) -> Actor:
-        """The ANN it was converted from."""
+        """Return the ANN it was converted from."""
         return self.network.actor
 
     @property
@@ -103,7 +103,7 @@ class SpikingPolicy(StatefulPolicy):
 
     @property
     def bundle(self) -> "Bundle":
-        """What is stored and exported: the network, how it was made, and its card."""
+        """Return what is stored and exported: the network, how it was made, and its card."""
         from snn_policy.bundle import Bundle
 
         return Bundle(self.network, self.conversion, self.card)

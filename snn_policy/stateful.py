@@ -30,7 +30,7 @@ class StatefulPolicy(ABC):
 
     @property
     def last_decision(self) -> Decision | None:
-        """What the last decision cost; None before the first one and after a reset of all rows."""
+        """Return what the last decision cost; None before the first one and after a reset of all rows."""
         if self._last_decision is None:
             self._last_decision = self._session.decision()
         return self._last_decision
@@ -107,7 +107,7 @@ class StatefulPolicy(ABC):
         self._start(rows, size_is_open=True)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
-        """The next action of every environment row; advances the membranes.
+        """Return the next action of every environment row; advances the membranes.
 
         Args:
             obs: one observation (*observation_shape) or a batch (N, *observation_shape), any real dtype.
@@ -139,7 +139,7 @@ class StatefulPolicy(ABC):
         return unbatch(session.actions_like(batch), batched)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State]:
-        """The pure form of `act`: (observation, state) → (action, new state); nothing in the policy changes.
+        """Return the pure form of `act`: (observation, state) → (action, new state); nothing in the policy changes.
 
         Raises:
             ValueError: as `act`, or a state whose arrays do not fit the batch.

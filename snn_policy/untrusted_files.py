@@ -14,7 +14,7 @@ LARGEST_TEXT = 64 * MEGABYTE
 
 
 def checked(path: Path, limit: int) -> Path:
-    """The path, if it is a file of at most `limit` bytes."""
+    """Return the path, if it is a file of at most `limit` bytes."""
     if not path.exists():
         raise SourceError(f"{path}: no such file")
     if not path.is_file():
@@ -42,7 +42,7 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 
 def parse_json(text: bytes, path: Path | str) -> dict[str, Any]:
-    """A JSON object."""
+    """Return a JSON object."""
     with reading(path, "JSON"):
         values = json.loads(text)
     if not isinstance(values, dict):
@@ -51,5 +51,5 @@ def parse_json(text: bytes, path: Path | str) -> dict[str, Any]:
 
 
 def needs_extra(package: str, extra: str = "convert") -> ImportError:
-    """The error for a missing optional package."""
+    """Return the error for a missing optional package."""
     return ImportError(f"reading this source needs {package}: pip install 'snn-policy[{extra}]'")

@@ -62,7 +62,7 @@ def torch_network(actor: Actor) -> Any:
     import torch
     from torch import nn
 
-    from snn_policy.bench.torch_contestants import MODULES, Elementwise, TorchPolicy
+    from benchmarks.torch_baselines import MODULES, Elementwise, TorchPolicy
 
     modules: list[Any] = []
     flat = len(actor.observation_shape) == 1

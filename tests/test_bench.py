@@ -1,7 +1,7 @@
-"""`bench`: the ANN it compares with is the actor, its ratios are to that ANN, and every opponent decides alike."""
+"""`bench`: the ANN it compares with is the actor, its ratios are to that ANN, and every baseline decides alike."""
 
-from dataclasses import replace
-from importlib.util import find_spec
+import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,9 +11,10 @@ from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Normaliser
-from snn_policy.bench.contestants import BASELINE, MEMBRANE, OPPONENTS, SIGMA_DELTA, VARIANTS, LeftOut, on_engine
+from snn_policy.bench.baselines import BASELINES, MEMBRANE, REFERENCE, SIGMA_DELTA, VARIANTS, LeftOut, on_engine
 from snn_policy.bench.decisions import time_decisions
 from snn_policy.bench.timing import BURST, LEAST_BURST, recorded_stream, take_turns
+from snn_policy.cli import main
 from snn_policy.exporting.ann import actor_onnx
 from tests.actors import (
     ALL_ACTIVATIONS,
@@ -26,8 +27,8 @@ from tests.actors import (
     walk,
 )
 
-ANNS = ("ANN, NumPy", "ANN, Actor.act", "ANN, torch")
-GRAPHS = tuple(name for name in OPPONENTS if name.endswith(".onnx"))
+ANNS = ("ANN, NumPy", "ANN, Actor.act")
+GRAPHS = tuple(name for name in BASELINES if name.endswith(".onnx"))
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,6 @@ def test_the_onnx_graph_is_the_actor(activation: Activation, kind: str) -> None:
     session = onnxruntime.InferenceSession(actor_onnx(actor), providers=["CPUExecutionProvider"])
     (actions,) = session.run(None, {"obs": observations})
     assert np.allclose(np.asarray(actions), actor.act(observations), atol=1e-5)
-    if find_spec("torch"):
-        from snn_policy.bench.torch_contestants import TorchPolicy, sequential
-
-        policy = TorchPolicy(actor, sequential(actor))
-        assert np.allclose([policy.act(obs) for obs in observations], actor.act(observations), atol=1e-5)
 
 
 def test_the_onnx_graph_of_a_convolutional_actor_is_the_actor() -> None:
@@ -66,15 +62,39 @@ def test_the_onnx_graph_of_a_convolutional_actor_is_the_actor() -> None:
 
 def test_a_quantised_actor_is_timed_with_the_neurons_that_stand_for_it() -> None:
     actor = random_actor(activation=Activation("qcfs", 1.0, 4), widths=(16, 12))
-    opponents = {name: OPPONENTS[name] for name in (*ANNS, f"{MEMBRANE}, SpikingJelly")}
-    measured = time_decisions(actor, walk(300), ("event",), opponents, rounds=1)
+    baselines = {name: BASELINES[name] for name in ANNS}
+    measured = time_decisions(actor, walk(300), ("event",), baselines, rounds=1)
     names = [each.name for each in measured.timings]
-    assert names[0] == BASELINE
+    assert names[0] == REFERENCE
     assert {f"{SIGMA_DELTA}, event", "IF T=4, event", "IF T=8, calibration I=1, event"} <= {*names}
     assert not any(name.startswith(("MT", "SNM")) for name in names)
-    if find_spec("torch"):
-        assert "ANN, torch" in names
-        assert f"{MEMBRANE}, SpikingJelly: left out: its converter knows ReLU only" in measured.notes
+
+
+def test_the_command_stores_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import snn_policy.bench.decisions as decisions
+
+    actor = random_actor(shape=(3,), widths=(8,), outputs=1)
+    monkeypatch.setattr(actor, "env_id", "Pendulum-v1")
+    monkeypatch.setattr(actor, "collect", lambda env, progress: walk(200, (3,)))
+    monkeypatch.setattr("snn_policy.commands.bench.read_actor", lambda source: actor)
+    monkeypatch.setattr(decisions, "BASELINES", {})
+    file = tmp_path / "decisions.json"
+    assert main(["bench", "x", "--engines", "event", "--rounds", "1", "--json", str(file)]) == 0
+    measured = json.loads(file.read_text())
+    assert measured["timings"][0]["ratio"] == 1
+    assert measured["overheads"][0]["kernel"] > 0
+    assert measured["versions"].keys() >= {"numpy", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--scaling"], "--scaling"), (["--plot", "."], "--plot"), (["--engines", "fast"], "--engines fast: expected")],
+)
+def test_mistakes_are_named_before_any_work(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "td3-Pendulum-v1", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_convolutions_are_refused_by_name() -> None:
@@ -82,13 +102,13 @@ def test_convolutions_are_refused_by_name() -> None:
         time_decisions(dyadic_image_actor(), image_walk(4))
 
 
-def test_every_contestant_is_timed_against_the_baseline(actor: Actor) -> None:
-    measured = time_decisions(actor, walk(300), ("event", "numpy"), {name: OPPONENTS[name] for name in ANNS}, rounds=2)
+def test_every_call_is_timed_against_the_baseline(actor: Actor) -> None:
+    measured = time_decisions(actor, walk(300), ("event", "numpy"), {name: BASELINES[name] for name in ANNS}, rounds=2)
     timings = {each.name: each for each in measured.timings}
-    assert next(iter(timings)) == BASELINE
-    assert timings[BASELINE].ratio == 1
-    assert timings[BASELINE].spread == (1, 1)
-    assert timings[BASELINE].p99_ratio == 1
+    assert next(iter(timings)) == REFERENCE
+    assert timings[REFERENCE].ratio == 1
+    assert timings[REFERENCE].spread == (1, 1)
+    assert timings[REFERENCE].p99_ratio == 1
     assert timings.keys() >= {*ANNS, f"{SIGMA_DELTA}, event", f"{SIGMA_DELTA}, numpy", "IF T=8, calibration I=1, event"}
     assert all(0 < each.median <= each.p99 for each in timings.values())
     assert {each.name for each in measured.overheads} == {SIGMA_DELTA, "MT differential T=4", "IF T=8"}
@@ -100,10 +120,11 @@ def test_who_cannot_take_part_is_named_with_the_reason() -> None:
         raise LeftOut("its licence has expired")
 
     actor = random_actor(activation=Activation("tanh"), widths=(8,))
-    opponents = {"the other": build, "loop": OPPONENTS[f"{MEMBRANE}, eager torch loop"]}
-    measured = time_decisions(actor, walk(300), ("event",), opponents, rounds=1)  # pyright: ignore[reportArgumentType]
+    baselines = {"the other": build, "graph": BASELINES[GRAPHS[2]]}
+    measured = time_decisions(actor, walk(300), ("event",), baselines, rounds=1)  # pyright: ignore[reportArgumentType]
     assert "the other: left out: its licence has expired" in measured.notes
-    assert [each.name for each in measured.timings] == [BASELINE, f"{SIGMA_DELTA}, event"]
+    assert "graph: left out: IF neurons stand for ReLU and QCFS only" in measured.notes
+    assert [each.name for each in measured.timings] == [REFERENCE, f"{SIGMA_DELTA}, event"]
 
 
 def test_an_engine_that_cannot_run_the_network_is_left_out() -> None:
@@ -115,29 +136,13 @@ def test_an_engine_that_cannot_run_the_network_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_exported_graphs_decide_like_the_policy(name: str, actor: Actor, converted: dict[str, SpikingPolicy]) -> None:
-    act, variant = OPPONENTS[name](actor, converted, walk(300)), name.rpartition(", ")[0]
+    act, variant = BASELINES[name](actor, converted, walk(300)), name.rpartition(", ")[0]
     policy = SpikingPolicy(converted[variant].network, engine="numpy")
     differences = [abs(act(obs) - policy.act(obs)).max() for obs in walk(20, seed=1)]
     assert np.median(differences) < 1e-5  # a spike may fall on the other side of its threshold
 
 
-def test_the_torch_loop_is_an_if_network_without_memory(actor: Actor) -> None:
-    pytest.importorskip("torch")
-    policy = convert(actor, walk(300), neuron=replace(VARIANTS[MEMBRANE], alpha=0.0), engine="numpy")
-    loop = OPPONENTS[f"{MEMBRANE}, eager torch loop"](actor, {MEMBRANE: policy}, walk(300))
-    differences = [abs(loop(obs) - policy.act(obs)).max() for obs in walk(50, seed=1)]
-    assert np.median(differences) < 1e-5
-    assert np.quantile(differences, 0.9) < 0.1
-
-
-def test_spikingjelly_approximates_the_actor(actor: Actor, converted: dict[str, SpikingPolicy]) -> None:
-    pytest.importorskip("spikingjelly")
-    act = OPPONENTS[f"{MEMBRANE}, SpikingJelly"](actor, converted, walk(300))
-    differences = [abs(act(obs) - actor.act(obs)).mean() for obs in walk(50)]
-    assert np.mean(differences) < 0.3 * np.mean(actor.high - actor.low)
-
-
-def test_a_slow_contestant_decides_less_often() -> None:
+def test_a_slow_call_decides_less_often() -> None:
     import time
 
     quick, slow = take_turns({"quick": abs, "slow": lambda _: time.sleep(0.02)}, recorded_stream(walk(10)), "quick",
@@ -147,7 +152,7 @@ def test_a_slow_contestant_decides_less_often() -> None:
     assert slow.ratio > 100
 
 
-def test_every_contestant_sees_consecutive_observations() -> None:
+def test_every_call_sees_consecutive_observations() -> None:
     import time
 
     seen: dict[str, list[int]] = {"quick": [], "slow": []}

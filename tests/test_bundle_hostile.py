@@ -157,7 +157,6 @@ NONSENSE: list[tuple[str, tuple[Any, ...], Any]] = [
 SETTING_OF = {
     "timesteps": "mt-differential",
     "alpha": "mt-differential",
-    "surprise": "mt-differential",
     "digits": "sigma-delta",
 }
 NONSENSE_OF_KINDS = [

@@ -17,11 +17,16 @@ from snn_policy.cli import app
 from snn_policy.commands.common import explicit_json_target
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = [*sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "snn_policy" / "commands").glob("*.py"))]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = [
+    place
+    for folder in ("examples", "benchmarks", "snn_policy/commands")
+    for place in sorted((ROOT / folder).glob("*.py"))
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(
-    r"(?P<begin>^ {4,}(?:[A-Z_]+=\S+ )*|`)(?P<program>snn-policy|python examples/[\w/]+\.py)(?P<rest>(?: [^`\n]*)?)",
+    r"(?P<begin>^ {4,}(?:[A-Z_]+=\S+ )*|`)(?:[A-Z_]+=\S+ )*"
+    r"(?P<program>snn-policy|python examples/[\w/]+\.py|python -m benchmarks\.\w+)(?P<rest>(?: [^`\n]*)?)",
     re.MULTILINE,
 )
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -119,7 +124,8 @@ def test_a_command_that_is_shown_can_be_given(where: str, program: str, argument
     words = shlex.split(arguments)
     options = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
     if program != "snn-policy":
-        file = ROOT / program.removeprefix("python ")
+        module = program.removeprefix("python -m ").replace(".", "/") + ".py"
+        file = ROOT / (module if " -m " in program else program.removeprefix("python "))
         assert file.is_file(), f"{where}: {program}"
         source = file.read_text()
         assert not [each for each in options if each not in source and each[2:].replace("-", "_") not in source]
@@ -132,7 +138,7 @@ def test_a_command_that_is_shown_can_be_given(where: str, program: str, argument
 def test_the_commands_are_found() -> None:
     shown = [arguments for _, program, arguments, _ in COMMANDS if program == "snn-policy"]
     assert "compare model.zip run/cheetah --episodes 20" in shown
-    assert "bench td3-HalfCheetah-v5 --scaling --plot run/plots --json run/scaling.json" in shown
+    assert "bench td3-HalfCheetah-v5 --engines event,numpy --json run/bench.json" in shown
     assert len(shown) > 25
     assert len(COMMANDS) - len(shown) > 25
 

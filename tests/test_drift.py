@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from examples.measure_drift import NEVER, derived, drift
+from benchmarks.measure_drift import NEVER, derived, drift
 from snn_policy import convert
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine
 from snn_policy.spiking.network import SpikingNetwork

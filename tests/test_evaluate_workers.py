@@ -21,7 +21,7 @@ from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.evaluation.evaluate import Evaluation, compare, evaluate, rows_of_workers
-from snn_policy.evaluation.workers import Task, _sendable, _unpickled, usable_cores
+from snn_policy.evaluation.workers import WorkerTask, _sendable, _unpickled, usable_cores
 from snn_policy.wrappers.rendering import NoRendererError
 
 TIMED = ("microseconds", "policy_seconds", "environment_seconds", "num_envs", "workers")
@@ -147,7 +147,7 @@ def test_what_cannot_be_sent_is_named_with_a_remedy():
 
 
 def test_what_a_worker_does_not_find_is_named_with_a_remedy():
-    defined_in_a_notebook = Task({"env": b"cmarker_env\nmissing\n."}, seed=0, rows=1, workers=2)
+    defined_in_a_notebook = WorkerTask({"env": b"cmarker_env\nmissing\n."}, seed=0, rows=1, workers=2)
     with pytest.raises(ValueError, match=r"env: cannot be loaded in a worker process .*missing.* top level"):
         _unpickled("env", defined_in_a_notebook)
 

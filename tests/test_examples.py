@@ -79,24 +79,3 @@ def test_the_step_host_decides_like_the_policy_it_was_given(bundle: str, tmp_pat
 def test_the_step_host_names_what_it_expects() -> None:
     done = run_example("step_host.py", "step.onnx")
     assert (done.returncode, done.stderr) == (1, "step_host.py: expected STEP.onnx OBSERVATIONS.npy, or nothing\n")
-
-
-@pytest.mark.parametrize(
-    ("program", "data", "pictures"),
-    [("plot_scaling.py", "scaling.json", 4), ("plot_energy_return.py", "results.json", 2)],
-)
-def test_pictures_go_where_they_are_told_to(program: str, data: str, pictures: int, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    docs = EXAMPLES.parent / "docs"
-    before = {file: file.stat().st_mtime_ns for file in docs.iterdir()}
-    measured = tmp_path / "measured" / data
-    measured.parent.mkdir()
-    measured.write_bytes((docs / data).read_bytes())
-    given = [str(measured)] if program == "plot_scaling.py" else ["--results", str(measured)]
-    for out in (measured.parent, tmp_path / "elsewhere"):
-        done = run_example(program, *given, *(["--out", str(out)] if out != measured.parent else []))
-        assert done.returncode == 0, done.stderr
-        drawn = {file for file in out.iterdir() if file.suffix in (".png", ".svg")}
-        assert {Path(line) for line in done.stdout.split()} == drawn
-        assert len(drawn) == pictures
-    assert {file: file.stat().st_mtime_ns for file in docs.iterdir()} == before

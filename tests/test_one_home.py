@@ -10,7 +10,7 @@ import pytest
 from snn_policy import IF, MT, SNM, Actor, SigmaDelta, UnsupportedLayerError, convert
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear
-from snn_policy.bench.contestants import VARIANTS, stand_for
+from snn_policy.bench.baselines import VARIANTS, stand_for
 from snn_policy.bundle import files
 from snn_policy.cli import main
 from snn_policy.engines import check_engine
@@ -25,7 +25,7 @@ WITHOUT_THE_PACKAGE = ["examples/step_host.py"]
 
 
 def places() -> list[Path]:
-    folders = ("snn_policy", "wrappers", "examples")
+    folders = ("snn_policy", "wrappers", "benchmarks", "examples")
     return sorted(place for folder in folders for place in (ROOT / folder).rglob("*.py"))
 
 
@@ -110,3 +110,14 @@ def test_the_settings_of_benchmarks_are_settings_that_convert_takes():
     }
     assert timesteps.pop("sigma-delta 0.02") == 12
     assert {name for name, steps in timesteps.items() if f"T={steps}" not in name} == set()
+
+
+def test_sources_know_nothing_of_training():
+    """But for QCFS, the torch module that they recognise in a user's network."""
+    imported = {
+        node.module or ""
+        for place in (ROOT / "snn_policy" / "sources").glob("*.py")
+        for node in ast.walk(ast.parse(place.read_text()))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert {name for name in imported if name.startswith("snn_policy.offline")} == {"snn_policy.offline.qcfs"}

@@ -10,7 +10,7 @@ import pytest
 
 from examples.paper_tables.__main__ import main
 from examples.paper_tables.printed import TABLE_1, TABLE_2, Score
-from examples.paper_tables.table import COLUMNS, Cell, Result, Run, finished, matching, newest, plan, record
+from examples.paper_tables.table import COLUMNS, Cell, Result, TrainingRun, finished, matching, newest, plan, record
 from examples.paper_tables.table_pages import layouts, page, summary
 from examples.paper_tables.table_retention import count_lines, retention_lines
 from snn_policy.offline.scores import normalised_score, score_to_return
@@ -55,7 +55,7 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(tmp_path:
 
 
 def test_a_cell_is_done_only_at_these_steps_and_with_enough_episodes():
-    cell, results = Cell(Run("Hopper-v5", "expert", "qcfs", 0), "QCFS", 2), [result(steps=10)]
+    cell, results = Cell(TrainingRun("Hopper-v5", "expert", "qcfs", 0), "QCFS", 2), [result(steps=10)]
     assert matching(results, cell, 10) == results[0]
     assert matching(results, cell, 20) is None
     assert matching(results, Cell(cell.run, "QCFS", 3), 10) is None

@@ -154,20 +154,20 @@ def test_a_log_line_has_no_traceback_and_a_flood_is_cut_short():
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "says"),
+    ("program", "arguments", "says"),
     [
-        ("control_loop.py", ["--hz", "100", "--seconds", "0.3"], "30 periods of 10 ms"),
-        ("serve_load.py", ["--clients", "10", "--decisions", "20"], "differing actions            0"),
+        ("examples/control_loop.py", ["--hz", "100", "--seconds", "0.3"], "30 periods of 10 ms"),
+        ("benchmarks/measure_serving.py", ["--clients", "10", "--decisions", "20"], "differing actions            0"),
     ],
 )
-def test_example_runs(
-    name: str, arguments: list[str], says: str, bundle: Path, monkeypatch: pytest.MonkeyPatch,
+def test_program_runs(
+    program: str, arguments: list[str], says: str, bundle: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
-    where = ["--policy", str(bundle)] if name == "serve_load.py" else [str(bundle)]
-    monkeypatch.setattr(sys, "argv", [name, *where, *arguments])
+    where = ["--policy", str(bundle)] if "serving" in program else [str(bundle)]
+    monkeypatch.setattr(sys, "argv", [program, *where, *arguments])
     with suppress(SystemExit):
-        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        runpy.run_path(str(EXAMPLES.parent / program), run_name="__main__")
     assert says in capsys.readouterr().out
 
 

@@ -103,10 +103,10 @@ def test_any_supported_network_is_computed_alike(network: tuple[Network, int]) -
 @given(st.integers(0, 10_000), st.lists(st.sampled_from(["scale", "clip"]), min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_sequence_of_scales_and_clips_ends_in_one_clip(seed: int, kinds: list[str]) -> None:
-    from snn_policy.sources.elementwise import Run
+    from snn_policy.sources.elementwise import ScaleAndClip
 
     rng = np.random.default_rng(seed)
-    run, x = Run.identity(4), rng.standard_normal((100, 4)) * 3
+    run, x = ScaleAndClip.identity(4), rng.standard_normal((100, 4)) * 3
     y = x
     for kind in kinds:
         a, b = rng.standard_normal((2, 4))

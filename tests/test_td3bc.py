@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from plain_td3bc import PlainTD3BC, network
+from safetensors.torch import load_file, save_file
 
 from snn_policy import SourceError, load_actor
 from snn_policy.cli import main
@@ -33,6 +34,7 @@ from snn_policy.offline.td3bc_networks import TwinCritics
 from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
 from snn_policy.offline.training import train_run
 from snn_policy.offline.transitions import Transitions
+from snn_policy.sources.training_run import run_digest
 
 
 def small(**given: Any) -> TD3BCSettings:
@@ -269,6 +271,41 @@ def test_the_actor_of_a_checkpoint_acts_like_the_trained_network(data: PackedDat
     close = np.abs(actor.act(observations) - expected).max(axis=1) < 1e-5
     assert close.mean() > 0.98  # QCFS: a value on a step's edge may round either way
     assert load_actor(tmp_path / CHECKPOINT_FILE, name="mine").name == "mine"
+
+
+def test_a_run_is_read_without_torch(data: PackedData, tmp_path: Path):
+    train_run(tmp_path, data, small(activation="qcfs"), 2)
+    program = (
+        f"import sys; sys.modules['torch'] = None; from snn_policy import load_actor; "
+        f"actor = load_actor({str(tmp_path)!r}); print(actor.widths, actor.hidden[0].activation.name); "
+        f"assert not [name for name in sys.modules if name.startswith('snn_policy.offline')]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "(3, 32, 32) qcfs\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": 17}, "its settings need"),
+        ({"hidden": 0}, "hidden 0"),
+        ({"hidden": 10**9}, "hidden 1000000000"),
+        ({"hidden": "16"}, "hidden '16'"),
+        ({"activation": "qcfs"}, "its settings need"),
+        ({"activation": "gelu"}, "gelu"),
+    ],
+)
+def test_settings_that_do_not_fit_the_parameters_are_refused(
+    data: PackedData, tmp_path: Path, change: dict[str, Any], message: str
+):
+    run = train_run(tmp_path, data, small(), 2)
+    described = json.loads((tmp_path / RUN_FILE).read_text())
+    described["settings"] |= change
+    (tmp_path / RUN_FILE).write_text(json.dumps(described))
+    tensors = load_file(tmp_path / CHECKPOINT_FILE)
+    save_file(tensors, tmp_path / CHECKPOINT_FILE, {"run": run_digest(described), "step": str(run.step)})
+    with pytest.raises(SourceError, match=message):
+        load_actor(tmp_path)
 
 
 def test_the_spiking_module_is_the_spiking_policy_it_is_read_as(data: PackedData, tmp_path: Path):

@@ -91,7 +91,7 @@ def _row_mask(infos: Mapping[str, Any], name: str, over: Mask) -> Mask:
         return numbers_of(beside, over.shape, f'infos["_{name}"]').astype(np.bool_)
     value = infos[name]
     if isinstance(value, np.ndarray | Sequence) and len(value) == len(over):  # None where there is nothing to tell
-        return over & np.array([each is not None for each in value], np.bool_)
+        return over & np.array([observation is not None for observation in value], np.bool_)
     return over
 
 

@@ -19,12 +19,12 @@ REPORTED = ("spikes", "events", "synaptic_operations", "multiply_accumulates", "
 
 
 def reported(costs: Costs) -> Report:
-    """The costs as `info["snn"]` names them; events are left out where they are not known."""
+    """Return the costs as `info["snn"]` names them; events are left out where they are not known."""
     return {name: values for name in REPORTED if (values := getattr(costs, name)) is not None}
 
 
 def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
-    """The ANN to compare actions with, None without `shadow`."""
+    """Return the ANN to compare actions with, None without `shadow`."""
     if not shadow:
         return None
     actor = policy if isinstance(policy, Actor) else getattr(policy, "actor", None)
@@ -46,8 +46,8 @@ def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any])
 
 
 @dataclass
-class Ledger:
-    """Sums per row since its episode began: what the decisions cost, what the environment gave.
+class EpisodeTotals:
+    """Sum per row since its episode began what the decisions cost, what the environment gave.
 
     Attributes:
         costs, errors: of the decisions, and their `action_error`s; None before the first one that has any.
@@ -60,7 +60,7 @@ class Ledger:
     lengths: npt.NDArray[np.int64]
 
     @classmethod
-    def empty(cls, rows: int) -> "Ledger":
+    def empty(cls, rows: int) -> "EpisodeTotals":
         return cls(np.zeros(rows, np.int64), None, None, np.zeros(rows), np.zeros(rows, np.int64))
 
     def add_step(self, rewards: npt.NDArray[Any]) -> None:
@@ -82,7 +82,7 @@ class Ledger:
         self.costs = None if self.costs is None else self.costs.masked(~rows)
 
     def summary(self) -> Report:
-        """Every row's episode: totals, and the mean of `ann_error`."""
+        """Return every row\'s episode: totals, and the mean of `ann_error`."""
         found: Report = {"decisions": self.decisions.copy(), **({} if self.costs is None else reported(self.costs))}
         if self.errors is not None:
             found["ann_error"] = self.errors / np.maximum(self.decisions, 1)
@@ -90,7 +90,7 @@ class Ledger:
 
 
 class Bookkeeper:
-    """Clears the policy's rows where episodes begin, and accounts for every decision once.
+    """Clear the policy\'s rows where episodes begin, and account for every decision once.
 
     A new decision is recognised by `policy.last_decision`, so it does not matter through which object the
     policy was asked, and a step without a decision counts none.
@@ -99,47 +99,47 @@ class Bookkeeper:
     def __init__(self, policy: Policy, rows: int, actor: Actor | None) -> None:
         self.policy, self.rows, self.actor = policy, rows, actor
         self.replaying: Mask = np.zeros(rows, np.bool_)
-        self._ledger = Ledger.empty(rows)
+        self._totals = EpisodeTotals.empty(rows)
         self._obs: npt.NDArray[Any] = np.zeros(0)
         self._seen: Decision | None = None
         self._outdated: tuple[Decision | None, Mask] = (None, self.replaying)
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:
-        """(rows,) Steps of the running episodes; of a row that replays a reset, those of the one that is over."""
-        return self._ledger.lengths
+        """Return the running episodes' steps (rows,); of a row that replays a reset, those of the one that is over."""
+        return self._totals.lengths
 
     def begin_all(self, obs: Any) -> None:
-        """Episodes begin with `obs` in all rows."""
+        """Begin episodes with `obs` in all rows."""
         self.policy.reset(num_envs=self.rows)
         self.replaying = np.zeros(self.rows, np.bool_)
-        self._ledger, self._seen = Ledger.empty(self.rows), self.policy.last_decision
+        self._totals, self._seen = EpisodeTotals.empty(self.rows), self.policy.last_decision
         self.observe(obs)
 
     def begin(self, obs: Any, rows: Mask) -> None:
-        """Episodes begin with `obs` in these rows: a decision taken before does not belong to them."""
+        """Begin episodes with `obs` in these rows: a decision taken before does not belong to them."""
         self._outdated = (self.policy.last_decision, rows)
         self.policy.reset(rows)
-        self._ledger.clear(rows)
+        self._totals.clear(rows)
         self.replaying = self.replaying & ~rows
         self.observe(obs)
 
     def observe(self, obs: Any) -> None:
-        """What the next decision will be about; kept for the comparison with the ANN only."""
+        """Remember what the next decision will be about, for the comparison with the ANN only."""
         if self.actor is not None:
             self._obs = np.array(obs)
 
     def record(self, actions: Any, rewards: npt.NDArray[Any]) -> tuple[Report, Mask]:
         """Account for one step: the costs per row, and in which rows a decision was taken for it."""
-        self._ledger.add_step(rewards)  # rows that replay a reset are cleared before they are read
+        self._totals.add_step(rewards)  # rows that replay a reset are cleared before they are read
         decision, before, self._seen = self.policy.last_decision, self._seen, self.policy.last_decision
         if decision is None or decision is before or len(decision.spikes) != self.rows:
             return {}, np.zeros(self.rows, np.bool_)
         old, old_rows = self._outdated
         counted = ~(self.replaying | old_rows) if decision is old else ~self.replaying
         errors = None if self.actor is None else action_error(self.actor, self._obs, np.asarray(actions))
-        self._ledger.add_decision(decision, errors, counted)
+        self._totals.add_decision(decision, errors, counted)
         return {**reported(decision), **({} if errors is None else {"ann_error": errors})}, counted
 
     def summary(self) -> Report:
-        return self._ledger.summary()
+        return self._totals.summary()

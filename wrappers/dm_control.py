@@ -52,9 +52,9 @@ def register(env_id: str) -> None:
     if form is None or env_id in gym.registry:
         return
     domain, task, words = form["domain"], form["task"], form["options"].split("-")
-    known = {f"{each}-{name}" for each, name in importlib.import_module("dm_control.suite").ALL_TASKS}
+    known = {f"{domain_name}-{name}" for domain_name, name in importlib.import_module("dm_control.suite").ALL_TASKS}
     if f"{domain}-{task}" not in known:
-        tasks = sorted(each for each in known if each.startswith(f"{domain}-")) or sorted(known)
+        tasks = sorted(entry for entry in known if entry.startswith(f"{domain}-")) or sorted(known)
         raise ValueError(f"environment {env_id!r}: no task {domain}-{task}; dm_control has {', '.join(tasks)}")
     maker = "make_pixels" if words[0] == "pixels" else "make_states"
     options: dict[str, int] = {}
@@ -110,7 +110,7 @@ class FlatStates(gym.ObservationWrapper):
 
 
 def flattened(observation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """The arrays one after the other, in the order of their names, as Gymnasium flattens dictionaries."""
+    """Return the arrays one after the other, in the order of their names, as Gymnasium flattens dictionaries."""
     return np.concatenate([np.ravel(observation[name]) for name in sorted(observation)], dtype=np.float32)
 
 
@@ -207,7 +207,7 @@ class DmEnvPolicy:
         self._steps = 0
 
     def act(self, timestep: Any) -> npt.NDArray[Any]:
-        """The action (act_dim,) for `timestep.observation`.
+        """Return the action (act_dim,) for `timestep.observation`.
 
         Raises:
             ValueError: an observation of another shape, NaN or infinity; it names the episode's step.
@@ -240,7 +240,7 @@ def _import_suite() -> None:
 
 
 def _suite(domain: str, task: str) -> gym.Env:
-    """A task of the suite in Gymnasium's API, through shimmy: dictionaries of states, raw actions."""
+    """Return a task of the suite in Gymnasium's API, through shimmy: dictionaries of states, raw actions."""
     _import_suite()
     shimmy = importlib.import_module("shimmy.dm_control_compatibility")
     return shimmy.DmControlCompatibilityV0(importlib.import_module("dm_control.suite").load(domain, task))

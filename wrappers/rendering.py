@@ -41,7 +41,7 @@ def choose_backend() -> bool:
     Returns:
         False where there is certainly nothing to draw with.
     """
-    chosen = any(os.environ.get(each) for each in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
+    chosen = any(os.environ.get(variable) for variable in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
     if chosen or sys.platform != "linux" or "dm_control" in sys.modules:
         return True
     environment = {name: value for name, value in os.environ.items() if name != "PYOPENGL_PLATFORM"}
@@ -82,5 +82,5 @@ class Renderer:
             raise NoRendererError(error) from error
 
     def frame(self) -> npt.NDArray[np.uint8]:
-        """The picture now: (size, size, 3), red, green and blue, the top row first."""
+        """Return the picture now: (size, size, 3), red, green and blue, the top row first."""
         return self._camera.render().copy()

@@ -67,7 +67,7 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
         return obs, info
 
     def act(self, obs: Any) -> Any:
-        """The policy's action, in the form of the environment's own arrays."""
+        """Return the policy's action, in the form of the environment's own arrays."""
         return self._intake.form.of(self.policy.act(host_array(obs, "observation"), active=~self._book.replaying))
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from snn_policy.environments import Distinct, check_spaces
-from snn_policy.evaluation.episodes import Episode, Meter
+from snn_policy.evaluation.episodes import CostRecorder, Episode
 from snn_policy.evaluation.evaluate import check_counts, evaluation
 from snn_policy.evaluation.results import Evaluation
 from snn_policy.observations import environment_name, host_array
@@ -55,7 +55,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
         check_kinds(type(self).__name__, env, policy, VectorEnv)
         super().__init__(env)
         check_spaces(env, policy)
-        Distinct(each for each in getattr(self.unwrapped, "envs", ()) if isinstance(each, gym.Env))
+        Distinct(env for env in getattr(self.unwrapped, "envs", ()) if isinstance(env, gym.Env))
         self.policy = policy
         self.autoreset_mode = declared_mode(env)
         self._book = Bookkeeper(policy, env.num_envs, shadow_actor(policy, shadow))
@@ -92,7 +92,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
             )
 
     def act(self, obs: Any) -> Any:
-        """The policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
+        """Return the policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
         advance nor count."""
         return self._intake.form.of(self.policy.act(host_array(obs, "observation"), active=~self._book.replaying))
 
@@ -125,31 +125,31 @@ class SpikingPolicyVectorEval(VectorWrapper):
         """
         check_counts(episodes, seed=seed)
         base = self.unwrapped
-        meter = Meter(self.policy, base.envs if isinstance(base, SyncVectorEnv) else ())
+        recorder = CostRecorder(self.policy, base.envs if isinstance(base, SyncVectorEnv) else ())
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         with counting("episodes", episodes, progress) as advance:
             for first in range(0, episodes, self.num_envs):
                 rows = np.arange(first, first + self.num_envs)
-                self._run_together(meter, rows, seed, returns, lengths)
+                self._run_together(recorder, rows, seed, returns, lengths)
                 for _ in rows[rows < episodes]:
                     advance()
         finished = list(map(Episode, range(episodes), returns.tolist(), lengths.tolist()))
-        return evaluation(environment_name(self), seed, finished, [self.num_envs], meter.totals())
+        return evaluation(environment_name(self), seed, finished, [self.num_envs], recorder.totals())
 
-    def _run_together(self, meter: Meter, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
-        obs, _ = meter.simulate(self.reset, seed=(seed + episode).tolist())
-        if not meter.decisions:
-            meter.warm_up(host_array(obs, "observation"))
+    def _run_together(self, recorder: CostRecorder, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
+        obs, _ = recorder.simulate(self.reset, seed=(seed + episode).tolist())
+        if not recorder.decisions:
+            recorder.warm_up(host_array(obs, "observation"))
         running = episode < len(returns)
         while running.any():
-            actions = meter.act(host_array(obs, "observation"), running)
-            obs, rewards, terminations, truncations, _ = meter.simulate(self.step, actions)
+            actions = recorder.act(host_array(obs, "observation"), running)
+            obs, rewards, terminations, truncations, _ = recorder.simulate(self.step, actions)
             returns[episode[running]] += host_array(rewards, "rewards")[running]
             lengths[episode[running]] += 1
             over = self._intake.flags(terminations, "terminations") | self._intake.flags(truncations, "truncations")
             running &= ~over
             if self.autoreset_mode == AutoresetMode.DISABLED and over.any():
-                obs, _ = meter.simulate(self.reset, options={"reset_mask": over})
+                obs, _ = recorder.simulate(self.reset, options={"reset_mask": over})
 
 
 def _seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | None]:
@@ -160,14 +160,14 @@ def _seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | Non
 
 
 def _with_reports(infos: Any, snn: dict[str, Any], told: Mask) -> Any:
-    """The environment's infos and the policy's: one dictionary of arrays, or one dictionary per row."""
+    """Return the environment's infos and the policy's: one dictionary of arrays, or one dictionary per row."""
     if isinstance(infos, Sequence):
         return [{**(info or {}), "snn": _of_row(snn, row)} for row, info in enumerate(infos)]
     return {**(infos or {}), "snn": snn, "_snn": told}
 
 
 def _of_row(report: dict[str, Any], row: int) -> dict[str, Any]:
-    """The entries that the masks beside them give to one row."""
+    """Return the entries that the masks beside them give to one row."""
     found: dict[str, Any] = {}
     for name, values in report.items():
         if f"_{name}" in report and report[f"_{name}"][row]:

@@ -18,7 +18,7 @@ from snn_policy.ann.layers import Linear
 from snn_policy.protocol import FloatArray
 
 HERE = Path(__file__).parent
-PLAIN_ANN, BLOCKED_ANN = HERE.parents[1] / "examples" / "plain_ann.c", HERE / "blocked_ann.c"
+PLAIN_ANN, BLOCKED_ANN = HERE.parent / "plain_ann.c", HERE / "blocked_ann.c"
 EXACT = ("-ffp-contract=off",)
 INSTRUCTIONS_PER_TICK = 40
 """-icount shift=0: an instruction per virtual nanosecond; the boards' SysTick: 25 MHz."""

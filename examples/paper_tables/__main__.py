@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: "Console") -> "list[Cell]":
-    """The cells whose run is there, or can be trained; says which cannot."""
+    """Return the cells whose run is there, or can be trained; says which cannot."""
     from examples.paper_tables.table import steps_of
 
     possible, missing = [], {}

@@ -28,7 +28,7 @@ RECORDED_STEPS, COUNTED_OBSERVATIONS = 10_000, 1_000
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training run: task (a Gymnasium id), quality of its data, the actor's activation, seed."""
 
     task: str
@@ -49,7 +49,7 @@ class Run:
 class Cell:
     """A column of one run, and how it is to be measured."""
 
-    run: Run
+    run: TrainingRun
     column: str
     episodes: int
 
@@ -96,7 +96,7 @@ def plan(
         if column not in COLUMNS:
             raise ValueError(f"column {column!r}: expected one of {', '.join(COLUMNS)}")
     return [
-        Cell(Run(task, quality, ACTIVATION_OF[column], seed), column, episodes)
+        Cell(TrainingRun(task, quality, ACTIVATION_OF[column], seed), column, episodes)
         for seed in seeds
         for quality in qualities
         for task in tasks
@@ -105,7 +105,7 @@ def plan(
 
 
 def finished(directory: Path) -> list[Result]:
-    """The cells finished so far; a last line cut off by a kill is left out.
+    """Return the cells finished so far; a last line cut off by a kill is left out.
 
     Raises:
         ValueError: a line that is no cell.
@@ -135,7 +135,7 @@ def record(directory: Path, result: Result) -> None:
 
 
 def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None:
-    """The newest whole result of this cell with at least as many episodes and exactly as many steps, or None."""
+    """Return the newest whole result of this cell with at least as many episodes and exactly as many steps, or None."""
     run = cell.run
     wanted = (run.task, run.quality, cell.column, run.seed, steps)
     found = [
@@ -149,7 +149,7 @@ def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None
 
 
 def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]:
-    """The result with the most steps of every task, quality, column and seed; of several the last."""
+    """Return the result with the most steps of every task, quality, column and seed; of several the last."""
     best: dict[tuple[str, str, str, int], Result] = {}
     for each in results:
         key = each.task, each.quality, each.column, each.seed
@@ -166,7 +166,7 @@ def steps_of(directory: Path) -> int:
     return read_checkpoint(directory)[2] if (directory / CHECKPOINT_FILE).exists() else 0
 
 
-def train(run: Run, datasets: Path, directory: Path, steps: int) -> int:
+def train(run: TrainingRun, datasets: Path, directory: Path, steps: int) -> int:
     """Train what is missing of a run, in its own directory; the steps it has then."""
     reached = steps_of(directory / run.name)
     if reached >= steps:
@@ -208,7 +208,7 @@ def _equal_counts(policy: "Policy", task: str) -> float:
 
 
 def policy_of(column: str, path: Path, task: str) -> "Policy":
-    """The policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
+    """Return the policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
     from snn_policy.convert import convert
     from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
     from snn_policy.spiking.spike_calibration import SpikeCalibration
@@ -242,13 +242,13 @@ def work(
 
     known = finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    todo: deque[Run | Cell] = deque(dict.fromkeys(cell.run for cell in cells))
-    running: dict[Future[Any], Run | Cell] = {}
+    todo: deque[TrainingRun | Cell] = deque(dict.fromkeys(cell.run for cell in cells))
+    running: dict[Future[Any], TrainingRun | Cell] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         while todo or running:
             while todo and len(running) < workers:
                 job = todo.popleft()
-                if isinstance(job, Run):
+                if isinstance(job, TrainingRun):
                     running[pool.submit(train, job, datasets, directory, steps)] = job
                 else:
                     running[pool.submit(measure, job, directory)] = job

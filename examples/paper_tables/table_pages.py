@@ -109,7 +109,7 @@ def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
 
 
 def page(results: Iterable[Result]) -> str:
-    """The Markdown page with both tables and what differs from the paper."""
+    """Return the Markdown page with both tables and what differs from the paper."""
     results = list(results)
     parts = ["# Calibrated spiking reinforcement learning: the paper's tables, made here", "", _introduction(results)]
     for layout in layouts(results):
@@ -142,7 +142,7 @@ def _introduction(results: list[Result]) -> str:
 
 
 def _progress(results: list[Result]) -> list[str]:
-    """One line per task, quality and ANN that was measured after several numbers of gradient steps."""
+    """Return one line per task, quality and ANN that was measured after several numbers of gradient steps."""
     lines = []
     for quality in QUALITIES:
         for task, column in product(TASKS, ("ReLU", "QCFS")):

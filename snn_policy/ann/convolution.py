@@ -129,7 +129,7 @@ class Conv2d:
         return np.pad(images, ((0, 0), (0, 0), (vertical, vertical), (horizontal, horizontal)))
 
     def _patchwise(self, images: FloatArray) -> FloatArray:
-        """One matrix product per image, of the image's patches, gathered one place of the kernel at a time."""
+        """Return one matrix product per image, of the image's patches, gathered one place of the kernel at a time."""
         (channels, height, width), (down, right) = self.output_shape, self.stride
         kernels = self.weight.reshape(channels, -1)
         y = np.empty((len(images), channels, height * width), np.float32)
@@ -145,7 +145,7 @@ class Conv2d:
         return y
 
     def transposed(self, y: FloatArray) -> FloatArray:
-        """The transposed product, (rows, …, outputs) → (rows, …, inputs): how derivatives travel backwards."""
+        """Return the transposed product, (rows, …, outputs) → (rows, …, inputs): how derivatives travel backwards."""
         rows = transposed_convolution(y.reshape(-1, self.outputs), self.weight, self.input_shape, self.stride,
                                       self.padding)  # fmt: skip
         return rows.reshape(*y.shape[:-1], self.inputs).astype(np.float32, copy=False)

@@ -162,7 +162,7 @@ class Head:
 
     @classmethod
     def bounded(cls, low: npt.ArrayLike, high: npt.ArrayLike, pre_clip: float = float("inf")) -> "Head":
-        """The tanh head that fills the box [low, high], as SB3 rescales it."""
+        """Return the tanh head that fills the box [low, high], as SB3 rescales it."""
         exact = np.asarray(low, np.float64), np.asarray(high, np.float64)
         scale = frozen_array((exact[1] - exact[0]) / 2, "action scale", 1)
         offset = frozen_array((exact[1] + exact[0]) / 2, "action offset", 1)
@@ -171,13 +171,13 @@ class Head:
 
     @classmethod
     def clip(cls, low: npt.ArrayLike, high: npt.ArrayLike) -> "Head":
-        """The identity within [low, high], which may be infinite."""
+        """Return the identity within [low, high], which may be infinite."""
         bottom, top = inner_bounds(low, high)
         return cls("clip", bottom, top, np.ones_like(top), np.zeros_like(top))
 
     @classmethod
     def argmax(cls, choices: int | Sequence[int]) -> "Head":
-        """One discrete action, or several (Gymnasium's MultiDiscrete) with so many choices each."""
+        """Return one discrete action, or several (Gymnasium's MultiDiscrete) with so many choices each."""
         high = np.array(np.asarray(choices) - 1, np.int64)
         one = np.ones(int((high + 1).sum()), np.float32)
         return cls("argmax", np.zeros_like(high), high, one, 0 * one)

@@ -1,1 +1,1 @@
-"""How long decisions take, as ratios to the ANN in ONNX Runtime: one process, one thread, everything interleaved."""
+"""Time decisions as ratios to the ANN in ONNX Runtime: one process, one thread, everything interleaved."""

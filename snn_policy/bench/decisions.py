@@ -1,4 +1,4 @@
-"""Single decisions of every contestant, one row at a time, and what `act` adds to the compiled decision itself."""
+"""Time single decisions, one row at a time, beside the baselines, and what `act` adds to the compiled decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.bench.contestants import (
-    BASELINE,
+from snn_policy.bench.baselines import (
+    BASELINES,
     ENGINES,
-    OPPONENTS,
+    REFERENCE,
     Builder,
     LeftOut,
     check_linear,
@@ -40,7 +40,7 @@ MEASURED_OVERHEAD = ("sigma-delta 0.02", "MT differential T=4", "IF T=8")
 
 @dataclass(frozen=True)
 class Overhead:
-    """What `SpikingPolicy.act` costs beyond the event engine's compiled decision (`EventSession.run`), one row.
+    """Hold what `SpikingPolicy.act` costs beyond the event engine's compiled decision (`EventSession.run`), one row.
 
     Attributes:
         act, kernel: microseconds, medians.
@@ -57,10 +57,10 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `time_decisions` found.
+    """Hold what `time_decisions` found.
 
     Attributes:
-        timings: the baseline first.
+        timings: the ANN in ONNX Runtime first.
         notes: who was left out, and why; one line each.
     """
 
@@ -73,35 +73,35 @@ def time_decisions(
     actor: Actor,
     observations: FloatArray,
     engines: Sequence[str] = ENGINES,
-    opponents: Mapping[str, Builder] | None = None,
+    baselines: Mapping[str, Builder] | None = None,
     rounds: int = ROUNDS,
 ) -> Measured:
-    """Time the ANN in ONNX Runtime, each conversion in each engine, and the opponents.
+    """Time the ANN in ONNX Runtime, each conversion in each engine, and the baselines.
 
     Args:
         observations: (N, *observation_shape) consecutive; they calibrate the conversions and are decided on.
-        opponents: all of `OPPONENTS` by default.
+        baselines: all of `BASELINES` by default.
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
         ValueError: an actor with convolutions.
     """
     check_linear(actor)
-    contestants: dict[str, Decide] = {BASELINE: onnx_runtime(actor)}
+    timed_calls: dict[str, Decide] = {REFERENCE: onnx_runtime(actor)}
     notes = single_thread()
     converted = {name: convert(actor, observations, neuron=settings) for name, settings in variants_of(actor).items()}
     for name, policy in converted.items():
         for engine in engines:
             try:
-                contestants[f"{name}, {engine}"] = on_engine(policy, engine).act
+                timed_calls[f"{name}, {engine}"] = on_engine(policy, engine).act
             except LeftOut as reason:
                 notes.append(f"engine {engine}: left out: {reason}")
-    for name, build in (OPPONENTS if opponents is None else opponents).items():
+    for name, build in (BASELINES if baselines is None else baselines).items():
         try:
-            contestants[name] = build(actor, converted, observations)
+            timed_calls[name] = build(actor, converted, observations)
         except LeftOut as reason:
             notes.append(f"{name}: left out: {reason}")
-    timings = take_turns(contestants, recorded_stream(observations), BASELINE, rounds=rounds)
+    timings = take_turns(timed_calls, recorded_stream(observations), REFERENCE, rounds=rounds)
     overheads = [
         act_overhead(name, converted[name].network, observations, rounds)
         for name in MEASURED_OVERHEAD
@@ -111,7 +111,7 @@ def time_decisions(
 
 
 def act_overhead(name: str, network: SpikingNetwork, observations: FloatArray, rounds: int = ROUNDS) -> Overhead:
-    """Bursts of `act` and of the compiled decision alone, in turns, on the same observations."""
+    """Time bursts of `act` and of the compiled decision alone, in turns, on the same observations."""
     policy, session = SpikingPolicy(network, engine="event"), make_engine(network, "event").session(1)
     assert session is not None
     stream = recorded_stream(observations)

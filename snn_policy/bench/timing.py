@@ -1,7 +1,7 @@
-"""Contestants that take turns in one process, on one thread: their times, as ratios to a baseline's in the same round.
+"""Time calls that take turns in one process, on one thread, as ratios to one of them in the same round.
 
 Times on a shared machine drift; the ratio of two measurements taken moments apart drifts far less. Each round times
-a burst of decisions of every contestant on consecutive recorded observations. A contestant that was slow when warming
+a burst of decisions of every call on consecutive recorded observations. A call that was slow when warming
 up gets shorter bursts, and sits out rounds, so that it cannot stretch the whole.
 """
 
@@ -21,14 +21,14 @@ ROUNDS, LEAST_ROUNDS = 60, 5
 BURST, LEAST_BURST = 50, 2
 WARM_UP, LEAST_WARM_UP, MOST_WARM_UP_SECONDS = 20, 3, 0.5
 TURN_SECONDS, TOTAL_SECONDS = 0.005, 2.0
-"""How long one burst, and all bursts of one contestant, may take where it is slow."""
+"""How long one burst, and all bursts of one call, may take where it is slow."""
 Decide = Callable[[FloatArray], Any]
 Stream = Callable[[int], FloatArray]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contestant's decisions.
+    """Hold the times of one call's decisions.
 
     Attributes:
         median, p99: microseconds per decision of one row, over all decisions.
@@ -48,7 +48,7 @@ class Timing:
 
 
 def single_thread() -> list[str]:
-    """Keep torch to one thread; returns a note where NumPy may still use more."""
+    """Keep torch to one thread; return a note where NumPy may still use more."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -62,7 +62,7 @@ def single_thread() -> list[str]:
 
 
 def recorded_stream(observations: FloatArray, rows: int | None = None) -> Stream:
-    """What there is to decide on at step k: (*shape), or (rows, *shape) of environments spread over the recording.
+    """Return what there is to decide on at step k: (*shape), or (rows, *shape) of environments spread over it.
 
     Args:
         observations: (N, *shape) consecutive; after the last one comes the first.
@@ -75,23 +75,23 @@ def recorded_stream(observations: FloatArray, rows: int | None = None) -> Stream
 
 
 def take_turns(
-    contestants: Mapping[str, Decide], stream: Stream, baseline: str, rows: int = 1, rounds: int = ROUNDS
+    calls: Mapping[str, Decide], stream: Stream, baseline: str, rows: int = 1, rounds: int = ROUNDS
 ) -> list[Timing]:
-    """Time every contestant against the one named `baseline`.
+    """Time every call against the one named `baseline`.
 
     Args:
         rows: how many rows each call decides.
     """
-    turns = {name: _Turns(decide, stream, rounds) for name, decide in contestants.items()}
+    turns = {name: _Turns(decide, stream, rounds) for name, decide in calls.items()}
     for number in range(rounds):
-        for each in turns.values():
-            if number % each.every == 0 or each is turns[baseline]:
-                each.medians[number] = each.burst()
-    return [_timing(name, each, turns[baseline], rows) for name, each in turns.items()]
+        for turn in turns.values():
+            if number % turn.every == 0 or turn is turns[baseline]:
+                turn.medians[number] = turn.burst()
+    return [_timing(name, turn, turns[baseline], rows) for name, turn in turns.items()]
 
 
 class _Turns:
-    """One contestant: where it is in the stream, how much it does per round, and what that took (seconds)."""
+    """Keep one call's record: where it is in the stream, how much it does per round, and what that took (seconds)."""
 
     def __init__(self, decide: Decide, stream: Stream, rounds: int) -> None:
         self._decide, self._stream, self._place = decide, stream, 0
@@ -102,7 +102,7 @@ class _Turns:
         self.every = min(max(sparse, 1), max(rounds // LEAST_ROUNDS, 1))
 
     def _warm_up(self) -> float:
-        """The seconds of one decision; the first, which may have to compile, is left out."""
+        """Return the seconds of one decision; the first, which may have to compile, is left out."""
         self._timed(1)
         spent: list[float] = []
         while len(spent) < LEAST_WARM_UP or (len(spent) < WARM_UP and sum(spent) < MOST_WARM_UP_SECONDS):
@@ -110,7 +110,7 @@ class _Turns:
         return float(np.median(spent))
 
     def burst(self) -> float:
-        """The median of one burst."""
+        """Return the median of one burst, seconds."""
         spent = self._timed(self._length)
         self.seconds += spent
         return float(np.median(spent))
@@ -122,23 +122,23 @@ class _Turns:
 
 
 def timed(decide: Callable[[Any], Any], inputs: Sequence[Any]) -> list[float]:
-    """The seconds of each call."""
+    """Return the seconds of each call."""
     seconds = []
-    for each in inputs:
+    for given in inputs:
         begin = time.perf_counter()
-        decide(each)
+        decide(given)
         seconds.append(time.perf_counter() - begin)
     return seconds
 
 
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """The 25th, 50th and 75th percentile, NaN left out."""
-    low, middle, high = (float(each) for each in np.nanpercentile(np.asarray(values), (25, 50, 75)))
+    """Return the 25th, 50th and 75th percentile, NaN left out."""
+    low, middle, high = (float(value) for value in np.nanpercentile(np.asarray(values), (25, 50, 75)))
     return low, middle, high
 
 
 def _timing(name: str, turns: _Turns, baseline: _Turns, rows: int) -> Timing:
     low, ratio, high = quartiles(turns.medians / baseline.medians)
-    median, p99 = (float(each) for each in 1e6 / rows * np.percentile(turns.seconds, (50, 99)))
+    median, p99 = (float(value) for value in 1e6 / rows * np.percentile(turns.seconds, (50, 99)))
     p99_ratio = p99 / (1e6 / rows * float(np.percentile(baseline.seconds, 99)))
     return Timing(name, median, p99, ratio, (low, high), p99_ratio, len(turns.seconds))

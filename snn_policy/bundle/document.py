@@ -38,6 +38,8 @@ from snn_policy.spiking.settings import as_record, membrane_from_record
 FORMAT, FORMAT_VERSION = "snn-policy", 1
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
+SIGMA_DELTA_FIELDS = {"digits", "base"}
+"""What a bundle says of sigma-delta neurons beside their model; the rest are arrays."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -155,7 +157,7 @@ def _describe_layer(layer: Layer) -> dict[str, Any]:
 
 
 def _per_group(values: np.ndarray, groups: tuple[int, int]) -> np.ndarray:
-    """One value per channel of a convolution, where its neurons share it; else as it is."""
+    """Return one value per channel of a convolution, where its neurons share it; else as it is."""
     grouped = values.reshape(groups)
     return grouped[:, 0] if groups[1] > 1 and (grouped == grouped[:, :1]).all() else values
 
@@ -192,7 +194,7 @@ def read_bundle(directory: Path) -> Bundle:
 
 
 def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
-    """The document and the weights that it names."""
+    """Return the document and the weights that it names."""
     document = _read_document(directory / POLICY_FILE)
     total = document.get("weights_sha256")
     if not isinstance(total, str) or not SUM.fullmatch(total):
@@ -279,7 +281,7 @@ def _read_head(described: dict[str, Any], arrays: Arrays, outputs: int) -> Head:
         return Head.argmax(outputs)
     if kind == "argmaxes":
         choices = described["choices"]
-        counted = isinstance(choices, list) and all(whole(each, 1, outputs) for each in choices)
+        counted = isinstance(choices, list) and all(whole(count, 1, outputs) for count in choices)
         if not counted or sum(choices) != outputs:
             raise ValueError(f"head: {choices!r} choices do not fit {outputs} outputs")
         return Head.argmax(choices)
@@ -307,6 +309,8 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
 
     settings = dict(described)
     if settings.pop("model") == "sigma-delta":
+        if unknown := settings.keys() - SIGMA_DELTA_FIELDS:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
         stages = range(len(actor.layers))
         quanta = tuple(sizes(f"stages.{i}.quantum", actor.groups[i]) for i in stages)
         predictor = tuple(array(f"stages.{i}.predictor", actor.groups[i]) for i in stages)

@@ -37,7 +37,7 @@ def sha256(content: bytes) -> str:
 
 
 def name_with_sum(name: str, total: str) -> str:
-    """The name of a file with that SHA-256: weights.safetensors → weights-0123456789ab.safetensors."""
+    """Return the name of a file with that SHA-256: weights.safetensors → weights-0123456789ab.safetensors."""
     stem, dot, ending = name.rpartition(".")
     return f"{stem}-{total[:12]}{dot}{ending}"
 
@@ -48,14 +48,14 @@ def graph_file(graph: str) -> str:
 
 
 def holds_weights(directory: Path) -> bool:
-    """Whether a bundle's weights, of this release or of the first ones, lie in the directory."""
+    """Return whether a bundle's weights, of this release or of the first ones, lie in the directory."""
     return (directory / WEIGHTS_FILE).is_file() or any(
-        NAMED_BY_SUM.fullmatch(each.name) and each.is_file() for each in directory.glob("weights-*.safetensors")
+        NAMED_BY_SUM.fullmatch(file.name) and file.is_file() for file in directory.glob("weights-*.safetensors")
     )
 
 
 def weights_place(directory: Path, total: str) -> Path:
-    """Where the weights with that SHA-256 are, or should be."""
+    """Return where the weights with that SHA-256 are, or should be."""
     named, old = directory / name_with_sum(WEIGHTS_FILE, total), directory / WEIGHTS_FILE
     return old if old.is_file() and not named.is_file() else named
 
@@ -93,7 +93,7 @@ def _policy_content(directory: Path) -> bytes | None:
 
 
 def read_document(directory: Path) -> dict[str, Any] | None:
-    """What `policy.json` says, unchecked; None where there is none that could be read."""
+    """Return what `policy.json` says, unchecked; None where there is none that could be read."""
     try:
         document = json.loads(_policy_content(directory) or b"")
     except (ValueError, RecursionError):
@@ -139,7 +139,7 @@ def replace_files(directory: Path, policy: bytes, weights: bytes, graphs: Mappin
 
 
 def _old_weights(directory: Path) -> Path | None:
-    """The weights of the policy that is there, where they still have the name of the first releases."""
+    """Return the weights of the policy that is there, where they still have the name of the first releases."""
     total = (read_document(directory) or {}).get("weights_sha256")
     place = directory / WEIGHTS_FILE
     if not isinstance(total, str) or not SUM.fullmatch(total) or weights_place(directory, total) != place:
@@ -154,11 +154,11 @@ def _remove_unnamed(directory: Path) -> None:
         return
     sums, weights = named_graphs(document or {}), str((document or {}).get("weights_sha256"))
     named = {name_with_sum(WEIGHTS_FILE, weights), *(name_with_sum(name, total) for name, total in sums.items())}
-    for each in os.listdir(directory):  # what a killed writer of another policy had begun
-        begun = NAMED_BY_SUM.match(each)
-        if begun and begun.group() != each:
+    for name in os.listdir(directory):  # what a killed writer of another policy had begun
+        begun = NAMED_BY_SUM.match(name)
+        if begun and begun.group() != name:
             remove_abandoned(directory / begun.group())
-    unnamed = [each for each in os.listdir(directory) if NAMED_BY_SUM.fullmatch(each) and each not in named]
+    unnamed = [name for name in os.listdir(directory) if NAMED_BY_SUM.fullmatch(name) and name not in named]
     if sums:
         unnamed += [name for name in GRAPH_FILES if name not in sums]
     for name in unnamed:

@@ -101,7 +101,7 @@ def write_json(values: Mapping[str, Any], target: str | None) -> bool:
 
 
 def place_of(source: str) -> Path:
-    """A path as given, or a shipped policy's directory where there is no such path but such a name."""
+    """Return a path as given, or a shipped policy's directory where there is no such path but such a name."""
     from snn_policy.exported import names
     from snn_policy.exported import path as shipped
 
@@ -114,14 +114,14 @@ def is_bundle(path: Path) -> bool:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether it is an exported graph, or a directory of them without the bundle they came from."""
+    """Return whether it is an exported graph, or a directory of them without the bundle they came from."""
     if path.name in GRAPH_FILES and path.is_file():
         return True
     return not is_bundle(path) and (path / DECISION_FILE).is_file()
 
 
 def read_actor(source: str, **options: Any) -> "Actor":
-    """The ANN of any source; options as `load_actor` takes them, None for those not given."""
+    """Return the ANN of any source; options as `load_actor` takes them, None for those not given."""
     from snn_policy.sources import load_actor
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -132,7 +132,7 @@ def read_actor(source: str, **options: Any) -> "Actor":
 
 
 def read_spiking_policy(source: str) -> "SpikingPolicy | OnnxPolicy":
-    """A bundle's policy, run by the package, or an exported graph's, run by ONNX Runtime."""
+    """Return a bundle's policy, run by the package, or an exported graph's, run by ONNX Runtime."""
     from snn_policy.policy import SpikingPolicy
 
     path = place_of(source)
@@ -146,7 +146,7 @@ def read_spiking_policy(source: str) -> "SpikingPolicy | OnnxPolicy":
 
 
 def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None) -> str:
-    """The environment asked for, or the policy's own."""
+    """Return the environment asked for, or the policy's own."""
     known: Any = getattr(policy, "actor", policy)
     chosen = env or known.env_id
     if chosen is None:
@@ -155,7 +155,7 @@ def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None
 
 
 def read_recording(path: Path) -> Any:
-    """The array in a .npy file; nothing in it is executed."""
+    """Return the array in a .npy file; nothing in it is executed."""
     import numpy as np
 
     try:

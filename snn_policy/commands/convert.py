@@ -179,7 +179,7 @@ def _converted(
 
 
 def _calibration(**given: Any) -> Any:
-    """The settings of spike calibration; None where no option asks for it."""
+    """Return the settings of spike calibration; None where no option asks for it."""
     from snn_policy.spiking.spike_calibration import SpikeCalibration
 
     settings = {name: value for name, value in given.items() if value is not None}

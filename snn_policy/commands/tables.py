@@ -12,7 +12,6 @@ from snn_policy.evaluation.results import Comparison, Evaluation
 
 if TYPE_CHECKING:
     from snn_policy.bench.decisions import Overhead
-    from snn_policy.bench.scaling import ScalingPoint
     from snn_policy.bench.timing import Timing
 
 CONVENTION = (
@@ -42,7 +41,7 @@ def task_table(result: Comparison) -> Table:
 
 
 def cost_table(result: Comparison) -> Table:
-    """What one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
+    """Return what one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
     ann, snn, dense = result.ann, result.snn, result.dense_energy
     table = _table(f"one decision ({_together(ann)} made at a time)")
     counted, derived = ("spikes", "events", "SynOps", "MACs"), ("of\ndense", "of\nskipping", "µs")
@@ -67,7 +66,7 @@ def cost_table(result: Comparison) -> Table:
 
 
 def evaluation_table(result: Evaluation, kind: str) -> Table:
-    """One policy's episodes and the cost of its decisions."""
+    """Return one policy's episodes and the cost of its decisions."""
     table = _table(f"{kind} on {result.environment}, {_episodes(result)}")
     table.add_column("", justify="right")
     table.show_header = False
@@ -91,7 +90,7 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
 
 
 def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The shipped bundles and what their cards say; the energy is a share of the dense ANN's."""
+    """Return the shipped bundles and what their cards say; the energy is a share of the dense ANN's."""
     table = _table("policies shipped with snn-policy", corner="name")
     table.add_column("neuron")
     for heading in ("ANN return", "SNN return", "energy"):
@@ -108,7 +107,7 @@ def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def dataset_table(made: Mapping[str, Any]) -> Table:
-    """What `snn-policy train collect` made: `DatasetSummary`'s values with the environment and the quality."""
+    """Return what `snn-policy train collect` made: `DatasetSummary`'s values with the environment and the quality."""
     table = _table(f"{made['env_id']} {made['quality']}")
     table.add_column("", justify="right")
     table.show_header = False
@@ -136,7 +135,7 @@ def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
 
 
 def overhead_table(overheads: "Sequence[Overhead]") -> Table:
-    """What `SpikingPolicy.act` adds to the compiled decision."""
+    """Return what `SpikingPolicy.act` adds to the compiled decision."""
     table = _table("policy.act beyond the compiled kernel", corner="event engine, one row")
     for heading in ("act µs", "kernel µs", "more", "quartiles"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -148,23 +147,8 @@ def overhead_table(overheads: "Sequence[Overhead]") -> Table:
     return table
 
 
-def scaling_table(name: str, points: "Sequence[ScalingPoint]") -> Table:
-    """Times per decision at every size, beside the ANN's of that size in ONNX Runtime."""
-    table = _table(f"{name}, per decision of one row", corner="varied")
-    table.add_column("network", no_wrap=True)
-    table.add_column("engine", no_wrap=True)
-    for heading in ("µs", "ANN µs", "× ANN", "synaptic\noperations"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for each in points:
-        table.add_row(
-            f"{each.axis} {each.value}", each.neuron, each.engine, _decimal(each.median), _decimal(each.ann_median),
-            _ratio(each.ratio), f"{each.synaptic_operations:,.0f}",
-        )  # fmt: skip
-    return table
-
-
 def demo_conclusion(result: Comparison) -> list[str]:
-    """What the demo's numbers mean, and what to try next."""
+    """Return what the demo's numbers mean, and what to try next."""
     share, fair = result.energy_share, result.snn.energy / result.ann.energy
     kept = f"{result.retention_of_means:.1%} of the mean and {result.retention_of_medians:.1%} of the median return"
     return [

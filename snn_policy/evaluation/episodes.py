@@ -1,4 +1,4 @@
-"""The loop of an evaluation: episodes in environments side by side, and what their decisions cost."""
+"""Run an evaluation\'s loop: episodes in environments side by side, and what their decisions cost."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +13,12 @@ from snn_policy.observations import EnvironmentRow
 from snn_policy.protocol import Costs, Mask, Policy
 
 Result = TypeVar("Result")
-Take = Callable[[], int | None]
+NextEpisode = Callable[[], int | None]
 """Gives the index of the next episode to run; None where there is none left."""
 
 
 class Episode(NamedTuple):
-    """A finished episode: the `number`-th from 0; `rewards` is their sum, its return."""
+    """Hold a finished episode: the `number`-th from 0; `rewards` is their sum, its return."""
 
     number: int
     rewards: float
@@ -27,7 +27,7 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class Totals:
-    """What decisions cost altogether; names as in `Evaluation`, there as averages.
+    """Hold what decisions cost altogether; names as in `Evaluation`, there as averages.
 
     Attributes:
         timed: rows computed within `policy_seconds`, those that were not active included.
@@ -42,7 +42,7 @@ class Totals:
     render_seconds: float | None
 
     def averages(self) -> dict[str, Any]:
-        """The fields of an `Evaluation` that tell of costs."""
+        """Return the fields of an `Evaluation` that tell of costs."""
         costs = {name: values.tolist() for name, values in self.costs.mean(self.decisions).named().items()}
         return {
             **costs,
@@ -56,23 +56,23 @@ class Totals:
 
 
 def summed(parts: Iterable[Totals]) -> Totals:
-    """The totals of several processes' decisions."""
+    """Return the totals of several processes' decisions."""
     first, *others = parts
-    for each in others:
-        drawn = (first.render_seconds, each.render_seconds)
+    for other in others:
+        drawn = (first.render_seconds, other.render_seconds)
         first = Totals(
-            decisions=first.decisions + each.decisions,
-            timed=first.timed + each.timed,
-            costs=first.costs + each.costs,
-            policy_seconds=first.policy_seconds + each.policy_seconds,
-            environment_seconds=first.environment_seconds + each.environment_seconds,
-            render_seconds=None if None in drawn else sum(each for each in drawn if each is not None),
+            decisions=first.decisions + other.decisions,
+            timed=first.timed + other.timed,
+            costs=first.costs + other.costs,
+            policy_seconds=first.policy_seconds + other.policy_seconds,
+            environment_seconds=first.environment_seconds + other.environment_seconds,
+            render_seconds=None if None in drawn else sum(seconds for seconds in drawn if seconds is not None),
         )
     return first
 
 
-class Meter:
-    """Acts, and sums what the decisions of the active rows cost and where the time goes.
+class CostRecorder:
+    """Act, and sum what the decisions of the active rows cost and where the time goes.
 
     Args:
         envs: those whose own account of the time spent on drawing is to be read.
@@ -81,7 +81,7 @@ class Meter:
     def __init__(self, policy: Policy, envs: Sequence[gym.Env] = ()) -> None:
         self.policy = policy
         self.decisions, self.timed, self.policy_seconds, self.environment_seconds = 0, 0, 0.0, 0.0
-        self._drawing = [each for each in envs if each.has_wrapper_attr("render_seconds")]
+        self._drawing = [env for env in envs if env.has_wrapper_attr("render_seconds")]
         self._drawn_before = self._drawn()
         self._costs: Costs | None = None
 
@@ -92,7 +92,7 @@ class Meter:
         self.policy.reset(num_envs=len(obs))
 
     def act(self, obs: npt.NDArray[Any], active: Mask) -> npt.NDArray[Any]:
-        """The actions of all rows; those that are not active neither advance nor count."""
+        """Return the actions of all rows; those that are not active neither advance nor count."""
         everywhere = all(active.tolist())  # of a few rows three times as fast as `active.all()`
         begin = time.perf_counter()
         actions = self.policy.act(obs) if everywhere else self.policy.act(obs, active=active)
@@ -106,17 +106,17 @@ class Meter:
         return actions
 
     def simulate(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        """What a call of the environment's returns; its time is the environment's."""
+        """Return what a call of the environment\'s returns; its time is the environment's."""
         begin = time.perf_counter()
         result = call(*args, **options)
         self.environment_seconds += time.perf_counter() - begin
         return result
 
     def _drawn(self) -> float:
-        return sum(each.get_wrapper_attr("render_seconds") for each in self._drawing)
+        return sum(env.get_wrapper_attr("render_seconds") for env in self._drawing)
 
     def totals(self) -> Totals:
-        """Of everything since the meter was made."""
+        """Return the totals of everything since the recorder was made."""
         return Totals(
             decisions=self.decisions,
             timed=self.timed,
@@ -128,7 +128,7 @@ class Meter:
 
 
 def run_episodes(
-    meter: Meter, envs: Sequence[gym.Env], seed: int, take: Take, advance: Callable[[], None]
+    recorder: CostRecorder, envs: Sequence[gym.Env], seed: int, take: NextEpisode, advance: Callable[[], None]
 ) -> list[Episode]:
     """Run the episodes that `take` gives, side by side, until it gives none; `advance` is called after each.
 
@@ -141,16 +141,16 @@ def run_episodes(
     begun = [index for _ in envs if (index := take()) is not None]
     if not begun:
         return []
-    rows, finished, shape = len(begun), [], meter.policy.observation_shape
+    rows, finished, shape = len(begun), [], recorder.policy.observation_shape
     taken = [EnvironmentRow(env, shape, row) for row, env in enumerate(envs[:rows])]
     obs = np.empty((rows, *shape), np.float32)  # also where a reset gives integers, and the steps floats
     for row, index in enumerate(begun):
-        obs[row] = meter.simulate(taken[row].reset, seed + index)
-    meter.warm_up(obs)
+        obs[row] = recorder.simulate(taken[row].reset, seed + index)
+    recorder.warm_up(obs)
     rewards, lengths = [0.0] * rows, [0] * rows
     active, running = np.ones(rows, np.bool_), range(rows)
     while running:
-        actions, over = meter.act(obs, active), []
+        actions, over = recorder.act(obs, active), []
         begin = time.perf_counter()  # once for all rows: a fast environment's step takes few microseconds
         for row in running:
             obs[row], reward, terminated, truncated = taken[row].step(actions[row])
@@ -158,7 +158,7 @@ def run_episodes(
             lengths[row] += 1
             if terminated or truncated:
                 over.append(row)
-        meter.environment_seconds += time.perf_counter() - begin
+        recorder.environment_seconds += time.perf_counter() - begin
         for row in over:
             finished.append(Episode(begun[row], rewards[row], lengths[row]))
             advance()
@@ -166,10 +166,10 @@ def run_episodes(
             active[row] = following is not None
             if following is not None:
                 begun[row], rewards[row], lengths[row] = following, 0.0, 0
-                obs[row] = meter.simulate(taken[row].reset, seed + following)
+                obs[row] = recorder.simulate(taken[row].reset, seed + following)
         if over:
             ended = np.zeros(rows, np.bool_)
             ended[over] = True
-            meter.policy.reset(ended)
+            recorder.policy.reset(ended)
             running = np.flatnonzero(active).tolist()
     return finished

@@ -13,7 +13,7 @@ import gymnasium as gym
 from snn_policy.actor import Actor
 from snn_policy.checks import whole
 from snn_policy.environments import Distinct, EnvironmentSource, make_environments
-from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes, summed
+from snn_policy.evaluation.episodes import CostRecorder, Episode, Totals, run_episodes, summed
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.evaluation.workers import run_in_workers, usable_cores
 from snn_policy.observations import environment_name
@@ -76,16 +76,16 @@ def _evaluate(
     rows = rows_of_workers(episodes, num_envs, workers)
     bar = counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress))
     if len(rows) > 1:
-        shares = run_in_workers(policy, env, episodes, seed, rows, bar)
-        finished = [episode for share in shares for episode in share.finished]
-        return evaluation(shares[0].environment, seed, finished, rows, summed(share.totals for share in shares))
+        results = run_in_workers(policy, env, episodes, seed, rows, bar)
+        finished = [episode for result in results for episode in result.finished]
+        return evaluation(results[0].environment, seed, finished, rows, summed(result.totals for result in results))
     envs = make_environments(env, policy, rows[0], given)
     try:
         with bar as advance:
             return evaluate_in(policy, envs, episodes=episodes, seed=seed, advance=advance)
     finally:
-        for each in envs:
-            each.close()
+        for made in envs:
+            made.close()
 
 
 def compare(
@@ -117,8 +117,8 @@ def compare(
             spare.close()
     given = Distinct()  # both sets: the second must not be the first one again
     ann, snn = (
-        _evaluate(each, env, episodes, seed, num_envs, workers, progress and name, given)
-        for each, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
+        _evaluate(evaluated, env, episodes, seed, num_envs, workers, progress and name, given)
+        for evaluated, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
     )
     return Comparison(ann, snn, actor.dense_macs)
 
@@ -126,7 +126,7 @@ def compare(
 def _refuse_other_order(function: str, order: str, policies: Sequence[Any], env: Any) -> None:
     """`TypeError` where a policy stands in the environment's place, or the environment in a policy's."""
     if isinstance(env, Policy) or not all(isinstance(policy, Policy) for policy in policies):
-        kinds = ", ".join(type(each).__name__ for each in (*policies, env))
+        kinds = ", ".join(type(given).__name__ for given in (*policies, env))
         swapped = "; the arguments are swapped" if isinstance(env, Policy) else ""
         raise TypeError(f"{function}: expected {function}({order}), got ({kinds}){swapped}")
 
@@ -149,9 +149,9 @@ def evaluate_in(
     check_counts(episodes, len(envs), seed)
     Distinct(envs)
     envs, indices = envs[:episodes], iter(range(episodes))
-    meter = Meter(policy, envs)
-    finished = run_episodes(meter, envs, seed, lambda: next(indices, None), advance)
-    return evaluation(environment_name(envs[0]), seed, finished, [len(envs)], meter.totals())
+    recorder = CostRecorder(policy, envs)
+    finished = run_episodes(recorder, envs, seed, lambda: next(indices, None), advance)
+    return evaluation(environment_name(envs[0]), seed, finished, [len(envs)], recorder.totals())
 
 
 def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0, workers: int = 1) -> None:
@@ -175,7 +175,7 @@ def rows_of_workers(episodes: int, num_envs: int | None, workers: int) -> list[i
 def evaluation(
     environment: str, seed: int, finished: Sequence[Episode], rows: Sequence[int], totals: Totals
 ) -> Evaluation:
-    """The record of these episodes, in the order of their seeds; `rows` are the environments of every worker."""
+    """Return the record of these episodes, in the order of their seeds; `rows` are the environments of every worker."""
     numbers, returns, lengths = zip(*sorted(finished), strict=True)
     return Evaluation(
         environment=environment,
@@ -185,5 +185,5 @@ def evaluation(
         num_envs=sum(rows),
         workers=len(rows),
         **totals.averages(),
-        versions={name.replace("-", "_"): each for name, each in installed_versions().items()},
+        versions={name.replace("-", "_"): version for name, version in installed_versions().items()},
     )

@@ -92,7 +92,7 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Everything above as plain data; a number that is not finite becomes None."""
         derived = ("mean", "std", "median", "interquartile_mean", "interval", "spikes_per_decision", "energy")
-        names = (*(each.name for each in fields(self)), *derived)
+        names = (*(field.name for field in fields(self)), *derived)
         return {name: _plain(getattr(self, name)) for name in names}
 
     def to_json(self) -> str:
@@ -146,7 +146,7 @@ class Comparison:
 
     @property
     def energy_share(self) -> float:
-        """The SNN's energy as a share of the dense ANN's."""
+        """Return the SNN's energy as a share of the dense ANN's."""
         return self.snn.energy / self.dense_energy
 
     @property
@@ -170,5 +170,5 @@ class Comparison:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Episodes shared by several processes, each with a copy of the policy and environments of its own.
+"""Share episodes among several processes, each with a copy of the policy and environments of its own.
 
 The processes are spawned, not forked: a forked one can neither draw pictures nor use the threads of torch. A row whose
 episode is over takes the next seed that no worker has taken yet, so all are busy until the seeds run out.
@@ -24,7 +24,7 @@ from typing import Any
 import gymnasium as gym
 
 from snn_policy.environments import EnvironmentSource, make_environments
-from snn_policy.evaluation.episodes import Episode, Meter, Totals, run_episodes
+from snn_policy.evaluation.episodes import CostRecorder, Episode, Totals, run_episodes
 from snn_policy.observations import environment_name
 from snn_policy.protocol import Policy
 
@@ -39,8 +39,8 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one worker has done."""
+class WorkerResult:
+    """Hold what one worker has done."""
 
     environment: str
     finished: list[Episode]
@@ -48,8 +48,8 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a worker is told; policy and environment are pickled apart, to name the one that cannot be read."""
+class WorkerTask:
+    """Hold what a worker is told; policy and environment are pickled apart, to name the one that cannot be read."""
 
     pickled: dict[str, bytes]
     seed: int
@@ -57,14 +57,14 @@ class Task:
     workers: int
 
 
-class Ledger:
-    """The episodes that are taken and finished, counted by all workers together."""
+class EpisodeQueue:
+    """Hand out the episodes\' numbers, and count those taken and finished by all workers together."""
 
     def __init__(self, context: SpawnContext, episodes: int) -> None:
         self._episodes, self._lock, self._counts = episodes, context.Lock(), context.RawArray("q", 2)
 
     def take(self) -> int | None:
-        """The next episode's index, if there is one left."""
+        """Return the next episode\'s index, if there is one left."""
         with self._lock:
             index = self._counts[0]
             self._counts[0] = min(index + 1, self._episodes)
@@ -88,14 +88,14 @@ def run_in_workers(
     seed: int,
     rows: Sequence[int],
     bar: AbstractContextManager[Callable[[], None]],
-) -> list[Share]:
+) -> list[WorkerResult]:
     """Run episodes 0, 1, … from seed on in one process per entry of `rows`, the environments of each.
 
     Args:
         bar: entered once all environments are made; what it gives is called for every finished episode.
 
     Returns:
-        The shares of those workers that have run any.
+        The results of those workers that have run any.
 
     Raises:
         ValueError: the policy or the environment cannot be sent.
@@ -103,27 +103,27 @@ def run_in_workers(
         Exception: whatever a worker raises, of the same type where that can be sent.
     """
     spec = gym.registry.get(env) if isinstance(env, str) else None
-    pickled = {name: _pickled(name, each) for name, each in (("policy", policy), ("env", (env, spec)))}
+    pickled = {name: _pickled(name, value) for name, value in (("policy", policy), ("env", (env, spec)))}
     context = get_context("spawn")
-    ledger, staff = Ledger(context, episodes), {}
+    queue, workers = EpisodeQueue(context, episodes), {}
     try:
         for worker in range(len(rows)):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, ledger), name=f"worker {worker + 1} of {len(rows)}")
+            process = context.Process(target=_work, args=(theirs, queue), name=f"worker {worker + 1} of {len(rows)}")
             with _interrupts_held():
                 process.start()
-                staff[ours] = process
+                workers[ours] = process
             theirs.close()
-        for connection, share in zip(staff, rows, strict=True):
+        for connection, own_rows in zip(workers, rows, strict=True):
             with suppress(BrokenPipeError, ConnectionResetError):  # it died: `_answers` tells
-                connection.send(Task(pickled, seed, share, len(rows)))
-        _answers(staff)
+                connection.send(WorkerTask(pickled, seed, own_rows, len(rows)))
+        _answers(workers)
         with bar as advance:
-            return [each for each in _answers(staff, ledger, advance) if each is not None]
+            return [result for result in _answers(workers, queue, advance) if result is not None]
     finally:
-        for process in staff.values():
+        for process in workers.values():
             process.terminate()
-        for connection, process in staff.items():
+        for connection, process in workers.items():
             process.join(GRACE_SECONDS)
             process.kill()
             process.join()
@@ -131,25 +131,27 @@ def run_in_workers(
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _answers(
-    staff: dict[Connection, SpawnProcess], ledger: Ledger | None = None, advance: Callable[[], None] = lambda: None
+    workers: dict[Connection, SpawnProcess],
+    queue: EpisodeQueue | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Any]:
-    """One message of every worker; the first failure is raised. Meanwhile finished episodes are shown."""
-    waiting, answers, shown = dict(staff), [], 0
+    """Return one message of every worker; raise the first failure. Meanwhile finished episodes are shown."""
+    waiting, answers, shown = dict(workers), [], 0
     while waiting:
         wait(list(waiting), REFRESH_SECONDS)
         for connection, process in list(waiting.items()):
             alive = process.is_alive()
             if connection.poll():
-                answers.append(_answer(connection, process, ledger is not None))
+                answers.append(_answer(connection, process, queue is not None))
                 del waiting[connection]
             elif not alive:  # and a process of its own keeps the connection open
-                raise ChildProcessError(_death(process, ledger is not None))
-        for _ in range(ledger.finished - shown if ledger else 0):
+                raise ChildProcessError(_death(process, queue is not None))
+        for _ in range(queue.finished - shown if queue else 0):
             advance()
             shown += 1
     return answers
@@ -167,7 +169,7 @@ def _answer(connection: Connection, process: SpawnProcess, begun: bool) -> Any:
 
 
 def _death(process: SpawnProcess, begun: bool) -> str:
-    """What to say of a process that ended; `begun`: while it ran episodes, not before."""
+    """Return what to say of a process that ended; `begun`: while it ran episodes, not before."""
     code = process.exitcode or 0
     if code < 0:
         name = signal.Signals(-code).name
@@ -185,7 +187,7 @@ def _pickled(name: str, value: Any) -> bytes:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes started in this block never see Ctrl-C; their parent does, right after it, and ends them.
+    """Keep Ctrl-C from processes started in this block; their parent does, right after it, and ends them.
 
     The tracker of shared resources must run already: starting it lets signals through again.
     """
@@ -199,26 +201,26 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, ledger: Ledger) -> None:
-    """A worker's whole life."""
+def _work(connection: Connection, queue: EpisodeQueue) -> None:
+    """Live a worker\'s whole life."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        answer = _share(connection.recv(), ledger, ready=lambda: connection.send(None))
+        answer = _run_episodes(connection.recv(), queue, ready=lambda: connection.send(None))
     except Exception as error:
         answer = _sendable(error)
     connection.send(answer)
 
 
 def _leave_with_parent() -> None:
-    """A parent that is killed cannot end its workers."""
+    """End with the parent: one that is killed cannot end its workers."""
     parent = parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _share(task: Task, ledger: Ledger, ready: Callable[[], None]) -> Share | None:
-    """What this worker has done, if anything was left for it; `ready` is called once its environments are made."""
+def _run_episodes(task: WorkerTask, queue: EpisodeQueue, ready: Callable[[], None]) -> WorkerResult | None:
+    """Return what this worker has done, if anything was left for it; call `ready` once its environments are made."""
     policy: Policy = _unpickled("policy", task)
     env, spec = _unpickled("env", task)
     if spec is not None:
@@ -227,16 +229,16 @@ def _share(task: Task, ledger: Ledger, ready: Callable[[], None]) -> Share | Non
     envs = _own_environments(env, policy, task.rows)
     try:
         ready()
-        meter = Meter(policy, envs)
-        finished = run_episodes(meter, envs, task.seed, ledger.take, ledger.finish)
-        return Share(environment_name(envs[0]), finished, meter.totals()) if finished else None
+        recorder = CostRecorder(policy, envs)
+        finished = run_episodes(recorder, envs, task.seed, queue.take, queue.finish)
+        return WorkerResult(environment_name(envs[0]), finished, recorder.totals()) if finished else None
     finally:
-        for each in envs:
-            each.close()
+        for env in envs:
+            env.close()
 
 
 def _own_environments(env: EnvironmentSource, policy: Policy, rows: int) -> list[gym.Env]:
-    """New environments of this worker; one more than a single one, so that a function that gives it twice is found."""
+    """Make this worker's environments; one more than a single one, so that a function that gives it twice is found."""
     envs = make_environments(env, policy, rows if isinstance(env, str) else max(rows, 2))
     for spare in envs[rows:]:
         spare.close()
@@ -244,14 +246,14 @@ def _own_environments(env: EnvironmentSource, policy: Policy, rows: int) -> list
 
 
 def _keep_to(threads: int) -> None:
-    """So many for torch, where the policy uses it, and for Mesa's software renderer: workers share the cores."""
+    """Allow so many threads to torch, where the policy uses it, and to Mesa's renderer: workers share the cores."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
     os.environ.setdefault("LP_NUM_THREADS", str(threads))
 
 
-def _unpickled(name: str, task: Task) -> Any:
+def _unpickled(name: str, task: WorkerTask) -> Any:
     try:
         return pickle.loads(task.pickled[name])
     except (AttributeError, ImportError) as error:
@@ -259,14 +261,14 @@ def _unpickled(name: str, task: Task) -> Any:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or one of the nearest built-in type where another process could not restore it as it is."""
+    """Return the error, or one of the nearest built-in type where another process could not restore it as it is."""
     try:
         twin = pickle.loads(pickle.dumps(error))
         faithful = type(twin) is type(error) and str(twin) == str(error)
     except Exception:  # whatever the error's own code raises
         faithful = False
     if not faithful:
-        kind = next(each for each in type(error).__mro__ if each.__module__ == "builtins")
+        kind = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
         said, error = error, kind(str(error))
         error.__traceback__ = said.__traceback__
     error.add_note("in a worker process:\n" + "".join(traceback.format_tb(error.__traceback__)))

@@ -72,7 +72,7 @@ class PackedData:
         return slice(0, start), slice(start, start + self.observations)
 
     def block(self, number: int, seed: int, batch_size: int) -> list[Batch]:
-        """The batches of steps number·BLOCK_STEPS … +BLOCK_STEPS − 1."""
+        """Return the batches of steps number·BLOCK_STEPS … +BLOCK_STEPS − 1."""
         generator = torch.Generator().manual_seed(_mixed(seed, number))
         count = BLOCK_STEPS * batch_size
         indices = torch.randint(len(self.rows), (count,), generator=generator)
@@ -86,7 +86,7 @@ class PackedData:
 
 
 def _mixed(seed: int, number: int) -> int:
-    """A seed for one block, unlike those of all other blocks and seeds."""
+    """Return a seed for one block, unlike those of all other blocks and seeds."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

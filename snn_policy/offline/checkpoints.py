@@ -5,7 +5,6 @@ checkpoint is still there. Neither file is ever executed. Minibatches depend on 
 (`snn_policy.offline.batches`), so that parameters, targets, moments and the step are all there is to resume.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,16 +15,13 @@ from torch import Tensor
 
 from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
-from snn_policy.errors import SourceError
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
-from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
-
-FORMAT, FORMAT_VERSION = "snn-policy-td3bc", 1
+from snn_policy.sources.training_run import FORMAT, FORMAT_VERSION, read_run, read_tensors, run_digest
 
 
 def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
-    """What a run is, as plain JSON data: format, settings and dataset."""
+    """Return what a run is, as plain JSON data: format, settings and dataset."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -59,7 +55,8 @@ def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume:
         raise ValueError(f"{directory}: holds a run already; go on with it (--resume), or choose another directory")
     _require_same(read_run(directory), wanted, directory)
     if (directory / CHECKPOINT_FILE).exists():
-        _restore(run, *_read_checkpoint(directory, wanted))
+        arrays, step = read_tensors(directory, wanted)
+        _restore(run, {name: torch.from_numpy(values) for name, values in arrays.items()}, step)
     return run
 
 
@@ -85,7 +82,7 @@ def save_checkpoint(run: TD3BC, directory: Path) -> None:
         "observation.mean": torch.from_numpy(run.data.mean.copy()),
         "observation.scale": torch.from_numpy(run.data.scale.copy()),
     }
-    metadata = {"run": _digest(describe_run(run.data, run.settings)), "step": str(run.step)}
+    metadata = {"run": run_digest(describe_run(run.data, run.settings)), "step": str(run.step)}
     write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
 
 
@@ -109,49 +106,8 @@ def _restore(run: TD3BC, tensors: dict[str, Tensor], step: int) -> None:
     run.actor_optimiser.steps = step // run.settings.policy_delay
 
 
-def read_run(directory: Path) -> dict[str, Any]:
-    """The run's description.
-
-    Raises:
-        SourceError: missing, damaged, or of another format.
-    """
-    path = directory / RUN_FILE
-    document = parse_json(checked(path, LARGEST_TEXT).read_bytes(), path)
-    if document.get("format") != FORMAT or document.get("format_version") != FORMAT_VERSION:
-        raise SourceError(f"{path}: not a TD3+BC run that this release reads")
-    if not isinstance(document.get("settings"), dict) or not isinstance(document.get("data"), dict):
-        raise SourceError(f"{path}: settings or data are missing; the file was altered")
-    return document
-
-
-def _read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[str, Tensor], int]:
-    """All tensors of the directory's checkpoint, and its step.
-
-    Raises:
-        SourceError: missing, damaged, or a checkpoint of another run.
-    """
-    from safetensors import safe_open
-
-    path = checked(directory / CHECKPOINT_FILE, LARGEST_WEIGHTS)
-    with reading(path, "checkpoint"), safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        step = int(metadata["step"])
-        same = metadata["run"] == _digest(described)
-    if not same:
-        raise SourceError(f"{path}: a checkpoint of another run than {RUN_FILE} describes; put back the one it had")
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
-            raise SourceError(f"{path}: {name} holds something else than finite float32 numbers")
-    return tensors, step
-
-
 def read_checkpoint(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
-    """The run's description, its checkpoint's tensors and step; errors as of `read_run`."""
+    """Return the run's description, its checkpoint's tensors and step; errors as of `read_run` and `read_tensors`."""
     described = read_run(directory)
-    return described, *_read_checkpoint(directory, described)
-
-
-def _digest(described: dict[str, Any]) -> str:
-    plain = json.loads(json.dumps(described))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    arrays, step = read_tensors(directory, described)
+    return described, {name: torch.from_numpy(values) for name, values in arrays.items()}, step

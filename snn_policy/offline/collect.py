@@ -128,7 +128,7 @@ def medium_expert(
 
 
 def medium_replay(buffer: Transitions, env_id: str) -> Transitions:
-    """A replay buffer, whole, as the medium-replay dataset of an environment.
+    """Return a replay buffer, whole, as the medium-replay dataset of an environment.
 
     Raises:
         ValueError: transitions of another environment.

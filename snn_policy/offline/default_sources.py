@@ -40,7 +40,7 @@ def expert_of(task: str) -> Path:
 
 
 def medium_of(task: str) -> Path:
-    """The actor of a stopped training run: the last one, or the best before it.
+    """Return the actor of a stopped training run: the last one, or the best before it.
 
     Raises:
         ValueError: there is no such run here.
@@ -49,7 +49,7 @@ def medium_of(task: str) -> Path:
 
 
 def replay_of(task: str) -> Path:
-    """The replay buffer of a stopped training run.
+    """Return the replay buffer of a stopped training run.
 
     Raises:
         ValueError: there is none.
@@ -58,7 +58,7 @@ def replay_of(task: str) -> Path:
 
 
 def label(path: Path) -> str:
-    """A short name for tables and metadata, without the place: the run's where the file's says nothing."""
+    """Return a short name for tables and metadata, without the place: the run's where the file's says nothing."""
     said_by_run = path.stem in ("last", "best", "replay", "model") and path.parent.name
     return path.parent.name if said_by_run else path.name.removesuffix(".zip")
 

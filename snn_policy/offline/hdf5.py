@@ -23,7 +23,7 @@ class BoundedArrays:
         self.limit, self.taken = limit, 0
 
     def read(self, group: Any, name: str) -> npt.NDArray[Any]:
-        """The whole array stored under a name of an open h5py group.
+        """Return the whole array stored under a name of an open h5py group.
 
         Raises:
             SourceError: missing, not an array of numbers, stored in another file, or larger than can be true.
@@ -46,7 +46,7 @@ class BoundedArrays:
 
 
 def member(group: Any, name: str) -> Any:
-    """What a group holds under a name, never following a link to another place or file.
+    """Return what a group holds under a name, never following a link to another place or file.
 
     Raises:
         SourceError: there is nothing of that name, or a link.

@@ -27,7 +27,7 @@ Episode = dict[str, Any]
 
 
 def data_directory(directory: Path) -> Path:
-    """The folder that holds a dataset's metadata: DIR/data, or DIR itself.
+    """Return the folder that holds a dataset's metadata: DIR/data, or DIR itself.
 
     Raises:
         SourceError: there is none.
@@ -39,7 +39,7 @@ def data_directory(directory: Path) -> Path:
 
 
 def stored_directory(dataset_id: str) -> Path | None:
-    """The data folder of a dataset of the local Minari store (MINARI_DATASETS_PATH), None where it has none."""
+    """Return the data folder of a dataset of the local Minari store (MINARI_DATASETS_PATH), None where it has none."""
     store = os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets"
     data = Path(store) / dataset_id / "data"
     return data if (data / METADATA).is_file() else None
@@ -120,7 +120,7 @@ def _joined(episodes: Iterator[Episode], shapes: dict[str, tuple[int, ...]]) -> 
 
 
 def _rows(index: int, episode: Episode, shapes: dict[str, tuple[int, ...]]) -> Episode:
-    """One episode's rows as `Transitions` has them."""
+    """Return one episode's rows as `Transitions` has them."""
     arrays = {name: np.asarray(episode[name]) for name in ("rewards", "terminations", "truncations", *shapes)}
     steps = arrays["rewards"].shape[0] if arrays["rewards"].ndim == 1 else -1
     expected = {
@@ -142,7 +142,7 @@ def _rows(index: int, episode: Episode, shapes: dict[str, tuple[int, ...]]) -> E
 
 
 def _environment(metadata: dict[str, Any]) -> str | None:
-    """The id in the recorded specification; never one that would import a module."""
+    """Return the id in the recorded specification; never one that would import a module."""
     try:
         env_id = json.loads(metadata["env_spec"])["id"]
     except (LookupError, TypeError, ValueError):

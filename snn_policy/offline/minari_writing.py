@@ -124,7 +124,7 @@ def _write(data: Transitions, directory: Path, dataset_id: str, about: dict[str,
 
 
 def _hdf5_image(data: Transitions) -> bytes:
-    """The episodes file, in Minari's layout, with checksums.
+    """Return the episodes file, in Minari's layout, with checksums.
 
     Built in memory, and not by Minari (0.5.4 was tried), which writes to the disk through HDF5: where the disk is full,
     that ends the process by a segmentation fault, without an error; and it stores no checksums.
@@ -146,7 +146,7 @@ def _hdf5_image(data: Transitions) -> bytes:
 
 
 def _action_space(data: Transitions) -> gym.spaces.Box:
-    """The environment's own where it can be made, else unbounded."""
+    """Return the environment's own where it can be made, else unbounded."""
     from snn_policy.environments import make_environment
 
     bound = np.float32(np.inf)

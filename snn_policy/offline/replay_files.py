@@ -13,7 +13,7 @@ from snn_policy.untrusted_files import MEGABYTE, checked, parse_json, reading
 
 
 def read_replay(path: Path) -> Transitions:
-    """The transitions; `env_id` from the run's `training.json` beside the file, where there is one.
+    """Return the transitions; `env_id` from the run's `training.json` beside the file, where there is one.
 
     Raises:
         SourceError: missing, truncated, without one of the arrays, with pickled objects, or with unusable values.

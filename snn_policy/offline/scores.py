@@ -47,7 +47,7 @@ def normalised_score(env_id: str | None, returns: npt.ArrayLike) -> npt.NDArray[
 
 
 def score_to_return(env_id: str | None, scores: npt.ArrayLike) -> npt.NDArray[Any]:
-    """The inverse of `normalised_score`."""
+    """Return the inverse of `normalised_score`."""
     references = _required(env_id)
     return np.asarray(scores, np.float64) / 100 * (references.expert - references.random) + references.random
 

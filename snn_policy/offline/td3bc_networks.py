@@ -50,7 +50,7 @@ class _StackedCritics(torch.autograd.Function):
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
-    """The gradient where the output is positive, 0 elsewhere, in place."""
+    """Return the gradient where the output is positive, 0 elsewhere, in place."""
     return torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
 
 
@@ -83,7 +83,7 @@ def _uniform(fan_in: int, *shape: int) -> nn.Parameter:
 def make_actor(
     activation: str, inputs: int, hidden: int, outputs: int, levels: int, initial_lambda: float
 ) -> nn.Module:
-    """An actor (N, inputs) → (N, outputs) in (−1, 1), with two hidden layers.
+    """Return an actor (N, inputs) → (N, outputs) in (−1, 1), with two hidden layers.
 
     Args:
         activation: "relu", "qcfs" (L = levels) or "spiking" (T = levels).
@@ -121,7 +121,7 @@ class FlatParameters:
             start += length
 
     def target(self) -> "FlatParameters":
-        """A copy that does not learn: the target network."""
+        """Return a copy that does not learn: the target network."""
         twin = FlatParameters(copy.deepcopy(self.module))
         for each in twin.module.parameters():
             each.requires_grad_(False)

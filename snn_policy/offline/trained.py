@@ -1,4 +1,4 @@
-"""What a TD3+BC run has learned: its actor as an `Actor`, or a directly trained one as the `SpikingPolicy` it is."""
+"""Read what a TD3+BC run has learned: its actor, or a directly trained one as a `SpikingPolicy`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,43 +7,26 @@ import torch
 from torch import nn
 
 from snn_policy.actor import Actor
-from snn_policy.ann.activations import RELU, Activation
+from snn_policy.ann.activations import Activation
 from snn_policy.ann.layers import Head, Linear, Normaliser
-from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
+from snn_policy.bundle.files import RUN_FILE
 from snn_policy.errors import SourceError
 from snn_policy.offline.checkpoints import read_checkpoint
-from snn_policy.offline.qcfs import QCFS
 from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
 from snn_policy.offline.td3bc import TD3BCSettings
 from snn_policy.offline.td3bc_networks import FlatParameters, make_actor
 from snn_policy.policy import SpikingPolicy
+from snn_policy.sources.training_run import read_training_run, run_directory
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.spiking.settings import IF, TRAINED, as_record
 from snn_policy.untrusted_files import reading
 
-
-def read_checkpoint_actor(path: str | Path, *, name: str | None = None) -> Actor:
-    """The actor of a run's last checkpoint, its state normalisation and the action bounds included.
-
-    Args:
-        path: the run's directory, or one of its two files.
-
-    Raises:
-        SourceError: damaged, of another run, or a directly trained spiking actor.
-    """
-    directory = run_directory(path)
-    module, parts = _read_module(directory, name)
-    if isinstance(module, SpikingActor):
-        raise SourceError(
-            f"{directory}: a directly trained spiking actor is no ANN; read it with "
-            "snn_policy.offline.trained.read_checkpoint_policy"
-        )
-    return Actor(_layers(module), **parts)
+read_checkpoint_actor = read_training_run
 
 
 def read_checkpoint_policy(path: str | Path, *, name: str | None = None) -> SpikingPolicy:
-    """A directly trained spiking actor as the policy it is: IF neurons, rate coding, T steps, nothing carried over.
+    """Return a directly trained spiking actor as a policy: IF neurons, rate coding, T steps, nothing carried over.
 
     Its `actor`, the shadow, has QCFS activations with λ = θ and L = T: what its firing rates stand for.
 
@@ -58,8 +41,8 @@ def read_checkpoint_policy(path: str | Path, *, name: str | None = None) -> Spik
 
 
 def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
-    """The module as a `SpikingPolicy`; `parts` as `Actor` takes them: head, observation_shape, normaliser, …"""
-    thetas = [each.threshold for each in module.neurons if isinstance(each, IntegrateAndFire)]
+    """Return the module as a `SpikingPolicy`; `parts` as `Actor` takes them: head, observation_shape, normaliser, …"""
+    thetas = [neuron.threshold for neuron in module.neurons if isinstance(neuron, IntegrateAndFire)]
     activations = [Activation("qcfs", theta, levels=module.timesteps) for theta in thetas]
     actor = Actor(_linears(module.linears, activations), **parts)
     settings = IF(timesteps=module.timesteps, threshold=TRAINED, alpha=0.0)
@@ -71,14 +54,8 @@ def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
     return SpikingPolicy(SpikingNetwork(actor, neurons), conversion=conversion)
 
 
-def run_directory(path: str | Path) -> Path:
-    """The directory, given it or one of its files."""
-    path = Path(path)
-    return path.parent if path.name in (RUN_FILE, CHECKPOINT_FILE) else path
-
-
 def _read_module(directory: Path, name: str | None) -> tuple[nn.Module, dict[str, Any]]:
-    """The actor's module and the other parts of its `Actor`."""
+    """Return the actor's module and the other parts of its `Actor`."""
     described, tensors, step = read_checkpoint(directory)
     with reading(directory / RUN_FILE, "run description"):
         settings, data = TD3BCSettings(**described["settings"]), described["data"]
@@ -99,16 +76,6 @@ def _read_module(directory: Path, name: str | None) -> tuple[nn.Module, dict[str
     return module.requires_grad_(False), parts
 
 
-def _layers(module: nn.Module) -> tuple[Linear, ...]:
-    parts = list(module.children())
-    activations = [_activation(each) for each in parts[1:-1:2]]
-    return _linears(parts[::2], activations)
-
-
-def _activation(module: nn.Module) -> Activation:
-    return Activation("qcfs", module.threshold, levels=module.levels) if isinstance(module, QCFS) else RELU
-
-
 def _linears(linears: Any, activations: list[Activation]) -> tuple[Linear, ...]:
     pairs = zip(linears, [*activations, None], strict=True)
-    return tuple(Linear(each.weight.detach().numpy(), each.bias.detach().numpy(), f) for each, f in pairs)
+    return tuple(Linear(linear.weight.detach().numpy(), linear.bias.detach().numpy(), f) for linear, f in pairs)

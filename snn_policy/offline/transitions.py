@@ -93,7 +93,7 @@ class Transitions:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """One observation's shape."""
+        """Return one observation's shape."""
         return self.observations.shape[1:]
 
     @property
@@ -115,7 +115,7 @@ class Transitions:
         return replace(self, truncations=truncations)
 
     def cuts(self) -> npt.NDArray[np.int64]:
-        """The rows inside an episode that the following row does not continue, and an unfinished last row."""
+        """Return the rows inside an episode that the following row does not continue, and an unfinished last row."""
         inner = tuple(range(1, self.observations.ndim))
         follows = (self.next_observations[:-1] == self.observations[1:]).all(axis=inner)
         return np.flatnonzero(~np.append(follows, False) & ~self.terminations & ~self.truncations)
@@ -127,14 +127,14 @@ class Transitions:
         return replace(self, truncations=truncations)
 
     def episodes(self) -> list[slice]:
-        """The rows of each episode, in order; the last may be unfinished."""
+        """Return the rows of each episode, in order; the last may be unfinished."""
         ends = np.flatnonzero(self.terminations | self.truncations) + 1
         if not len(ends) or ends[-1] != len(self):
             ends = np.append(ends, len(self))
         return [slice(start, stop) for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 
     def episode_returns(self) -> npt.NDArray[np.float64]:
-        """The undiscounted sum of rewards of each of `episodes()`."""
+        """Return the undiscounted sum of rewards of each of `episodes()`."""
         starts = [rows.start for rows in self.episodes()]
         return np.add.reduceat(self.rewards.astype(np.float64), starts)
 
@@ -181,7 +181,7 @@ class Transitions:
 
 
 def concatenate(parts: Sequence[Transitions], name: str, quality: str | None = None) -> Transitions:
-    """One dataset after the other, no episode reaching from one into the next.
+    """Return one dataset after the other, no episode reaching from one into the next.
 
     Raises:
         ValueError: no parts, or of different shapes or environments.
@@ -224,7 +224,7 @@ def _flags(values: Any, name: str) -> Mask:
 
 
 def _spaces(target: Policy | gym.Env) -> tuple[str, tuple[int, ...] | None, npt.NDArray[Any], npt.NDArray[Any]]:
-    """What it is, its observation shape (None where observations are not arrays), and its action bounds."""
+    """Return what it is, its observation shape (None where observations are not arrays), and its action bounds."""
     if isinstance(target, gym.Env):
         from snn_policy.observations import environment_name
 

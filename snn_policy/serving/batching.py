@@ -108,7 +108,7 @@ class Batcher:
         return placed
 
     def _find(self, waiting: Waiting, taken: set[int]) -> Placed | None:
-        """The request's place; None where its memory is `taken` by this batch."""
+        """Return the request's place; None where its memory is `taken` by this batch."""
         request = waiting.request
         if isinstance(request, MessageError):
             return self._refused(waiting, request)

@@ -34,7 +34,7 @@ def make_room(sockets: int) -> int:
 
 
 def _raised(soft: int, wanted: int, hard: int) -> int:
-    """The limit that there is after trying to raise it."""
+    """Return the limit that there is after trying to raise it."""
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):  # some systems have a limit beyond the one they tell
@@ -43,7 +43,7 @@ def _raised(soft: int, wanted: int, hard: int) -> int:
 
 
 def _open_files() -> int:
-    """How many this process has open, or some number that is hardly too small where the system does not tell."""
+    """Return how many this process has open, or some number that is hardly too small where the system does not tell."""
     for directory in ("/proc/self/fd", "/dev/fd"):
         if os.path.isdir(directory):
             return len(os.listdir(directory))

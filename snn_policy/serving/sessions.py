@@ -49,7 +49,7 @@ class Memories:
         return self.used >= self.most
 
     def take(self) -> int:
-        """A row of its own, at its start; `MessageError` when all are taken."""
+        """Return a row of its own, at its start; `MessageError` when all are taken."""
         if self.full:
             raise MessageError(f"the server holds {self.most} memories already, its limit; try again later")
         if not self._free:
@@ -75,7 +75,7 @@ class Memories:
             array[row] = fresh[0]
 
     def gather(self, rows: Sequence[int]) -> Any:
-        """The state of these rows, a copy."""
+        """Return the state of these rows, a copy."""
         return type(self._fresh)(*(array[rows] for array in self.arrays)) if self.arrays else self._fresh
 
     def scatter(self, rows: Sequence[int], state: Any) -> None:
@@ -108,7 +108,7 @@ class Sessions:
         self.changed = False
 
     def find(self, connection: Hashable, request: Request) -> int:
-        """The row that the request means, taken and zeroed if it is new.
+        """Return the row that the request means, taken and zeroed if it is new.
 
         Raises:
             MessageError: too many memories, or a session that another connection has taken over.
@@ -131,7 +131,7 @@ class Sessions:
         entry.used_at, self.changed = time.monotonic(), True
 
     def _attach(self, name: Name, connection: Hashable) -> int:
-        """An existing session goes to the connection that names it last."""
+        """Return an existing session goes to the connection that names it last."""
         entry = self.named.get(name)
         if entry is None:
             entry = self.named[name] = Named(self._new_row(), connection)
@@ -139,7 +139,7 @@ class Sessions:
         return entry.row
 
     def _new_row(self) -> int:
-        """A row, if need be that of the unattached session that was unused for longest."""
+        """Return a row, if need be that of the unattached session that was unused for longest."""
         if self.memories.full:
             unattached = [name for name, entry in self.named.items() if entry.owner is None]
             if unattached:

@@ -76,7 +76,7 @@ class MeteredSocket(ServerConnection, asyncio.BufferedProtocol):
         return f"{address[0]}:{address[1]}" if address else "a client"
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        """Where the next bytes go: few, unless a large frame is on its way."""
+        """Return where the next bytes go: few, unless a large frame is on its way."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

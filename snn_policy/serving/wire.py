@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
 
 def most_bytes(observation_shape: tuple[int, ...]) -> int:
-    """The largest message a client of this policy has any reason to send."""
+    """Return the largest message a client of this policy has any reason to send."""
     return HEAD_ROOM + BYTES_PER_NUMBER * int(np.prod(observation_shape))
 
 
@@ -121,19 +121,19 @@ def _request(fields: dict[Any, Any], shape: tuple[int, ...]) -> Request:
 
 
 def valid_env_id(value: Any) -> EnvId:
-    """The id itself; `MessageError` unless it is None, a whole number of 64 bits or a short text."""
+    """Return the id itself; `MessageError` unless it is None, a whole number of 64 bits or a short text."""
     if value is None or whole(value, -(2**63), 2**63 - 1) or valid_name(value):
         return value
     raise MessageError(f"env_id: expected a whole number or a text of 1 to {LONGEST_NAME} printable characters")
 
 
 def valid_name(value: Any) -> bool:
-    """Whether the value can name a session."""
+    """Return whether the value can name a session."""
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_NAME and value.isprintable()
 
 
 def _marked(value: dict[Any, Any], mark: str, names: tuple[str, ...], what: str) -> list[Any]:
-    """The named entries of a marked map that has these entries and no others."""
+    """Return the named entries of a marked map that has these entries and no others."""
     texts = {key.decode("latin-1") if isinstance(key, bytes) else key: each for key, each in value.items()}
     if texts.pop(mark, None) is not True or texts.keys() != set(names) or len(value) != len(names) + 1:
         raise MessageError(f"{what}: a map that is not an encoded array; expected {mark}, {', '.join(names)}")
@@ -148,7 +148,7 @@ def _dtype(name: Any, what: str) -> np.dtype[Any]:
 
 
 def _array(value: Any, what: str) -> Any:
-    """An encoded array as an array; anything else as it is, for `as_batch` to judge."""
+    """Return an encoded array as an array; anything else as it is, for `as_batch` to judge."""
     if not isinstance(value, dict):
         return value
     if b"__npgeneric__" in value or "__npgeneric__" in value:
@@ -166,7 +166,7 @@ def _array(value: Any, what: str) -> Any:
 
 
 def _plain(value: Any, what: str) -> Any:
-    """A NumPy scalar as Python's own; anything else as it is."""
+    """Return a NumPy scalar as Python's own; anything else as it is."""
     if not isinstance(value, dict):
         return value
     data, dtype_name = _marked(value, "__npgeneric__", ("data", "dtype"), what)
@@ -182,7 +182,7 @@ def _one_line(error: Exception) -> str:
 
 
 def encode_array(array: npt.NDArray[Any]) -> dict[bytes, Any]:
-    """An array as the map that openpi's clients read."""
+    """Return an array as the map that openpi's clients read."""
     return {b"__ndarray__": True, b"data": array.tobytes(), b"dtype": array.dtype.str, b"shape": array.shape}
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.bundle.files import CHECKPOINT_FILE, POLICY_FILE, RUN_FILE, holds_weights
+from snn_policy.bundle.files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
 from snn_policy.sources.torch_files import describe, is_sb3_zip
+from snn_policy.sources.training_run import is_training_run, read_training_run
 
 ACCEPTED = (
     "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
@@ -104,21 +105,19 @@ def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(path: Path) -> Path:
-    """The file that is meant: Stable-Baselines3's names lack their `.zip`."""
+    """Return the file that is meant: Stable-Baselines3's names lack their `.zip`."""
     zipped = path.parent / f"{path.name}.zip"
     known = path.suffix.lower() in (".zip", ".onnx", ".safetensors", ".json") or Path(f"{path}.safetensors").is_file()
-    if known or path.is_file() or (path / POLICY_FILE).is_file() or _is_training_run(path):
+    if known or path.is_file() or (path / POLICY_FILE).is_file() or is_training_run(path):
         return path
     return zipped if zipped.is_file() else path
 
 
 def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     ending = path.suffix.lower()
-    if _is_training_run(path):
-        from snn_policy.offline.trained import read_checkpoint_actor
-
+    if is_training_run(path):
         _takes(options, "a training run", "name")
-        return read_checkpoint_actor(path, **options)
+        return read_training_run(path, **options)
     if (path / POLICY_FILE).is_file() or (path.name == POLICY_FILE and path.is_file() and holds_weights(path.parent)):
         from snn_policy.bundle import read_bundle
 
@@ -156,14 +155,6 @@ def _takes(options: dict[str, Any], source: str, *names: str) -> None:
         raise TypeError(f"{name}: {source} does not take this argument ({', '.join(names) or 'it takes none'})")
 
 
-def _is_training_run(path: Path) -> bool:
-    return (path / RUN_FILE).is_file() or (path.name in (RUN_FILE, CHECKPOINT_FILE) and _sibling(path, RUN_FILE))
-
-
-def _sibling(path: Path, name: str) -> bool:
-    return path.is_file() and (path.parent / name).is_file()
-
-
 def _has_base(source: Any, name: str, package: str) -> bool:
-    """Whether a class of this name and package is among the object's bases, without importing the package."""
+    """Return whether a class of this name and package is among the object's bases, without importing the package."""
     return any(base.__name__ == name and base.__module__.startswith(package) for base in type(source).__mro__)

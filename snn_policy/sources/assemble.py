@@ -17,7 +17,7 @@ from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Head, Layer, Linear, inner_bounds
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.elementwise import Run
+from snn_policy.sources.elementwise import ScaleAndClip
 from snn_policy.sources.images import Filter, composed
 from snn_policy.sources.normaliser import read_normaliser
 from snn_policy.sources.operations import (
@@ -74,9 +74,9 @@ class _Block:
     """A linear layer or convolution, and everything between it and the next: before · activation · after."""
 
     affine: Affine | Filter
-    before: Run
+    before: ScaleAndClip
     activation: Activate | None
-    after: Run
+    after: ScaleAndClip
     argmax: ArgMax | None
 
 
@@ -119,7 +119,7 @@ def _blocks(chain: list[Operation]) -> list[_Block]:
 
 def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _Block:
     width = affine.outputs
-    runs, activation, argmax = [Run.identity(width)], None, None
+    runs, activation, argmax = [ScaleAndClip.identity(width)], None, None
     for each in _tidied(following, last):
         match each:
             case _ if argmax is not None:
@@ -130,7 +130,7 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
                 runs[-1] = runs[-1].then_clip(low, high, each)
             case Activate() if activation is None:
                 activation = each
-                runs.append(Run.identity(width))
+                runs.append(ScaleAndClip.identity(width))
             case Activate():
                 reason = f"it follows another activation ({activation and activation.path})"
                 raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer between the two")
@@ -138,7 +138,7 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
                 argmax = each
             case _:
                 raise refusal(each.path, each.kind)
-    return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else Run.identity(width), argmax)
+    return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else ScaleAndClip.identity(width), argmax)
 
 
 def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
@@ -156,7 +156,7 @@ def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
 
 
 def _layers_and_head(
-    blocks: list[_Block], into: Run | None, low: npt.ArrayLike | None, high: npt.ArrayLike | None
+    blocks: list[_Block], into: ScaleAndClip | None, low: npt.ArrayLike | None, high: npt.ArrayLike | None
 ) -> tuple[tuple[Layer, ...], Head]:
     layers: list[Layer] = []
     pending, scaled = None, into
@@ -183,7 +183,7 @@ def _layer(affine: Affine | Filter, activation: Activation | None) -> Layer:
 
 
 def _matrix(affine: Affine | Filter) -> Affine:
-    """The last layer as a matrix: its few outputs are actions."""
+    """Return the last layer as a matrix: its few outputs are actions."""
     if isinstance(affine, Affine):
         return affine
     if affine.inputs * affine.outputs > MOST_LAST_WEIGHTS:
@@ -257,7 +257,7 @@ def _bound(values: npt.ArrayLike, width: int) -> Float64:
     return np.broadcast_to(bound, width)
 
 
-def _pre_clip(run: Run) -> float:
+def _pre_clip(run: ScaleAndClip) -> float:
     if run.clipped_by is None:
         return float("inf")
     reach = float(run.high[0])

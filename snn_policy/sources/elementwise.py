@@ -9,7 +9,7 @@ from snn_policy.sources.operations import Float64, Operation
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ScaleAndClip:
     """The normal form; all arrays (width,). `clipped_by` is the last clip of the source, for messages."""
 
     scale: Float64
@@ -19,10 +19,10 @@ class Run:
     clipped_by: Operation | None = None
 
     @classmethod
-    def identity(cls, width: int) -> "Run":
+    def identity(cls, width: int) -> "ScaleAndClip":
         return cls(np.ones(width), np.zeros(width), np.full(width, -np.inf), np.full(width, np.inf))
 
-    def then_scale(self, scale: Float64, offset: Float64) -> "Run":
+    def then_scale(self, scale: Float64, offset: Float64) -> "ScaleAndClip":
         """Scaling moves in front of the clip, whose bounds it scales (and swaps where it is negative)."""
         ends = []
         for bound in (self.low, self.high):
@@ -31,7 +31,7 @@ class Run:
         low, high = np.minimum(*ends), np.maximum(*ends)
         return replace(self, scale=self.scale * scale, offset=self.offset * scale + offset, low=low, high=high)
 
-    def then_clip(self, low: Float64, high: Float64, source: Operation | None) -> "Run":
+    def then_clip(self, low: Float64, high: Float64, source: Operation | None) -> "ScaleAndClip":
         if (low == -np.inf).all() and (high == np.inf).all():
             return self
         bottom, top = np.clip(self.low, low, high), np.clip(self.high, low, high)
@@ -39,7 +39,7 @@ class Run:
 
 
 def stretched(source: Operation, values: Float64, *shape: int) -> Float64:
-    """The values broadcast to one row of the given shape, flat; leading axes of length 1 are the batch's."""
+    """Return the values broadcast to one row of the given shape, flat; leading axes of length 1 are the batch's."""
     row = values
     while row.ndim > len(shape) and row.shape[0] == 1:
         row = row[0]

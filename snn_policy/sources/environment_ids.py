@@ -9,7 +9,7 @@ _SAME_OBSERVATIONS_IN_V5 = re.compile(r"(HalfCheetah|Hopper|Walker2d|Swimmer|Inv
 
 
 def current_id(env_id: Any) -> str | None:
-    """The id under which Gymnasium makes this environment today; None where it cannot.
+    """Return the id under which Gymnasium makes this environment today; None where it cannot.
 
     MuJoCo's v2 to v4 become v5 only where an actor of the old sees the same observations in the new.
     """

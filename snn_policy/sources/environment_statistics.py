@@ -26,12 +26,12 @@ _DEEPEST = 100
 
 
 def is_a(thing: Any, *names: str) -> bool:
-    """Whether a class so named of SB3's or Gymnasium's is among the object's bases, without importing either."""
+    """Return whether a class so named of SB3's or Gymnasium's is among the object's bases, without importing either."""
     return any(base.__name__ in names and base.__module__.split(".")[0] in _LIBRARIES for base in type(thing).__mro__)
 
 
 def holds_statistics(environment: Any) -> bool:
-    """Whether one of its wrappers is a `VecNormalize` or a `NormalizeObservation`."""
+    """Return whether one of its wrappers is a `VecNormalize` or a `NormalizeObservation`."""
     return any(is_a(layer, "VecNormalize") or _is_normaliser(layer) for layer in _layers(environment))
 
 
@@ -59,7 +59,7 @@ def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
 
 
 def _layers(environment: Any) -> Iterator[Any]:
-    """The environment and what it wraps, from the outermost to the innermost; of several rows, the first."""
+    """Yield the environment and what it wraps, from the outermost to the innermost; of several rows, the first."""
     for _ in range(_DEEPEST):
         if environment is None:
             return
@@ -102,7 +102,7 @@ def _warn_of_rows(layers: list[Any]) -> None:
 
 
 def _reshaped(layer: Any, parts: dict[str | None, ObservationStatistics]) -> dict[str | None, ObservationStatistics]:
-    """The statistics as seen through a wrapper around them."""
+    """Return the statistics as seen through a wrapper around them."""
     if is_a(layer, "VecExtractDictObs"):
         return {None: parts[layer.key]} if layer.key in parts else {}
     if is_a(layer, "VecFrameStack"):

@@ -77,7 +77,7 @@ class Filter(Convolve):
 def convolve(
     path: str, kind: str, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any = 1, groups: int = 1
 ) -> Convolve:
-    """A convolution as torch describes it: numbers or pairs; padding also "valid" or "same".
+    """Return a convolution as torch describes it: numbers or pairs; padding also "valid" or "same".
 
     Raises:
         UnsupportedLayerError: what a plain convolution with symmetric zero padding does not do.
@@ -117,7 +117,7 @@ def average_pool(path: str, kind: str, window: Any, stride: Any, padding: Any, c
 
 
 def spatial_means(path: str, kind: str, axes: Any, keeps: bool) -> list[Operation]:
-    """The mean over (batch, channels, height, width)'s last two axes, which are dropped unless it keeps them."""
+    """Return the mean over (batch, channels, height, width)'s last two axes, which are dropped unless it keeps them."""
     if sorted(int(axis) % 4 for axis in np.atleast_1d(axes)) != [2, 3]:
         raise UnsupportedLayerError(path, kind, "it is a mean over other axes than height and width", "Use dim=(2, 3)")
     pooled = AdaptivePool((1, 1), path=path, kind=kind)
@@ -135,7 +135,7 @@ def _pair(value: Any) -> Pair:
 
 
 def placed(each: Convolve | AveragePool | AdaptivePool, shape: tuple[int, ...]) -> Filter:
-    """The operation on values of one row's `shape`.
+    """Return the operation on values of one row's `shape`.
 
     Raises:
         UnsupportedLayerError: they are no images.

@@ -6,12 +6,14 @@ import numpy as np
 
 from snn_policy.ann.layers import Normaliser
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.elementwise import Run
+from snn_policy.sources.elementwise import ScaleAndClip
 from snn_policy.sources.operations import Clip, Float64, Operation, Scale
 
 
-def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tuple[Normaliser | None, Run | None]:
-    """The normaliser, and the scale that is left to fold into the first linear layer.
+def read_normaliser(
+    leading: Sequence[Operation], shape: tuple[int, ...]
+) -> tuple[Normaliser | None, ScaleAndClip | None]:
+    """Return the normaliser, and the scale that is left to fold into the first linear layer.
 
     Images that are all scaled alike, or channel by channel, get a normaliser of such a shape: (1, 1, 1), (C, 1, 1).
     A symmetric clip is the normaliser's own; any other box is moved to ±1, and the first layer moves it back. Signs are
@@ -26,7 +28,7 @@ def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tup
         if not (run.scale != 0).all():
             return None, run
         sign = np.sign(run.scale)
-        left = Run.identity(len(sign)).then_scale(sign, np.zeros_like(sign))
+        left = ScaleAndClip.identity(len(sign)).then_scale(sign, np.zeros_like(sign))
         return _normaliser(abs(run.scale), run.offset * sign, np.inf, shape), left
     with np.errstate(invalid="ignore"):  # infinite bounds are refused below
         reach, centre = (run.high - run.low) / 2, (run.high + run.low) / 2
@@ -37,7 +39,7 @@ def read_normaliser(leading: Sequence[Operation], shape: tuple[int, ...]) -> tup
         return _normaliser(run.scale, run.offset, float(reach[0]), shape), None
     sign = np.sign(run.scale)
     unit = sign / reach
-    left = Run.identity(len(reach)).then_scale(sign * reach, centre)
+    left = ScaleAndClip.identity(len(reach)).then_scale(sign * reach, centre)
     return _normaliser(run.scale * unit, (run.offset - centre) * unit, 1.0, shape), left
 
 
@@ -50,10 +52,10 @@ def _normaliser(scale: Float64, offset: Float64, clip: float, shape: tuple[int, 
     return Normaliser(mean, spread, clip)  # pyright: ignore[reportArgumentType]
 
 
-def _leading_run(leading: Sequence[Operation], size: int) -> Run | None:
+def _leading_run(leading: Sequence[Operation], size: int) -> ScaleAndClip | None:
     run = None
     for each in leading:
-        run = run or Run.identity(size)
+        run = run or ScaleAndClip.identity(size)
         match each:
             case Scale(factor, offset):
                 run = run.then_scale(factor, offset)

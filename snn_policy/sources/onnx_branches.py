@@ -18,7 +18,7 @@ Read = Callable[[str], tuple[list[Operation], str]]
 
 
 def read_choices(values: Values, read: Read, node: NodeProto, path: str) -> tuple[list[Operation], str]:
-    """The operations of all branches as one, and the value that all of them take.
+    """Return the operations of all branches as one, and the value that all of them take.
 
     Raises:
         UnsupportedLayerError: a branch that is not a selection of scores, or a linear layer, and its argmax.
@@ -39,7 +39,7 @@ def read_choices(values: Values, read: Read, node: NodeProto, path: str) -> tupl
 
 
 def _branch(values: Values, read: Read, value: str, path: str) -> Branch:
-    """A branch's first operation, how many scores it compares, and the value it takes."""
+    """Return a branch's first operation, how many scores it compares, and the value it takes."""
     chosen = False
     choices = 0
     while value in values.makers and value in values.observed:

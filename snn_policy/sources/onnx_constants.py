@@ -32,7 +32,7 @@ FOLDED = _ELEMENTWISE | _SAME_SIZE | _REDUCTIONS | _GROWING
 
 
 def fold(node: NodeProto, inputs: Sequence[Array | None], output: int, opsets: Mapping[str, int]) -> Array:
-    """The node's output of that number; inputs left empty are None.
+    """Return the node's output of that number; inputs left empty are None.
 
     Raises:
         UnsupportedLayerError: an operator that is not in `FOLDED`, a division by zero, or a hidden state of zeros.
@@ -50,7 +50,7 @@ def fold(node: NodeProto, inputs: Sequence[Array | None], output: int, opsets: M
 
 
 def constant_node(node: NodeProto) -> Array:
-    """The value of a `Constant` node."""
+    """Return the value of a `Constant` node."""
     attribute = node.attribute[0]
     found = helper.get_attribute_value(attribute)
     return np.asarray(numpy_helper.to_array(found) if attribute.name == "value" else found)
@@ -75,7 +75,7 @@ def _evaluated(node: NodeProto, inputs: Sequence[Array | None], opsets: Mapping[
 
 
 def _result_size(node: NodeProto, inputs: Sequence[Array | None]) -> int:
-    """How many values the node makes at most."""
+    """Return how many values the node makes at most."""
     kind, given = node.op_type, [each for each in inputs if each is not None]
     options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     if kind in _ELEMENTWISE:
@@ -133,7 +133,7 @@ def _refuse_zero_state(path: str, node: NodeProto, inputs: Sequence[Array | None
 
 
 def baked_state(path: str, kind: str, what: str) -> UnsupportedLayerError:
-    """The error for a recurrent graph whose hidden state is a constant."""
+    """Return the error for a recurrent graph whose hidden state is a constant."""
     reason = f"it is recurrent, and its hidden state is baked into the file ({what}): it would forget at every step"
     remedy = "Recurrent policies are not read: use a feed-forward one, with stacked observations if it needs a past"
     return UnsupportedLayerError(path, kind, reason, remedy)

@@ -79,7 +79,7 @@ def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
 
 
 def _open(path: Path, name: str, tensor: str) -> BinaryIO:
-    """The file of that name beside the graph: no link, no device, no other folder."""
+    """Return the file of that name beside the graph: no link, no device, no other folder."""
     plain = name == os.path.basename(name) and not name.startswith(".") and "\\" not in name and "\0" not in name
     if not plain or not name.endswith(DATA_ENDINGS):
         remedy = f"only NAME.onnx.data beside the graph is, not {name[:80]!r}: {_REMEDY}"

@@ -62,7 +62,7 @@ def read_onnx(
         observation = _observation(graph, action)
         declared = _declared_shape(observation, observation_shape)
         values = Values(graph, observation, action, declared)
-        operations = _walk(values)
+        operations = _onnx_operations(values)
     shape = observation_shape or (None if declared is None else declared[1:] or declared)
     facts: Any = {"name": name or path.stem, "low": low, "high": high, "env_id": env_id}
     actor = assemble(operations, observation_shape=shape, **facts)
@@ -75,7 +75,7 @@ def read_onnx(
 
 
 def _observation(graph: "Graph", action: str) -> Any:
-    """The one input that the action depends on."""
+    """Return the one input that the action depends on."""
     from snn_policy.sources.onnx_outputs import constant_action
     from snn_policy.sources.onnx_patterns import several_inputs
 
@@ -88,7 +88,7 @@ def _observation(graph: "Graph", action: str) -> Any:
 
 
 def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The observation's shape with its batch axis, as the graph declares it or, where that is open, as given."""
+    """Return the observation's shape with its batch axis, as the graph declares it or, where that is open, as given."""
     declared = observation.type.tensor_type
     sizes = tuple(each.dim_value for each in declared.shape.dim)
     if declared.HasField("shape") and all(size > 0 for size in sizes[1:] or sizes[:1]):
@@ -98,8 +98,10 @@ def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int,
     return None
 
 
-def _walk(values: "Values") -> list[Operation]:
-    from snn_policy.sources.onnx_nodes import Reader
+def _onnx_operations(values: "Values") -> list[Operation]:
+    from snn_policy.sources.onnx_nodes import OnnxNodeReader
 
     observation = values.observation.name
-    return read_backwards(Reader(values).read, values.action, lambda value: value == observation, len(values.nodes))
+    return read_backwards(
+        OnnxNodeReader(values).read, values.action, lambda value: value == observation, len(values.nodes)
+    )

@@ -14,7 +14,7 @@ IMAGE_OPERATORS = ("Conv", "AveragePool", "GlobalAveragePool")
 def image_operations(
     kind: str, path: str, options: dict[str, Any], constants: dict[int, npt.NDArray[Any]]
 ) -> list[Operation]:
-    """The operations of one of `IMAGE_OPERATORS`, given its attributes and constant inputs by position."""
+    """Return the operations of one of `IMAGE_OPERATORS`, given its attributes and constant inputs by position."""
     if kind == "GlobalAveragePool":
         return [AdaptivePool((1, 1), path=path, kind=kind)]
     stride, padding = options.get("strides", [1, 1]), _padding(options, path, kind)

@@ -33,14 +33,14 @@ _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Min", "Max")
 _LEFT = "the observation is not its plain left factor"
 
 
-class Reader:
+class OnnxNodeReader:
     """Reads nodes, one at a time, from the action to the observation."""
 
     def __init__(self, values: Values) -> None:
         self.values, self.makers, self.observed = values, values.makers, values.observed
 
     def read(self, value: str) -> tuple[list[Operation], str]:
-        """The operations of the node that makes `value`, in order, and the value they take."""
+        """Return the operations of the node that makes `value`, in order, and the value they take."""
         node = self.makers.get(value)
         if node is None or value not in self.observed:
             raise constant_action(value)
@@ -107,21 +107,21 @@ class Reader:
         return rules[kind](node, path)
 
     def value(self, name: str) -> npt.NDArray[Any]:
-        """A value that does not depend on the observation."""
+        """Return a value that does not depend on the observation."""
         return self.values.constant(name)
 
     def _options(self, node: NodeProto) -> dict[str, Any]:
         return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
     def _constants(self, node: NodeProto) -> dict[int, npt.NDArray[Any]]:
-        """The constant inputs by position, of operators whose rules take them so."""
+        """Return the constant inputs by position, of operators whose rules take them so."""
         if node.op_type not in ("PRelu", "Conv"):
             return {}
         constant = [(index, each) for index, each in enumerate(node.input) if each and each not in self.observed]
         return {index: self.value(each) for index, each in constant}
 
     def _option(self, node: NodeProto, index: int, name: str) -> Any:
-        """An option that was an attribute in old operator sets and is an input in newer ones."""
+        """Return an option that was an attribute in old operator sets and is an input in newer ones."""
         if len(node.input) > index and node.input[index]:
             return self.value(node.input[index])
         return self._options(node).get(name)

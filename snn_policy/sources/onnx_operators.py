@@ -13,7 +13,7 @@ from snn_policy.sources.refusals import refusal
 def activation_operations(
     kind: str, path: str, options: dict[str, Any], constants: dict[int, npt.NDArray[Any]]
 ) -> list[Operation] | None:
-    """The operations of an elementwise operator without constants; None for any other."""
+    """Return the operations of an elementwise operator without constants; None for any other."""
     match kind:
         case "Relu" | "Tanh" | "Sigmoid":
             return activate(path, kind, kind.lower())

@@ -100,7 +100,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def constant_action(name: str) -> UnsupportedLayerError:
-    """The error for an action that no input enters."""
+    """Return the error for an action that no input enters."""
     remedy = "Export the policy with the observation as its input"
     return UnsupportedLayerError(name, "constant", "the action does not depend on the observation", remedy)
 
@@ -122,7 +122,7 @@ def comes_from_argmax(makers: Mapping[str, NodeProto], name: str) -> bool:
 
 
 def _most_likely(graph: Graph, possible: Sequence[str]) -> tuple[list[str], int]:
-    """The outputs that are most likely the action, several if nothing tells them apart; and their rank."""
+    """Return the outputs that are most likely the action, several if nothing tells them apart; and their rank."""
     discrete = [name for name in possible if comes_from_argmax(graph.makers, name)]
     ranks = {name: _rank(graph, name) for name in discrete or possible}
     best = min(ranks.values(), default=_OTHER)
@@ -188,5 +188,5 @@ def _refuse_half(graph: Graph, chosen: str, possible: Sequence[str]) -> None:
 
 
 def names_state(name: str) -> bool:
-    """Whether an input or output is called like a recurrent network's state."""
+    """Return whether an input or output is called like a recurrent network's state."""
     return not _STATES.isdisjoint(_words(name))

@@ -43,7 +43,7 @@ def refuse_recurrent(graph: Graph, action: str) -> None:
 
 
 def _noted_module(node: NodeProto) -> str | None:
-    """The recurrent torch module that the node comes from, where torch's exporter noted the modules' classes."""
+    """Return the recurrent torch module that the node comes from, where torch's exporter noted the modules' classes."""
     for note in node.metadata_props:
         if note.key == "pkg.torch.onnx.class_hierarchy" and "torch.nn.modules.rnn." in note.value:
             return note.value.split("torch.nn.modules.rnn.")[-1].split("'")[0]
@@ -51,7 +51,7 @@ def _noted_module(node: NodeProto) -> str | None:
 
 
 def several_inputs(graph: Graph, inputs: Sequence[Any]) -> UnsupportedLayerError:
-    """The error where the action depends on more than one input; a recurrent policy's state is called so."""
+    """Return the error where the action depends on more than one input; a recurrent policy's state is called so."""
     names = [each.name for each in inputs]
     states = [name for name in names if names_state(name)]
     returned = [each.name for each in graph.model.graph.output if names_state(each.name)]
@@ -77,7 +77,7 @@ def joined_by_name(makers: Mapping[str, NodeProto], observed: set[str], node: No
 
 
 def _region(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto) -> Iterator[NodeProto]:
-    """The node and those before it, back to the nearest linear layers."""
+    """Yield the node and those before it, back to the nearest linear layers."""
     waiting, seen = [node], {id(node)}
     while waiting and len(seen) <= _MOST_NODES:
         each = waiting.pop(0)
@@ -90,7 +90,7 @@ def _region(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto
 
 
 def _spelled_out(operators: Sequence[str]) -> str | None:
-    """The layer that these operators are, spelled out."""
+    """Return the layer that these operators are, spelled out."""
     kinds = set(operators)
     if kinds & RANDOM:
         return min(kinds & RANDOM)

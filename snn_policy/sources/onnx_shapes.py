@@ -23,7 +23,7 @@ _ONE_ROW = "Export with one row per observation"
 
 
 def known_shape(values: Values, name: str, path: str, kind: str) -> Shape:
-    """The value's shape.
+    """Return the value's shape.
 
     Raises:
         UnsupportedLayerError: it is not known.
@@ -36,7 +36,7 @@ def known_shape(values: Values, name: str, path: str, kind: str) -> Shape:
 
 
 def moved(values: Values, node: NodeProto, path: str) -> list[Operation]:
-    """The operations of one of `RESHAPES`, of a value that observations enter."""
+    """Return the operations of one of `RESHAPES`, of a value that observations enter."""
     kind = node.op_type
     if None in (values.shape(node.input[0]), values.shape(node.output[0])) and kind in ("Reshape", "Flatten"):
         return _of_any_size(values, node, path)
@@ -50,7 +50,7 @@ def moved(values: Values, node: NodeProto, path: str) -> list[Operation]:
 
 
 def _of_any_size(values: Values, node: NodeProto, path: str) -> list[Operation]:
-    """A reshape of values of unknown shape to one row, or one image, per observation."""
+    """Return a reshape of values of unknown shape to one row, or one image, per observation."""
     if node.op_type == "Flatten":
         if any(each.name == "axis" and each.i != 1 for each in node.attribute):
             raise UnsupportedLayerError(path, "Flatten", "it flattens the batch", "Use axis=1")
@@ -100,7 +100,7 @@ def along_row(values: Values, name: str, axis: int, path: str, kind: str) -> lis
 
 
 def selected(values: Values, node: NodeProto, options: dict[str, Any], path: str) -> list[Operation]:
-    """A `Slice`: axes that it leaves whole do not count, of the others it may cut the row."""
+    """Return a `Slice`: axes that it leaves whole do not count, of the others it may cut the row."""
     starts, ends = (np.ravel(options[name]).tolist() for name in ("starts", "ends"))
     axes = range(len(starts)) if options.get("axes") is None else np.ravel(options["axes"]).tolist()
     steps = [1] * len(starts) if options.get("steps") is None else np.ravel(options["steps"]).tolist()
@@ -131,7 +131,7 @@ def _slice(start: int, end: int, step: int) -> slice:
 
 
 def gathered(values: Values, node: NodeProto, axis: int, path: str) -> list[Operation]:
-    """A `Gather` of entries of the row, or of the only row."""
+    """Return a `Gather` of entries of the row, or of the only row."""
     indices = values.constant(node.input[1])
     shape = values.shape(node.input[0])
     if shape is not None and shape[axis] == 1 and indices.size == 1:
@@ -148,7 +148,7 @@ def _select(path: str, kind: str, chosen: "slice | npt.NDArray[np.int64]") -> Se
 
 
 def row_constant(values: Values, name: str, constant: npt.NDArray[Any], path: str, kind: str) -> npt.NDArray[Any]:
-    """The constant as it meets one row of the value `name`: flat, unless that is an image."""
+    """Return the constant as it meets one row of the value `name`: flat, unless that is an image."""
     shape = values.shape(name)
     if shape is None or constant.size == 1:
         return constant

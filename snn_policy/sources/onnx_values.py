@@ -35,12 +35,12 @@ class Graph:
         self.inputs = [each for each in model.graph.input if each.name not in self.tensors]
 
     def nodes_before(self, value: str) -> list[NodeProto]:
-        """The nodes that `value` needs, in the graph's order."""
+        """Return the nodes that `value` needs, in the graph's order."""
         needed = {id(self.makers[name]) for name in self._before(value, ()) if name in self.makers}
         return [node for node in self.model.graph.node if id(node) in needed]
 
     def inputs_before(self, value: str) -> list[Any]:
-        """The inputs whose values, not only shapes, `value` depends on."""
+        """Return the inputs whose values, not only shapes, `value` depends on."""
         before = set(self._before(value, ABOUT_SHAPES))
         return [each for each in self.inputs if each.name in before]
 
@@ -85,7 +85,7 @@ class Values:
         self.rows = shape[0] if shape is not None and len(shape) > 1 else 1
 
     def model(self) -> ModelProto:
-        """What lies between observation and action, as a graph of its own."""
+        """Return what lies between observation and action, as a graph of its own."""
         used = {name for node in self.nodes for name in node.input}
         outputs = [each for each in self._whole.graph.output if each.name == self.action]
         constants = [each for name, each in self._tensors.items() if name in used]
@@ -95,7 +95,7 @@ class Values:
         return made
 
     def _entered(self, observation: str) -> set[str]:
-        """The values that the observation enters, by more than its shape."""
+        """Return the values that the observation enters, by more than its shape."""
         entered = {observation}
         for node in self.nodes:
             if node.op_type not in ABOUT_SHAPES and not entered.isdisjoint((*node.input, *_captured(node))):
@@ -103,13 +103,13 @@ class Values:
         return entered
 
     def shape(self, name: str) -> Shape | None:
-        """The value's shape for one row of observations, where it is known."""
+        """Return the value's shape for one row of observations, where it is known."""
         if name in self._tensors:
             return tuple(self._tensors[name].dims)
         return self._shapes.get(name)
 
     def constant(self, name: str, depth: int = 0) -> npt.NDArray[Any]:
-        """A value that no observation enters.
+        """Return a value that no observation enters.
 
         Raises:
             SourceError: nothing makes it, or it is too large.
@@ -206,7 +206,7 @@ class Values:
         return taken
 
     def _condition(self, node: NodeProto) -> bool | None:
-        """The condition of an `If`, where it is known."""
+        """Return the condition of an `If`, where it is known."""
         if node.op_type != "If" or node.domain not in ("", "ai.onnx") or node.input[0] in self.observed:
             return None
         try:
@@ -215,7 +215,7 @@ class Values:
             return None
 
     def _skeleton(self, shape: Shape, known: Mapping[str, npt.NDArray[Any]]) -> ModelProto:
-        """The graph with a fixed observation, with `known` values as constants and without its large weights."""
+        """Return the graph with a fixed observation, with `known` values as constants and without its large weights."""
         nodes = [node for node in self.nodes if not set(node.output) <= known.keys()]
         used = {name for node in nodes for name in node.input}
         kind = self.observation.type.tensor_type.elem_type

@@ -160,7 +160,7 @@ def as_float64(values: Any) -> Float64:
 
 
 def affine(path: str, kind: str, weight: Any, bias: Any = None) -> Affine:
-    """An `Affine` from arrays of any float type; no bias means zeros."""
+    """Return an `Affine` from arrays of any float type; no bias means zeros."""
     matrix = as_float64(weight)
     return Affine(matrix, np.zeros(matrix.shape[0]) if bias is None else as_float64(bias), path=path, kind=kind)
 
@@ -170,13 +170,13 @@ def scale(path: str, kind: str, factor: Any = 1.0, offset: Any = 0.0) -> Scale:
 
 
 def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
-    """A `Clip`; None stands for no bound."""
+    """Return a `Clip`; None stands for no bound."""
     bottom, top = -np.inf if low is None else low, np.inf if high is None else high
     return Clip(as_float64(bottom), as_float64(top), path=path, kind=kind)
 
 
 def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
-    """An activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away."""
+    """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away."""
     if name == "sigmoid":
         half = scale(path, kind, 0.5)
         return [half, *activate(path, kind, "tanh"), scale(path, kind, 0.5, 0.5)]
@@ -201,7 +201,7 @@ def batch_norm(
 
 
 def squash(path: str, low: Any, high: Any, pre_clip: float | None = None) -> list[Operation]:
-    """The action head of most actor-critics: [clip to ±pre_clip], tanh, rescaled to fill [low, high]."""
+    """Return the action head of most actor-critics: [clip to ±pre_clip], tanh, rescaled to fill [low, high]."""
     bottom, top = as_float64(low), as_float64(high)
     before = [] if pre_clip is None else [clip(path, "Hardtanh", -pre_clip, pre_clip)]
     rescale = scale(path, "rescale", (top - bottom) / 2, (top + bottom) / 2)

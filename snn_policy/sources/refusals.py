@@ -50,7 +50,7 @@ _FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "hardswish
 
 
 def refusal(path: str, kind: str) -> UnsupportedLayerError:
-    """The error for a layer that no rule reads."""
+    """Return the error for a layer that no rule reads."""
     plain = kind.lower().replace("_", "")
     if any(name in plain for name in _FUNCTIONS):
         return UnsupportedLayerError(path, kind, "this activation is not supported", f"Retrain with {ACTIVATIONS}")
@@ -61,7 +61,7 @@ def refusal(path: str, kind: str) -> UnsupportedLayerError:
 
 
 def joined(path: str, kind: str) -> UnsupportedLayerError:
-    """The error where two values that both depend on the observation meet."""
+    """Return the error where two values that both depend on the observation meet."""
     reason = "it joins two values that both depend on the observation (a residual connection, a product, a sample)"
     return UnsupportedLayerError(
         path, kind, reason, "Use a policy that is one chain of layers and returns its deterministic action"
@@ -69,6 +69,6 @@ def joined(path: str, kind: str) -> UnsupportedLayerError:
 
 
 def divided_by_zero(path: str, kind: str, divisor: Any) -> UnsupportedLayerError:
-    """The error for a standard deviation, or another constant divisor, that is zero."""
+    """Return the error for a standard deviation, or another constant divisor, that is zero."""
     reason = f"it divides by zero at {entries(np.asarray(divisor) == 0)} (the standard deviation of a constant sensor?)"
     return UnsupportedLayerError(path, kind, reason, "Put 1 there, or keep the sensor out of the observation")

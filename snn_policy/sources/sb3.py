@@ -147,13 +147,13 @@ def _live(policy: Any) -> Archive:
 
 
 def _holds_bytes(space: Any) -> bool:
-    """Whether a Box is of images of bytes 0 to 255."""
+    """Return whether a Box is of images of bytes 0 to 255."""
     image = space.dtype == np.uint8 and len(space.shape) == 3
     return bool(image and (space.low == 0).all() and (space.high == 255).all())
 
 
 def _environment(algorithm: Any) -> str | None:
-    """The id of the environment a live algorithm holds, where it has one that says so."""
+    """Return the id of the environment a live algorithm holds, where it has one that says so."""
     environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
     try:
         return None if environment is None else current_id(environment.get_attr("spec", 0)[0].id)
@@ -176,7 +176,7 @@ def _actor(
 
 
 def _features(archive: Archive) -> list[Operation]:
-    """The preprocessing of images, and NatureCNN where the weights have one; flat rows at the end."""
+    """Return the preprocessing of images, and NatureCNN where the weights have one; flat rows at the end."""
     divided = [scale("preprocess_obs", "normalize_images", 1 / 255)] if archive.divides else []
     own = {"td3": "actor.", "sac": "actor.", "dqn": "q_net.", "actor-critic": "pi_"}[archive.family]
     names = (f"{own}features_extractor", "features_extractor")  # files of old releases have the latter alone
@@ -200,7 +200,7 @@ def _nature_cnn(archive: Archive, prefix: str) -> list[Operation]:
 
 
 def _layers(archive: Archive) -> list[Operation]:
-    """The deterministic path from features to the head's input, by the names of the weights."""
+    """Return the deterministic path from features to the head's input, by the names of the weights."""
     recurrent = [key for key in archive.weights if "lstm" in key]
     if recurrent:
         raise refusal(recurrent[0].rsplit(".", 1)[0], "LSTM")
@@ -227,7 +227,7 @@ def _layers(archive: Archive) -> list[Operation]:
 
 
 def _sequence(archive: Archive, prefix: str) -> list[str]:
-    """The linear layers of a Sequential of linear layers and activations: prefix.0, prefix.2, …"""
+    """Return the linear layers of a Sequential of linear layers and activations: prefix.0, prefix.2, …"""
     keys = [key.removeprefix(f"{prefix}.") for key in archive.weights if key.startswith(f"{prefix}.")]
     matches = {key: re.fullmatch(r"(\d+)\.(weight|bias)", key) for key in keys}
     indices = sorted({int(match[1]) for match in matches.values() if match})

@@ -76,7 +76,7 @@ def _scales(rows: int, axes: int) -> npt.NDArray[np.float64]:
 
 
 def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The object's own deterministic actions; those within ±1 where it has no bounds to scale them to."""
+    """Return the object's own deterministic actions; those within ±1 where it has no bounds to scale them to."""
     space = policy.action_space
     if hasattr(space, "low") and policy.squash_output and not np.isfinite([space.low, space.high]).all():
         import torch

@@ -74,7 +74,7 @@ class Archive:
 
 
 def family_of(module: Any) -> Family:
-    """Which rules a policy class of this module follows."""
+    """Return which rules a policy class of this module follows."""
     if module in FAMILIES:
         return FAMILIES[module]
     if "recurrent" in str(module):
@@ -162,7 +162,7 @@ def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def checked_observations(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a Box; other spaces are refused."""
+    """Return the shape of a Box; other spaces are refused."""
     if kind != "Box":
         remedy = "Train on one array of numbers (gymnasium's FlattenObservation)"
         raise UnsupportedLayerError("observation_space", kind, "only Box observations are read", remedy)

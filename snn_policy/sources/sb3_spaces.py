@@ -66,7 +66,7 @@ def serialised_bounds(space: dict[str, Any]) -> tuple[npt.NDArray[Any], npt.NDAr
 
 
 def holds_bytes(space: dict[str, Any]) -> bool:
-    """Whether a Box is of images of bytes 0 to 255."""
+    """Return whether a Box is of images of bytes 0 to 255."""
     if len(shape_of(space)) != 3 or "uint8" not in str(space.get("dtype")):
         return False
     bounds = serialised_bounds(space)
@@ -133,7 +133,7 @@ def _words(text: Any) -> list[str]:
 
 
 def _printed(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.float64] | None:
-    """A bound from its printed form; None where that may have been shortened."""
+    """Return a bound from its printed form; None where that may have been shortened."""
     texts = (space.get(f"{name}_repr"), space.get(name))
     for text in sorted(texts, key=lambda text: str(text).lstrip().startswith("[")):
         words = _words(text) if text is not None and "..." not in str(text) else []

@@ -77,7 +77,7 @@ def warn_of_missing(name: str, told: Told | None) -> None:
 
 
 def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Told | None:
-    """Whether an algorithm was trained on observations that `VecNormalize` normalised; None before any training.
+    """Return whether an algorithm was trained on observations that `VecNormalize` normalised; None before any training.
 
     Args:
         last: the policy's last observation, (rows, *shape).
@@ -106,7 +106,7 @@ def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> 
 
 
 def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: Any) -> bool:
-    """Whether the one is out of bounds that the other keeps."""
+    """Return whether the one is out of bounds that the other keeps."""
     if low is None or high is None or np.shape(low) != last.shape[1:]:
         return False
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
@@ -129,7 +129,7 @@ def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]
 
 
 def _circles(row: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which pairs of entries are sine and cosine of one angle."""
+    """Return which pairs of entries are sine and cosine of one angle."""
     first, second = np.triu_indices(min(len(row), _MOST_ENTRIES), 1)
     on_circle = np.abs(row[first] ** 2 + row[second] ** 2 - 1) < 1e-5
     return on_circle & (np.minimum(np.abs(row[first]), np.abs(row[second])) > 1e-4)

@@ -37,7 +37,7 @@ _SPATIAL = (Convolve, AveragePool, AdaptivePool)
 
 
 def observation_shape(operations: Sequence[Operation], given: Sequence[int] | None, name: str) -> tuple[int, ...]:
-    """One observation's shape: as given, or as the first linear layer has it.
+    """Return one observation's shape: as given, or as the first linear layer has it.
 
     Raises:
         SourceError: it is too large; or the first layer works on images, whose size it does not tell.

@@ -30,7 +30,7 @@ def describe(path: Path) -> str | None:
 
 
 def is_sb3_zip(path: Path) -> bool:
-    """Whether a file, whatever its name, is a zip with the members of a Stable-Baselines3 model."""
+    """Return whether a file, whatever its name, is a zip with the members of a Stable-Baselines3 model."""
     try:
         if not path.is_file() or not zipfile.is_zipfile(path):
             return False
@@ -70,7 +70,7 @@ def _pickled(content: bytes) -> str | None:
 
 
 def _root(content: bytes) -> str | None:
-    """What a pickle builds, by its first opcodes: a dictionary of tensors, or an object."""
+    """Return what a pickle builds, by its first opcodes: a dictionary of tensors, or an object."""
     strings: list[str] = []
     named: list[str] = []
     try:

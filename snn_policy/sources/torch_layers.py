@@ -31,7 +31,7 @@ _POOLING = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode
 
 
 def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
-    """What a torch.nn layer does in evaluation mode."""
+    """Return what a torch.nn layer does in evaluation mode."""
     kind = type(layer).__name__
     match layer:
         case nn.Linear():
@@ -74,7 +74,7 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
 
 
 def function_operations(kind: str, path: str, arguments: list[Any], keywords: dict[str, Any]) -> list[Operation]:
-    """What a torch function or tensor method does, given its arguments after the tensor."""
+    """Return what a torch function or tensor method does, given its arguments after the tensor."""
 
     def option(index: int, name: str, default: Any) -> Any:
         return keywords.get(name, arguments[index] if index < len(arguments) else default)

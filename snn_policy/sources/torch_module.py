@@ -58,7 +58,7 @@ def read_torch_module(
         raise needs_extra("torch") from problem
     _require_forward(module)
     twin = _inert_copy(module)
-    operations = _walk(*_trace(twin))
+    operations = _torch_operations(*_trace(twin))
     title = name or type(module).__name__
     shape, before = normalised(normaliser, observation_shape)
     operations = [*before, *operations]
@@ -81,7 +81,7 @@ def _require_forward(module: "nn.Module") -> None:
 
 
 def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
-    """The path and type of the first recurrent layer."""
+    """Return the path and type of the first recurrent layer."""
     from torch import nn
 
     found = (pair for pair in module.named_modules() if isinstance(pair[1], nn.RNNBase | nn.RNNCellBase))
@@ -89,7 +89,7 @@ def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
 
 
 def _inert_copy(module: "nn.Module") -> "nn.Module":
-    """A copy on the CPU, in evaluation mode, without hooks."""
+    """Return a copy on the CPU, in evaluation mode, without hooks."""
     import torch
 
     kind = type(module).__name__
@@ -120,7 +120,7 @@ def _refuse_computed_weights(module: "nn.Module") -> None:
 
 
 def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
-    """The graph, and the module whose parts it names."""
+    """Return the graph, and the module whose parts it names."""
     from torch import fx, nn
 
     from snn_policy.offline.qcfs import QCFS
@@ -154,9 +154,9 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     return graph, holder
 
 
-def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
-    """The operations between observation and action, in order of execution."""
-    from snn_policy.sources.torch_nodes import Reader
+def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
+    """Return the operations between observation and action, in order of execution."""
+    from snn_policy.sources.torch_nodes import TorchNodeReader
 
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
@@ -167,13 +167,13 @@ def _walk(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
         kind = type(value).__name__
         remedy = "Wrap it so that forward returns the deterministic action only"
         raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
-    reader = Reader(graph, root)
+    reader = TorchNodeReader(graph, root)
     reader.require_observation(value)
     return read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
 
 
 def _depends_on(path: str, graph: "fx.Graph") -> bool:
-    """Whether the output depends on a layer."""
+    """Return whether the output depends on a layer."""
     needed, waiting = set(), [node for node in graph.nodes if node.op == "output"]
     while waiting:
         node = waiting.pop()

@@ -29,7 +29,7 @@ _OF_MOMENTS = {"sqrt", "rsqrt", "add", "pow", "reciprocal", "clamp", "clamp_min"
 _RESHAPES = {"flatten", "view", "reshape"}
 
 
-class Reader:
+class TorchNodeReader:
     """Knows which values of the graph depend on the observation; evaluates the others."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
@@ -46,7 +46,7 @@ class Reader:
             raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
 
     def read(self, node: fx.Node) -> tuple[list[Operation], fx.Node]:
-        """The operations of one node, in order, and the node whose value they take."""
+        """Return the operations of one node, in order, and the node whose value they take."""
         if node.op == "call_module":
             path, layer = str(node.target), self.root.get_submodule(str(node.target))
             return layer_operations(layer, path), self._only_input(node, path, type(layer).__name__)
@@ -75,7 +75,7 @@ class Reader:
         return function_operations(kind, path, arguments, keywords), source
 
     def kind(self, node: fx.Node) -> str:
-        """The operation's plain name; functions count only if they are torch's or Python's own."""
+        """Return the operation's plain name; functions count only if they are torch's or Python's own."""
         if node.op == "call_method":
             name = str(node.target)
         else:
@@ -88,7 +88,7 @@ class Reader:
         return _ALIASES.get(name, name)
 
     def value(self, argument: Any) -> Any:
-        """An argument that does not depend on the observation, as plain values and tensors."""
+        """Return an argument that does not depend on the observation, as plain values and tensors."""
         if isinstance(argument, tuple | list):
             return type(argument)(self.value(each) for each in argument)
         if isinstance(argument, slice):
@@ -147,7 +147,7 @@ class Reader:
         return sources[0]
 
     def _sources(self, node: fx.Node) -> list[fx.Node]:
-        """The observed tensors among the arguments, as often as they occur."""
+        """Return the observed tensors among the arguments, as often as they occur."""
         found: list[fx.Node] = []
         fx.map_arg((node.args, node.kwargs), found.append)
         return [each for each in found if each in self.observed and _is_tensor(each)]

@@ -62,7 +62,7 @@ class _Dtype:
         self.order = state[1] if state[1] in ("<", ">") else "="
 
     def read(self, content: Any) -> npt.NDArray[Any] | None:
-        """The numbers that the bytes hold, not copied; None where they hold anything else."""
+        """Return the numbers that the bytes hold, not copied; None where they hold anything else."""
         if not _NUMERIC.fullmatch(self.name) or not isinstance(content, bytes | bytearray):
             return None
         return np.frombuffer(content, np.dtype(self.order + self.name))

@@ -80,7 +80,7 @@ def test_torchs_export_of_the_ann_is_not_faster(activation: str) -> None:
 def test_the_ann(rows: int, actor: Actor, benchmark: Any) -> None:
     """The ANN in ONNX Runtime, to compare with."""
     pytest.importorskip("onnx")
-    from snn_policy.bench.contestants import onnx_runtime
+    from snn_policy.bench.baselines import onnx_runtime
 
     decide, observations = onnx_runtime(actor, rows), walk(1, (rows, 17))[0]
     benchmark.group = f"ANN, {rows} row{'s' if rows > 1 else ''}"

@@ -1,4 +1,4 @@
-"""From the records of `measure_reference_actors.py` to `docs/results.json` and the tables in Markdown.
+"""From the records of `measure_reference_actors.py` to `results/results.json` and the tables in Markdown.
 
 The tables replace what stands between `<!-- results: begin -->` and `<!-- results: end -->`; text around it stays.
 """
@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.places import raw_of
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.versions import installed_versions
 
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 
 
 def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) -> None:
-    """Write `results.json` and `results.md` into the directory, and the short table into the README."""
+    """Write `results.md` into the directory, its raw figures, and, from `docs`, the short table into the README."""
     rows = rows_of(records)
     open_loop = [{"actor": each["actor"], "variant": each["variant"], **each["open_loop"]}
                  for each in records if "open_loop" in each]  # fmt: skip
@@ -28,7 +29,7 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
         return
     directory.mkdir(parents=True, exist_ok=True)
     document = {"versions": versions_of(records), "rows": rows, "open_loop": open_loop}
-    (directory / "results.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    (raw_of(directory) / "results.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
                       open_loop_table(open_loop)])  # fmt: skip
     fill(directory / "results.md", text)
@@ -51,7 +52,7 @@ def evaluation_of(values: dict[str, Any]) -> Evaluation:
 
 
 def rows_of(records: list[dict[str, Any]]) -> list[Row]:
-    """One row per actor and variant; an actor without its ANN's episodes has none."""
+    """Return one row per actor and variant; an actor without its ANN's episodes has none."""
     measured = [each for each in records if "evaluation" in each]
     anns = {each["actor"]: evaluation_of(each["evaluation"]) for each in measured if each["variant"] == "ANN"}
     rows = []
@@ -128,7 +129,7 @@ def actor_table(rows: list[Row]) -> str:
 
 
 def label(row: Row) -> str:
-    """The variant; where it chooses its iterations, with their mean."""
+    """Return the variant; where it chooses its iterations, with their mean."""
     mean = f" (mean {row['iterations']:.2f})" if "adaptive" in row["variant"] else ""
     return f"{row['variant']}{mean}"
 
@@ -151,7 +152,7 @@ def open_loop_table(rows: list[Row]) -> str:
 
 
 def short_table(rows: list[Row]) -> str:
-    """The default conversion of every actor."""
+    """Return the default conversion of every actor."""
     lines = [
         "| actor | environment | ANN return | retention: mean · median | failed SNN · ANN "
         "| energy of dense ANN | ANN skipping zeros |",

@@ -1,6 +1,6 @@
 """How many spike trains the event engine should work through together: `snn_policy.engines.core.engine.TRAINS`.
 
-    python examples/measure_trains.py            # a random 17→256→256→6 actor, 256 rows
+    python -m benchmarks.measure_trains            # a random 17→256→256→6 actor, 256 rows
 
 Prints, for every number of trains, the time of a decision of the whole batch as a share of that with one row at a time:
 the median over rounds in which all take turns, in one process and on one thread.
@@ -40,7 +40,7 @@ def walks(rng: np.random.Generator) -> np.ndarray:
 
 
 def seconds(policy: SpikingPolicy, trains: int, stream: np.ndarray) -> float:
-    """One pass over the stream with that many trains in flight."""
+    """Return one pass over the stream with that many trains in flight."""
     session = EventEngine(policy.network, trains=trains).session(ROWS)
     begin = 0.0
     for step, batch in enumerate(stream):

@@ -1,10 +1,10 @@
 """Measure every reference actor, and those shipped beside them, as an ANN and as a spiking network of each kind.
 
-    python examples/measure_reference_actors.py --workers 2          # hours; stop and start it as you like
-    python examples/measure_reference_actors.py --actors sac-Pendulum-v1 --episodes 2
+    python -m benchmarks.measure_reference_actors --workers 2          # hours; stop and start it as you like
+    python -m benchmarks.measure_reference_actors --actors sac-Pendulum-v1 --episodes 2
 
 Every finished cell (actor × variant) is one line of `runs/reference.jsonl` and is not measured again. At the end
-`docs/results.json`, and the tables of `docs/results.md` and `README.md`, are written from all cells of the same
+`results/results.json`, and the tables of `docs/results.md` and `README.md`, are written from all cells of the same
 protocol. Reference actors come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies beside the project.
 """
 
@@ -23,9 +23,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from reference_table import write_results
 from rich.console import Console
 
+from benchmarks.places import DOCS, REFERENCE_ACTORS, ROOT
+from benchmarks.reference_table import write_results
 from snn_policy import Actor, SpikeCalibration, convert
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
@@ -35,8 +36,6 @@ from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 from snn_policy.sources import load_actor
 
-ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
 LOG = ROOT / "runs" / "reference.jsonl"
 OBSERVATIONS, RECORDING_SEED = 10_000, 0
 
@@ -92,7 +91,7 @@ def main(
     seed: Annotated[int, typer.Option(help="of the first episode")] = 5000,
     actors: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
-    out: Annotated[Path, typer.Option(help="where results.json and results.md go")] = ROOT / "docs",
+    out: Annotated[Path, typer.Option(help="where results.md goes")] = DOCS,
 ) -> None:
     """Measure what is missing, then write the tables."""
     cells = list(all_cells(available_actors(actors), episodes, seed))
@@ -106,7 +105,7 @@ def main(
 
 def available_actors(wanted: str | None) -> list[str]:
     """Reference actors whose files are there, and the shipped ones of `train_actor.py` on Gymnasium's tasks."""
-    found = [name for name in (*WITH_ENVIRONMENT, OPEN_LOOP) if (REFERENCE / f"{name}.json").is_file()]
+    found = [name for name in (*WITH_ENVIRONMENT, OPEN_LOOP) if (REFERENCE_ACTORS / f"{name}.json").is_file()]
     found += [name for name in shipped_names() if name.startswith("td3-")]
     if wanted is None:
         return found
@@ -127,7 +126,7 @@ def all_cells(actors: list[str], episodes: int, seed: int) -> Iterator[Cell]:
 
 
 def finished() -> dict[str, dict[str, Any]]:
-    """The log's records by their cell's key; a line cut short by an interruption counts as not measured."""
+    """Return the log's records by their cell's key; a line cut short by an interruption counts as not measured."""
     records = {}
     for line in LOG.read_text().splitlines() if LOG.is_file() else ():
         try:
@@ -155,7 +154,7 @@ def run(cells: list[Cell], workers: int) -> None:
 
 
 def measure(cell: Cell) -> dict[str, Any]:
-    """One cell's record: what it is, and an `Evaluation` as plain data or the open-loop figures."""
+    """Return one cell's record: what it is, and an `Evaluation` as plain data or the open-loop figures."""
     about = {"key": cell.key, "actor": cell.actor, "variant": cell.variant}
     if cell.correlation is not None:
         return {**about, "open_loop": open_loop(cell.actor, cell.correlation, **VARIANTS[cell.variant])}
@@ -166,7 +165,7 @@ def measure(cell: Cell) -> dict[str, Any]:
 
 
 def read(name: str) -> Actor:
-    return load_actor(shipped_path(name) if name in shipped_names() else REFERENCE / name)
+    return load_actor(shipped_path(name) if name in shipped_names() else REFERENCE_ACTORS / name)
 
 
 @lru_cache(maxsize=1)

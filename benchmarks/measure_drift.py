@@ -1,7 +1,7 @@
 """How far sigma-delta accumulators drift from what their memory says, when they are derived anew now and then or never.
 
-    python examples/measure_drift.py td3-HalfCheetah-v5              # prints a Markdown table
-    python examples/measure_drift.py td3-HalfCheetah-v5 --decisions 300000
+    python -m benchmarks.measure_drift td3-HalfCheetah-v5              # prints a Markdown table
+    python -m benchmarks.measure_drift td3-HalfCheetah-v5 --decisions 300000
 
 The event engine keeps W·(γ·m), what each neuron has heard, between decisions, and only adds what is new; every addition
 rounds. Figures are the largest |accumulator − W·(γ·m)| of any neuron so far, the product taken in float64, as a share

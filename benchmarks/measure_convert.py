@@ -1,11 +1,11 @@
 """Seconds and memory of `convert`.
 
-    python examples/measure_convert.py time                                      # 256×256 actor, a minute
-    python examples/measure_convert.py memory                                    # the same actor, two minutes
-    python examples/measure_convert.py time pixels-small-cartpole-swingup --observations 200
+    python -m benchmarks.measure_convert time                                      # 256×256 actor, a minute
+    python -m benchmarks.measure_convert memory                                    # the same actor, two minutes
+    python -m benchmarks.measure_convert time pixels-small-cartpole-swingup --observations 200
 
 Observations are those of the actor's own episodes, recorded beforehand. A conversion of a hundred of them, which does
-not count, compiles everything or reads it from the cache. Beside the wall time stands the processor time, which
+not count, loads what is loaded once. Beside the wall time stands the processor time, which
 other programs disturb less.
 """
 

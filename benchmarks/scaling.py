@@ -1,11 +1,26 @@
-"""How the time of a decision grows with T, width, depth and batch, beside the ANN of the same size and batch."""
+"""Measure how the time of a decision grows with T, width, depth and batch, beside the ANN of the same size and batch.
+
+python -m benchmarks.scaling td3-HalfCheetah-v5 --plot run/plots --json run/scaling.json
+python -m benchmarks.scaling SOURCE --engines auto,numpy,torch
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.resizing import with_depth, with_width
 from snn_policy.actor import Actor
-from snn_policy.bench.contestants import (
-    BASELINE,
+from snn_policy.bench.baselines import (
+    REFERENCE,
     LeftOut,
     check_linear,
     on_engine,
@@ -13,13 +28,15 @@ from snn_policy.bench.contestants import (
     stand_for,
     variants_of,
 )
-from snn_policy.bench.resizing import with_depth, with_width
 from snn_policy.bench.timing import ROUNDS, Decide, recorded_stream, single_thread, take_turns
+from snn_policy.commands.bench import chosen_engines
+from snn_policy.commands.common import check_directory, check_target, environment_of, read_actor, write_json
 from snn_policy.convert import convert
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.settings import IF, MT, NeuronSettings
+from snn_policy.versions import installed_versions
 
 CALIBRATION_ROWS = 2_000
 """How many recorded observations calibrate a conversion: enough to time it, and quick for wide networks."""
@@ -32,7 +49,7 @@ AXES = ("timesteps", "width", "depth", "batch")
 
 @dataclass(frozen=True)
 class Sizes:
-    """The values on each axis; all others are the actor's own, one row at a time."""
+    """Hold the values on each axis; all others are the actor's own, one row at a time."""
 
     timesteps: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)
     width: Sequence[int] = (64, 128, 256, 512, 1024, 2048)
@@ -42,7 +59,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """One spiking network at one size. Times are microseconds per decision of one row.
+    """Hold the times of one spiking network at one size. They are microseconds per decision of one row.
 
     Attributes:
         axis, value: what was varied (one of `AXES`), and its value.
@@ -73,7 +90,7 @@ class ScalingPoint:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What `measure_scaling` found; notes: what was left out, and why."""
+    """Hold what `measure_scaling` found; notes: what was left out, and why."""
 
     points: list[ScalingPoint]
     notes: list[str]
@@ -94,7 +111,7 @@ def measure_scaling(
     rounds: int = ROUNDS,
     progress: bool = False,
 ) -> Scaling:
-    """Time conversions of the actor along each axis, widened and deepened by `snn_policy.bench.resizing`.
+    """Time conversions of the actor along each axis, widened and deepened by `benchmarks.resizing`.
 
     Args:
         observations: (N, *observation_shape) consecutive; they calibrate the conversions and are decided on.
@@ -112,7 +129,7 @@ def measure_scaling(
 
 
 class _Course:
-    """One measurement along all axes, and what it has found so far."""
+    """Measure along all axes, and keep what was found so far."""
 
     def __init__(self, observations: FloatArray, engines: Sequence[str], rounds: int) -> None:
         self._observations, self._engines, self._rounds = observations, engines, rounds
@@ -170,7 +187,7 @@ class _Course:
 
     def _time(self, axis: str, actor: Actor, entries: Sequence[_Entry], batch: int | None) -> None:
         """Time the entries in every engine, all in turns with one baseline."""
-        contestants: dict[str, Decide] = {BASELINE: onnx_runtime(actor, batch)}
+        calls: dict[str, Decide] = {REFERENCE: onnx_runtime(actor, batch)}
         run: dict[str, tuple[_Entry, str, SpikingPolicy]] = {}
         for entry in entries:
             for engine in self._engines[: 1 if batch is None else None]:
@@ -180,9 +197,9 @@ class _Course:
                     self._notes.append(f"engine {engine}: left out: {reason}")
                     continue
                 name = f"{entry.neuron} {entry.value} {engine}"
-                contestants[name], run[name] = policy.act, (entry, engine, policy)
+                calls[name], run[name] = policy.act, (entry, engine, policy)
         stream = recorded_stream(self._observations, batch)
-        baseline, *timings = take_turns(contestants, stream, BASELINE, batch or 1, self._rounds)
+        baseline, *timings = take_turns(calls, stream, REFERENCE, batch or 1, self._rounds)
         for timing in timings:
             entry, engine, policy = run[timing.name]
             decisions = int(policy.counters.decisions.sum())
@@ -204,3 +221,48 @@ class _Course:
                     dense_macs=actor.dense_macs,
                 )
             )
+
+
+def scaling_table(name: str, points: Sequence[ScalingPoint]) -> Table:
+    """Return a table of the times per decision at every size, beside the ANN's of that size in ONNX Runtime."""
+    table = Table(title=f"{name}, per decision of one row")
+    for heading in ("varied", "network", "engine", "µs", "ANN µs", "× ANN", "synaptic\noperations"):
+        table.add_column(heading, no_wrap=True)
+    for p in points:
+        table.add_row(f"{p.axis} {p.value}", p.neuron, p.engine, f"{p.median:.2f}", f"{p.ann_median:.2f}",
+                      f"{p.ratio:.2f}", f"{p.synaptic_operations:,.0f}")  # fmt: skip
+    return table
+
+
+def main(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="a shipped policy's name, or any source of an actor")],
+    env: Annotated[str | None, typer.Option(help="environment, where the source names none")] = None,
+    engines: Annotated[str, typer.Option(help="separated by commas; all after the first only with batches")] = "auto",
+    plot: Annotated[Path | None, typer.Option(help="directory for the pictures")] = None,
+    rounds: Annotated[int, typer.Option(help="fewer are quicker and noisier", min=1)] = ROUNDS,
+    json: Annotated[str | None, typer.Option(help="file for the figures; - for standard output")] = None,
+) -> None:
+    """Vary T, width, depth and batch on real observations."""
+    check_target(json)
+    chosen = chosen_engines(engines) or ("auto",)
+    if plot is not None:
+        check_directory(plot)
+        import matplotlib  # noqa: F401  # before the long work, where it is missing
+    actor = read_actor(source)
+    check_linear(actor)
+    observations = actor.collect(environment_of(actor, env), progress=True)
+    measured = measure_scaling(actor, observations, chosen, rounds=rounds, progress=True)
+    notes = list(measured.notes)
+    if plot is not None:
+        from benchmarks.plots import draw
+
+        notes += [f"drawn: {path}" for path in draw(measured.points, actor.name, plot)]
+    if not write_json({"source": source, **asdict(measured), "versions": installed_versions()}, json):
+        console = Console()
+        console.print(scaling_table(actor.name, measured.points))
+        for note in notes:
+            console.print(note, style="dim", highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

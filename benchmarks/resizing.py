@@ -1,4 +1,4 @@
-"""The same actor at another width or depth, so that sizes can be compared on a trained network's own sparsity."""
+"""Resize an actor, in width or depth, so that sizes can be compared on a trained network's own sparsity."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ NOISE = 0.05
 
 
 def with_width(actor: Actor, width: int, seed: int = 0) -> Actor:
-    """An actor with `width` units in every hidden layer, of about the same function.
+    """Return an actor with `width` units in every hidden layer, of about the same function.
 
     Wider (Net2WiderNet, Chen et al. 2016): units are repeated in turn, a unit's outgoing weights shared equally among
     its copies; then every incoming weight of a copy is off by a normal 5 %, so that copies do not spike as one. The
     function stays to within the average of that noise, and so does the share of silent units. Narrower: units are
-    drawn at random and their outgoing weights raised by old/new width, which keeps what the next layer hears only on
+    drawn at random and their outgoing weights raised by old/new width, which keeps the next layer's inputs only on
     average; good for timing, not for acting.
 
     Raises:
@@ -38,7 +38,7 @@ def with_width(actor: Actor, width: int, seed: int = 0) -> Actor:
 
 
 def with_depth(actor: Actor, depth: int) -> Actor:
-    """An actor with `depth` hidden layers: identities after its last one, which for ReLU change nothing.
+    """Return an actor with `depth` hidden layers: identities after its last one, which for ReLU change nothing.
 
     They are dense layers like any other to whatever runs them: nothing here looks for zero weights.
 
@@ -55,7 +55,7 @@ def with_depth(actor: Actor, depth: int) -> Actor:
 
 
 def _units(own: int, width: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Which units the new ones are, and by what their outgoing weights are multiplied, both (width,)."""
+    """Return which units the new ones are, and by what their outgoing weights are multiplied, both (width,)."""
     if width < own:
         return np.sort(rng.choice(own, width, replace=False)), np.full(width, own / width)
     chosen = np.arange(width) % own

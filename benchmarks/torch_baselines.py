@@ -1,4 +1,7 @@
-"""Contestants in torch: the ANN, a spiking loop as it is usually written, and SpikingJelly's converter. Needs torch."""
+"""Baselines in torch: the ANN, a spiking loop as it is usually written, and SpikingJelly's converter. Needs torch.
+
+Each of `TORCH_BASELINES` makes its `act` of one observation, or raises `LeftOut` with the reason.
+"""
 
 from contextlib import redirect_stderr
 from importlib import import_module
@@ -12,8 +15,11 @@ from torch import nn
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.layers import Linear
+from snn_policy.bench.baselines import MEMBRANE, Builder, Converted, LeftOut, stand_for
+from snn_policy.bench.timing import Decide
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import MembraneNeurons
+from snn_policy.spiking.settings import SNM
 
 MODULES: dict[str, Any] = {
     "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,
@@ -24,13 +30,13 @@ CALIBRATION_ROWS = 1_000
 
 
 class TorchPolicy(nn.Module):
-    """An actor's normaliser and head around `body`, which stands for its layers; NumPy in and out."""
+    """Put an actor's normaliser and head around `body`, which stands for its layers; NumPy in and out."""
 
     def __init__(self, actor: Actor, body: nn.Module) -> None:
         super().__init__()
         self.body, self.normaliser, self.head = body, actor.normaliser, actor.head
         if actor.normaliser is not None:
-            self.mean, self.scale = (torch.tensor(each) for each in (actor.normaliser.mean, actor.normaliser.scale))
+            self.mean, self.scale = (torch.tensor(value) for value in (actor.normaliser.mean, actor.normaliser.scale))
         self.low, self.high = torch.tensor(actor.head.low), torch.tensor(actor.head.high)
         self.reach, self.centre = torch.tensor(actor.head.scale), torch.tensor(actor.head.offset)
         self.scales = bool((actor.head.scale != 1).any())
@@ -38,7 +44,7 @@ class TorchPolicy(nn.Module):
         self.bounded = bool(np.isfinite(actor.low).any() or np.isfinite(actor.high).any())
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """(rows, *shape) → (rows, *action_shape); what would change no value is left out, as in the ONNX graph."""
+        """Map (rows, *shape) to (rows, *action_shape); what would change no value is left out, as in the ONNX graph."""
         if self.normaliser is not None:
             obs = (obs - self.mean) / self.scale
             if self.normaliser.clip != np.inf:
@@ -46,7 +52,7 @@ class TorchPolicy(nn.Module):
         return self.finished(self.body(obs if obs.ndim == 2 else obs.flatten(1)))
 
     def finished(self, y: torch.Tensor) -> torch.Tensor:
-        """The head: (rows, outputs) → (rows, *action_shape)."""
+        """Apply the head: (rows, outputs) to (rows, *action_shape)."""
         if self.head.kind == "argmax":
             return torch.argmax(y, dim=-1)
         if self.head.kind == "tanh":
@@ -62,22 +68,25 @@ class TorchPolicy(nn.Module):
         return y + self.centre if self.shifts else y
 
     def act(self, obs: FloatArray) -> Any:
-        """(*shape) → (*action_shape)."""
+        """Decide on one observation, (*shape) to (*action_shape)."""
         with torch.inference_mode():
             return self(torch.from_numpy(obs[None])).numpy()[0]
 
 
 class IFLoop(nn.Module):
-    """IF neurons under rate coding, every layer a dense product at every timestep, each decision from v = θ/2.
+    """Simulate IF neurons under rate coding, every layer a dense product at every timestep, each decision from v = θ/2.
 
     v ← v + W·o + b; o = θ·1[v > θ]; v ← v − o; the last layer's output is averaged over T. The neuron is spelled out,
-    as such loops do: `fire_if` makes one tensor more per step, and a contestant must not be handicapped.
+    as such loops do: `fire_if` makes one tensor more per step, and a baseline must not be handicapped.
     """
 
     def __init__(self, actor: Actor, neurons: MembraneNeurons) -> None:
         super().__init__()
-        self.linear = nn.ModuleList(each for each in sequential(actor) if isinstance(each, nn.Linear))
-        self.thresholds, self.timesteps = [torch.tensor(each) for each in neurons.thresholds], neurons.timesteps
+        self.linear = nn.ModuleList(module for module in sequential(actor) if isinstance(module, nn.Linear))
+        self.thresholds, self.timesteps = (
+            [torch.tensor(threshold) for threshold in neurons.thresholds],
+            neurons.timesteps,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         membranes, total = [threshold / 2 for threshold in self.thresholds], torch.zeros(())
@@ -92,7 +101,7 @@ class IFLoop(nn.Module):
 
 
 class SpikingJelly(nn.Module):
-    """What SpikingJelly's rate-coding converter makes of the layers; reset before each decision, averaged over T.
+    """Run what SpikingJelly's rate-coding converter makes of the layers; reset before each decision, averaged over T.
 
     Raises:
         ImportError: not installed, or older than 2.0.
@@ -119,7 +128,7 @@ class SpikingJelly(nn.Module):
 
 
 class Elementwise(nn.Module):
-    """An activation that torch has no module for, such as QCFS."""
+    """Apply an activation that torch has no module for, such as QCFS."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
@@ -130,7 +139,7 @@ class Elementwise(nn.Module):
 
 
 def sequential(actor: Actor) -> nn.Sequential:
-    """The actor's layers as torch modules of its weights.
+    """Return the actor's layers as torch modules of its weights.
 
     Raises:
         ValueError: a layer that is not linear.
@@ -146,3 +155,42 @@ def sequential(actor: Actor) -> nn.Sequential:
             make = MODULES.get(layer.activation.name)
             modules.append(make(layer.activation.parameter) if make else Elementwise(layer.activation))
     return nn.Sequential(*modules).eval()
+
+
+def _eager(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
+    return TorchPolicy(actor, sequential(actor)).act
+
+
+def _compiled(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
+    policy = TorchPolicy(actor, sequential(actor))
+    policy.forward = torch.compile(policy.forward)
+    try:
+        policy.act(observations[0])
+    except RuntimeError as problem:  # where there is no C++ compiler, or one that torch cannot use
+        raise LeftOut(f"torch cannot compile here ({str(problem).strip().splitlines()[0][:100]})") from None
+    return policy.act
+
+
+def _loop(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
+    if MEMBRANE not in converted:
+        raise LeftOut("IF neurons stand for ReLU and QCFS only")
+    neurons = converted[MEMBRANE].network.neurons
+    assert isinstance(neurons, MembraneNeurons)
+    return TorchPolicy(actor, IFLoop(actor, neurons)).act
+
+
+def _spikingjelly(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
+    if not stand_for(actor, SNM()):
+        raise LeftOut("its converter knows ReLU only")
+    try:
+        return TorchPolicy(actor, SpikingJelly(actor, observations, converted[MEMBRANE].timesteps)).act
+    except ImportError as missing:
+        raise LeftOut(f"{missing.name} is not installed" if missing.name else str(missing)) from None
+
+
+TORCH_BASELINES: dict[str, Builder] = {
+    "ANN, torch": _eager,
+    "ANN, torch.compile": _compiled,
+    f"{MEMBRANE}, eager torch loop": _loop,
+    f"{MEMBRANE}, SpikingJelly": _spikingjelly,
+}

@@ -1,12 +1,11 @@
-"""Who is timed: the ANN in several runtimes, every engine × neuron × T, exported graphs, other ways to simulate spikes.
+"""Make what is timed: the ANN in ONNX Runtime and in NumPy, exported graphs, and the conversions of `VARIANTS`.
 
-A contestant that cannot take part here (a package or a compiler is missing, the actor is of another kind) raises
+A baseline that cannot take part here (a package or a compiler is missing, the actor is of another kind) raises
 `LeftOut` with the reason.
 """
 
 from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
@@ -19,14 +18,11 @@ from snn_policy.errors import UnsupportedLayerError
 from snn_policy.exporting.onnx_policy import OnnxPolicy
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
-from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.spiking.settings import IF, MT, SNM, NeuronSettings, SigmaDelta
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
-if TYPE_CHECKING:
-    from snn_policy.bench.torch_contestants import TorchPolicy
-
-BASELINE = "ANN, ONNX Runtime"
+REFERENCE = "ANN, ONNX Runtime"
+"""The baseline that all ratios are to."""
 SIGMA_DELTA, MEMBRANE = "sigma-delta 0.02", "IF T=16"
 VARIANTS: dict[str, NeuronSettings] = {
     SIGMA_DELTA: SigmaDelta(),
@@ -41,16 +37,13 @@ Converted = Mapping[str, SpikingPolicy]
 
 
 class LeftOut(Exception):
-    """A contestant that cannot take part; the message says why."""
+    """Raised by a baseline that cannot take part; the message says why."""
 
 
 def check_linear(actor: Actor) -> None:
-    """Raise `ValueError` where the actor has layers that not all contestants run."""
+    """Raise `ValueError` where the actor has layers that not all baselines run."""
     if not all(isinstance(layer, Linear) for layer in actor.layers):
-        raise ValueError(
-            f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear "
-            "(examples/bench_pixels.py those on pictures)"
-        )
+        raise ValueError(f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear")
 
 
 def stand_for(actor: Actor, settings: NeuronSettings) -> bool:
@@ -63,12 +56,12 @@ def stand_for(actor: Actor, settings: NeuronSettings) -> bool:
 
 
 def variants_of(actor: Actor) -> dict[str, NeuronSettings]:
-    """Those of `VARIANTS` that the actor converts to."""
+    """Return those of `VARIANTS` that the actor converts to."""
     return {name: settings for name, settings in VARIANTS.items() if stand_for(actor, settings)}
 
 
 def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
-    """The baseline: the ANN's `session.run` of one observation (*shape), or of batches (rows, *shape).
+    """Return what all ratios are to, the ANN's `session.run` of one observation (*shape), or of batches (rows, *shape).
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
@@ -86,7 +79,7 @@ def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
 
 
 def on_engine(policy: SpikingPolicy, engine: str) -> SpikingPolicy:
-    """The same network, run by that engine."""
+    """Return a policy of the same network, run by that engine; raise `LeftOut` where the engine cannot run it."""
     try:
         return SpikingPolicy(policy.network, engine=engine, conversion=policy.conversion)
     except (ValueError, ImportError) as reason:
@@ -101,55 +94,6 @@ def _act(actor: Actor, converted: Converted, observations: FloatArray) -> Decide
     return actor.act
 
 
-def _on_torch(actor: Actor) -> "TorchPolicy":
-    try:
-        from snn_policy.bench.torch_contestants import TorchPolicy, sequential
-    except ModuleNotFoundError as missing:
-        raise LeftOut(f"{missing.name} is not installed") from None
-    return TorchPolicy(actor, sequential(actor))
-
-
-def _torch_eager(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    return _on_torch(actor).act
-
-
-def _torch_compiled(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    policy = _on_torch(actor)
-    import torch
-
-    policy.forward = torch.compile(policy.forward)
-    try:
-        policy.act(observations[0])
-    except RuntimeError as problem:  # where there is no C++ compiler, or one that torch cannot use
-        raise LeftOut(f"torch cannot compile here ({str(problem).strip().splitlines()[0][:100]})") from None
-    return policy.act
-
-
-def _torch_loop(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    policy = _on_torch(actor)
-    from snn_policy.bench.torch_contestants import IFLoop
-
-    if MEMBRANE not in converted:
-        raise LeftOut("IF neurons stand for ReLU and QCFS only")
-    neurons = converted[MEMBRANE].network.neurons
-    assert isinstance(neurons, MembraneNeurons)
-    policy.body = IFLoop(actor, neurons)
-    return policy.act
-
-
-def _spikingjelly(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    policy = _on_torch(actor)
-    from snn_policy.bench.torch_contestants import SpikingJelly
-
-    if not stand_for(actor, SNM()):
-        raise LeftOut("its converter knows ReLU only")
-    try:
-        policy.body = SpikingJelly(actor, observations, converted[MEMBRANE].timesteps)
-    except ImportError as missing:
-        raise LeftOut(f"{missing.name} is not installed" if missing.name else str(missing)) from None
-    return policy.act
-
-
 def _exported(variant: str, graph: str) -> "Builder":
     def build(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
         if variant not in converted:
@@ -162,16 +106,15 @@ def _exported(variant: str, graph: str) -> "Builder":
 
 
 Builder = Callable[[Actor, Converted, FloatArray], Decide]
-OPPONENTS: dict[str, Builder] = {
+BASELINES: dict[str, Builder] = {
     "ANN, NumPy": _numpy,
     "ANN, Actor.act": _act,
-    "ANN, torch": _torch_eager,
-    "ANN, torch.compile": _torch_compiled,
     f"{SIGMA_DELTA}, {DECISION_FILE}": _exported(SIGMA_DELTA, "decision"),
     f"{SIGMA_DELTA}, {STEP_FILE}": _exported(SIGMA_DELTA, "step"),
     f"{MEMBRANE}, {DECISION_FILE}": _exported(MEMBRANE, "decision"),
     f"{MEMBRANE}, {STEP_FILE}": _exported(MEMBRANE, "step"),
-    f"{MEMBRANE}, eager torch loop": _torch_loop,
-    f"{MEMBRANE}, SpikingJelly": _spikingjelly,
 }
-"""Everything but the baseline and the engines; each makes its `act` of one observation, or raises `LeftOut`."""
+"""What is timed beside ONNX Runtime's ANN and the engines: each makes its `act` of one observation or raises `LeftOut`.
+
+`benchmarks/torch_baselines.py` has more, in torch.
+"""

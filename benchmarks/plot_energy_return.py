@@ -1,6 +1,6 @@
-"""Draw `docs/results.json`: how much return each kind of spiking network keeps, against the energy it needs.
+"""Draw `results/results.json`: how much return each kind of spiking network keeps, against the energy it needs.
 
-    python examples/plot_energy_return.py            # writes docs/energy_return_{light,dark}.svg
+    python -m benchmarks.plot_energy_return            # writes docs/energy_return_{light,dark}.svg
 
 Faint dots are actors, connected dots the medians over actors. The line below which a spiking network beats the
 ANN that skips zeros is drawn at the median of those ANNs.
@@ -19,9 +19,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from snn_policy.bench.plots import THEMES, Theme
+from benchmarks.places import RESULTS, pictures_of
+from benchmarks.plots import THEMES, Theme
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 Row = dict[str, Any]
 
 # legend → its variants and their labels in the picture, in order
@@ -37,14 +37,14 @@ LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
 
 
 def main(
-    results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = DOCS / "results.json",
-    out: Annotated[Path | None, typer.Option(help="directory of the pictures; by default the results' own")] = None,
+    results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = RESULTS / "results.json",
+    out: Annotated[Path | None, typer.Option(help="directory of the pictures; by default as plot_scaling.py")] = None,
 ) -> None:
     """Draw the picture for light and for dark pages."""
     if not results.is_file():
-        raise typer.BadParameter(f"{results}: no such file; write it with examples/measure_reference_actors.py")
+        raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/measure_reference_actors.py")
     rows = json.loads(results.read_text())["rows"]
-    directory = out or results.parent
+    directory = out or pictures_of(results)
     directory.mkdir(parents=True, exist_ok=True)
     plt.rcParams |= {"svg.hashsalt": "snn-policy", "font.size": 12, "svg.fonttype": "path"}
     for name, theme in THEMES.items():

@@ -1,7 +1,7 @@
-"""Time and memory of a decision from pixels, per engine, T and batch: a shipped pixel actor on pictures of its task.
+"""Measure time and memory of a decision from pixels, per engine, T and batch, on pictures of the actor's task.
 
-    python examples/bench_pixels.py                                        # DrQ-v2's network; prints a Markdown table
-    python examples/bench_pixels.py --policy pixels-small-cartpole-swingup --batches 1,8,32
+    python -m benchmarks.measure_pixels                              # the small network; prints a Markdown table
+    python -m benchmarks.measure_pixels --policy BUNDLE --batches 1,8          # such as DrQ-v2's, see docs/pixels.md
 
 Each case runs in a process of its own, so that its peak memory can be told (on Linux); within it, the spiking decision
 and the ANN's `session.run` in ONNX Runtime take turns on one thread, and their ratio is what counts.
@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -28,27 +28,28 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"IF T={steps}": {"neuron": "if", "timesteps": steps} for steps in (4, 8, 16, 32)},
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
-CALIBRATION, WARM_UP, RECORDING_SEED = 200, 3, 0
+SMALL = "pixels-small-cartpole-swingup"
+REPEATS, CALIBRATION, WARM_UP, RECORDING_SEED = 20, 200, 3, 0
 PEAK_RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def memory(name: str) -> float:
-    """Megabytes: VmRSS, what the process holds now, or VmHWM, the most since `PEAK_RESET` was written to."""
+    """Return megabytes: VmRSS, what the process holds now, or VmHWM, the most since `PEAK_RESET` was written to."""
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return float(line.split()[1]) / 1024
 
 
-def convert_case(name: str, pictures: Path, case: str, bundle: Path) -> None:
-    from snn_policy import convert, load_actor
-    from snn_policy.exported import path
+def convert_case(source: str, pictures: Path, case: str, bundle: Path) -> None:
+    from snn_policy import convert
+    from snn_policy.commands.common import read_actor
 
-    convert(load_actor(path(name)), np.load(pictures)[:CALIBRATION], **CASES[case]).save(bundle)
+    convert(read_actor(source), np.load(pictures)[:CALIBRATION], **CASES[case]).save(bundle)
 
 
-def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) -> dict[str, Any]:
-    """One case's milliseconds per decision of all rows, the ratio to the ANN, and how much memory the decisions add."""
+def measure_case(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) -> dict[str, Any]:
+    """Return one case's milliseconds per decision of all rows, the ratio to the ANN, and the memory they add."""
     from snn_policy import SpikingPolicy
-    from snn_policy.bench.contestants import onnx_runtime
+    from snn_policy.bench.baselines import onnx_runtime
 
     policy, recorded = SpikingPolicy.load(bundle, engine=engine), np.load(pictures)
     decide = onnx_runtime(policy.actor, rows)
@@ -75,34 +76,40 @@ def measure(bundle: Path, pictures: Path, engine: str, rows: int, repeats: int) 
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result, from a process of its own."""
+    """Return the function's result, from a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def main(
-    policy: Annotated[str, typer.Option(help="shipped pixel actor")] = "pixels-small-cartpole-swingup",
-    repeats: Annotated[int, typer.Option(help="decisions per case", min=1)] = 20,
-    engines: Annotated[str, typer.Option(help="separated by commas")] = "event,torch",
-    batches: Annotated[str, typer.Option(help="rows, separated by commas")] = "1,8",
-) -> None:
-    """Record pictures of the actor's task, then print a table of all cases."""
-    from snn_policy import load_actor
-    from snn_policy.exported import path
+def measure(source: str, engines: Sequence[str], batches: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
+    """Record pictures of the actor's task, then yield every case with what `measure_case` found."""
+    from snn_policy.commands.common import read_actor
 
-    actor = load_actor(path(policy))
-    print(f"| {policy} | engine | rows | ms per decision | × ANN in ONNX Runtime | MB more | operations ÷ MACs |")
-    print("|---|---|---|---|---|---|---|")
+    actor = read_actor(source)
     with tempfile.TemporaryDirectory() as directory:
         pictures = Path(directory) / "pictures.npy"
         np.save(pictures, actor.collect(str(actor.env_id), 500, RECORDING_SEED, progress=True))
         for case in CASES:
             bundle = Path(directory) / case
-            alone(convert_case, policy, pictures, case, bundle)
-            for engine, rows in product(engines.split(","), map(int, batches.split(","))):
-                found = alone(measure, bundle, pictures, engine, rows, repeats)
-                print(f"| {case} | {engine} | {rows} | {found['milliseconds']:.1f} | {found['ratio']:.2f} "
-                      f"| {found['megabytes']:.0f} | {found['synaptic_share']:.3f} |", flush=True)  # fmt: skip
+            alone(convert_case, source, pictures, case, bundle)
+            for engine, rows in product(engines, batches):
+                found = alone(measure_case, bundle, pictures, engine, rows, repeats)
+                yield {"case": case, "engine": engine, "rows": rows, **found}
+
+
+def main(
+    policy: Annotated[str, typer.Option(help="shipped pixel actor, or any source of one")] = SMALL,
+    repeats: Annotated[int, typer.Option(help="decisions per case", min=1)] = REPEATS,
+    engines: Annotated[str, typer.Option(help="separated by commas")] = "event,torch",
+    batches: Annotated[str, typer.Option(help="rows, separated by commas")] = "1,8",
+) -> None:
+    """Record pictures of the actor's task, then print a table of all cases."""
+    print(f"| {policy} | engine | rows | ms per decision | × ANN in ONNX Runtime | MB more | operations ÷ MACs |")
+    print("|---|---|---|---|---|---|---|")
+    for found in measure(policy, engines.split(","), [int(rows) for rows in batches.split(",")], repeats):
+        figures = f"{found['milliseconds']:.1f} | {found['ratio']:.2f} | {found['megabytes']:.0f}"
+        case = f"{found['case']} | {found['engine']} | {found['rows']}"
+        print(f"| {case} | {figures} | {found['synaptic_share']:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

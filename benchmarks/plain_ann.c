@@ -1,4 +1,4 @@
-/* The opponents in plain C: the same ReLU actor, dense, and skipping the inputs that are zero. Weights (inputs, outputs). */
+/* The baselines in plain C: the same ReLU actor, dense, and skipping the inputs that are zero. Weights (inputs, outputs). */
 #include <stdint.h>
 
 static void layer(const float *restrict weight, const float *restrict bias, const float *restrict x, int32_t inputs,

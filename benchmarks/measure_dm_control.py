@@ -1,11 +1,11 @@
 """Measure the shipped DeepMind Control Suite actors, states and pixels, as ANNs and as spiking networks of each kind.
 
-    python examples/measure_dm_control.py                    # hours; stop and start it as you like
-    python examples/measure_dm_control.py --actors sac-cartpole-swingup --episodes 2
+    python -m benchmarks.measure_dm_control                    # hours; stop and start it as you like
+    python -m benchmarks.measure_dm_control --actors sac-cartpole-swingup --episodes 2
 
 Every finished cell is one line of `runs/dm_control.jsonl` and is not measured again. α of the IF neurons is chosen on
 seeds 2000… and reported on seeds 5000…. Directly trained spiking networks that `train_pixels.py spiking` left in
-`runs/` are measured beside the actor they imitate. At the end `docs/dm_control.json` and the tables of
+`runs/` are measured beside the actor they imitate. At the end `benchmarks/results/dm_control.json` and the tables of
 `docs/dm_control.md` are written.
 """
 
@@ -21,15 +21,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
 
+from benchmarks.places import DOCS, ROOT, raw_of
+from benchmarks.reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
 from snn_policy.bundle.files import POLICY_FILE
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.exported import names, path
 
-ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "runs" / "dm_control.jsonl"
 REPORT_SEED, CHOICE_SEED, RECORDING_SEED = 5_000, 2_000, 0
 ALPHAS, CHOICE_EPISODES = (0.3, 0.6, 1.0), {1: 8, 3: 4}
@@ -57,7 +57,7 @@ class Measured:
         self._recordings: dict[str, Any] = {}
 
     def cell(self, name: str, variant: str, settings: dict[str, Any], episodes: int, seed: int) -> dict[str, Any]:
-        """The record of one actor and variant; `settings` are `convert`'s."""
+        """Return the record of one actor and variant; `settings` are `convert`'s."""
         key = json.dumps([name, variant, episodes, seed])
         if key not in self.records:
             actor = load_actor(path(name))
@@ -84,7 +84,7 @@ class Measured:
 
 
 def directly_trained(name: str) -> Path:
-    """Where `train_pixels.py spiking` puts the network that imitates the actor of that name."""
+    """Return where `train_pixels.py spiking` puts the network that imitates the actor of that name."""
     return ROOT / "runs" / f"direct-{name}"
 
 
@@ -123,7 +123,7 @@ def main(
     episodes: Annotated[int, typer.Option(help="per cell", min=1)] = 20,
     actors: Annotated[str | None, typer.Option(help="shipped names separated by commas; all dm_control ones")] = None,
     timesteps: Annotated[str, typer.Option(help="of the IF neurons, separated by commas")] = "8,16,32",
-    out: Annotated[Path, typer.Option(help="where dm_control.json and dm_control.md go")] = ROOT / "docs",
+    out: Annotated[Path, typer.Option(help="where dm_control.md goes")] = DOCS,
 ) -> None:
     """Measure what is missing, then write the tables."""
     here = [name for name in names() if str(load_actor(path(name)).env_id).startswith("dm_control/")]
@@ -138,7 +138,7 @@ def main(
         text += [actor_table(list(group)), *effect_of_crpi([each for each in records if each["actor"] == name]), ""]
     out.mkdir(parents=True, exist_ok=True)
     document = {"versions": versions_of(records), "rows": rows}
-    (out / "dm_control.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    (raw_of(out) / "dm_control.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     fill(out / "dm_control.md", "\n".join(text))
     print("\n".join(text))
 

@@ -1,8 +1,8 @@
 """Steps per second of `evaluate` beside those of the same environments with random actions, on several processes.
 
-    python examples/measure_throughput.py        # minutes, on an otherwise idle machine; writes docs/throughput.json
+    python -m benchmarks.measure_throughput      # minutes, on an idle machine; writes results/throughput.json
 
-Both contestants use the same environments, in the same processes, several side by side in each:
+Both sides use the same environments, in the same processes, several side by side in each:
 
     evaluate   what a worker of `evaluate` runs: decide, step, count, take the next seed where an episode ends
     random     a plain loop over `env.step` with actions sampled beforehand, as many steps as the evaluation made
@@ -24,18 +24,18 @@ import gymnasium as gym
 import numpy as np
 import typer
 
+from benchmarks.places import RESULTS
 from snn_policy import SpikingPolicy
 from snn_policy.atomic_files import write_atomically
 from snn_policy.environments import make_environment
-from snn_policy.evaluation.episodes import Meter, run_episodes
+from snn_policy.evaluation.episodes import CostRecorder, run_episodes
 from snn_policy.evaluation.evaluate import evaluate
-from snn_policy.evaluation.workers import Ledger, usable_cores
+from snn_policy.evaluation.workers import EpisodeQueue, usable_cores
 from snn_policy.exported import path
 from snn_policy.versions import installed_versions
 
-ROOT = Path(__file__).resolve().parent.parent
 EPISODES = {"td3-Pendulum-v1": 2000, "td3-Hopper-v5": 100, "td3-HalfCheetah-v5": 100}
-"""Per repetition: some seconds of either contestant."""
+"""Per repetition: some seconds of either side."""
 SAMPLED, USERS_EPISODES, SEED = 1000, 100, 5000
 
 
@@ -81,8 +81,8 @@ def random_steps(envs: list[gym.Env], actions: list[list[Any]], steps: int) -> N
                 env.reset()
 
 
-def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: int) -> None:
-    """One worker's turns, a repetition per ledger; sends a `Turn` for each."""
+def work(connection: Any, barrier: Any, queues: list[EpisodeQueue], name: str, rows: int) -> None:
+    """One worker's turns, a repetition per queue; sends a `Turn` for each."""
     policy = SpikingPolicy.load(path(name))
     assert policy.actor.env_id is not None
     envs = [make_environment(policy.actor.env_id, policy) for _ in range(rows)]
@@ -91,11 +91,11 @@ def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: 
         env.action_space.seed(row)
     actions = [[env.action_space.sample() for env in envs] for _ in range(SAMPLED)]
     random_steps(envs, actions, SAMPLED)
-    for ledger in ledgers:
-        meter = Meter(policy, envs)
+    for queue in queues:
+        recorder = CostRecorder(policy, envs)
         barrier.wait()
         begin = time.perf_counter()
-        finished = run_episodes(meter, envs, SEED, ledger.take, ledger.finish)
+        finished = run_episodes(recorder, envs, SEED, queue.take, queue.finish)
         evaluated, steps = time.perf_counter() - begin, sum(each.length for each in finished)
         for env in envs:
             env.reset()
@@ -103,21 +103,23 @@ def work(connection: Any, barrier: Any, ledgers: list[Ledger], name: str, rows: 
         begin = time.perf_counter()
         random_steps(envs, actions, steps)
         random = time.perf_counter() - begin
-        connection.send(Turn(steps, random, evaluated, meter.policy_seconds, meter.environment_seconds))
+        connection.send(Turn(steps, random, evaluated, recorder.policy_seconds, recorder.environment_seconds))
 
 
 def repetitions(name: str, workers: int, rows: int, repeats: int, episodes: int) -> list[list[Turn]]:
     """Per repetition, the turns of all workers."""
     context = get_context("spawn")
-    barrier, ledgers = context.Barrier(workers), [Ledger(context, episodes) for _ in range(repeats)]
+    barrier, queues = context.Barrier(workers), [EpisodeQueue(context, episodes) for _ in range(repeats)]
     pipes = [context.Pipe() for _ in range(workers)]
-    staff = [context.Process(target=work, args=(pipe[1], barrier, ledgers, name, rows), daemon=True) for pipe in pipes]
-    for each in staff:
+    processes = [
+        context.Process(target=work, args=(pipe[1], barrier, queues, name, rows), daemon=True) for pipe in pipes
+    ]
+    for each in processes:
         each.start()
     for pipe in pipes:
         pipe[1].close()
     turns = [[pipe[0].recv() for pipe in pipes] for _ in range(repeats)]
-    for each in staff:
+    for each in processes:
         each.join()
     return turns
 
@@ -154,12 +156,12 @@ def measure(name: str, workers: int, rows: int, repeats: int, scale: float) -> T
 
 
 def main(
-    workers: Annotated[int, typer.Option(help="processes, of either contestant", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="processes, of either side", min=1)] = 2,
     rows: Annotated[int, typer.Option(help="environments side by side in each process", min=1)] = 10,
-    repeats: Annotated[int, typer.Option(help="turns of each contestant", min=1)] = 7,
+    repeats: Annotated[int, typer.Option(help="turns of each side", min=1)] = 7,
     scale: Annotated[float, typer.Option(help="of the episodes per turn; 0.05 to try it out", min=0.0)] = 1.0,
     only: Annotated[str | None, typer.Option(help="one of the shipped policies measured here")] = None,
-    out: Annotated[Path, typer.Option(help="the JSON to write")] = ROOT / "docs" / "throughput.json",
+    out: Annotated[Path, typer.Option(help="the JSON to write")] = RESULTS / "throughput.json",
 ) -> None:
     if only and only not in EPISODES:
         raise typer.BadParameter(f"{only}: expected one of {', '.join(EPISODES)}")

@@ -1,8 +1,8 @@
 """Many clients at once against `snn-policy serve`: are their actions those of private policies, and how fast is it?
 
-    python examples/serve_load.py                                   # 100 clients × 200 decisions, as fast as they can
-    python examples/serve_load.py --hz 50                           # the same, each in a 50 Hz control loop
-    python examples/serve_load.py --policy BUNDLE --clients 20 --json load.json
+    python -m benchmarks.measure_serving                             # 100 clients × 200 decisions, as fast as they can
+    python -m benchmarks.measure_serving --hz 50                     # the same, each in a 50 Hz control loop
+    python -m benchmarks.measure_serving --policy BUNDLE --clients 20 --json load.json
 
 The server runs in a process of its own, started here; this process holds all clients. Each client has its own
 episode and sends its next observation when it has its action (with --hz: not before the next period begins).
@@ -134,7 +134,7 @@ def server(policy: str, options: list[str]) -> Iterator[int]:
 
 
 def metrics(port: int) -> dict[str, float]:
-    """What the server has counted so far."""
+    """Return what the server has counted so far."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
         lines = [line.rsplit(" ", 1) for line in reply.read().decode().splitlines() if line[0] != "#"]
     return {name.removeprefix("snn_policy_"): float(value) for name, value in lines}
@@ -151,7 +151,7 @@ def episodes(policy: SpikingPolicy, clients: int, decisions: int) -> np.ndarray:
 
 
 def private(policy: SpikingPolicy, observations: np.ndarray) -> np.ndarray:
-    """The actions of a policy that nobody else uses, one observation at a time."""
+    """Return the actions of a policy that nobody else uses, one observation at a time."""
     policy.reset(num_envs=1)
     return np.stack([policy.act(obs) for obs in observations])
 

@@ -1,4 +1,4 @@
-"""Pictures of `measure_scaling`: ratios along each axis, and time against operations. Needs matplotlib."""
+"""Draw what `measure_scaling` found: ratios along each axis, and time against operations. Needs matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from snn_policy.bench.scaling import AXES, ScalingPoint
+from benchmarks.scaling import AXES, ScalingPoint
 
 
 class Theme(NamedTuple):
-    """Colours for light or dark pages."""
+    """Hold the colours of light or dark pages."""
 
     page: str
     ink: str
@@ -41,7 +41,7 @@ DOTS_PER_INCH = 100
 
 
 def draw(points: Sequence[ScalingPoint], name: str, directory: Path) -> list[Path]:
-    """Write scaling_{light,dark}.png and operations_{light,dark}.png; returns their paths.
+    """Write scaling_{light,dark}.png and operations_{light,dark}.png; return their paths.
 
     Args:
         name: of the actor, for the titles.
@@ -59,16 +59,16 @@ def draw(points: Sequence[ScalingPoint], name: str, directory: Path) -> list[Pat
 
 
 def _ratios(points: Sequence[ScalingPoint], name: str, theme: Theme) -> Figure:
-    """Four panels: the time of a decision by the ANN's, along each axis."""
+    """Draw four panels: the time of a decision by the ANN's, along each axis."""
     figure = Figure(figsize=(9, 6.6), layout="constrained")
     _title(figure, f"{name}: time of a decision, × the same-sized ANN in ONNX Runtime (one thread)", theme)
     panels = figure.subplots(2, 2)
-    engines = list(dict.fromkeys(each.engine for each in points))
+    engines = list(dict.fromkeys(p.engine for p in points))
     shown: dict[str, Any] = {}
     for axes, axis in zip(panels.flat, AXES, strict=True):
         axes.axhline(1, color=theme.faint, linewidth=1)
-        own = [each for each in points if each.axis == axis]
-        for neuron, engine in dict.fromkeys((each.neuron, each.engine) for each in own):
+        own = [p for p in points if p.axis == axis]
+        for neuron, engine in dict.fromkeys((p.neuron, p.engine) for p in own):
             line = sorted((p for p in own if (p.neuron, p.engine) == (neuron, engine)), key=lambda p: p.value)
             colour, place = _colour(neuron, theme), engines.index(engine)
             x, y = [p.value for p in line], [p.ratio for p in line]
@@ -86,21 +86,21 @@ def _ratios(points: Sequence[ScalingPoint], name: str, theme: Theme) -> Figure:
 
 
 def _operations(points: Sequence[ScalingPoint], name: str, theme: Theme) -> Figure:
-    """Two panels: the same times against T × MACs, what simulating densely would cost, and against the spikes' cost."""
+    """Draw two panels: the same times against T × MACs, what a dense simulation costs, and the spikes' cost."""
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     _title(figure, f"{name}: what the time of a decision grows with (one row; all T, widths and depths)", theme)
     dense, sparse = figure.subplots(1, 2, sharex=True, sharey=True)
-    single = [each for each in points if each.axis != "batch"]
+    single = [p for p in points if p.axis != "batch"]
     for kind in KINDS:
-        own = [each for each in single if each.neuron.startswith(kind)]
+        own = [p for p in single if p.neuron.startswith(kind)]
         look: dict[str, Any] = {"color": _colour(kind, theme), "s": 26, "alpha": 0.8, "linewidths": 0}
-        median = [each.median for each in own]
-        dense.scatter([each.timesteps * each.dense_macs for each in own], median, **look)
-        spent = [each.synaptic_operations + each.multiply_accumulates for each in own]
+        median = [p.median for p in own]
+        dense.scatter([p.timesteps * p.dense_macs for p in own], median, **look)
+        spent = [p.synaptic_operations + p.multiply_accumulates for p in own]
         sparse.scatter(spent, median, label=kind, **look)
-    ann = sorted({(each.dense_macs, each.ann_median) for each in single})
+    ann = sorted({(p.dense_macs, p.ann_median) for p in single})
     for axes in (dense, sparse):
-        macs, median = [each[0] for each in ann], [each[1] for each in ann]
+        macs, median = [macs for macs, _ in ann], [median for _, median in ann]
         axes.plot(macs, median, "x-", color=theme.faint, linewidth=1, label="ANN, ONNX Runtime: its MACs")
         axes.set_yscale("log")
         axes.set_xscale("log")
@@ -116,7 +116,7 @@ def _colour(neuron: str, theme: Theme) -> str:
 
 
 def _legend(neuron: str, engine: str, engines: list[str]) -> str:
-    """The neuron's kind (its T is another on every axis), with the engine where there are several."""
+    """Return the neuron's kind (its T is another on every axis), with the engine where there are several."""
     kind = next((kind for kind in KINDS if neuron.startswith(kind)), neuron)
     return kind if len(engines) == 1 else f"{kind}, {engine}"
 
@@ -126,15 +126,15 @@ def _title(figure: Figure, text: str, theme: Theme) -> None:
 
 
 def _ticks(axes: Axes, values: Sequence[int]) -> None:
-    """Logarithmic axes with plain numbers; below, the sizes that were measured."""
+    """Make the axes logarithmic with plain numbers; below, the sizes that were measured."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     low, high = axes.get_ylim()
     ratios = FINE_TICKS if high / low < FINE_SPAN else COARSE_TICKS
-    for each, ticks in ((axes.xaxis, values), (axes.yaxis, ratios)):
-        each.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
-        each.set_minor_locator(NullLocator())
-        each.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for side, ticks in ((axes.xaxis, values), (axes.yaxis, ratios)):
+        side.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
+        side.set_minor_locator(NullLocator())
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _finish(axes: Axes, x: str, y: str, theme: Theme) -> None:

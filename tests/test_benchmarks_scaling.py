@@ -1,17 +1,19 @@
-"""`bench --scaling`: resized actors keep their function, sizes are those asked for, and the pictures are drawn."""
+"""`benchmarks.scaling`: resized actors keep their function, sizes are those asked for, and the pictures are drawn."""
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.places import DOCS, RESULTS, ROOT, pictures_of, raw_of
+from benchmarks.resizing import with_depth, with_width
+from benchmarks.scaling import ScalingPoint, Sizes, measure_scaling
 from snn_policy import Actor
 from snn_policy.ann.activations import Activation
-from snn_policy.bench.resizing import with_depth, with_width
-from snn_policy.bench.scaling import ScalingPoint, Sizes, measure_scaling
-from snn_policy.cli import main
 from tests.actors import dyadic_image_actor, random_actor, walk
 
 SIZES = Sizes(timesteps=(1, 4), width=(16, 80), depth=(1, 2, 3), batch=(1, 3))
@@ -93,7 +95,7 @@ def test_sizes_that_cannot_be_are_noted() -> None:
 
 def test_pictures_are_drawn_for_light_and_dark_pages(points: list[ScalingPoint], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from snn_policy.bench.plots import draw
+    from benchmarks.plots import draw
 
     written = draw(points, "an actor", tmp_path / "new")
     assert sorted(path.name for path in written) == [
@@ -107,32 +109,46 @@ def test_pictures_are_drawn_for_light_and_dark_pages(points: list[ScalingPoint],
         assert len(content) < 200_000
 
 
-def test_the_command_compares_and_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import snn_policy.bench.decisions as decisions
-    import snn_policy.bench.scaling as scaling
+def test_the_command_measures_draws_and_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import benchmarks.scaling as scaling
 
+    pytest.importorskip("matplotlib")
     actor = random_actor(shape=(3,), widths=(8,), outputs=1)
     monkeypatch.setattr(actor, "env_id", "Pendulum-v1")
     monkeypatch.setattr(actor, "collect", lambda env, progress: walk(200, (3,)))
-    monkeypatch.setattr("snn_policy.commands.bench.read_actor", lambda source: actor)
+    monkeypatch.setattr(scaling, "read_actor", lambda source: actor)
     monkeypatch.setattr(scaling, "Sizes", lambda: Sizes((1,), (16,), (1,), (2,)))
-    monkeypatch.setattr(decisions, "OPPONENTS", {})
-    arguments = ["bench", "x", "--engines", "event", "--rounds", "1", "--json"]
-    assert main([*arguments, str(tmp_path / "decisions.json")]) == 0
-    assert main([*arguments, str(tmp_path / "scaling.json"), "--scaling", "--plot", str(tmp_path)]) == 0
-    compared, scaled = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("decisions", "scaling"))
-    assert compared["timings"][0]["ratio"] == 1
-    assert compared["overheads"][0]["kernel"] > 0
-    assert {each["axis"] for each in scaled["points"]} == {"timesteps", "width", "depth", "batch"}
+    file = tmp_path / "scaling.json"
+    scaling.main("x", engines="event", plot=tmp_path, rounds=1, json=str(file))
+    measured = json.loads(file.read_text())
+    assert {point["axis"] for point in measured["points"]} == {"timesteps", "width", "depth", "batch"}
     assert (tmp_path / "scaling_dark.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--plot", "."], "--plot: draws what --scaling measures"), (["--engines", "fast"], "--engines fast: expected")],
+    ("program", "data", "pictures"),
+    [("plot_scaling", "scaling.json", 4), ("plot_energy_return", "results.json", 2)],
 )
-def test_mistakes_are_named_before_any_work(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["bench", "td3-Pendulum-v1", *arguments]) == 2
-    assert message in capsys.readouterr().err
+def test_pictures_go_where_they_are_told_to(program: str, data: str, pictures: int, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    before = {file: file.stat().st_mtime_ns for folder in (DOCS, RESULTS) for file in folder.iterdir()}
+    measured = tmp_path / "measured" / data
+    measured.parent.mkdir()
+    measured.write_bytes((RESULTS / data).read_bytes())
+    given = [str(measured)] if program == "plot_scaling" else ["--results", str(measured)]
+    for out in (measured.parent, tmp_path / "elsewhere"):
+        told = ["--out", str(out)] if out != measured.parent else []
+        command = [sys.executable, "-m", f"benchmarks.{program}", *given, *told]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        drawn = {file for file in out.iterdir() if file.suffix in (".png", ".svg")}
+        assert {Path(line) for line in done.stdout.split()} == drawn
+        assert len(drawn) == pictures
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_the_documentations_pictures_stand_apart_from_their_figures() -> None:
+    assert pictures_of(RESULTS / "scaling.json") == DOCS
+    assert pictures_of(Path("run/scaling.json")) == Path("run")
+    assert raw_of(DOCS) == RESULTS
+    assert raw_of(Path("run")) == Path("run")

@@ -1,6 +1,6 @@
 """Whole episodes with the exported graph and with the policy it came from, on the same seeds.
 
-    python examples/measure_onnx_returns.py ACTOR [ACTOR …]      # as measure_onnx.py; prints a Markdown table
+    python -m benchmarks.measure_onnx_returns ACTOR [ACTOR …]      # as measure_onnx.py; prints a Markdown table
 
 The two may differ from the first flipped spike on, as two runs of one policy with other rounding would: what counts is
 whether the returns differ by more than noise.
@@ -21,7 +21,7 @@ EPISODES, SEED = 20, 7_000
 
 
 def line(actor: Actor) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     assert actor.env_id is not None, "the actor's environment is not known"
     policy = convert(actor, actor.collect(actor.env_id))
     with tempfile.TemporaryDirectory() as directory:
