@@ -17,6 +17,7 @@ import numpy as np
 
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
+from snn_policy.bundle.files import POLICY_FILE
 from snn_policy.checks import number, require
 from snn_policy.exporting.description import Description
 from snn_policy.exporting.export import describe
@@ -27,7 +28,6 @@ from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 FORMAT, FORMAT_VERSION = "snn-policy-torchscript", 1
-EXTRA_FILE = "policy.json"
 BATCH = 3
 """Rows of the second comparison."""
 METHODS = {
@@ -86,7 +86,7 @@ def export_torchscript(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and what robots load
         module = script_module(network, widths, LARGEST_OBSERVATION)
-        torch.jit.save(module, saved, _extra_files={EXTRA_FILE: json.dumps(metadata(description), indent=1)})
+        torch.jit.save(module, saved, _extra_files={POLICY_FILE: json.dumps(metadata(description), indent=1)})
         content = _without_source_paths(saved.getvalue())
         found = _verify(network, content, description, observations) if verify else ()
     for each in found:
