@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from snn_policy import Actor, OnnxPolicy, SpikingPolicy
@@ -48,6 +49,12 @@ def synapses(layer: Any) -> Any:
     return np.array([int(ones.product(row[None])[0].sum()) for row in np.eye(layer.inputs, dtype=np.float32)])
 
 
+def linear(weight: npt.ArrayLike, activation: Any = None) -> Linear:
+    """A layer without a bias."""
+    values = np.asarray(weight, np.float32)
+    return Linear(values, 0 * values[:, 0], activation)
+
+
 def spent(policy: Any, observations: Any) -> list[dict[str, Any]]:
     policy.reset()
     found = []
@@ -58,21 +65,21 @@ def spent(policy: Any, observations: Any) -> list[dict[str, Any]]:
 
 
 def test_a_zero_weight_is_no_synapse() -> None:
-    layer = Linear(np.array([[1, 0, 0, -0.0], [2, 3, 0, 0]]), np.zeros(2))
+    layer = linear([[1, 0, 0, -0.0], [2, 3, 0, 0]])
     assert layer.fan_out.tolist() == [2, 1, 0, 0]
     assert (layer.synapses, layer.macs, layer.uniform_fan_out) == (3, 8, None)
     assert layer.operations(np.array([[1, 2, 9, 9], [0, 0, 5, 0]])).tolist() == [4, 0]
-    assert Linear(np.ones((3, 2)), np.zeros(3)).uniform_fan_out == 3
-    assert Linear(np.zeros((3, 2)), np.zeros(3)).uniform_fan_out == 0
+    assert linear(np.ones((3, 2))).uniform_fan_out == 3
+    assert linear(np.zeros((3, 2))).uniform_fan_out == 0
 
 
 def test_of_a_convolution_every_place_of_the_kernel_counts_by_itself() -> None:
-    kernel = np.zeros((2, 1, 3, 3))
+    kernel, none = np.zeros((2, 1, 3, 3), np.float32), np.zeros(2, np.float32)
     kernel[0, 0, 1, 1] = kernel[1, 0, 0, 0] = 1  # the second reaches down and to the right: no output for the border
-    layer = Conv2d(kernel, np.zeros(2), (1, 3, 3), padding=(1, 1))
+    layer = Conv2d(kernel, none, (1, 3, 3), padding=(1, 1))
     assert layer.fan_out.reshape(3, 3).tolist() == [[2, 2, 1], [2, 2, 1], [1, 1, 1]]
     assert (layer.synapses, layer.macs) == (13, 2 * 49)
-    assert Conv2d(0 * kernel, np.zeros(2), (1, 3, 3)).fan_out.tolist() == [0] * 9
+    assert Conv2d(0 * kernel, none, (1, 3, 3)).fan_out.tolist() == [0] * 9
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -81,7 +88,7 @@ def test_an_ann_that_skips_zeros_skips_weights_of_zero(images: bool, seed: int) 
     network, observations = case("sigma-delta", 1, images, seed)
     actor = network.actor
     stages, _ = actor.activations(observations)
-    wanted = sum((h != 0) @ synapses(layer) for h, layer in zip(stages, actor.layers, strict=True))
+    wanted: Any = sum((h != 0) @ synapses(layer) for h, layer in zip(stages, actor.layers, strict=True))
     actor.act(observations)
     assert actor.last_decision is not None
     assert actor.last_decision.multiply_accumulates.tolist() == wanted.tolist()
@@ -146,14 +153,15 @@ def test_exported_c_counts_the_same(name: str, block: int, images: bool, tmp_pat
 @pytest.mark.parametrize("name", NEURONS)
 def test_a_layer_of_zeros_costs_nothing(name: str, empty: int) -> None:
     actor = with_no_zero(dyadic_actor(1, widths=(12, 9), outputs=3))
-    layers = tuple(replace(layer, weight=0 * layer.weight) if index == empty else layer
+    layers: Any = tuple(replace(layer, weight=0 * layer.weight) if index == empty else layer
                    for index, layer in enumerate(actor.layers))  # fmt: skip
     network = SpikingNetwork(replace(actor, layers=layers), NEURONS[name](actor))
     found = [spent(SpikingPolicy(network, engine=engine), dyadic_observations(12)) for engine in ("numpy", "event")]
     assert found[0] == found[1]
     first = 0 if name == "sigma-delta" else 1
     for each in found[0]:
-        sends = sum(count * (layers[stage + first].uniform_fan_out or 0) for stage, count in enumerate(each["spikes"][0]))
+        synapses_of = [layer.uniform_fan_out or 0 for layer in layers[first:]]
+        sends = sum(count * per_spike for count, per_spike in zip(each["spikes"][0], synapses_of, strict=True))
         assert each["synaptic_operations"] == [sends]
         if first:
             assert each["multiply_accumulates"] == [layers[0].synapses]
@@ -164,7 +172,7 @@ def test_a_zero_by_accident_is_counted_and_changes_nothing_else() -> None:
     weight = rng.integers(1, 9, (6, 4)) / 64
     weight[2, 1] = 0
     head = Head.clip(-np.ones(2), np.ones(2))
-    actor = Actor((Linear(weight, np.zeros(6), RELU), Linear(np.ones((2, 6)), np.zeros(2))), head, (4,))
+    actor = Actor((linear(weight, RELU), linear(np.ones((2, 6)))), head, (4,))
     assert actor.layers[0].operations(np.ones((1, 4), np.int64)).tolist() == [23]
     network = SpikingNetwork(actor, sigma_delta_neurons(actor))
     found = [spent(SpikingPolicy(network, engine=engine), dyadic_observations(20)) for engine in ("numpy", "event")]

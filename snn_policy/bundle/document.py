@@ -37,8 +37,8 @@ from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
 
 FORMAT, FORMAT_VERSION, SPARSE_VERSION = "snn-policy", 1, 2
-"""Bundles with sparse weights (`snn_policy.bundle.sparse`) are of the second version; all others of the first, which every
-release reads."""
+"""Bundles with sparse weights (`snn_policy.bundle.sparse`) are of the second version, all others of the first, which
+every release reads."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
 Arrays = dict[str, np.ndarray]

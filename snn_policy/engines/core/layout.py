@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Layer, Linear
-from snn_policy.engines.core.blocks import in_order, pack
+from snn_policy.engines.core.blocks import Packed, in_order, pack
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -176,7 +176,8 @@ class Writer:
         assert isinstance(neurons, MembraneNeurons)
         values: dict[str, Any] = {
             "neuron": NEURONS.index(neurons.model), "differential": neurons.coding == "differential",
-            "levels": neurons.levels or 1, "bounded": neurons.residual == "bounded", "macs": self._actor.layers[0].synapses,
+            "levels": neurons.levels or 1, "bounded": neurons.residual == "bounded",
+            "macs": self._actor.layers[0].synapses,
             "start_share": neurons.base(1.0), "bound": neurons.alpha_clip, "extra": sum(self._actor.widths[1:]),
         }  # fmt: skip
         settings = neurons.calibration
@@ -278,13 +279,17 @@ class Writer:
         """
         if in_order(layer):
             packed = pack(layer.weight)
-            if packed.bytes < layer.weight.nbytes if self._lanes < LANES else packed.pays:
+            if self.packs(packed):
                 return {"kind": SPARSE, "weights": self._put(packed.weights), "block": packed.block,
                         "starts": self._put_indices(packed.starts),
                         "columns": self._put_indices(packed.columns)}  # fmt: skip
         weights = np.zeros((layer.inputs, weight_stride(layer.outputs, self._lanes)), np.float32)
         weights[:, : layer.outputs] = layer.weight.T
         return {"kind": LINEAR, "weights": self._put(weights), "stride": weights.shape[1], "in_order": in_order(layer)}
+
+    def packs(self, packed: Packed) -> bool:
+        """Whether a sparse layer's weights are stored as these blocks."""
+        return packed.bytes < packed.dense if self._lanes < LANES else packed.pays
 
     def _convolution(self, layer: Conv2d) -> dict[str, Any]:
         channels = layer.weight.shape[0]
@@ -293,8 +298,8 @@ class Writer:
         geometry = (*layer.input_shape, *layer.weight.shape[2:], *layer.stride, *layer.padding, *layer.output_shape)
         names = CONNECTION.names
         assert names is not None
-        return {"kind": CONV2D, "weights": self._put(kernels), "stride": kernels.shape[-1],
-                **dict(zip(names[names.index("channels") : names.index("in_order")], geometry, strict=True))}  # fmt: skip
+        named = zip(names[names.index("channels") : names.index("in_order")], geometry, strict=True)
+        return {"kind": CONV2D, "weights": self._put(kernels), "stride": kernels.shape[-1], **dict(named)}
 
 
 def doubles(neurons: SigmaDeltaNeurons) -> bool:
