@@ -35,7 +35,7 @@ def compared(compressed: bool = False) -> Comparison:
     """Dense 10,000 MACs, 4,000 without zeros; an SNN with 6,000 operations and 3,000 events; a sparse ANN with 2,500
     synapses, 1,000 of them after zeros."""
     ann, snn = spent(4000, 0, 4000), spent(0, 6000, 3000)
-    return Comparison(ann, snn, 10_000, *((spent(1000, 0, 1000), 2500) if compressed else ()))
+    return Comparison(ann, snn, 10_000, spent(1000, 0, 1000), 2500) if compressed else Comparison(ann, snn, 10_000)
 
 
 def test_profiles_are_the_published_numbers_and_say_where_from() -> None:

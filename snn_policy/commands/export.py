@@ -27,7 +27,7 @@ Out = Annotated[
 ]
 Verify = Annotated[bool, typer.Option(help="Compare the graphs with the policy; exit code 2 where they differ.")]
 Batch = Annotated[int | None, typer.Option(help="Fix the number of rows, for runtimes that need it.", min=1)]
-Counts = Annotated[bool, typer.Option(help="An output `counts`: spikes and synaptic operations.")]
+Counts = Annotated[bool, typer.Option(help="An output `counts`: spikes, events and synaptic operations.")]
 Period = Annotated[
     float | None,
     typer.Option(help="Seconds per decision, for the metadata; by default the environment's, where it tells."),
