@@ -32,7 +32,7 @@ REFERENCES = {
     "trpo-Swimmer-v3": "Swimmer-v5", "sac-Pendulum-v1": "Pendulum-v1",
 }  # fmt: skip
 SEED, BEGIN, END = 70_000, "<!-- energy: begin -->", "<!-- energy: end -->"
-HEADINGS = ("policy", "spikes · events per decision", "events of the ANN's products", *PROFILES)
+HEADINGS = ("policy", "spikes · events per decision", "weights fetched, of the skipping ANN's", *PROFILES)
 
 
 def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, SpikingPolicy, str]]:

@@ -36,14 +36,14 @@ def print_comparison(console: Console, result: Comparison, profiles: Sequence[Pr
 
 def convention(profiles: Sequence[Profile] = EVERY) -> str:
     """What the energies by these profiles are."""
-    costs = []
+    lines = ["Energy is counted, not measured (45 nm estimates; docs/energy.md)."]
     for profile in profiles:
-        fetching = f"{profile.per_weight:g} pJ per weight fetched" if profile.per_weight else "memory left out"
-        costs.append(
-            f"{profile.synaptic_operation:g} pJ per synaptic operation, {profile.multiply_accumulate:.3g} pJ per "
-            f"multiply-accumulate, {fetching} ({profile.name})"
+        fetching = f"{profile.per_weight:g} pJ per weight" if profile.per_weight else "memory left out"
+        lines.append(
+            f"{profile.name}: {profile.synaptic_operation:g} pJ per synaptic operation, "
+            f"{profile.multiply_accumulate:.3g} pJ per MAC, {fetching}"
         )
-    return f"Energy is counted, not measured (45 nm estimates): {'; '.join(costs)}."
+    return "\n".join(lines)
 
 
 def energy_table(result: Comparison, profiles: Sequence[Profile] = EVERY) -> Table:
