@@ -1,6 +1,9 @@
 """Time a sparse layer as dense rows and as blocks in the compiled core: what `engines/core/blocks.py` decides by.
 
-    python -m benchmarks.sparse_weights          # some minutes; writes benchmarks/results/sparse_weights.json
+    python -m benchmarks.sparse_weights                  # a quarter of an hour
+    python -m benchmarks.sparse_weights --widths 256     # replaces that width's rows
+
+in benchmarks/results/sparse_weights.json.
 
 A network with two hidden layers of equal width, random weights, of which the second layer's are pruned in blocks; the
 same observations for all. Times are of whole decisions, processor time in microseconds per row, the best of interleaved
@@ -47,15 +50,26 @@ class RowsWriter(Writer):
         return False
 
 
+def kept(width: int, block: int, density: float, rng: np.random.Generator) -> Any:
+    """(width, width) booleans: which weights are not pruned."""
+    return np.repeat(rng.random((-(-width // block), width)) < density, block, axis=0)[:width]
+
+
+def taken(width: int, block: int, density: float) -> str:
+    """What the core keeps such a layer as."""
+    mask = kept(width, block, density, np.random.default_rng(width + block))
+    return "blocks" if pack(mask.astype(np.float32)).pays else "rows"
+
+
 def network(width: int, block: int, density: float) -> SpikingNetwork:
     """A converted network whose second hidden layer is pruned."""
     rng = np.random.default_rng(width + block)
 
-    def layer(outputs: int, inputs: int, kept: Any = 1.0, activation: Any = RELU) -> Linear:
-        weight = rng.normal(size=(outputs, inputs)) * np.sqrt(2 / inputs / np.mean(kept)) * kept
+    def layer(outputs: int, inputs: int, present: Any = 1.0, activation: Any = RELU) -> Linear:
+        weight = rng.normal(size=(outputs, inputs)) * np.sqrt(2 / inputs / np.mean(present)) * present
         return Linear(weight.astype(np.float32), np.zeros(outputs, np.float32), activation)
 
-    mask = np.repeat(rng.random((-(-width // block), width)) < density, block, axis=0)[:width]
+    mask = kept(width, block, density, rng)
     layers = (layer(width, INPUTS), layer(width, width, mask), layer(6, width, activation=None))
     actor = Actor(layers, Head.clip(-np.ones(6), np.ones(6)), (INPUTS,))
     return convert(actor, observations(2_000), engine="numpy").network
@@ -102,26 +116,34 @@ def timed(network: SpikingNetwork, rows: int) -> list[float]:
 
 
 def main() -> None:
-    """Measure all combinations, print them, and write them."""
+    """Measure all combinations, print them, and write them, width by width."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS)
-    given, found = parser.parse_args(), []
+    parser.add_argument("--blocks", type=int, nargs="*", default=BLOCKS)
+    given = parser.parse_args()
     print("width block density rows | grouped µs | in order | blocks | the core takes", flush=True)
     for width in given.widths:
-        for block in BLOCKS:
+        found = []
+        for block in given.blocks:
             for density in DENSITIES:
                 made = network(width, block, density)
-                packed = pack(made.actor.layers[1].weight)
                 for rows in ROWS:
                     times = timed(made, rows)
                     ratios = [value / times[0] for value in times[1:]]
-                    taken = "blocks" if packed.pays else "rows"
+                    way = taken(width, block, density)
                     found.append({"width": width, "block": block, "density": density, "rows": rows,
                                   "grouped_microseconds": times[0], "in_order": ratios[0], "blocks": ratios[1],
-                                  "taken": taken})  # fmt: skip
+                                  "taken": way})  # fmt: skip
                     print(f"{width:5} {block:5} {density:7} {rows:4} | {times[0]:10.2f} | {ratios[0]:8.2f} | "
-                          f"{ratios[1]:6.2f} | {taken}", flush=True)  # fmt: skip
-    write_atomically(RESULTS, (json.dumps({"rows": found}, indent=1) + "\n").encode())
+                          f"{ratios[1]:6.2f} | {way}", flush=True)  # fmt: skip
+        keep(width, found)
+
+
+def keep(width: int, found: list[dict[str, Any]]) -> None:
+    """Replace a width's rows in the file."""
+    before = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = sorted([row for row in before if row["width"] != width] + found, key=lambda row: row["width"])
+    write_atomically(RESULTS, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -51,14 +51,13 @@ class Packed:
     def pays(self) -> bool:
         """Whether adding the blocks is faster than adding dense rows, on processors with vectors.
 
-        In additions of eight floats: a dense row takes one for every eight outputs, and half as many again where the
-        weights do not stay in the cache. A list of blocks takes 20 for its end, which no processor can foresee, and 2
-        and a twelfth of its outputs per block. Fitted to `python -m benchmarks.sparse_weights`: within 20 % of the
-        faster one for 64 to 1,024 outputs, densities of 0.1 to 0.5 and all blocks.
+        In additions of eight floats: a dense row takes 1.1 for every eight outputs, and half as many again where the
+        weights do not stay in the cache. A list of blocks takes 15 for its end, which no processor can foresee, and 2
+        and a twelfth of its outputs per block. Fitted to `python -m benchmarks.sparse_weights` (AVX2).
         """
         inputs = len(self.starts) - 1
-        row = self.dense / (4 * 8 * inputs) * (1 if self.dense <= CACHED_BYTES else 1.5)
-        return 20 + len(self.columns) / inputs * (2 + self.block / 12) < row
+        row = 1.1 * self.dense / (4 * 8 * inputs) * (1 if self.dense <= CACHED_BYTES else 1.5)
+        return 15 + len(self.columns) / inputs * (2 + self.block / 12) < row
 
 
 def pack(weight: FloatArray) -> Packed:
