@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks.sparse_weights import RESULTS, taken
+from snn_policy.ann.layers import Linear
 from snn_policy.engines.core.blocks import in_order, pack
 from tests.actors import pruned, random_actor
 
@@ -32,7 +33,10 @@ def test_blocks_are_taken_where_outputs_are_many_and_blocks_are_long_and_few(
 
 @pytest.mark.parametrize(("density", "expected"), [(0.0, True), (0.5, True), (0.7, True), (0.8, False), (1.0, False)])
 def test_a_layer_is_sparse_below_three_quarters(density: float, expected: bool) -> None:
-    layer = pruned(random_actor(widths=(200, 200)), density, seed=3).layers[1]
+    whole = random_actor(widths=(200, 200))
+    layer, dense = pruned(whole, density, seed=3).layers[1], whole.layers[1]
+    assert isinstance(layer, Linear)
+    assert isinstance(dense, Linear)
     assert in_order(layer) == expected
-    assert not in_order(random_actor(widths=(200, 200)).layers[1])
+    assert not in_order(dense)
     assert pack(layer.weight).bytes <= layer.weight.nbytes * 1.3

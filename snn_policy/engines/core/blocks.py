@@ -53,7 +53,8 @@ class Packed:
 
         In additions of eight floats: a dense row takes 1.1 for every eight outputs, and half as many again where the
         weights do not stay in the cache. A list of blocks takes 15 for its end, which no processor can foresee, and 2
-        and a twelfth of its outputs per block; single weights, which fill no vector, 4. Fitted to `python -m benchmarks.sparse_weights` (AVX2).
+        and a twelfth of its outputs per block; single weights, which fill no vector, 4. Fitted to whole decisions by
+        `python -m benchmarks.sparse_weights` (AVX2).
         """
         inputs = len(self.starts) - 1
         row = 1.1 * self.dense / (4 * 8 * inputs) * (1 if self.dense <= CACHED_BYTES else 1.5)
