@@ -183,13 +183,14 @@ def open_loop(name: str, correlation: float, **settings: Any) -> dict[str, Any]:
     policy.reset(num_envs=SEQUENCES)
     error = np.stack([policy.act(obs) - actor.act(obs) for obs in fresh]) / actor.head.half_range(dtype=np.float32)
     dense = float(nanojoules(actor.dense_macs, 0))
-    ann = actor.counters
+    ann, events = actor.counters, policy.counters.events
     return {
         "correlation": correlation,
         "error": float(np.sqrt(np.mean(error**2))),
         "energy_share": float(np.mean(policy.counters.energy / policy.counters.decisions)) / dense,
         "zero_skipping_share": float(np.mean(ann.energy / ann.decisions)) / dense,
         "spikes_per_decision": float(np.mean(policy.counters.spikes.sum(axis=1) / policy.counters.decisions)),
+        "events": None if events is None else float(np.mean(events / policy.counters.decisions)),
     }
 
 

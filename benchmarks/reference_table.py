@@ -88,6 +88,8 @@ def row_of(comparison: Comparison) -> Row:
         "energy_share": comparison.energy_share,
         "zero_skipping_share": comparison.zero_skipping_share,
         "spikes_per_decision": snn.spikes_per_decision,
+        "events": snn.events,
+        "energies": comparison.energies,
         "synaptic_operations": snn.synaptic_operations,
         "energy_nanojoules": snn.energy,
         "dense_energy_nanojoules": comparison.dense_energy,

@@ -18,9 +18,10 @@ def returns_card(comparison: Comparison) -> dict[str, Any]:
         "snn_failed": comparison.snn_failed,
         "energy_share": comparison.energy_share,
         "zero_skipping_share": comparison.zero_skipping_share,
+        "energies": comparison.energies,
         "versions": comparison.snn.versions,
     }
 
 
-def _summary(evaluation: Evaluation) -> dict[str, float]:
-    return {name: getattr(evaluation, name) for name in ("mean", "std", "median")}
+def _summary(evaluation: Evaluation) -> dict[str, float | None]:
+    return {name: getattr(evaluation, name) for name in ("mean", "std", "median", "spikes_per_decision", "events")}

@@ -74,7 +74,8 @@ def walking_table(measured: dict[str, Measured], dense_energy: float) -> Table:
     first = next(iter(measured.values())).evaluation
     rows: dict[str, list[str]] = {name: [] for name in (
         "return, mean (of 15)", "return, median", "retention: mean · median", "falls",
-        "speed error, m/s", "turn error, rad/s", "spikes per decision", "energy of dense ANN", "µs per row in act",
+        "speed error, m/s", "turn error, rad/s", "spikes per decision", "events per decision",
+        "energy of dense ANN", "µs per row in act",
     )}  # fmt: skip
     for each in measured.values():
         found = each.evaluation
@@ -83,7 +84,8 @@ def walking_table(measured: dict[str, Measured], dense_energy: float) -> Table:
         values = (
             f"{found.mean:.2f} ± {found.std:.2f}", f"{found.median:.2f}", f"{means:.3f} · {medians:.3f}",
             f"{each.falls} of {found.episodes}", f"{each.speed_error:.3f}", f"{each.turn_error:.3f}",
-            f"{found.spikes_per_decision:.0f}" if spiking else "", f"{found.energy / dense_energy:.3f}",
+            f"{found.spikes_per_decision:.0f}" if spiking else "",
+            "" if found.events is None else f"{found.events:,.0f}", f"{found.energy / dense_energy:.3f}",
             f"{found.microseconds:.0f}",
         )  # fmt: skip
         for row, value in zip(rows.values(), values, strict=True):
@@ -104,13 +106,16 @@ def wandering(actor: Actor, steps: int) -> npt.NDArray[np.float32]:
 def open_loop_table(actor: Actor, policies: dict[str, Policy], observations: npt.NDArray[np.float32]) -> Table:
     dense = float(nanojoules(actor.dense_macs, 0))
     expected = actor.act(observations)
-    rows: dict[str, list[str]] = {"RMS error, half-ranges": [], "spikes per decision": [], "energy of dense ANN": []}
+    names = ("RMS error, half-ranges", "spikes per decision", "events per decision", "energy of dense ANN")
+    rows: dict[str, list[str]] = {name: [] for name in names}
     for policy in policies.values():
         policy.reset()
         actions = np.stack([policy.act(obs) for obs in observations])
         spent = policy.counters
         rows["RMS error, half-ranges"].append(f"{np.sqrt(np.mean((actions - expected) ** 2)):.4f}")
         rows["spikes per decision"].append(f"{spent.spikes.sum() / len(observations):.0f}")
+        events = spent.events
+        rows["events per decision"].append("" if events is None else f"{events.sum() / len(observations):,.0f}")
         rows["energy of dense ANN"].append(f"{spent.energy.sum() / len(observations) / dense:.3f}")
     return _table("open loop", list(policies), rows)
 

@@ -27,7 +27,8 @@ def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
         spent = info["snn"]["episode"]
         print(
             f"seed {seed}: return {spent['return']:9.1f} in {spent['decisions']} decisions, each "
-            f"{spent['spikes'].sum() / spent['decisions']:.0f} spikes, {spent['energy'] / spent['decisions']:.1f} nJ, "
+            f"{spent['spikes'].sum() / spent['decisions']:.0f} spikes, "
+            f"{spent['events'] / spent['decisions']:.0f} events, {spent['energy'] / spent['decisions']:.1f} nJ, "
             f"{100 * spent['ann_error']:.1f} % from the ANN's action"
         )
     env.close()

@@ -84,8 +84,13 @@ class Actor:
 
     @property
     def dense_macs(self) -> int:
-        """Multiply-accumulates of one full forward pass."""
+        """Multiply-accumulates of one full forward pass, those with weights of zero included."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def synapses(self) -> int:
+        """Multiply-accumulates of one full forward pass that leaves out weights of zero."""
+        return sum(layer.synapses for layer in self.layers)
 
     @property
     def discrete(self) -> bool:

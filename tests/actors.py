@@ -4,6 +4,7 @@
 its order: two programs must then agree to the bit. Random ones have real weights of the usual size.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ def dyadic_image_actor(
         size = outputs
     half = np.full((1, 1, 1), 128, np.float32)
     return Actor(tuple(layers), make_head(kind, 2), IMAGE, Normaliser(half, half) if normalised else None)
+
+
+def pruned(actor: Actor, density: float = 0.3, block: int = 1, seed: int = 0) -> Actor:
+    """The actor with about so many of its weights kept, in blocks of consecutive outputs per source; the first row and
+    the last column of every hidden layer's weights are zero altogether."""
+    rng = np.random.default_rng(seed)
+    layers: list[Layer] = []
+    for layer in actor.layers:
+        outputs, *others = layer.weight.shape
+        kept = rng.random((-(-outputs // block), *others)) < density
+        weight = layer.weight * np.repeat(kept, block, axis=0)[:outputs]
+        if layer.activation is not None:
+            weight[0], weight[:, -1] = 0, 0
+        layers.append(replace(layer, weight=weight))
+    return replace(actor, layers=tuple(layers))
 
 
 def image_walk(rows: int, seed: int = 0) -> Array:

@@ -4,6 +4,7 @@
 #include "linear.h"
 #include "listing.h"
 #include "sigma_delta.h"
+#include "sparse.h"
 
 #define SHOWN __attribute__((visibility("default")))
 
@@ -13,6 +14,10 @@ SHOWN int32_t show_encode(float *v, float *quantum, float *unit, int32_t n, int3
 SHOWN int32_t show_list(const float *v, int32_t n, int32_t *list, float *sizes);
 SHOWN void show_propagate(const float *weights, int32_t stride, int32_t row_size, const int32_t *indices,
                           const float *sizes, const int32_t *listed, float *totals, int32_t count, int32_t step);
+SHOWN void show_blocks(const float *weights, const int32_t *starts, const int32_t *columns, int32_t block,
+                       const int32_t *index, const float *sizes, int32_t count, float *sums);
+SHOWN void show_in_order(const float *weights, int32_t stride, int32_t row_size, const int32_t *index,
+                         const float *sizes, int32_t count, float *sums);
 SHOWN void show_convolve(const snn_connection *c, const float *weights, const int32_t *index, const float *sizes,
                          int32_t count, float *image, float *sums, float *z);
 
@@ -45,6 +50,16 @@ int32_t show_list(const float *v, int32_t n, int32_t *list, float *sizes) { retu
 void show_propagate(const float *weights, int32_t stride, int32_t row_size, const int32_t *indices,
                     const float *sizes, const int32_t *listed, float *totals, int32_t count, int32_t step) {
     snn_propagate_linear(weights, stride, stride, row_size, indices, sizes, listed, totals, count, step);
+}
+
+void show_blocks(const float *weights, const int32_t *starts, const int32_t *columns, int32_t block,
+                 const int32_t *index, const float *sizes, int32_t count, float *sums) {
+    snn_add_blocks(weights, starts, columns, block, index, sizes, count, sums);
+}
+
+void show_in_order(const float *weights, int32_t stride, int32_t row_size, const int32_t *index,
+                   const float *sizes, int32_t count, float *sums) {
+    snn_propagate_in_order(weights, stride, stride, row_size, index, sizes, &count, sums, 1, 1);
 }
 
 void show_convolve(const snn_connection *c, const float *weights, const int32_t *index, const float *sizes,

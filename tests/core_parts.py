@@ -11,7 +11,7 @@ import pytest
 
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.engines.core import build, layout
+from snn_policy.engines.core import blocks, build, layout
 
 PARTS = Path(__file__).with_name("core_parts.c")
 F, I = np.float32, np.int32  # noqa: E741
@@ -77,6 +77,20 @@ def propagate(weight: Any, rows: Any, totals: Any, step: int) -> Any:
     return sums[:, :outputs]
 
 
+def propagate_blocks(weight: Any, values: Any, block: int) -> tuple[Any, Any]:
+    """W · values (inputs,), by packed blocks of so many outputs, and by dense rows in the same order."""
+    outputs, inputs = weight.shape
+    packed, places = blocks._packed(weight, block), list_spikes(values)
+    room, stride = layout.padded(outputs) + layout.LANES, layout.padded(outputs)
+    stored = np.zeros((inputs, stride), F)
+    stored[:, :outputs] = weight.T
+    found = np.zeros((2, room), F)
+    parts().show_blocks(at(packed.weights), at(packed.starts), at(packed.columns), block, at(places[0]), at(places[1]),
+                        len(places[0]), at(found[0]))  # fmt: skip
+    parts().show_in_order(at(stored), stride, room, at(places[0]), at(places[1]), len(places[0]), at(found[1]))
+    return found[0, :outputs], found[1, :outputs]
+
+
 def convolve(layer: Conv2d, x: Any) -> Any:
     """W ∗ x by way of a list of spikes."""
     channels, (down, right) = layer.weight.shape[0], layer.padding
@@ -84,7 +98,7 @@ def convolve(layer: Conv2d, x: Any) -> Any:
     kernels[..., :channels] = layer.weight.transpose(1, 2, 3, 0)
     geometry = (*layer.input_shape, *layer.weight.shape[2:], *layer.stride, *layer.padding, *layer.output_shape)
     record = np.zeros(1, layout.CONNECTION)
-    record[0] = (layout.CONV2D, 0, layer.inputs, layer.outputs, 0, kernels.shape[-1], 0, *geometry)
+    record[0] = (layout.CONV2D, 0, layer.inputs, layer.outputs, 0, kernels.shape[-1], 0, *geometry, 0, 0, 0, 0)
     places = np.flatnonzero(x).astype(I)
     image = np.full(layer.input_shape[0] * (layer.input_shape[1] + 2 * down) * (layer.input_shape[2] + 2 * right), 9, F)
     sums, z = np.zeros(int(np.prod(layer.output_shape[1:])) * kernels.shape[-1], F), np.zeros(layer.outputs, F)

@@ -45,14 +45,18 @@ def test_product_and_its_transpose_are_torchs(geometry: tuple[int, ...]) -> None
 
 @given(geometries)
 @settings(max_examples=60, deadline=None)
-def test_synapses_are_counted_at_borders_and_strides(geometry: tuple[int, ...]) -> None:
+def test_synapses_are_counted_at_borders_and_strides_and_where_weights_are_not_zero(geometry: tuple[int, ...]) -> None:
     rng = np.random.default_rng(sum(geometry))
-    layer = drawn(geometry, rng)
-    ones = Conv2d(np.ones_like(layer.weight), layer.bias * 0, layer.input_shape, layer.stride, layer.padding)
+    drawn_layer = drawn(geometry, rng)
+    kept = drawn_layer.weight * (rng.random(drawn_layer.weight.shape) < 0.7)
+    shape, stride, padding = drawn_layer.input_shape, drawn_layer.stride, drawn_layer.padding
+    layer, every = (Conv2d(weight, drawn_layer.bias, shape, stride, padding) for weight in (kept, 0 * kept + 1))
+    ones = Conv2d(kept != 0, 0 * layer.bias, shape, stride, padding)
     counts = rng.integers(0, 5, (2, layer.inputs))
     reached = ones.product(counts.astype(np.float32)).sum(axis=1)
     assert np.array_equal(layer.operations(counts), reached.astype(np.int64))
-    assert layer.macs == ones.product(np.ones((1, layer.inputs), np.float32)).sum()
+    assert layer.synapses == ones.product(np.ones((1, layer.inputs), np.float32)).sum()
+    assert layer.macs == every.macs == every.synapses == every.product(np.ones((1, layer.inputs), np.float32)).sum()
 
 
 def test_a_row_does_not_depend_on_its_batch() -> None:

@@ -10,9 +10,20 @@ import pytest
 
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
 from snn_policy.cli import main
+from snn_policy.engines.core.blocks import pack, unpacked
+from snn_policy.engines.core.layout import LINEAR, SPARSE, Writer
 from snn_policy.exporting.c_source import _number, export_c
 from snn_policy.spiking.network import SpikingNetwork
-from tests.actors import dyadic_image_actor, image_walk, random_actor, sigma_delta_neurons, walk
+from tests.actors import (
+    dyadic_image_actor,
+    image_walk,
+    membrane_neurons,
+    pruned,
+    random_actor,
+    sigma_delta_neurons,
+    walk,
+)
+from tests.core_parts import propagate_blocks
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -108,3 +119,52 @@ def test_the_command_writes_it_and_says_what_it_takes(tmp_path: Path, capsys: py
     assert main(command) == 0
     assert "1,000 decisions equal to the bit" in capsys.readouterr().out
     assert "walker_act" in (tmp_path / "c" / "policy.h").read_text()
+
+
+@pytest.mark.parametrize(("block", "density"), [(1, 0.2), (4, 0.3), (8, 0.25), (16, 0.25), (32, 0.3), (16, 0.0)])
+@pytest.mark.parametrize("neuron", ["sigma-delta", "if"])
+def test_sparse_weights_are_exported_without_their_zeros(
+    neuron: str, block: int, density: float, tmp_path: Path
+) -> None:
+    """Compared with the policy on 1,000 decisions, to the bit, which keeps the same layers as dense rows."""
+    actor = pruned(random_actor(widths=(64, 64)), density, block)
+    neurons = sigma_delta_neurons(actor) if neuron == "sigma-delta" else membrane_neurons(actor, timesteps=4)
+    policy = SpikingPolicy(SpikingNetwork(actor, neurons))
+    found = policy.export_c(tmp_path)
+    if found.verified == 0:
+        pytest.skip(str(found.left_out))
+    assert found.verified >= 1000
+    stored = Writer(policy.network, 16, lanes=1).layout()
+    assert (Writer(policy.network, 16).layout().connections["kind"] == LINEAR).all()
+    for connection, layer in zip(stored.connections[:-1], actor.hidden, strict=True):
+        assert connection["kind"] == SPARSE
+        blocks = int(stored.indices[connection["starts"] + layer.inputs])
+        start, length = connection["weights"], blocks * connection["block"]
+        zeros = int((stored.parameters[start : start + length] == 0).sum())
+        assert length - zeros == layer.synapses
+        assert zeros <= layer.inputs  # where the first row, all zero, cuts a block
+    assert found.flash < 0.6 * sum(layer.weight.nbytes for layer in actor.layers) + 4096
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_and_dense_rows_in_the_same_order_are_the_same_sums(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for block in (1, 4, 8, 16, 32):
+        for outputs in (3, 16, 37, 64, 130, 200):
+            kept = np.repeat(rng.random((-(-outputs // block), 50)) < 0.3, block, axis=0)[:outputs]
+            weight = (rng.normal(size=(outputs, 50)) * kept).astype(np.float32)
+            values = (rng.normal(size=50) * (rng.random(50) < 0.5)).astype(np.float32)
+            packed, dense = propagate_blocks(weight, values, block)
+            assert np.array_equal(packed, dense)
+            np.testing.assert_allclose(packed, weight.astype(np.float64) @ values, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 4, 8, 16, 32])
+def test_packing_loses_nothing_and_takes_the_fewest_bytes(block: int) -> None:
+    weight = pruned(random_actor(widths=(64, 96)), 0.3, block).layers[1].weight
+    found = pack(weight)
+    assert np.array_equal(unpacked(found, 96), weight)
+    assert found.bytes < 0.7 * weight.nbytes
+    if block > 1:
+        assert found.block <= block
+        assert found.block >= min(block, 4)

@@ -30,6 +30,7 @@ from tests.actors import (
     dyadic_observations,
     image_walk,
     membrane_neurons,
+    pruned,
     random_actor,
     sigma_delta_neurons,
     walk,
@@ -66,6 +67,12 @@ def networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
     for calibration in CALIBRATIONS:
         neurons = membrane_neurons(actor, calibration=calibration)
         yield f"if {calibration}", SpikingNetwork(actor, neurons), stream
+    for block, density in ((1, 0.05), (4, 0.1), (8, 0.1), (16, 0.2), (32, 0.3)):
+        sparse = pruned(dyadic_actor(widths=(70, 513), outputs=6), density, block)
+        yield f"sigma-delta, blocks of {block}", SpikingNetwork(sparse, sigma_delta_neurons(sparse)), stream
+    for model in MODELS:
+        neurons = membrane_neurons(sparse, model=model, timesteps=4)
+        yield f"{model}, blocks of 32", SpikingNetwork(sparse, neurons), stream
     single = dyadic_actor(widths=())
     yield "sigma-delta, no hidden layer", SpikingNetwork(single, sigma_delta_neurons(single)), stream
     pictures = dyadic_image_actor()

@@ -1,6 +1,7 @@
 """The packed program that Python hands to C: the same fields on both sides, and no damaged one is ever run."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from snn_policy.engines.core import layout, library
 from snn_policy.engines.core.build import SOURCES
 from snn_policy.engines.core.engine import EventEngine, checked
 from snn_policy.engines.core.layout import Layout, Writer
+from snn_policy.spiking.network import SpikingNetwork
+from tests.actors import dyadic_actor, pruned, sigma_delta_neurons
 from tests.test_core_parity import networks
 
 RECORDS = {"snn_header": layout.HEADER, "snn_stage": layout.STAGE, "snn_connection": layout.CONNECTION}
@@ -30,7 +33,7 @@ def test_both_sides_name_the_same_fields_in_the_same_order(name: str) -> None:
 
 
 def copied(blocks: Layout) -> Layout:
-    return Layout(blocks.header.copy(), blocks.stages.copy(), blocks.connections.copy(), blocks.parameters.copy())
+    return Layout(**{name: block.copy() for name, block in vars(blocks).items()})
 
 
 def damaged(blocks: Layout, rng: np.random.Generator) -> Layout:
@@ -50,10 +53,15 @@ def damaged(blocks: Layout, rng: np.random.Generator) -> Layout:
         place = rng.integers(len(found.parameters))
         found.parameters[place] = rng.choice([np.nan, np.inf, -np.inf, -1, 0, 1e-45, 1e38])
     if rng.random() < 0.1:
-        return Layout(found.header, found.stages[:-1], found.connections, found.parameters)
+        return replace(found, stages=found.stages[:-1])
     if rng.random() < 0.1:
         length = rng.integers(len(found.parameters))
-        return Layout(found.header, found.stages, found.connections, found.parameters[:length])
+        return replace(found, parameters=found.parameters[:length])
+    if len(found.indices) and rng.random() < 0.5:
+        place = rng.integers(len(found.indices))
+        found.indices[place] = rng.choice([*NASTY, found.indices[place] + 1, found.indices[place] - 1])
+    if len(found.indices) and rng.random() < 0.1:
+        return replace(found, indices=found.indices[: rng.integers(len(found.indices))])
     return found
 
 
@@ -107,5 +115,52 @@ def test_what_does_not_fit_together_is_one_error(block: str, field: str, value: 
     _, network, _ = next(networks())
     blocks = copied(Writer(network, 16).layout())
     getattr(blocks, block)[field][1 if block == "stages" else 0] = value
+    with pytest.raises(ValueError, match="does not fit the compiled core"):
+        checked(library.core(), blocks)
+
+
+def packed_program() -> Layout:
+    """A program whose second connection is sparse, in blocks of 16."""
+    actor = pruned(dyadic_actor(widths=(40, 512), outputs=3), 0.1, 16)
+    blocks = copied(Writer(SpikingNetwork(actor, sigma_delta_neurons(actor)), 16).layout())
+    assert blocks.connections["kind"].tolist() == [layout.LINEAR, layout.SPARSE, layout.LINEAR]
+    assert blocks.connections["block"].tolist() == [0, 16, 0]
+    checked(library.core(), blocks)
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("starts", -1), ("starts", 10**6), ("columns", -1), ("columns", 2**31 - 1), ("weights", 2**30), ("weights", -1),
+     ("block", 0), ("block", 2), ("block", 64), ("block", -16), ("kind", 3), ("inputs", 41)],
+)  # fmt: skip
+def test_a_sparse_connection_that_does_not_fit_is_one_error(field: str, value: int) -> None:
+    blocks = packed_program()
+    blocks.connections[field][1] = value
+    with pytest.raises(ValueError, match="does not fit the compiled core"):
+        checked(library.core(), blocks)
+
+
+@pytest.mark.parametrize("value", NASTY)
+@pytest.mark.parametrize("place", ["first start", "a start", "last start", "first column", "last column", "cut"])
+def test_indices_that_lead_elsewhere_are_one_error(place: str, value: int) -> None:
+    blocks = packed_program()
+    sparse, size = blocks.connections[1], int(blocks.header["row_size"][0])
+    starts = blocks.indices[int(sparse["starts"]) :][: int(sparse["inputs"]) + 1]
+    columns = blocks.indices[int(sparse["columns"]) :][: int(starts[-1])]
+    sound = 0 <= value <= size - 16
+    if place == "cut":
+        blocks = replace(blocks, indices=blocks.indices[:-1])
+        sound = False
+    elif "start" in place:
+        which = {"first start": 0, "a start": 20, "last start": -1}[place]
+        starts[which] = value
+        ordered = bool((np.diff(starts.astype(np.int64)) >= 0).all()) and starts[0] == 0
+        sound = ordered and value <= len(columns)
+    else:
+        columns[0 if place == "first column" else -1] = value
+    if sound:
+        checked(library.core(), blocks)
+        return
     with pytest.raises(ValueError, match="does not fit the compiled core"):
         checked(library.core(), blocks)

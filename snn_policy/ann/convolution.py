@@ -29,7 +29,8 @@ class Conv2d:
         input_shape: (channels, height, width) of one image.
         stride, padding: (vertical, horizontal); the padding is zeros.
         unit_bias: (outputs,) the bias of every output neuron.
-        fan_out: (inputs,) synapses of every input neuron: fewer at the borders, and where the stride skips.
+        fan_out: (inputs,) synapses of every input neuron: its weights that are not zero, kernel position by kernel
+            position; fewer at the borders, and where the stride skips.
     """
 
     weight: FloatArray
@@ -83,18 +84,32 @@ class Conv2d:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image, those with the padding left out."""
+        """Multiply-accumulates of one image, those with weights of zero included, those with the padding left out."""
+        vertical, horizontal = (int(each.sum()) for each in self._reached())
+        return vertical * horizontal * self.weight.shape[0] * self.weight.shape[1]
+
+    @property
+    def synapses(self) -> int:
+        """Multiply-accumulates of one image that leave out weights of zero."""
         return int(self.fan_out.sum())
 
-    def _fan_out(self) -> IntArray:
+    def _reached(self) -> list[IntArray]:
+        """Along each axis (kernel, size): 1 where an output's window has this place of the kernel at that pixel."""
         along = []
         sizes = zip(self.input_shape[1:], self.output_shape[1:], self.weight.shape[2:], self.stride, self.padding,
                     strict=True)  # fmt: skip
         for size, outputs, kernel, stride, pad in sizes:
-            reached = np.arange(outputs)[:, None] * stride + np.arange(kernel) - pad
-            along.append(np.bincount(reached[(reached >= 0) & (reached < size)], minlength=size))
-        synapses = self.weight.shape[0] * np.outer(*along).astype(np.int64).ravel()
-        counts = np.tile(synapses, self.input_shape[0])
+            pixels = np.arange(outputs) * stride + np.arange(kernel)[:, None] - pad
+            reached = np.zeros((kernel, size), np.int64)
+            places, columns = np.nonzero((pixels >= 0) & (pixels < size))
+            reached[places, pixels[places, columns]] = 1
+            along.append(reached)
+        return along
+
+    def _fan_out(self) -> IntArray:
+        synapses = np.count_nonzero(self.weight, axis=0).astype(np.int64)
+        vertical, horizontal = self._reached()
+        counts = np.einsum("cij,iy,jx->cyx", synapses, vertical, horizontal, optimize=True).ravel()
         counts.flags.writeable = False
         return counts
 

@@ -4,7 +4,7 @@ Their functions are written against the array-API: the arrays' own namespace (Nu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.checks import frozen_array
-from snn_policy.protocol import FloatArray
+from snn_policy.protocol import FloatArray, IntArray
 
 HeadKind = Literal["tanh", "clip", "argmax"]
 
@@ -24,19 +24,28 @@ class Linear:
     """z = weight · x + bias, then the activation (None on the last layer: the head follows).
 
     Attributes:
-        weight: (outputs, inputs) float32.
+        weight: (outputs, inputs) float32; a weight of exactly zero is no synapse.
         bias: (outputs,) float32.
+        fan_out: (inputs,) synapses of every input neuron: its weights that are not zero.
+        uniform_fan_out: the same of all of them, where it is.
     """
 
     weight: FloatArray
     bias: FloatArray
     activation: Activation | None = None
+    fan_out: IntArray = field(init=False, repr=False)
+    uniform_fan_out: int | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", frozen_array(self.weight, "weight", 2))
         object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
         if self.bias.shape != self.weight.shape[:1]:
             raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
+        counts = np.count_nonzero(self.weight, axis=0).astype(np.int64)
+        counts.flags.writeable = False
+        object.__setattr__(self, "fan_out", counts)
+        alike = bool(counts.size) and bool((counts == counts[0]).all())
+        object.__setattr__(self, "uniform_fan_out", int(counts[0]) if alike else None)
 
     @property
     def inputs(self) -> int:
@@ -63,8 +72,13 @@ class Linear:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one product."""
+        """Multiply-accumulates of one dense product, those with weights of zero included."""
         return self.inputs * self.outputs
+
+    @property
+    def synapses(self) -> int:
+        """Multiply-accumulates of one product that leaves out weights of zero."""
+        return int(self.fan_out.sum())
 
     def __call__(self, x: Any) -> Any:
         """weight · x + bias of (rows, inputs), (rows, outputs)."""
@@ -87,7 +101,10 @@ class Linear:
 
     def operations(self, counts: Any) -> Any:
         """Synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
-        return array_namespace(counts).sum(counts, axis=1) * self.outputs
+        xp = array_namespace(counts)
+        if self.uniform_fan_out is not None:
+            return xp.sum(counts, axis=1) * self.uniform_fan_out
+        return xp.sum(counts * self.fan_out, axis=1)
 
 
 Layer = Linear | Conv2d

@@ -29,13 +29,16 @@ from snn_policy.bundle.files import (
     sha256,
     weights_place,
 )
+from snn_policy.bundle.sparse import compact_weights, stored_weight
 from snn_policy.checks import frozen_array, whole
 from snn_policy.errors import SourceError
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
 
-FORMAT, FORMAT_VERSION = "snn-policy", 1
+FORMAT, FORMAT_VERSION, SPARSE_VERSION = "snn-policy", 1, 2
+"""Bundles with sparse weights (`snn_policy.bundle.sparse`) are of the second version, all others of the first, which
+every release reads."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
 SIGMA_DELTA_FIELDS = {"digits", "base"}
@@ -81,9 +84,10 @@ def write_bundle(
     described, arrays = describe_network(network)
     if dtype != "float32":
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
+    sparse = compact_weights(described["actor"]["layers"], arrays)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": SPARSE_VERSION if sparse else FORMAT_VERSION,
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -215,9 +219,10 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    if document.get("format_version") != FORMAT_VERSION or isinstance(document["format_version"], bool):
+    if not whole(document.get("format_version"), FORMAT_VERSION, SPARSE_VERSION):
         raise SourceError(
-            f"{policy_path}: format version {document.get('format_version')!r}, but this release reads {FORMAT_VERSION}"
+            f"{policy_path}: format version {document.get('format_version')!r}, but this release reads "
+            f"{FORMAT_VERSION} and {SPARSE_VERSION}"
         )
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
@@ -237,11 +242,13 @@ def _infinite(value: float | None) -> float:
 
 
 def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
-    layers = []
+    layers, room = [], MOST_WEIGHT_BYTES
     for index, entry in enumerate(described["layers"]):
         given = entry["activation"]
         activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
-        layers.append(_read_layer(entry, arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"], activation))
+        weight = stored_weight(entry, f"layers.{index}.weight", arrays, room)
+        room -= weight.nbytes
+        layers.append(_read_layer(entry, weight, arrays[f"layers.{index}.bias"], activation))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
         tuple(layers),

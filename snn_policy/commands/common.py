@@ -11,6 +11,7 @@ import typer
 
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle.files import DECISION_FILE, GRAPH_FILES, POLICY_FILE
+from snn_policy.energy import PROFILES
 from snn_policy.progress import busy as busy
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ NumEnvsOption = Annotated[
 ]
 WorkersOption = Annotated[
     int, typer.Option(help="Processes that share the episodes; 0: one per core. Starting them takes seconds.", min=0)
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help=f"What operations cost: {', '.join(PROFILES)}, or all of them. JSON always has all."
+    ),
 ]
 JsonOption = Annotated[
     str | None,

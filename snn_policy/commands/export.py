@@ -29,7 +29,7 @@ Out = Annotated[
 ]
 Verify = Annotated[bool, typer.Option(help="Compare what is written with the policy; exit code 2 where it differs.")]
 Batch = Annotated[int | None, typer.Option(help="ONNX: fix the number of rows, for runtimes that need it.", min=1)]
-Counts = Annotated[bool, typer.Option(help="ONNX: an output `counts`: spikes and synaptic operations.")]
+Counts = Annotated[bool, typer.Option(help="ONNX: an output `counts`: spikes, events and synaptic operations.")]
 Period = Annotated[
     float | None,
     typer.Option(help="Seconds per decision, for the metadata; by default the environment's, where it tells."),

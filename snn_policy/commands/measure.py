@@ -1,6 +1,6 @@
 """`snn-policy eval` and `snn-policy compare`: whole episodes, on seeds that anyone can repeat."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from snn_policy.commands.common import (
     EpisodesOption,
     JsonOption,
     NumEnvsOption,
+    ProfileOption,
     SeedOption,
     WorkersOption,
     check_target,
@@ -21,6 +22,12 @@ from snn_policy.commands.common import (
     read_spiking_policy,
     write_json,
 )
+from snn_policy.energy import ALL, profiles_of
+
+if TYPE_CHECKING:
+    from snn_policy.actor import Actor
+    from snn_policy.exporting.onnx_policy import OnnxPolicy
+    from snn_policy.policy import SpikingPolicy
 
 DEFAULT_EPISODES, DEFAULT_SEED = 20, 5000
 
@@ -32,6 +39,7 @@ def evaluate(
     seed: SeedOption = DEFAULT_SEED,
     num_envs: NumEnvsOption = None,
     workers: WorkersOption = 1,
+    profile: ProfileOption = ALL,
     json: JsonOption = None,
 ) -> None:
     """Run one policy for whole episodes: a bundle or an exported graph as the SNN, any other source as the ANN it is.
@@ -40,10 +48,11 @@ def evaluate(
     """
     from rich.console import Console
 
-    from snn_policy.commands.tables import CONVENTION, evaluation_table
+    from snn_policy.commands.tables import convention, evaluation_table
     from snn_policy.evaluation.evaluate import evaluate as run_episodes
 
     check_target(json)
+    profiles = profiles_of(profile)
     spiking = _is_spiking(path)
     policy = read_spiking_policy(path) if spiking else read_actor(path)
     where = environment_of(policy, env)
@@ -53,8 +62,8 @@ def evaluate(
     document = {"policy": path, "kind": "SNN" if spiking else "ANN", **result.as_dict()}
     if not write_json(document, json):
         console = Console()
-        console.print(evaluation_table(result, document["kind"]))
-        console.print(CONVENTION, style="dim")
+        console.print(evaluation_table(result, document["kind"], profiles))
+        console.print(convention(profiles), style="dim")
 
 
 def compare(
@@ -68,6 +77,7 @@ def compare(
     seed: SeedOption = DEFAULT_SEED,
     num_envs: NumEnvsOption = None,
     workers: WorkersOption = 1,
+    profile: ProfileOption = ALL,
     json: JsonOption = None,
 ) -> None:
     """Run an ANN and its spiking conversion on the same seeds: returns, failures, spikes, energy, time.
@@ -80,6 +90,7 @@ def compare(
     from snn_policy.evaluation.evaluate import compare as run_both
 
     check_target(json)
+    profiles = profiles_of(profile)
     if snn and _is_spiking(ann) and place_of(snn).exists() and not _is_spiking(snn):
         raise ValueError(
             f"compare: the two are swapped, the ANN comes first: snn-policy compare {snn} {ann} "
@@ -88,10 +99,17 @@ def compare(
     actor, policy = read_actor(ann), read_spiking_policy(snn or ann)
     where = environment_of(actor if actor.env_id else policy, env)
     result = run_both(
-        actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, workers=workers, progress=True
-    )
+        actor, policy, where, episodes=episodes, seed=seed, num_envs=num_envs, workers=workers, progress=True,
+        compressed=_compressed(actor, policy),
+    )  # fmt: skip
     if not write_json({"policies": {"ann": ann, "snn": snn or ann}, **result.as_dict()}, json):
-        print_comparison(Console(), result)
+        print_comparison(Console(), result, profiles)
+
+
+def _compressed(actor: "Actor", policy: "SpikingPolicy | OnnxPolicy") -> "Actor | None":
+    """The ANN that the SNN was made from, where it has fewer weights than the one that it is compared with."""
+    own: Actor | None = getattr(policy, "actor", None)
+    return own if own is not None and own.synapses < actor.synapses else None
 
 
 def _is_spiking(path: str) -> bool:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_policy.commands.common import EpisodesOption, JsonOption, SeedOption, check_target, write_json
+from snn_policy.commands.common import EpisodesOption, JsonOption, ProfileOption, SeedOption, check_target, write_json
+from snn_policy.energy import ALL, profiles_of
 
 PREFERRED = "td3-HalfCheetah-v5"
 
@@ -17,6 +18,7 @@ def demo(
     ] = None,
     episodes: EpisodesOption = 20,
     seed: SeedOption = 5000,
+    profile: ProfileOption = ALL,
     json: JsonOption = None,
 ) -> None:
     """Convert a shipped actor here and now, and run ANN and SNN on the same episodes of its real environment.
@@ -32,6 +34,7 @@ def demo(
     from snn_policy.exported import names, path
 
     check_target(json)
+    profiles = profiles_of(profile)
     chosen = name or _preferred(names())
     actor = read_actor(str(path(chosen)))
     env_id = environment_of(actor, None)
@@ -46,7 +49,7 @@ def demo(
     document = {"name": chosen, "conversion": policy.conversion, "conversion_seconds": seconds, **result.as_dict()}
     if not write_json(document, json):
         console = Console()
-        print_comparison(console, result)
+        print_comparison(console, result, profiles)
         for line in demo_conclusion(result):
             console.print(line)
 

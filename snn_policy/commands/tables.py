@@ -7,25 +7,68 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from snn_policy.energy import PICOJOULES_PER_MAC, PICOJOULES_PER_SYNAPTIC_OPERATION
+from snn_policy.energy import PROFILES, Profile
 from snn_policy.evaluation.results import Comparison, Evaluation
 
 if TYPE_CHECKING:
     from snn_policy.bench.decisions import Overhead
     from snn_policy.bench.timing import Timing
 
-CONVENTION = (
-    f"Energy is counted, not measured: {PICOJOULES_PER_SYNAPTIC_OPERATION} pJ per synaptic operation, "
-    f"{PICOJOULES_PER_MAC} pJ per multiply-accumulate (45 nm estimate), memory traffic left out."
-)
 UNKNOWN = "–"
+EVERY = tuple(PROFILES.values())
+OPPONENTS = {
+    "ann_dense": "ANN, dense", "ann_skipping": "ANN, skipping", "ann_dense_8bit": "8-bit ANN, dense",
+    "ann_skipping_8bit": "8-bit ANN, skipping", "compressed_dense": "sparse ANN, dense",
+    "compressed_skipping": "sparse ANN, skipping", "compressed_dense_8bit": "8-bit sparse ANN, dense",
+    "compressed_skipping_8bit": "8-bit sparse ANN, skipping", "snn": "SNN",
+}  # fmt: skip
+"""Rows of the table of energies: the names of `Comparison.energies_by`, and what is printed."""
 
 
-def print_comparison(console: Console, result: Comparison) -> None:
-    """Both tables of a comparison, and the convention that its energies follow."""
+def print_comparison(console: Console, result: Comparison, profiles: Sequence[Profile] = EVERY) -> None:
+    """Print all tables of a comparison, and the conventions that its energies follow; the first profile's in detail."""
     console.print(task_table(result))
-    console.print(cost_table(result))
-    console.print(CONVENTION, style="dim")
+    console.print(cost_table(result, profiles[0]))
+    console.print(energy_table(result, profiles))
+    console.print(convention(profiles), style="dim")
+
+
+def convention(profiles: Sequence[Profile] = EVERY) -> str:
+    """Return what the energies by these profiles are."""
+    lines = ["Energy is counted, not measured (45 nm estimates; docs/energy.md)."]
+    for profile in profiles:
+        fetching = f"{profile.per_weight:g} pJ per weight" if profile.per_weight else "memory left out"
+        lines.append(
+            f"{profile.name}: {profile.synaptic_operation:g} pJ per synaptic operation, "
+            f"{profile.multiply_accumulate:.3g} pJ per MAC, {fetching}"
+        )
+    return "\n".join(lines)
+
+
+def energy_table(result: Comparison, profiles: Sequence[Profile] = EVERY) -> Table:
+    """Return nanojoules of a decision by each profile: the SNN, and every ANN that it could be asked to beat.
+
+    A float32 ANN has no place in an 8-bit profile. The last rows are the SNN as shares of the two that are fair.
+    """
+    table = _table("energy of one decision in nJ, by profile")
+    for profile in profiles:
+        table.add_column(profile.name.replace("-", "\n", 1), justify="right")
+    found = {profile: result.energies_by(profile) for profile in profiles}
+    for name, shown in OPPONENTS.items():
+        if name in found[profiles[0]]:
+            kept = [name.endswith(("8bit", "snn")) or profile.eight_bit != profile.name for profile in profiles]
+            values = [found[profile][name] if keep else None for profile, keep in zip(profiles, kept, strict=True)]
+            if any(value is not None for value in values):
+                table.add_row(shown, *(UNKNOWN if value is None else _decimal(value) for value in values))
+    for name in ("ann_skipping_8bit", "compressed_skipping_8bit"):
+        if name in found[profiles[0]]:
+            shares = [(found[profile]["snn"], found[profile][name]) for profile in profiles]
+            table.add_row(f"SNN of {OPPONENTS[name]}", *(_share_of(snn, ann) for snn, ann in shares))
+    return table
+
+
+def _share_of(part: float | None, whole: float | None) -> str:
+    return UNKNOWN if part is None or whole is None else _percent(part, whole)
 
 
 def task_table(result: Comparison) -> Table:
@@ -40,32 +83,40 @@ def task_table(result: Comparison) -> Table:
     return table
 
 
-def cost_table(result: Comparison) -> Table:
+def cost_table(result: Comparison, profile: Profile = EVERY[0]) -> Table:
     """Return what one decision costs: the dense ANN, the ANN that skips zeros, the SNN."""
-    ann, snn, dense = result.ann, result.snn, result.dense_energy
+    ann, snn, found = result.ann, result.snn, result.energies_by(profile)
     table = _table(f"one decision ({_together(ann)} made at a time)")
     counted, derived = ("spikes", "events", "SynOps", "MACs"), ("of\ndense", "of\nskipping", "µs")
     for heading in (*counted, "energy\nin nJ", *derived):
         table.add_column(heading, justify="right")
 
-    def energies(nanojoules: float) -> tuple[str, str, str]:
-        return _decimal(nanojoules), _percent(nanojoules, dense), _percent(nanojoules, ann.energy)
+    def energies(name: str) -> tuple[str, str, str]:
+        value = found[name]
+        shares = (_share_of(value, found[whole]) for whole in ("ann_dense", "ann_skipping"))
+        return (UNKNOWN if value is None else _decimal(value), *shares)  # pyright: ignore[reportReturnType]
 
     table.add_row(
-        "ANN, dense", UNKNOWN, UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies(dense),
+        "ANN, dense", UNKNOWN, UNKNOWN, UNKNOWN, f"{result.dense_multiply_accumulates:,}", *energies("ann_dense"),
         _decimal(ann.microseconds),
     )  # fmt: skip
     table.add_row(
-        "ANN, skipping", UNKNOWN, _events(ann), UNKNOWN, f"{ann.multiply_accumulates:,.0f}", *energies(ann.energy), ""
+        "ANN, skipping",
+        UNKNOWN,
+        _events(ann),
+        UNKNOWN,
+        f"{ann.multiply_accumulates:,.0f}",
+        *energies("ann_skipping"),
+        "",
     )
     table.add_row(
         "SNN", _decimal(snn.spikes_per_decision), _events(snn), f"{snn.synaptic_operations:,.0f}",
-        f"{snn.multiply_accumulates:,.0f}", *energies(snn.energy), _decimal(snn.microseconds),
+        f"{snn.multiply_accumulates:,.0f}", *energies("snn"), _decimal(snn.microseconds),
     )  # fmt: skip
     return table
 
 
-def evaluation_table(result: Evaluation, kind: str) -> Table:
+def evaluation_table(result: Evaluation, kind: str, profiles: Sequence[Profile] = EVERY) -> Table:
     """Return one policy's episodes and the cost of its decisions."""
     table = _table(f"{kind} on {result.environment}, {_episodes(result)}")
     table.add_column("", justify="right")
@@ -82,7 +133,9 @@ def evaluation_table(result: Evaluation, kind: str) -> Table:
         table.add_row("events: weights fetched", _events(result))
         table.add_row("synaptic operations", f"{result.synaptic_operations:,.0f}")
     table.add_row("MACs" if kind == "SNN" else "MACs, skipping zeros", f"{result.multiply_accumulates:,.0f}")
-    table.add_row("energy per decision", f"{_decimal(result.energy)} nJ")
+    for profile in profiles:
+        energy = result.energy_by(profile)
+        table.add_row(f"energy, {profile.name}", UNKNOWN if energy is None else f"{_decimal(energy)} nJ")
     table.add_row(f"time per decision, {_together(result)} at once", f"{_decimal(result.microseconds)} µs")
     if result.render_seconds is not None:
         table.add_row("time spent on", _time_spent(result, result.render_seconds))
@@ -154,8 +207,21 @@ def demo_conclusion(result: Comparison) -> list[str]:
     return [
         f"On these episodes the spiking policy keeps {kept} for {share:.0%} of the dense ANN's energy, "
         f"{fair:.0%} of the energy of an ANN that skips zeros.",
+        *_in_other_profiles(result),
         "The times are this CPU's (the ANN in NumPy); the energies are about event-driven hardware, not this CPU.",
         "Next, your own: snn-policy convert MODEL.zip --env ID --out run/mine; snn-policy compare run/mine",
+    ]
+
+
+def _in_other_profiles(result: Comparison) -> list[str]:
+    """What becomes of that saving where arithmetic is cheap, and where weights are fetched."""
+    shares = []
+    for name in ("int8-45nm", "int8-45nm-sram"):
+        found = result.energies_by(PROFILES[name])
+        shares.append(_share_of(found["snn"], found["ann_skipping_8bit"]))
+    return [
+        f"Against an 8-bit ANN that skips zeros: {shares[0]} where only arithmetic counts, {shares[1]} with weights "
+        "fetched from SRAM."
     ]
 
 

@@ -98,8 +98,12 @@ def compare(
     num_envs: int | None = None,
     workers: int = 1,
     progress: bool = False,
+    compressed: Actor | None = None,
 ) -> Comparison:
     """Evaluate the ANN and its spiking conversion on the same seeds; arguments as for `evaluate`.
+
+    Args:
+        compressed: the sparse ANN that the SNN was made from, where it is another one: an opponent, too.
 
     Raises:
         ValueError: as `evaluate`.
@@ -116,11 +120,14 @@ def compare(
         for spare in make_environments(env, actor, 2):  # or the same one would be found after the first evaluation
             spare.close()
     given = Distinct()  # both sets: the second must not be the first one again
-    ann, snn = (
+    policies = [(actor, "ANN episodes"), (policy, "SNN episodes")]
+    policies += [] if compressed is None else [(compressed, "compressed ANN episodes")]
+    found = [
         _evaluate(evaluated, env, episodes, seed, num_envs, workers, progress and name, given)
-        for evaluated, name in ((actor, "ANN episodes"), (policy, "SNN episodes"))
-    )
-    return Comparison(ann, snn, actor.dense_macs)
+        for evaluated, name in policies
+    ]
+    synapses = None if compressed is None else compressed.synapses
+    return Comparison(found[0], found[1], actor.dense_macs, *found[2:], compressed_synapses=synapses)
 
 
 def _refuse_other_order(function: str, order: str, policies: Sequence[Any], env: Any) -> None:

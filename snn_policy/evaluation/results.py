@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.energy import nanojoules
+from snn_policy.energy import PROFILES, Profile, ann_energies, nanojoules, weights_fetched
 from snn_policy.evaluation import statistics
 
 Interval = tuple[float, float]
@@ -86,12 +86,25 @@ class Evaluation:
 
     @property
     def energy(self) -> float:
-        """Nanojoules per decision."""
+        """Nanojoules per decision, by the profile fp32-45nm."""
         return float(nanojoules(self.multiply_accumulates, self.synaptic_operations))
+
+    def energy_by(self, profile: Profile) -> float | None:
+        """Nanojoules per decision by another profile; None where weights fetched matter and events are not known."""
+        if self.events is None and profile.per_weight:
+            return None
+        counts = self.multiply_accumulates, self.synaptic_operations
+        return float(profile.nanojoules(*counts, weights_fetched(*counts, self.events or 0)))
+
+    @property
+    def energies(self) -> dict[str, float | None]:
+        """Nanojoules per decision by every profile of `snn_policy.energy`."""
+        return {name: self.energy_by(profile) for name, profile in PROFILES.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything above as plain data; a number that is not finite becomes None."""
-        derived = ("mean", "std", "median", "interquartile_mean", "interval", "spikes_per_decision", "energy")
+        derived = ("mean", "std", "median", "interquartile_mean", "interval", "spikes_per_decision", "energy",
+                   "energies")  # fmt: skip
         names = (*(field.name for field in fields(self)), *derived)
         return {name: _plain(getattr(self, name)) for name in names}
 
@@ -105,11 +118,15 @@ class Comparison:
 
     Attributes:
         dense_multiply_accumulates: of one forward pass of the ANN, zeros included.
+        compressed: the sparse ANN that the SNN was made from, on the same seeds, where it is another one than `ann`.
+        compressed_synapses: its weights that are not zero: its multiply-accumulates where all inputs are dense.
     """
 
     ann: Evaluation
     snn: Evaluation
     dense_multiply_accumulates: int
+    compressed: Evaluation | None = None
+    compressed_synapses: int | None = None
 
     @property
     def retention_of_means(self) -> float:
@@ -154,6 +171,21 @@ class Comparison:
         """Energy of the ANN that skips zero activations, on its own episodes, as a share of the dense ANN's."""
         return self.ann.energy / self.dense_energy
 
+    def energies_by(self, profile: Profile) -> dict[str, float | None]:
+        """Nanojoules per decision of the SNN and of every opponent: `snn`, `ann_dense`, `ann_skipping`, both again with
+        8-bit weights and activations (`_8bit`), and, where there is a compressed ANN, `compressed_…` likewise."""
+        found: dict[str, float | None] = {"snn": self.snn.energy_by(profile)}
+        found |= ann_energies(profile, self.dense_multiply_accumulates, self.ann.multiply_accumulates)
+        if self.compressed is not None and self.compressed_synapses is not None:
+            sparse = ann_energies(profile, self.compressed_synapses, self.compressed.multiply_accumulates)
+            found |= {name.replace("ann_", "compressed_"): value for name, value in sparse.items()}
+        return found
+
+    @property
+    def energies(self) -> dict[str, dict[str, float | None]]:
+        """`energies_by` every profile of `snn_policy.energy`."""
+        return {name: self.energies_by(profile) for name, profile in PROFILES.items()}
+
     def as_dict(self) -> dict[str, Any]:
         """Everything above as plain data; a number that is not finite becomes None."""
         names = [name for name, value in vars(Comparison).items() if isinstance(value, (property, cached_property))]
@@ -161,6 +193,8 @@ class Comparison:
             "ann": self.ann.as_dict(),
             "snn": self.snn.as_dict(),
             "dense_multiply_accumulates": self.dense_multiply_accumulates,
+            "compressed": self.compressed and self.compressed.as_dict(),
+            "compressed_synapses": self.compressed_synapses,
             **{name: _plain(getattr(self, name)) for name in names},
         }
 
@@ -169,6 +203,8 @@ class Comparison:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

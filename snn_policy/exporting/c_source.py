@@ -75,7 +75,7 @@ def export_c(
     for name, text in texts.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place / name, text.encode())
-    flash = sum(each.nbytes for each in (blocks.header, blocks.stages, blocks.connections, blocks.parameters))
+    flash = sum(each.nbytes for each in vars(blocks).values())
     ram = 4 * (sizes["STATE"] + sizes["FLOATS"] + sizes["INTEGERS"]) + 8 * sizes["COUNTS"]
     verified, left_out = 0, "not asked for"
     if verify:
@@ -187,6 +187,7 @@ def _source(bundle: Bundle, blocks: Layout, prefix: str) -> str:
     core = "\n".join(line for name in ("decide.h", "workspace.h") for line in _inlined(name, seen))
     tables = [
         _table("float", "parameters", map(_number, blocks.parameters)),
+        _table("int32_t", "indices", map(str, blocks.indices)),
         f"static const snn_header header = {{{_fields(blocks.header[0])}}};\n",
         _record("snn_stage", "stages", blocks.stages),
         _record("snn_connection", "connections", blocks.connections),
@@ -216,7 +217,7 @@ def _number(value: Any) -> str:
 
 
 def _table(kind: str, name: str, values: Any) -> str:
-    listed = list(values) or ["0.0f"]
+    listed = list(values) or ["0"]
     lines = [", ".join(listed[i : i + 12]) for i in range(0, len(listed), 12)]
     return f"static const {kind} {name}[{len(listed)}] = {{\n    " + ",\n    ".join(lines) + ",\n};\n"
 

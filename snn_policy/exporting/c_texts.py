@@ -86,7 +86,7 @@ size_t {prefix}_state_size(void);
 def functions(prefix: str, spiking: int) -> str:
     """The functions that policy.h declares; `spiking` stages are counted."""
     upper = prefix.upper()
-    return f"""static const snn_program program = {{&header, stages, connections, parameters}};
+    return f"""static const snn_program program = {{&header, stages, connections, parameters, indices}};
 
 void {prefix}_reset({prefix}_state *state) {{ memset(state, 0, sizeof *state); }}
 

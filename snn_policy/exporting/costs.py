@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.ann.layers import Layer, Linear
+from snn_policy.ann.layers import Layer
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import FloatArray
 
 EXACT = 2**24
 """Whole numbers below it are exact in float32."""
-
-
-def fan_out(layer: Layer) -> Any:
-    """(inputs,) synapses of every neuron that the layer receives from."""
-    return np.full(layer.inputs, layer.outputs) if isinstance(layer, Linear) else layer.fan_out
 
 
 def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: bool = False) -> FloatArray:
@@ -28,7 +23,7 @@ def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: boo
     """
     sizes = [layer.inputs for layer in receivers]
     owners = np.repeat(np.eye(len(sizes)), sizes, axis=0)
-    synapses = np.concatenate([fan_out(layer) for layer in receivers])[:, None]
+    synapses = np.concatenate([layer.fan_out for layer in receivers])[:, None]
     matrix = np.concatenate([owners, synapses], axis=1)
     if events:
         matrix = np.block([[matrix, 0 * synapses], [0 * matrix, synapses]])
@@ -38,7 +33,7 @@ def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: boo
 def counted(fired: Traced, receivers: Sequence[Layer], first: Traced | None = None) -> Traced:
     """(rows, spiking layers + 1 or 2) int64 of (rows, neurons) booleans: spikes per layer, synaptic operations, and
     events, where it is known which of the spikes are their neuron's `first` one in the decision."""
-    most = sum(int(fan_out(layer).sum()) for layer in receivers)
+    most = sum(int(layer.fan_out.sum()) for layer in receivers)
     dtype = np.float32 if most < EXACT else np.float64
     told = fired if first is None else xp.concat([fired, first], axis=1)
     matrix = cost_matrix(receivers, dtype, events=first is not None)

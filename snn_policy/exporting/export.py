@@ -107,7 +107,7 @@ def describe(
         batch=batch,
         layers=network.layer_names,
         counted=columns(network, graph) if counts else (),
-        multiply_accumulates=actor.layers[0].macs if membrane else 0,
+        multiply_accumulates=actor.layers[0].synapses if membrane else 0,
         iterations=calibration.least_iterations if calibration else 0,
         name=actor.name,
         env_id=actor.env_id,

@@ -16,7 +16,7 @@ import numpy as np
 
 from snn_policy.ann.layers import Layer, Linear
 from snn_policy.exporting import namespace as xp
-from snn_policy.exporting.costs import EXACT, cost_matrix, fan_out
+from snn_policy.exporting.costs import EXACT, cost_matrix
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
@@ -52,7 +52,7 @@ def quarters(neurons: SigmaDeltaNeurons) -> list[Quarters]:
 
 def fits_tables(layers: Sequence[Layer], neurons: SigmaDeltaNeurons) -> bool:
     """Whether `decide_by_tables` can stand for the definition."""
-    most = sum(digits * int(fan_out(layer).sum()) for digits, layer in zip(neurons.digits, layers, strict=True))
+    most = sum(digits * int(layer.fan_out.sum()) for digits, layer in zip(neurons.digits, layers, strict=True))
     limits = np.finfo(np.float32)
     units = [each[each > 0] for unit in quarters(neurons) for each in (unit.size, unit.scale)]
     usual = all(((each > limits.tiny * 1e6) & (each < limits.max / 1e6)).all() for each in units)

@@ -54,7 +54,7 @@ def decide_membrane(
     if isinstance(state, AdaptiveState) and neurons.calibration is not None:
         errors = _error_spikes(x, layers, neurons, runs)
         new_state = AdaptiveState(residual, _adapted(state.extra_iterations, errors, neurons.calibration))
-    macs = none + layers[0].macs
+    macs = none + layers[0].synapses
     used = none if iterations is None else xp.astype(iterations[:, 0], xp.int64)
     return y, new_state, Decision(spikes, operations, macs, used, errors, events)
 

@@ -39,7 +39,7 @@ SNN_FUNCTION int snn_all_within(const float *values, int32_t n, float least, flo
 SNN_FUNCTION int snn_check_header(const snn_header *h) {
     int good = snn_within(h->neuron, SNN_SIGMA_DELTA, SNN_MT) && snn_within(h->stage_count, 2, SNN_MOST_STAGES);
     good = good && snn_within(h->connection_count, 1, 16 * SNN_MOST_STAGES) && h->parameter_count >= 0;
-    good = good && h->first_spiking == (h->neuron == SNN_SIGMA_DELTA ? 0 : 1);
+    good = good && h->index_count >= 0 && h->first_spiking == (h->neuron == SNN_SIGMA_DELTA ? 0 : 1);
     good = good && snn_within(h->slots, 1, SNN_MOST_STAGES) && snn_within(h->head_kind, 0, SNN_HEAD_ARGMAX);
     good = good && snn_within(h->row_size, SNN_LANES, SNN_MOST_ROW_SIZE) && h->row_size % SNN_LANES == 0;
     good = good && h->state_size >= 0 && snn_within(h->timesteps, 1, 1 << 20) && h->macs >= 0;
@@ -88,11 +88,40 @@ SNN_FUNCTION int snn_check_geometry(const snn_header *h, const snn_connection *c
     return good && (int64_t)c->channels * (c->height + 2 * c->above) <= h->row_size / (c->width + 2 * c->beside) ? 1 : 0;
 }
 
+/* Of a sparse connection, whether its blocks follow each other, and all of them lie within weights and buffers. */
+SNN_FUNCTION int snn_check_blocks(const snn_program *p, const snn_connection *c) {
+    const snn_header *h = p->header;
+    const int32_t *starts, *columns;
+    int32_t i, blocks;
+    const int sizes = c->block == 1 || c->block == 4 || c->block == 8 || c->block == 16 || c->block == 32;
+    if (!sizes || !snn_holds(h->index_count, c->starts, (int64_t)c->inputs + 1)) {
+        return 0;
+    }
+    starts = p->indices + c->starts;
+    blocks = starts[c->inputs];
+    if (starts[0] != 0 || blocks < 0 || !snn_holds(h->index_count, c->columns, blocks) ||
+        !snn_holds(h->parameter_count, c->weights, (int64_t)blocks * c->block)) {
+        return 0;
+    }
+    for (i = 0; i < c->inputs; i++) {
+        if (starts[i] > starts[i + 1]) {
+            return 0;
+        }
+    }
+    columns = p->indices + c->columns;
+    for (i = 0; i < blocks; i++) {
+        if (!snn_within(columns[i], 0, h->row_size - c->block)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 SNN_FUNCTION int snn_check_connection(const snn_program *p, int32_t index, const snn_connection *c) {
     const snn_header *h = p->header;
     const int membranes = h->neuron != SNN_SIGMA_DELTA;
     int64_t rows = c->inputs, kept = c->outputs;
-    if (!snn_within(c->kind, SNN_LINEAR, SNN_CONV2D) || !snn_within(c->source, 0, index - 1)) {
+    if (!snn_within(c->kind, SNN_LINEAR, SNN_SPARSE) || !snn_within(c->source, 0, index - 1)) {
         return SNN_BAD_CONNECTION;
     }
     if (c->inputs != p->stages[c->source].width || c->outputs != p->stages[index].width) {
@@ -110,10 +139,14 @@ SNN_FUNCTION int snn_check_connection(const snn_program *p, int32_t index, const
         if (!membranes && h->stale < 0) {
             return SNN_BAD_HEADER;
         }
-    } else if (!snn_within(c->stride, c->outputs, h->row_size)) {
+    } else if (c->kind == SNN_LINEAR && !snn_within(c->stride, c->outputs, h->row_size)) {
         return SNN_BAD_CONNECTION;
     }
-    if (rows > INT32_MAX || !snn_holds(h->parameter_count, c->weights, rows * c->stride)) {
+    if (c->kind == SNN_SPARSE) {
+        if (!snn_check_blocks(p, c)) {
+            return SNN_BAD_OFFSET;
+        }
+    } else if (rows > INT32_MAX || !snn_holds(h->parameter_count, c->weights, rows * c->stride)) {
         return SNN_BAD_OFFSET;
     }
     return membranes || snn_holds(h->state_size, c->accumulator, kept) ? SNN_FITS : SNN_BAD_OFFSET;
@@ -206,14 +239,16 @@ SNN_FUNCTION int snn_check_choices(const snn_program *p, int32_t outputs) {
     return seen + 1 == p->header->action_size;
 }
 
-/* SNN_FITS, or what is wrong. The three lengths are those of the blocks that `p` points to. */
-SNN_FUNCTION int snn_check(const snn_program *p, int64_t stages, int64_t connections, int64_t parameters) {
+/* SNN_FITS, or what is wrong. The four lengths are those of the blocks that `p` points to. */
+SNN_FUNCTION int snn_check(const snn_program *p, int64_t stages, int64_t connections, int64_t parameters,
+                           int64_t indices) {
     const snn_header *h = p->header;
     int32_t index, outputs;
     if (!snn_check_header(h)) {
         return SNN_BAD_HEADER;
     }
-    if (h->stage_count != stages || h->connection_count != connections || h->parameter_count != parameters) {
+    if (h->stage_count != stages || h->connection_count != connections || h->parameter_count != parameters ||
+        h->index_count != indices) {
         return SNN_BAD_HEADER;
     }
     for (index = 0; index < h->stage_count; index++) {

@@ -80,7 +80,7 @@ def checked(compiled: Core, blocks: Layout) -> Program:
     Raises:
         ValueError: they do not fit together.
     """
-    parts = (blocks.header, blocks.stages, blocks.connections, blocks.parameters)
+    parts = (blocks.header, blocks.stages, blocks.connections, blocks.parameters, blocks.indices)
     program = Program(*(each.ctypes.data for each in parts))
     fault = compiled.check(ctypes.addressof(program), *map(len, parts[1:]))
     if fault:

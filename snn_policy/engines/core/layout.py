@@ -1,4 +1,4 @@
-"""Lays a network out as the core's program: a header, records of stages and connections, one block of parameters.
+"""Lays a network out as the core's program: a header, records of stages and connections, parameters and indices.
 
 `program.h` says what every field means; tests/test_core_program.py holds the two lists of fields together.
 """
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.layers import Layer
+from snn_policy.ann.layers import Layer, Linear
+from snn_policy.engines.core.blocks import Packed, in_order, pack
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -19,7 +20,7 @@ from snn_policy.spiking.sigma_delta import accumulator_sizes
 NEURONS = ("sigma-delta", "if", "snm", "mt")
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", None)
 HEADS = ("tanh", "clip", "argmax")
-LINEAR, CONV2D = range(2)
+LINEAR, CONV2D, SPARSE = range(3)
 LANES, NONE = 16, -1
 (EVENTS, OPERATIONS, MACS, ITERATIONS, ERRORS, DECISIONS, SUMS) = range(7)
 
@@ -33,7 +34,8 @@ def _record(integers: str, floats: str = "", longs: str = "") -> np.dtype[Any]:
 HEADER = _record(
     "neuron stage_count connection_count parameter_count first_spiking slots row_size action_size state_size "
     "normaliser head_kind head timesteps powers power_count doubling rederive_after age stale differential levels "
-    "bounded extra calibrates simulation_steps literal least_iterations most_iterations adaptive error_tolerance",
+    "bounded extra calibrates simulation_steps literal least_iterations most_iterations adaptive error_tolerance "
+    "index_count",
     "clip pre_clip start_share bound epsilon",
     "macs",
 )
@@ -44,7 +46,7 @@ STAGE = _record(
 )
 CONNECTION = _record(
     "kind source inputs outputs weights stride accumulator channels height width kernel_height kernel_width down right "
-    "above beside out_channels out_height out_width"
+    "above beside out_channels out_height out_width in_order block starts columns"
 )
 
 
@@ -55,12 +57,14 @@ class Layout:
     Attributes:
         header, stages, connections: records (1,), (stages,), (connections,).
         parameters: every float of the network, each vector from a cache line on.
+        indices: where the blocks of sparse weights begin, and which outputs they are of.
     """
 
     header: npt.NDArray[Any]
     stages: npt.NDArray[Any]
     connections: npt.NDArray[Any]
     parameters: FloatArray
+    indices: npt.NDArray[np.int32]
 
 
 def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -102,6 +106,7 @@ class Writer:
         self._network, self._actor, self._neurons, self._lanes = network, network.actor, network.neurons, lanes
         self._parts: list[FloatArray] = []
         self._size = 0
+        self._index_parts: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
         layers = self._actor.layers
         self._header = np.zeros(1, HEADER)
         self._stages = np.zeros(len(layers) + 1, STAGE)
@@ -118,7 +123,7 @@ class Writer:
         parameters = aligned(self._size)
         if self._size:
             np.concatenate(self._parts, out=parameters)
-        return Layout(self._header, self._stages, self._connections, parameters)
+        return Layout(self._header, self._stages, self._connections, parameters, np.concatenate(self._index_parts))
 
     def _put(self, values: npt.ArrayLike) -> int:
         """Append to the parameters, up to a whole number of vectors; returns the offset."""
@@ -126,6 +131,16 @@ class Writer:
         self._parts += [flat, np.zeros(-flat.size % self._lanes, np.float32)]
         self._size += flat.size + self._parts[-1].size
         return start
+
+    def _put_indices(self, values: npt.NDArray[Any]) -> int:
+        """Append to the indices; returns the offset."""
+        start = self._index_count
+        self._index_parts.append(values.astype(np.int32))
+        return start
+
+    @property
+    def _index_count(self) -> int:
+        return sum(map(len, self._index_parts))
 
     def _write_header(self, rederive_after: int) -> None:
         actor, neurons, head, normaliser = self._actor, self._neurons, self._actor.head, self._actor.normaliser
@@ -143,7 +158,7 @@ class Writer:
             pair = [np.broadcast_to(each, shape).ravel() for each in (normaliser.mean, normaliser.scale)]
             values |= {"normaliser": self._put(np.concatenate(pair)), "clip": normaliser.clip}
         values |= self._sigma_delta_header(rederive_after) if self._sigma_delta else self._membrane_header()
-        for name, value in {**values, "parameter_count": self._size}.items():
+        for name, value in {**values, "parameter_count": self._size, "index_count": self._index_count}.items():
             self._header[name] = value
 
     def _sigma_delta_header(self, rederive_after: int) -> dict[str, Any]:
@@ -161,7 +176,8 @@ class Writer:
         assert isinstance(neurons, MembraneNeurons)
         values: dict[str, Any] = {
             "neuron": NEURONS.index(neurons.model), "differential": neurons.coding == "differential",
-            "levels": neurons.levels or 1, "bounded": neurons.residual == "bounded", "macs": self._actor.layers[0].macs,
+            "levels": neurons.levels or 1, "bounded": neurons.residual == "bounded",
+            "macs": self._actor.layers[0].synapses,
             "start_share": neurons.base(1.0), "bound": neurons.alpha_clip, "extra": sum(self._actor.widths[1:]),
         }  # fmt: skip
         settings = neurons.calibration
@@ -238,9 +254,9 @@ class Writer:
                       "digits": neurons.digits[index]}  # fmt: skip
             if index == 0:
                 values["offset"] = self._put(neurons.offset)
-        if isinstance(layer, Conv2d):
+        if isinstance(layer, Conv2d) or layer.uniform_fan_out is None:
             return {**values, "fan_out": self._put(layer.fan_out)}
-        return {**values, "uniform_fan_out": layer.outputs}
+        return {**values, "uniform_fan_out": layer.uniform_fan_out}
 
     def _write_connections(self) -> None:
         widths = sum(self._network.spiking_widths)
@@ -251,13 +267,29 @@ class Writer:
                 values |= self._convolution(layer) | {"accumulator": sums}
                 sums += self._sums_size(layer)
             else:
-                weights = np.zeros((layer.inputs, weight_stride(layer.outputs, self._lanes)), np.float32)
-                weights[:, : layer.outputs] = layer.weight.T
-                values |= {"kind": LINEAR, "weights": self._put(weights), "stride": weights.shape[1],
-                           "accumulator": accumulator}  # fmt: skip
+                values |= self._linear(layer) | {"accumulator": accumulator}
                 accumulator += layer.outputs
             for name, value in values.items():
                 self._connections[index][name] = value
+
+    def _linear(self, layer: Linear) -> dict[str, Any]:
+        """Weights as dense rows, or, of a sparse layer, as blocks where that is faster (or, in short memory, smaller).
+
+        Either way, and whatever the lanes, a sparse layer's sums are taken in the same order.
+        """
+        if in_order(layer):
+            packed = pack(layer.weight)
+            if self.packs(packed):
+                return {"kind": SPARSE, "weights": self._put(packed.weights), "block": packed.block,
+                        "starts": self._put_indices(packed.starts),
+                        "columns": self._put_indices(packed.columns)}  # fmt: skip
+        weights = np.zeros((layer.inputs, weight_stride(layer.outputs, self._lanes)), np.float32)
+        weights[:, : layer.outputs] = layer.weight.T
+        return {"kind": LINEAR, "weights": self._put(weights), "stride": weights.shape[1], "in_order": in_order(layer)}
+
+    def packs(self, packed: Packed) -> bool:
+        """Whether a sparse layer's weights are stored as these blocks."""
+        return packed.bytes < packed.dense if self._lanes < LANES else packed.pays
 
     def _convolution(self, layer: Conv2d) -> dict[str, Any]:
         channels = layer.weight.shape[0]
@@ -266,8 +298,8 @@ class Writer:
         geometry = (*layer.input_shape, *layer.weight.shape[2:], *layer.stride, *layer.padding, *layer.output_shape)
         names = CONNECTION.names
         assert names is not None
-        return {"kind": CONV2D, "weights": self._put(kernels), "stride": kernels.shape[-1],
-                **dict(zip(names[names.index("channels") :], geometry, strict=True))}  # fmt: skip
+        named = zip(names[names.index("channels") : names.index("in_order")], geometry, strict=True)
+        return {"kind": CONV2D, "weights": self._put(kernels), "stride": kernels.shape[-1], **dict(named)}
 
 
 def doubles(neurons: SigmaDeltaNeurons) -> bool:

@@ -82,14 +82,16 @@ void SNN_NAME(snn_elementary)(int32_t which, const float *x, float *y, int64_t n
 
 #if defined(SNN_FIRST_VARIANT)
 /* What does not depend on the instruction set. */
-SNN_EXPORT int snn_check_program(const snn_program *program, int64_t stages, int64_t connections, int64_t parameters);
+SNN_EXPORT int snn_check_program(const snn_program *program, int64_t stages, int64_t connections, int64_t parameters,
+                                 int64_t indices);
 SNN_EXPORT void snn_scratch(const snn_header *header, int32_t rows, int64_t *floats, int64_t *integers);
 SNN_EXPORT void snn_record_sizes(int64_t *sizes);
 SNN_EXPORT uint32_t snn_fingerprint(void);
 SNN_EXPORT int snn_level(void);
 
-int snn_check_program(const snn_program *program, int64_t stages, int64_t connections, int64_t parameters) {
-    return snn_check(program, stages, connections, parameters);
+int snn_check_program(const snn_program *program, int64_t stages, int64_t connections, int64_t parameters,
+                      int64_t indices) {
+    return snn_check(program, stages, connections, parameters, indices);
 }
 
 void snn_scratch(const snn_header *header, int32_t rows, int64_t *floats, int64_t *integers) {

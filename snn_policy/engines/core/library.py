@@ -26,7 +26,7 @@ class NoCoreError(ImportError):
 class Program(ctypes.Structure):
     """`snn_program` of program.h."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("header", "stages", "connections", "parameters")]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("header", "stages", "connections", "parameters", "indices")]
 
 
 class Call(ctypes.Structure):
@@ -48,7 +48,7 @@ class Core:
         variant: which copy: every one gives the same bits.
         run: the address of a `Call` → 1, or 0 where an observation is not finite.
         sequence: see `encode_sequence`.
-        check: (Program, stages, connections, parameters) → 0 where the program fits together.
+        check: (Program, stages, connections, parameters, indices) → 0 where the program fits together.
         scratch: (header, rows, floats, integers): sizes of a block's scratch.
         elementary: (which, x, y, n): exp, expm1, tanh, erf, log1p.
     """
@@ -91,7 +91,7 @@ def _bound(library: Any, variant: str) -> Core:
     sequence.argtypes = [pointer, long, long, pointer, pointer, pointer, integer, pointer, integer, pointer, pointer]
     elementary.argtypes = [integer, pointer, pointer, long]
     sequence.restype = elementary.restype = None
-    library.snn_check_program.argtypes = [pointer, long, long, long]
+    library.snn_check_program.argtypes = [pointer, long, long, long, long]
     library.snn_scratch.argtypes = [pointer, integer, pointer, pointer]
     library.snn_scratch.restype = None
     return Core(variant, run, sequence, library.snn_check_program, library.snn_scratch, elementary)

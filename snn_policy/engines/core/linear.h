@@ -3,12 +3,14 @@
  *     sums[k] += Σ_i size[i]·W[index[i]][k]
  *
  * Four spikes at a time, ((a + b) + (c + d)), then one by one: the order of a sum depends on its list alone, never on
- * how many rows or columns are worked through together.
+ * how many rows or columns are worked through together. Sparse connections take every spike by itself
+ * (`snn_propagate_in_order`): then what a weight of zero adds can be left out (`sparse.h`), and the sum stays the same.
  */
 #ifndef SNN_LINEAR_H
 #define SNN_LINEAR_H
 
 #include "platform.h"
+#include "program.h"
 
 #define SNN_TILE 64 /* columns of weights that stay in the cache while the lists of many rows pass */
 
@@ -100,6 +102,61 @@ SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int
             const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
             snn_add_rows(weights + column, stride, columns - column, indices + at, sizes + at, listed[n * step],
                          totals + at + column);
+        }
+    }
+}
+
+/* sums += W·(what a list holds), for `columns` columns, spike by spike. */
+SNN_ALWAYS void snn_add_in_order(const float *weights, int32_t stride, int32_t columns, const int32_t *SNN_RESTRICT index,
+                                 const float *SNN_RESTRICT size, int32_t count, float *SNN_RESTRICT sums) {
+    int32_t i, k;
+#if defined(SNN_VECTOR)
+    snn_floats kept[SNN_TILE / SNN_VECTOR];
+    const int32_t wide = columns / SNN_VECTOR;
+    if (columns % SNN_VECTOR == 0) {
+        for (k = 0; k < wide; k++) {
+            kept[k] = ((const snn_floats *)(const void *)sums)[k];
+        }
+        for (i = 0; i < count; i++) {
+            const snn_floats *row = (const snn_floats *)(const void *)(weights + (ptrdiff_t)index[i] * stride);
+            const float s = size[i];
+            for (k = 0; k < wide; k++) {
+                kept[k] += s * row[k];
+            }
+        }
+        for (k = 0; k < wide; k++) {
+            ((snn_floats *)(void *)sums)[k] = kept[k];
+        }
+        return;
+    }
+#endif
+    for (i = 0; i < count; i++) {
+        const float *SNN_RESTRICT row = weights + (ptrdiff_t)index[i] * stride;
+        const float s = size[i];
+        for (k = 0; k < columns; k++) {
+            sums[k] += s * row[k];
+        }
+    }
+}
+
+/* As `snn_propagate_linear`, each spike by itself. */
+SNN_FUNCTION void snn_propagate_in_order(const float *weights, int32_t stride, int32_t columns, int32_t row_size,
+                                         const int32_t *indices, const float *sizes, const int32_t *listed,
+                                         float *totals, int32_t count, int32_t step) {
+    int32_t column, n;
+    for (column = 0; column < columns; column += SNN_TILE) {
+        for (n = 0; n < count; n++) {
+            const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
+            if (columns - column >= SNN_TILE) {
+                snn_add_in_order(weights + column, stride, SNN_TILE, indices + at, sizes + at, listed[n * step],
+                                 totals + at + column);
+            } else if (columns - column == SNN_LANES) { /* an action, mostly */
+                snn_add_in_order(weights + column, stride, SNN_LANES, indices + at, sizes + at, listed[n * step],
+                                 totals + at + column);
+            } else {
+                snn_add_in_order(weights + column, stride, columns - column, indices + at, sizes + at, listed[n * step],
+                                 totals + at + column);
+            }
         }
     }
 }

@@ -7,10 +7,10 @@
 #define SNN_MEMBRANE_DECISION_H
 
 #include "calibration.h"
+#include "connection.h"
 #include "convolution.h"
 #include "fan_out.h"
 #include "head.h"
-#include "linear.h"
 #include "listing.h"
 #include "membrane.h"
 
@@ -138,7 +138,8 @@ SNN_FUNCTION void snn_run_stage(const snn_program *program, int32_t index, float
     const int32_t n = stage->width, size = header->row_size, spiking = snn_spiking_stages(header);
     const float *threshold = program->parameters + stage->neurons, *bias = program->parameters + stage->bias;
     float *residual = state + stage->memory, *start = snn_vector(w->work, 6, size), *sent = snn_vector(w->work, 7, size);
-    const int constant = index == 1 ? 1 : 0, listing = index + 2 < header->stage_count ? 1 : 0;
+    const int constant = index == 1 ? 1 : 0;
+    const int listing = index + 2 < header->stage_count || stage->fan_out >= 0 ? 1 : 0;
     snn_membranes m;
     m.v = w->work;
     m.net = snn_vector(w->work, 1, size);
@@ -188,8 +189,8 @@ SNN_FUNCTION void snn_drive(const snn_program *program, int32_t index, int with_
             memset(total, 0, (size_t)stage->width * sizeof *total);
         }
     }
-    if (c->kind == SNN_LINEAR) {
-        snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices, w->sizes, w->listed, totals, count, step);
+    if (c->kind != SNN_CONV2D) {
+        snn_propagate(program, c, w, 0, totals, count, step);
         return;
     }
     for (n = 0; n < count; n++) {
@@ -272,9 +273,6 @@ SNN_FUNCTION void snn_decide_membrane(const snn_program *program, float *state, 
         const snn_stage *stage = program->stages + index;
         const int32_t step = index == 1 ? timesteps : 1, count = index == 1 ? rows : rows * timesteps;
         snn_drive(program, index, !header->differential, w, w->totals, count, step);
-        if (index > 1 && program->stages[index - 1].fan_out >= 0) {
-            snn_count_synapses(program, index - 1, w, rows, counts);
-        }
         if (header->adaptive) {
             snn_list_values(header, shadow, program->stages[index - 1].width, w, rows, 1);
             snn_drive(program, index, 1, w, shadow, rows, 1);
@@ -288,6 +286,9 @@ SNN_FUNCTION void snn_decide_membrane(const snn_program *program, float *state, 
                                                  (float)stage->levels, snn_vector(w->work, 1, size), timesteps,
                                                  stage->width);
             }
+        }
+        if (stage->fan_out >= 0) {
+            snn_count_synapses(program, index, w, rows, counts);
         }
     }
     snn_list_values(header, w->values, program->stages[last - 1].width, w, rows, 1);

@@ -1,9 +1,9 @@
-/* A program is data: a header, a record per stage, a record per connection, and one block of parameters.
+/* A program is data: a header, a record per stage, a record per connection, one block of parameters and one of indices.
  *
  * Stage 0 is the normalised observation, the last stage feeds the head, those between are hidden. A stage has a list of
  * connections, each a linear map of what an earlier stage sent. Offsets named here count floats of `parameters`, or of
  * a row's state where it says so; −1 is "none". `snn_check` refuses what does not fit together; nothing else tests it.
- * A graph of stages, sparse weights and recurrent maps are further kinds of connection, not another program.
+ * A graph of stages and recurrent maps are further kinds of connection, not another program.
  */
 #ifndef SNN_PROGRAM_H
 #define SNN_PROGRAM_H
@@ -11,7 +11,7 @@
 #include "platform.h"
 
 enum snn_neuron { SNN_SIGMA_DELTA, SNN_IF, SNN_SNM, SNN_MT };
-enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D };
+enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D, SNN_SPARSE };
 enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_NO_ACTIVATION };
 enum snn_head { SNN_HEAD_TANH, SNN_HEAD_CLIP, SNN_HEAD_ARGMAX };
 
@@ -40,6 +40,7 @@ typedef struct {
     int32_t rederive_after, age, stale;               /* sigma-delta: in decisions; in the state */
     int32_t differential, levels, bounded, extra;     /* membranes: coding; MT's n; residual; extra iterations' state */
     int32_t calibrates, simulation_steps, literal, least_iterations, most_iterations, adaptive, error_tolerance;
+    int32_t index_count;
     float clip, pre_clip;
     float start_share, bound, epsilon;                /* membranes: v[0] and c in thresholds; calibration's ε */
 } snn_header;
@@ -60,11 +61,14 @@ typedef struct {
 
 typedef struct {
     int32_t kind, source, inputs, outputs;
-    int32_t weights;         /* linear (inputs, stride); convolution (channels, kernel height, kernel width, stride) */
+    int32_t weights;         /* linear (inputs, stride); convolution (channels, kernel height, kernel width, stride);
+                                sparse (blocks, block) */
     int32_t stride;          /* outputs or output channels, padded */
     int32_t accumulator;     /* in the state: what was received and is kept */
     int32_t channels, height, width, kernel_height, kernel_width, down, right, above, beside;
     int32_t out_channels, out_height, out_width;
+    int32_t in_order;        /* linear: whether every spike is added by itself */
+    int32_t block, starts, columns; /* sparse: outputs per block; in the indices, (inputs + 1,) and (blocks,) */
 } snn_connection;
 
 typedef struct {
@@ -72,6 +76,7 @@ typedef struct {
     const snn_stage *stages;
     const snn_connection *connections;
     const float *parameters;
+    const int32_t *indices;
 } snn_program;
 
 /* Scratch for a block of rows; a train is one list of spikes. */

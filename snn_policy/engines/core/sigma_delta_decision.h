@@ -7,10 +7,10 @@
 #define SNN_SIGMA_DELTA_DECISION_H
 
 #include "activation.h"
+#include "connection.h"
 #include "convolution.h"
 #include "fan_out.h"
 #include "head.h"
-#include "linear.h"
 #include "listing.h"
 #include "sigma_delta.h"
 
@@ -120,7 +120,6 @@ SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const floa
 SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_connection *c, float *state,
                                      const int32_t *anew, const snn_workspace *w, int32_t rows, int32_t slot) {
     const int32_t size = program->header->row_size, state_size = program->header->state_size;
-    const float *weights = program->parameters + c->weights;
     int32_t row, k;
     for (row = 0; row < rows; row++) {
         const float *SNN_RESTRICT before = state + (ptrdiff_t)row * state_size + c->accumulator;
@@ -129,10 +128,8 @@ SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_conne
             sums[k] = anew[row] ? 0.0f : before[k];
         }
     }
-    snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices + (ptrdiff_t)slot * size,
-                         snn_vector(w->sizes, slot, size), w->listed + slot, w->values, rows, 1);
-    snn_propagate_linear(weights, c->stride, snn_columns(c), size, w->indices + (ptrdiff_t)(slot + rows) * size,
-                         snn_vector(w->sizes, slot + rows, size), w->listed + slot + rows, w->totals, rows, 1);
+    snn_propagate(program, c, w, slot, w->values, rows, 1);
+    snn_propagate(program, c, w, slot + rows, w->totals, rows, 1);
     for (row = 0; row < rows; row++) {
         float *SNN_RESTRICT after = state + (ptrdiff_t)row * state_size + c->accumulator;
         float *SNN_RESTRICT z = snn_vector(w->values, row, size);
@@ -173,7 +170,7 @@ SNN_FUNCTION void snn_receive(const snn_program *program, int32_t index, float *
     for (i = 0; i < stage->connection_count; i++) {
         const snn_connection *c = program->connections + stage->first_connection + i;
         const int32_t slot = program->stages[c->source].slot * 2 * rows;
-        if (c->kind == SNN_LINEAR) {
+        if (c->kind != SNN_CONV2D) {
             snn_receive_linear(program, c, state, anew, w, rows, slot);
             continue;
         }

@@ -1,0 +1,115 @@
+"""Measure what the shipped policies save under every energy profile, beside every opponent: the first table of README.
+
+    python -m benchmarks.energy_profiles                     # the shipped policies whose environments are installed
+    python -m benchmarks.energy_profiles --references        # and the reference actors, converted by default
+    python -m benchmarks.energy_profiles --pixels            # and those that see pictures, which takes long
+    python -m benchmarks.energy_profiles --table-only        # README.md from results/energy_profiles.json again
+
+Seeds are used for nothing else. Reference actors come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from snn_policy import SpikingPolicy, convert, load_actor
+from snn_policy.atomic_files import write_atomically
+from snn_policy.bundle import read_bundle
+from snn_policy.energy import PROFILES
+from snn_policy.evaluation.evaluate import compare
+from snn_policy.exported import names, path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, README = ROOT / "benchmarks" / "results" / "energy_profiles.json", ROOT / "README.md"
+REFERENCE_DIR = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
+REFERENCES = {
+    "tqc-HalfCheetah-v3": "HalfCheetah-v5", "sac-Walker2d-v3": "Walker2d-v5", "ppo-Hopper-v3": "Hopper-v5",
+    "trpo-Swimmer-v3": "Swimmer-v5", "sac-Pendulum-v1": "Pendulum-v1",
+}  # fmt: skip
+SEED, BEGIN, END = 70_000, "<!-- energy: begin -->", "<!-- energy: end -->"
+HEADINGS = ("policy", "spikes · events per decision", "weights fetched, of the skipping ANN's", *PROFILES)
+
+
+def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, SpikingPolicy, str]]:
+    """Yield (name, actor, spiking policy, environment)."""
+    for name in names():
+        bundle = read_bundle(path(name))
+        if bundle.actor.env_id is not None and (pixels or len(bundle.actor.observation_shape) == 1):
+            yield name, bundle.actor, SpikingPolicy.load(path(name)), bundle.actor.env_id
+    for name, env_id in REFERENCES.items() if references else ():
+        actor = load_actor(REFERENCE_DIR / f"{name}.safetensors")
+        yield name, actor, convert(actor, actor.collect(env_id)), env_id
+
+
+def measure(references: bool, pixels: bool, episodes: int) -> list[dict[str, Any]]:
+    """Compare every policy with its ANN; those whose environment is not installed are left out, and named."""
+    found = []
+    for name, actor, policy, env_id in policies(references, pixels):
+        try:
+            result = compare(actor, policy, env_id, episodes=episodes, seed=SEED, num_envs=min(episodes, 10))
+        except (ValueError, ImportError) as reason:
+            print(f"{name}: left out ({str(reason).splitlines()[0]})")
+            continue
+        neuron = policy.conversion.get("neuron", "sigma-delta")
+        document = result.as_dict()
+        kept = ("spikes_per_decision", "events", "synaptic_operations", "multiply_accumulates", "mean", "energies")
+        found.append({
+            "policy": name, "neuron": neuron, "env_id": env_id, "episodes": episodes, "seed": SEED,
+            "dense_multiply_accumulates": result.dense_multiply_accumulates, "energies": document["energies"],
+            "ann": {key: document["ann"][key] for key in kept}, "snn": {key: document["snn"][key] for key in kept},
+            "versions": result.snn.versions,
+        })  # fmt: skip
+        print(row(found[-1]), flush=True)
+    return found
+
+
+def row(found: dict[str, Any]) -> str:
+    """One line of the table: under each profile, the SNN as a share of the 8-bit or float32 ANN that skips zeros."""
+    spent, ann = found["snn"], found["ann"]
+    cells = [f"{found['policy']} ({found['neuron']})"]
+    cells.append(f"{spent['spikes_per_decision']:,.0f} · {spent['events']:,.0f}")
+    cells.append(f"{(spent['events'] + spent['multiply_accumulates']) / ann['multiply_accumulates']:.2f}")
+    for name in PROFILES:
+        energies = found["energies"][name]
+        shares = [f"{energies['snn'] / energies[key]:.2f}" for key in ("ann_dense", "ann_skipping")]
+        if PROFILES[name].eight_bit != name:
+            shares.append(f"{energies['snn'] / energies['ann_skipping_8bit']:.2f}")
+        cells.append(" · ".join(shares))
+    return f"| {' | '.join(cells)} |"
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The table in Markdown."""
+    headings = [*HEADINGS[:3], *(f"{name}: of dense · skipping" for name in PROFILES)]
+    headings[3] += " · 8-bit skipping"
+    return "\n".join([f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *map(row, found)])
+
+
+def write_readme(found: list[dict[str, Any]]) -> None:
+    """Replace the table between the marks in README.md."""
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    write_atomically(README, f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{rest.split(END)[1]}".encode())
+
+
+def main() -> None:
+    """Measure, write the JSON, and the table into README.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--references", action="store_true")
+    parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--table-only", action="store_true")
+    given = parser.parse_args()
+    if not given.table_only:
+        rows = measure(given.references, given.pixels, given.episodes)
+        write_atomically(RESULTS, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+    write_readme(json.loads(RESULTS.read_text())["rows"])
+
+
+if __name__ == "__main__":
+    main()
