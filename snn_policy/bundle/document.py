@@ -35,7 +35,8 @@ from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
 
-FORMAT, FORMAT_VERSION = "snn-policy", 1
+FORMAT, FORMAT_VERSION, CARRYING_VERSION = "snn-policy", 1, 2
+"""Sigma-delta neurons that carry a residual have a version of their own: earlier releases would act without it."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
 Arrays = dict[str, np.ndarray]
@@ -81,7 +82,7 @@ def write_bundle(
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": CARRYING_VERSION if "carry" in described["neurons"] else FORMAT_VERSION,
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -167,7 +168,10 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
         for stage, groups in enumerate(network.actor.groups):
             arrays[f"stages.{stage}.quantum"] = _per_group(neurons.quanta[stage], groups)
             arrays[f"stages.{stage}.predictor"] = _per_group(neurons.predictor[stage], groups)
-        return {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
+            if neurons.carries:
+                arrays[f"stages.{stage}.alpha"] = _per_group(neurons.alpha[stage], groups)
+        described = {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
+        return {**described, "carry": neurons.carry} if neurons.carries else described
     for index, threshold in enumerate(neurons.thresholds):
         arrays[f"layers.{index}.threshold"] = _per_group(threshold, network.actor.layers[index].groups)
     record = as_record(neurons.settings)
@@ -213,10 +217,10 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    if document.get("format_version") != FORMAT_VERSION or isinstance(document["format_version"], bool):
-        raise SourceError(
-            f"{policy_path}: format version {document.get('format_version')!r}, but this release reads {FORMAT_VERSION}"
-        )
+    version = document.get("format_version")
+    if not whole(version, FORMAT_VERSION, CARRYING_VERSION):
+        known = f"{FORMAT_VERSION} to {CARRYING_VERSION}"
+        raise SourceError(f"{policy_path}: format version {version!r}, but this release reads {known}")
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
     return document
@@ -313,8 +317,12 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
-        return SigmaDeltaNeurons(
-            quanta, predictor, array("offset", (actor.widths[0], 1)), digits, float(settings["base"])
-        )
+        unknown = settings.keys() - {"digits", "base", "carry"}
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
+        carry = settings.get("carry")  # bundles without it carry no residual
+        alpha = () if carry is None else tuple(sizes(f"stages.{i}.alpha", actor.groups[i]) for i in stages)
+        offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])
+        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, alpha, carry or "silent")
     thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
     return MembraneNeurons(membrane_from_record(described["model"], settings), thresholds)

@@ -6,7 +6,7 @@ or in a file (`recordings.scratch`), until the next stage's are there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from snn_policy.calibration.recordings import chunks, pieces, release, scratch
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
+from snn_policy.spiking.settings import Carry, Predictor
 
-Predictor = Literal["auto", 0, 1]
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
 
@@ -38,6 +38,29 @@ class OpenLoop:
     error: float
     changed_choices: float | None
     spikes: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How stages encode, whatever their quanta: `SigmaDeltaNeurons` says what each means.
+
+    Attributes:
+        predictor: "auto" chooses γ per neuron by its spikes.
+        alpha: one per stage.
+    """
+
+    digits: tuple[int, ...]
+    base: float
+    predictor: Predictor
+    alpha: tuple[float, ...]
+    carry: Carry = "silent"
+
+    def neurons(
+        self, quanta: tuple[FloatArray, ...], predictor: tuple[FloatArray, ...], offset: FloatArray
+    ) -> SigmaDeltaNeurons:
+        """Return neurons that encode so."""
+        shares = (np.full_like(q, share) for q, share in zip(quanta, self.alpha, strict=True))
+        return SigmaDeltaNeurons(quanta, predictor, offset, self.digits, self.base, tuple(shares), self.carry)
 
 
 class Recording:
@@ -92,16 +115,16 @@ def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
 
 
 def encode(
-    recording: Recording, quanta: tuple[FloatArray, ...], digits: tuple[int, ...], base: float, predictor: Predictor
+    recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
-    actor, h = recording.actor, recording.inputs
-    powers = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base).powers
+    actor, h, predictor = recording.actor, recording.inputs, encoding.predictor
+    given = encoding.neurons(quanta, quanta, recording.offset)
     recording.passes.begin(len(h) * len(actor.layers) * (2 if predictor == "auto" else 1))
     chosen, spikes = [], []
     for stage, layer in enumerate(actor.layers):
         offset = recording.offset if stage == 0 else None
-        encoder = _StageEncoder(h, offset, quanta[stage], digits[stage], powers, recording.passes)
+        encoder = _StageEncoder(h, offset, given, stage, recording.passes)
         gamma = encoder.cheapest(actor.groups[stage]) if predictor == "auto" else encoder.everywhere(predictor)
         following, neurons = scratch(len(h), layer.outputs), encoder.neurons(gamma)
         for rows, known in encoder.run(neurons, layer):
@@ -116,7 +139,7 @@ def encode(
     if actor.discrete:
         differs = actor.head(h) != actor.head(recording.outputs)
         changed = float(np.mean(differs.reshape(len(h), -1).any(axis=1)))
-    found = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
+    found = encoding.neurons(quanta, tuple(chosen), recording.offset)
     return found, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
 
 
@@ -124,11 +147,13 @@ class _Neurons(NamedTuple):
     """A stage's neurons at work; all (neurons,).
 
     Attributes:
+        residual: None where none is carried.
         spikes: of each neuron so far.
     """
 
     gamma: FloatArray
     memory: FloatArray
+    residual: FloatArray | None
     spikes: npt.NDArray[np.int64]
 
 
@@ -138,9 +163,8 @@ class _StageEncoder:
 
     h: FloatArray
     offset: FloatArray | None
-    quantum: FloatArray
-    digits: int
-    powers: FloatArray
+    of: SigmaDeltaNeurons
+    stage: int
     passes: Passes
 
     def run(self, neurons: _Neurons, layer: Layer) -> Iterator[tuple[slice, FloatArray]]:
@@ -164,10 +188,11 @@ class _StageEncoder:
         return (group_means(changes.spikes - afresh.spikes, groups) < 0).astype(np.float32)
 
     def everywhere(self, gamma: int) -> FloatArray:
-        return np.full(len(self.quantum), gamma, np.float32)
+        return np.full(len(self.of.quanta[self.stage]), gamma, np.float32)
 
     def neurons(self, gamma: FloatArray) -> _Neurons:
-        return _Neurons(gamma, np.zeros_like(self.quantum), np.zeros(len(self.quantum), np.int64))
+        zero = np.zeros(len(gamma), np.float32)
+        return _Neurons(gamma, zero, zero.copy() if self.of.carries else None, np.zeros(len(gamma), np.int64))
 
     def _values(self, rows: slice) -> FloatArray:
         return self.h[rows] if self.offset is None else self.h[rows] - self.offset
@@ -176,10 +201,11 @@ class _StageEncoder:
         """What the neurons tell of consecutive values; their memories and spikes go on."""
         from snn_policy.calibration.encode_sequence import encode_sequence
 
-        told = np.empty_like(values)
+        told, of, stage = np.empty_like(values), self.of, self.stage
         encode_sequence(
-            values, self.quantum, neurons.gamma, neurons.memory, self.digits, self.powers, told, neurons.spikes
-        )
+            values, of.quanta[stage], neurons.gamma, neurons.memory, of.digits[stage], of.powers, told, neurons.spikes,
+            of.alpha[stage] if of.carries else None, neurons.residual, of.carry,
+        )  # fmt: skip
         return told
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
-from snn_policy.calibration.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
+from snn_policy.calibration.open_loop import Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
@@ -56,10 +56,7 @@ def calibrated_neurons(
     actor: Actor,
     observations: FloatArray,
     tolerance: float,
-    *,
-    digits: tuple[int, ...],
-    base: float,
-    predictor: Predictor,
+    encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
@@ -71,15 +68,15 @@ def calibrated_neurons(
     sensitivities, flat = _sensitivities_and_flat_layers(recording)
     shapes = _shapes(recording, sensitivities)
 
-    def at(scale: float, digits: tuple[int, ...] = digits) -> Encoded:
+    def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return encode(recording, quanta, digits, base, predictor)
+        return encode(recording, quanta, replace(encoding, digits=digits))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
         return _bisected(partial(at, digits=digits), tolerance, passes)
 
-    scale, (neurons, measured) = search(digits)
-    doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, base)
+    scale, (neurons, measured) = search(encoding.digits)
+    doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, encoding.base)
     if flat or _decides_nothing(recording, measured, tolerance, scale * each):
         doubts = doubts or ["the actor's errors hardly show on it"]
         if scale * each > tolerance:
@@ -88,7 +85,7 @@ def calibrated_neurons(
         measured = replace(measured, error=max(measured.error, scale * each))
     warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
     if measured.error > tolerance * UNREACHED:
-        _warn_unreached(measured.error, tolerance, digits, lambda more: search(more)[1][1].error)
+        _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
     return neurons, measured
 
 
@@ -153,10 +150,7 @@ def given_neurons(
     actor: Actor,
     observations: FloatArray,
     quanta: tuple[FloatArray, ...],
-    *,
-    digits: tuple[int, ...],
-    base: float,
-    predictor: Predictor,
+    encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data.
@@ -164,10 +158,10 @@ def given_neurons(
     Where the recording says too little, a warning says what about, and the error given is one that is expected.
     """
     recording = Recording(actor, observations, passes)
-    neurons, measured = encode(recording, quanta, digits, base, predictor)
+    neurons, measured = encode(recording, quanta, encoding)
     doubts = recording_doubts(recording)
     if doubts or measured.error == 0:
-        expected = _independent_error(recording, _sensitivities(recording), quanta, base)
+        expected = _independent_error(recording, _sensitivities(recording), quanta, encoding.base)
         measured = replace(measured, error=max(measured.error, expected))
     warn_of(doubts, "The error is estimated from the actor's weights as much as from it", stacklevel=4)
     return neurons, measured

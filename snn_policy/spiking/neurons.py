@@ -10,7 +10,7 @@ ANN-to-SNN Conversion"); the sigma-delta neuron is this project's own.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -19,7 +19,7 @@ from snn_policy.checks import require, whole
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.crpi import ResidualRule
 from snn_policy.spiking.firing import fire_if, fire_mt, fire_snm
-from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Coding
+from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Carry, Coding
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 MembraneModel = Literal["if", "snm", "mt"]
@@ -125,6 +125,9 @@ class SigmaDeltaNeurons:
         offset: c of stage 0, (inputs,): the mean observation; c is 0 for the other stages.
         digits: D per stage: at most so many spikes per neuron and decision.
         base: β; spikes are ±q·βⁱ.
+        alpha: α per stage, (neurons,) in [0, 1]: the share of the residual that a neuron carries to the next decision;
+            empty where no neuron carries any: such networks have no memory of it.
+        carry: which residuals are carried, see `sigma_delta_residual`.
     """
 
     quanta: tuple[FloatArray, ...]
@@ -132,8 +135,16 @@ class SigmaDeltaNeurons:
     offset: FloatArray
     digits: tuple[int, ...]
     base: float = 2.0
+    alpha: tuple[FloatArray, ...] = ()
+    carry: Carry = "silent"
 
     def __post_init__(self) -> None:
+        shares = all(bool(((each >= 0) & (each <= 1)).all()) for each in self.alpha)
+        require(shares and len(self.alpha) in (0, len(self.quanta)), "alpha: expected shares of 0 to 1, per stage")
+        if not any(each.any() for each in self.alpha):
+            object.__setattr__(self, "alpha", ())
+        known = self.carry in get_args(Carry)
+        require(known, f"carry {self.carry!r}: expected {' or '.join(get_args(Carry))}")
         fits = all(whole(count, 1, MOST_DIGITS) for count in self.digits)
         require(fits, f"digits {self.digits!r}: expected 1 to {MOST_DIGITS} per stage")
         require(1.1 <= self.base <= 16, f"base {self.base!r}: expected 1.1 to 16")
@@ -142,6 +153,11 @@ class SigmaDeltaNeurons:
     def timesteps(self) -> int:
         """Σ D: one timestep is one digit of the stage whose turn it is."""
         return sum(self.digits)
+
+    @property
+    def carries(self) -> bool:
+        """Whether any neuron carries a residual from one decision to the next."""
+        return bool(self.alpha)
 
     @cached_property
     def powers(self) -> FloatArray:
@@ -180,6 +196,18 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
     fires = (ratio >= 1) & alive
     power = _largest_power(xp.where(fires, ratio, xp.ones_like(ratio)), powers, xp)
     return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))
+
+
+def sigma_delta_residual(v: Any, sent: Any, quantum: Any, carry: Carry) -> Any:
+    """r, what a decision leaves over: v − Σs within ±q; under the rule "silent" 0 for neurons that sent something.
+
+    Args:
+        v: what is left after the last digit, (rows, neurons).
+        sent: whether the neuron sent a spike in this decision, (rows, neurons) bool.
+    """
+    xp = array_namespace(v)
+    left = xp.minimum(xp.maximum(v, -quantum), quantum)
+    return left if carry == "always" else xp.where(sent, xp.zeros_like(v), left)
 
 
 def _largest_power(ratio: Any, powers: Any, xp: Any) -> Any:

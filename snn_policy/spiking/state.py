@@ -35,4 +35,16 @@ class SigmaDeltaState(NamedTuple):
     age: Any
 
 
-State = MembraneState | AdaptiveState | SigmaDeltaState
+class CarryingState(NamedTuple):
+    """`SigmaDeltaState` of a network whose neurons carry a share α > 0 of their residual.
+
+    residual: (rows, neurons of all stages) r: what the last decision left unsent, by the neurons' `carry` rule.
+    """
+
+    memory: Any
+    accumulator: Any
+    age: Any
+    residual: Any
+
+
+State = MembraneState | AdaptiveState | SigmaDeltaState | CarryingState

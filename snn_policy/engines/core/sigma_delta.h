@@ -2,6 +2,7 @@
  *
  *     v = h − c − γ·m;   while |v| ≥ k·q:  s = sign(v)·q·β^i,  i = ⌊log_β(|v|/(k·q))⌋,  v ← v − s;   m ← γ·m + Σ s
  *
+ * and v = h − c − γ·m + α·r where residuals r are carried,
  * with k = (1 + 1/β)/2 (docs/methods.md §1). Only the neurons that reach k·q are looked at, side by side.
  */
 #ifndef SNN_SIGMA_DELTA_H
