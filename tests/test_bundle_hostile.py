@@ -17,7 +17,7 @@ from snn_policy import SourceError, SpikingPolicy
 from tests.actors import dyadic_observations, policies
 from tests.bundles import file_of
 
-KIND_NAMES = ("sigma-delta", "mt-differential")
+KIND_NAMES = ("sigma-delta", "sigma-delta-carrying", "mt-differential")
 ODD: list[Any] = [None, True, False, 0, -1, 1, 7, 2.5, 1e308, 10**30, float("nan"), float("inf"), "", "relu", "x" * 99,
                   [], [1], {}, {"a": 1}, [[]], -(2**63), 2**64, "__import__('os')"]  # fmt: skip
 
@@ -153,18 +153,19 @@ NONSENSE: list[tuple[str, tuple[Any, ...], Any]] = [
     ("unknown neuron", ("neurons", "model"), "lif"),
     ("unknown setting", ("neurons", "surprise"), 1),
     ("alpha for one layer only", ("neurons", "alpha"), [0.1]),
+    ("a share beside the arrays", ("neurons", "alpha"), 0.5),
+    ("an unknown rule", ("neurons", "carry"), "sometimes"),
+    ("two rules", ("neurons", "carry"), ["silent", "always"]),
+    ("a rule without shares", ("neurons", "carry"), "silent"),
 ]
-SETTING_OF = {
-    "timesteps": "mt-differential",
-    "alpha": "mt-differential",
-    "surprise": "mt-differential",
-    "digits": "sigma-delta",
-}
+SETTINGS_OF = {"sigma-delta": ("digits", "alpha"), "sigma-delta-carrying": ("digits", "carry"),
+               "mt-differential": ("timesteps", "alpha", "carry")}  # fmt: skip
+OWN = {"digits", "alpha", "carry", "timesteps"}
 NONSENSE_OF_KINDS = [
     pytest.param(kind, path, value, id=f"{kind}-{about}")
     for kind in KIND_NAMES
     for about, path, value in NONSENSE
-    if SETTING_OF.get(path[-1], kind) == kind
+    if (path[-1] not in OWN or path[-1] in SETTINGS_OF[kind]) and not (kind == "sigma-delta-carrying" and value == "silent")
 ]
 
 
@@ -195,7 +196,8 @@ def test_hostile_arrays_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bundle", "name"),
-    [("mt-differential", "layers.0.threshold"), ("sigma-delta", "stages.0.quantum")],
+    [("mt-differential", "layers.0.threshold"), ("sigma-delta", "stages.0.quantum"),
+     ("sigma-delta-carrying", "stages.1.alpha")],
     indirect=["bundle"],
 )
 def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> None:

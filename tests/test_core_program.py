@@ -100,6 +100,7 @@ def test_no_damaged_program_crashes() -> None:
     ("block", "field", "value"),
     [("header", "row_size", 16), ("header", "state_size", 3), ("header", "parameter_count", 10), ("header", "age", -1),
      ("stages", "bias", 2**31 - 1), ("stages", "neurons", -5), ("stages", "memory", 10**6), ("stages", "digits", 0),
+     ("stages", "residual", 10**6), ("stages", "residual", -7),
      ("connections", "weights", 2**30), ("connections", "stride", 0), ("connections", "source", 7),
      ("connections", "inputs", 9), ("connections", "accumulator", -1), ("connections", "kind", 5)],
 )  # fmt: skip

@@ -23,6 +23,8 @@ from snn_policy.spiking.settings import Carry, Predictor
 
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
+LEAST_SAVING = 0.0
+"""A neuron sends changes (γ = 1) where they save more than this share of the spikes of sending its value afresh."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,14 +180,14 @@ class _StageEncoder:
             self.passes.advance(len(told))
 
     def cheapest(self, groups: tuple[int, int]) -> FloatArray:
-        """γ per neuron, equal within a group: whichever of 0 and 1 spikes less."""
+        """γ per neuron, equal within a group: 1 where that saves spikes, see `LEAST_SAVING`."""
         afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
         for rows in pieces(self.h, most=BLOCK_VALUES):
             values = self._values(rows)
             self._told(values, afresh)
             self._told(values, changes)
             self.passes.advance(len(values))
-        return (group_means(changes.spikes - afresh.spikes, groups) < 0).astype(np.float32)
+        return (group_means(changes.spikes - (1 - LEAST_SAVING) * afresh.spikes, groups) < 0).astype(np.float32)
 
     def everywhere(self, gamma: int) -> FloatArray:
         return np.full(len(self.of.quanta[self.stage]), gamma, np.float32)
