@@ -145,7 +145,7 @@ def _convert_sigma_delta(
     actor: Actor, recordings: FloatArray, settings: SigmaDelta, engine: str, progress: bool
 ) -> SpikingPolicy:
     settled = settings.settled(len(actor.layers))
-    encoding = Encoding(settled.digits, settled.base, settled.predictor, settled.alpha, settled.carry)  # pyright: ignore
+    encoding = Encoding(settled.digits, settled.base, settled.predictor, settled.alpha)  # pyright: ignore
     with repeating("calibrating", progress) as passes:
         if settings.threshold is None:
             tolerance = float(settled.tolerance or 0)

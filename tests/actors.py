@@ -152,12 +152,10 @@ def membrane_settings(layers: int, model: str = "if", **settings: Any) -> IF | S
     return settings_of(model, **given).settled(layers)  # pyright: ignore[reportReturnType]
 
 
-def sigma_delta_neurons(
-    actor: Actor, seed: int = 0, base: float = 2.0, alpha: float = 0.0, carry: Any = "silent"
-) -> SigmaDeltaNeurons:
+def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0, alpha: float = 0.0) -> SigmaDeltaNeurons:
     """Sigma-delta neurons with dyadic quanta and offset, mixed predictors, the last neuron of each stage dead.
 
-    With α > 0 two in three neurons carry their residual, at α = 1 in whole 64ths.
+    At α = 1 residuals stay dyadic for a whole trace.
     """
     rng = np.random.default_rng(seed)
     quanta = [2.0 ** rng.integers(-6, -2, width).astype(np.float32) for width in actor.widths]
@@ -165,9 +163,8 @@ def sigma_delta_neurons(
         each[-1] = 0
     predictor = tuple(rng.integers(0, 2, width).astype(np.float32) for width in actor.widths)
     offset = (rng.integers(-16, 17, actor.widths[0]) / 64).astype(np.float32)
-    shares = tuple(alpha * rng.integers(0, 3, width).clip(0, 1).astype(np.float32) for width in actor.widths)
     digits = (6, *[4] * (len(quanta) - 2), 6)[: len(quanta)]
-    return SigmaDeltaNeurons(tuple(quanta), predictor, offset, digits, base, shares, carry)
+    return SigmaDeltaNeurons(tuple(quanta), predictor, offset, digits, base, (alpha,) * len(quanta))
 
 
 def every_policy(actor: Actor, engine: str = "numpy", **settings: Any) -> list[SpikingPolicy]:

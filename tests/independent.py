@@ -82,13 +82,13 @@ class SigmaDeltaProgram:
     """Sigma-delta neurons from explicit quanta: docs/methods.md §1; α per stage, () for none."""
 
     def __init__(self, actor: Any, quanta: Any, predictor: Any, offset: Any, digits: Any, base: float = 2.0,
-                 alpha: Any = (), carry: str = "silent") -> None:  # fmt: skip
+                 alpha: Any = ()) -> None:  # fmt: skip
         self.actor, self.digits, self.base = actor, digits, base
         self.q, self.gamma = [np.asarray(q, F) for q in quanta], [np.asarray(g, F) for g in predictor]
         self.offset = np.asarray(offset, F)
         self.memory = [np.zeros_like(q) for q in self.q]
-        self.alpha = [np.asarray(a, F) for a in alpha] or [np.zeros_like(q) for q in self.q]
-        self.carry, self.residual = carry, [np.zeros_like(q) for q in self.q]
+        self.alpha = [F(a) for a in alpha] or [F(0)] * len(self.q)
+        self.residual = [np.zeros_like(q) for q in self.q]
 
     def decide(self, obs: Any) -> Any:
         h = self.actor.inputs(np.asarray(obs, F)[None])[0]
@@ -100,8 +100,7 @@ class SigmaDeltaProgram:
             for _ in range(self.digits[stage]):
                 s = digit(v, self.q[stage], self.base)
                 v, told, silent = v - s, told + s, silent & (s == 0)
-            left = np.clip(v, -self.q[stage], self.q[stage])
-            self.residual[stage] = left if self.carry == "always" else np.where(silent, left, F(0))
+            self.residual[stage] = np.where(silent, np.clip(v, -self.q[stage], self.q[stage]), F(0))
             self.memory[stage] = kept + told
             z = layer.weight @ (self.memory[stage] + constant) + layer.bias
             h = z if layer.activation is None else layer.activation(z)

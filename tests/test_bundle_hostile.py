@@ -153,19 +153,20 @@ NONSENSE: list[tuple[str, tuple[Any, ...], Any]] = [
     ("unknown neuron", ("neurons", "model"), "lif"),
     ("unknown setting", ("neurons", "surprise"), 1),
     ("alpha for one layer only", ("neurons", "alpha"), [0.1]),
-    ("a share beside the arrays", ("neurons", "alpha"), 0.5),
-    ("an unknown rule", ("neurons", "carry"), "sometimes"),
-    ("two rules", ("neurons", "carry"), ["silent", "always"]),
-    ("a rule without shares", ("neurons", "carry"), "silent"),
+    ("alpha for more stages than there are", ("neurons", "alpha"), [0.1] * 9),
+    ("more than all of the residual", ("neurons", "alpha"), [0.5, 1.5, 0.5]),
+    ("a share that is not a number", ("neurons", "alpha"), [0.5, float("nan"), 0.5]),
+    ("shares in words", ("neurons", "alpha"), ["0.5", "0.5", "0.5"]),
+    ("a truth for a share", ("neurons", "alpha"), [True, True, True]),
+    ("one share for all stages", ("neurons", "alpha"), 0.5),
 ]
-SETTINGS_OF = {"sigma-delta": ("digits", "alpha"), "sigma-delta-carrying": ("digits", "carry"),
-               "mt-differential": ("timesteps", "alpha", "carry")}  # fmt: skip
-OWN = {"digits", "alpha", "carry", "timesteps"}
+OF_MEMBRANES = ("timesteps",)
+OF_SIGMA_DELTA = ("digits",)
 NONSENSE_OF_KINDS = [
     pytest.param(kind, path, value, id=f"{kind}-{about}")
     for kind in KIND_NAMES
     for about, path, value in NONSENSE
-    if (path[-1] not in OWN or path[-1] in SETTINGS_OF[kind]) and not (kind == "sigma-delta-carrying" and value == "silent")
+    if path[-1] not in (OF_SIGMA_DELTA if kind == "mt-differential" else OF_MEMBRANES)
 ]
 
 
@@ -196,8 +197,11 @@ def test_hostile_arrays_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bundle", "name"),
-    [("mt-differential", "layers.0.threshold"), ("sigma-delta", "stages.0.quantum"),
-     ("sigma-delta-carrying", "stages.1.alpha")],
+    [
+        ("mt-differential", "layers.0.threshold"),
+        ("sigma-delta", "stages.0.quantum"),
+        ("sigma-delta-carrying", "stages.1.quantum"),
+    ],
     indirect=["bundle"],
 )
 def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> None:

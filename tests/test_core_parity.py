@@ -57,10 +57,9 @@ def networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
     actor = dyadic_actor(widths=(70, 33), outputs=6)
     for base in (3.0, 4.0):
         yield f"sigma-delta base {base}", SpikingNetwork(actor, sigma_delta_neurons(actor, base=base)), stream
-    for carry in ("silent", "always"):
-        for base in (2.0, 4.0):
-            neurons = sigma_delta_neurons(actor, base=base, alpha=1.0, carry=carry)
-            yield f"sigma-delta base {base}, carrying {carry}", SpikingNetwork(actor, neurons), stream
+    for base in (2.0, 4.0):
+        neurons = sigma_delta_neurons(actor, base=base, alpha=1.0)
+        yield f"sigma-delta base {base}, carrying", SpikingNetwork(actor, neurons), stream
     for model in MODELS:
         for coding in CODINGS:
             for residual in ("bounded", "plain"):

@@ -36,7 +36,7 @@ OTHERS = walk(DECISIONS, seed=1)
 def program(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons) -> Any:
     if isinstance(neurons, SigmaDeltaNeurons):
         return SigmaDeltaProgram(actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base,
-                                 neurons.alpha, neurons.carry)  # fmt: skip
+                                 neurons.alpha)  # fmt: skip
     return MembraneProgram(
         actor,
         neurons.model,
@@ -90,16 +90,13 @@ def test_sigma_delta_traces_are_exact_on_dyadic_weights(activation: Any, kind: A
     assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
 
 
-@pytest.mark.parametrize("carry", ["silent", "always"])
 @pytest.mark.parametrize(
     ("activation", "kind"), [(RELU, "tanh"), (RELU, "argmax"), (Activation("leaky_relu", 0.25), "clip")], ids=str
 )
-def test_sigma_delta_traces_with_carried_residuals_are_exact_on_dyadic_weights(
-    activation: Any, kind: Any, carry: Any
-) -> None:
+def test_sigma_delta_traces_with_carried_residuals_are_exact_on_dyadic_weights(activation: Any, kind: Any) -> None:
     # α = 1: the residual itself is carried, so it stays dyadic for the whole trace
     actor = dyadic_actor(activation=activation, kind=kind)
-    policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor, alpha=1.0, carry=carry)), engine="numpy")
+    policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor, alpha=1.0)), engine="numpy")
     assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
 
 

@@ -82,7 +82,7 @@ def write_bundle(
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": CARRYING_VERSION if "carry" in described["neurons"] else FORMAT_VERSION,
+        "format_version": CARRYING_VERSION if carries(network) else FORMAT_VERSION,
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -105,6 +105,11 @@ def _narrowed(name: str, weight: np.ndarray, dtype: str) -> np.ndarray:
     if not np.array_equal(stored.astype(np.float32), weight):
         raise ValueError(f"{name}: float16 does not hold these weights; round them first (SpikingPolicy.save does)")
     return stored
+
+
+def carries(network: SpikingNetwork) -> bool:
+    """Whether its neurons are sigma-delta neurons that carry residuals."""
+    return isinstance(network.neurons, SigmaDeltaNeurons) and network.neurons.carries
 
 
 def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:
@@ -168,10 +173,8 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
         for stage, groups in enumerate(network.actor.groups):
             arrays[f"stages.{stage}.quantum"] = _per_group(neurons.quanta[stage], groups)
             arrays[f"stages.{stage}.predictor"] = _per_group(neurons.predictor[stage], groups)
-            if neurons.carries:
-                arrays[f"stages.{stage}.alpha"] = _per_group(neurons.alpha[stage], groups)
         described = {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
-        return {**described, "carry": neurons.carry} if neurons.carries else described
+        return {**described, "alpha": list(neurons.alpha)} if neurons.carries else described
     for index, threshold in enumerate(neurons.thresholds):
         arrays[f"layers.{index}.threshold"] = _per_group(threshold, network.actor.layers[index].groups)
     record = as_record(neurons.settings)
@@ -317,12 +320,11 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
-        unknown = settings.keys() - {"digits", "base", "carry"}
+        unknown = settings.keys() - {"digits", "base", "alpha"}
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
-        carry = settings.get("carry")  # bundles without it carry no residual
-        alpha = () if carry is None else tuple(sizes(f"stages.{i}.alpha", actor.groups[i]) for i in stages)
+        alpha = tuple(settings.get("alpha", ()))  # bundles without it carry no residual
         offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])
-        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, alpha, carry or "silent")
+        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, alpha)
     thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
     return MembraneNeurons(membrane_from_record(described["model"], settings), thresholds)

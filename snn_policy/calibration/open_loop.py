@@ -19,7 +19,7 @@ from snn_policy.calibration.recordings import chunks, pieces, release, scratch
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
-from snn_policy.spiking.settings import Carry, Predictor
+from snn_policy.spiking.settings import Predictor
 
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
@@ -55,14 +55,12 @@ class Encoding:
     base: float
     predictor: Predictor
     alpha: tuple[float, ...]
-    carry: Carry = "silent"
 
     def neurons(
         self, quanta: tuple[FloatArray, ...], predictor: tuple[FloatArray, ...], offset: FloatArray
     ) -> SigmaDeltaNeurons:
         """Return neurons that encode so."""
-        shares = (np.full_like(q, share) for q, share in zip(quanta, self.alpha, strict=True))
-        return SigmaDeltaNeurons(quanta, predictor, offset, self.digits, self.base, tuple(shares), self.carry)
+        return SigmaDeltaNeurons(quanta, predictor, offset, self.digits, self.base, self.alpha)
 
 
 class Recording:
@@ -206,7 +204,7 @@ class _StageEncoder:
         told, of, stage = np.empty_like(values), self.of, self.stage
         encode_sequence(
             values, of.quanta[stage], neurons.gamma, neurons.memory, of.digits[stage], of.powers, told, neurons.spikes,
-            of.alpha[stage] if of.carries else None, neurons.residual, of.carry,
+            of.alpha[stage] if of.carries else 0.0, neurons.residual,
         )  # fmt: skip
         return told
 

@@ -76,7 +76,8 @@ def calibrated_neurons(
         return _bisected(partial(at, digits=digits), tolerance, passes)
 
     scale, (neurons, measured) = search(encoding.digits)
-    doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, encoding.base)
+    doubts = recording_doubts(recording, flat)
+    each = _independent_error(recording, sensitivities, shapes, encoding.base)
     if flat or _decides_nothing(recording, measured, tolerance, scale * each):
         doubts = doubts or ["the actor's errors hardly show on it"]
         if scale * each > tolerance:

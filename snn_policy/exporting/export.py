@@ -84,14 +84,6 @@ def export_bundle(
     return Exported(tuple(place / name for name in files), left_out)
 
 
-def carried_shares(network: SpikingNetwork) -> tuple[float, ...] | None:
-    """α per spiking layer, the largest of its neurons; None where no residual is carried."""
-    neurons = network.neurons
-    if isinstance(neurons, MembraneNeurons):
-        return neurons.alpha
-    return tuple(float(each.max()) for each in neurons.alpha) if neurons.carries else None
-
-
 def _description(
     network: SpikingNetwork, graph: str, widths: dict[str, int], batch: int | None, counts: bool, period: float | None
 ) -> Description:
@@ -109,7 +101,7 @@ def _description(
         timesteps=neurons.timesteps,
         neuron=membrane.model if membrane else "sigma-delta",
         coding=membrane.coding if membrane else None,
-        alpha=carried_shares(network),
+        alpha=membrane.alpha if membrane else neurons.alpha or None,
         memories=tuple(widths.items()),
         batch=batch,
         layers=network.layer_names,

@@ -6,7 +6,7 @@ whole 4u, odd between two. The tables are filled by `sigma_delta_spike` itself. 
 definition is computed instead. How many spikes those were follows from what they told: greedy digits have no two
 neighbours, so they are its non-adjacent form. Inside, memories count in quarters of a quantum, which the weights take
 up; they are whole numbers there, so that silent neurons keep theirs to the bit. A residual that is carried counts in
-quarters, too, but is none: it is what is left of u beside the whole quanta that were sent.
+quarters, too, but is no whole number of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ from snn_policy.exporting.costs import EXACT, cost_matrix, fan_out
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
-from snn_policy.spiking.settings import Carry
 
 REACH = 8192
 HALF = 8 * REACH
@@ -81,7 +80,7 @@ def decide_by_tables(
         told_values.append(xp.take(told_table(neurons, neurons.digits[stage]), index))
         new.append(before + told_values[-1])
         if carried:
-            left.append(_left(quarter, told_values[-1], neurons.carry))
+            left.append(xp.where(abs(told_values[-1]) < 0.5, quarter, quarter * 0))
         offset = neurons.offset if stage == 0 else None
         h = _received(new[-1], layer, units[stage], units[stage + 1] if layer.activation else None, offset)
     told = xp.astype(xp.concat(told_values, axis=1) * 0.25, np.int64)
@@ -91,13 +90,6 @@ def decide_by_tables(
     sizes = _float32([unit.size for unit in units])
     memories = [xp.concat(each, axis=1) * sizes for each in (new, left) if each]
     return h, xp.astype(counts, np.int64), within, *memories
-
-
-def _left(quarter: Traced, told: Traced, carry: Carry) -> Traced:
-    """A stage's new residuals, in quarters: within a quantum; of silent neurons only, unless all are carried."""
-    if carry == "always":
-        return xp.clip(quarter - told, -4.0, 4.0)
-    return xp.where(abs(told) < 0.5, quarter, quarter * 0)
 
 
 def _float32(parts: Sequence[Any]) -> FloatArray:

@@ -125,7 +125,7 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
     kept = predictor * memory["memory"]
     owed = xp.concat(analog, axis=1) - offset - kept
     if neurons.carries:
-        owed = owed + np.concatenate(neurons.alpha) * memory["residual"]
+        owed = owed + np.repeat(np.array(neurons.alpha, np.float32), widths) * memory["residual"]
     v = xp.where(begins, owed, memory["potential"])
     s = xp.where(runs, sigma_delta_spike(v, quantum, neurons.powers), v * 0)
     told = xp.where(begins, kept, memory["memory"]) + s
@@ -134,15 +134,9 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
     fired = s != 0
     new = {"memory": told, "potential": v - s, "timestep": timestep}
     if neurons.carries:
-        left = sigma_delta_residual(v - s, fired, quantum, neurons.carry)
-        new["residual"] = xp.where(_decides_residual(begins, runs, neurons), left, memory["residual"])
+        left = sigma_delta_residual(v - s, fired, quantum)
+        new["residual"] = xp.where(begins, left, memory["residual"])  # silent at its first digit: no later spike
     return y, new, counted(fired, actor.layers, begins & fired)
-
-
-def _decides_residual(begins: Traced, runs: Traced, neurons: SigmaDeltaNeurons) -> Traced:
-    """Whether this digit sets a neuron's residual: one that is silent at its first digit has no later spike; where what
-    spiking neurons leave over is carried as well, the last digit has the last word."""
-    return runs if neurons.carry == "always" else begins
 
 
 def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:

@@ -10,16 +10,16 @@ ANN-to-SNN Conversion"); the sigma-delta neuron is this project's own.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from snn_policy.checks import require, whole
+from snn_policy.checks import number, require, whole
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.crpi import ResidualRule
 from snn_policy.spiking.firing import fire_if, fire_mt, fire_snm
-from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Carry, Coding
+from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Coding
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 MembraneModel = Literal["if", "snm", "mt"]
@@ -125,9 +125,8 @@ class SigmaDeltaNeurons:
         offset: c of stage 0, (inputs,): the mean observation; c is 0 for the other stages.
         digits: D per stage: at most so many spikes per neuron and decision.
         base: β; spikes are ±q·βⁱ.
-        alpha: α per stage, (neurons,) in [0, 1]: the share of the residual that a neuron carries to the next decision;
-            empty where no neuron carries any: such networks have no memory of it.
-        carry: which residuals are carried, see `sigma_delta_residual`.
+        alpha: α per stage, 0 to 1: the share of the residual that is carried to the next decision; empty where no stage
+            carries any: such networks have no memory of it.
     """
 
     quanta: tuple[FloatArray, ...]
@@ -135,16 +134,14 @@ class SigmaDeltaNeurons:
     offset: FloatArray
     digits: tuple[int, ...]
     base: float = 2.0
-    alpha: tuple[FloatArray, ...] = ()
-    carry: Carry = "silent"
+    alpha: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        shares = all(bool(((each >= 0) & (each <= 1)).all()) for each in self.alpha)
-        require(shares and len(self.alpha) in (0, len(self.quanta)), "alpha: expected shares of 0 to 1, per stage")
-        if not any(each.any() for each in self.alpha):
+        shares = all(0 <= number("alpha", each) <= 1 for each in self.alpha)
+        fits = shares and len(self.alpha) in (0, len(self.quanta))
+        require(fits, f"alpha {self.alpha!r}: expected shares of 0 to 1, one per stage")
+        if not any(self.alpha):
             object.__setattr__(self, "alpha", ())
-        known = self.carry in get_args(Carry)
-        require(known, f"carry {self.carry!r}: expected {' or '.join(get_args(Carry))}")
         fits = all(whole(count, 1, MOST_DIGITS) for count in self.digits)
         require(fits, f"digits {self.digits!r}: expected 1 to {MOST_DIGITS} per stage")
         require(1.1 <= self.base <= 16, f"base {self.base!r}: expected 1.1 to 16")
@@ -156,7 +153,7 @@ class SigmaDeltaNeurons:
 
     @property
     def carries(self) -> bool:
-        """Whether any neuron carries a residual from one decision to the next."""
+        """Whether any stage carries residuals from one decision to the next."""
         return bool(self.alpha)
 
     @cached_property
@@ -198,16 +195,15 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
     return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))
 
 
-def sigma_delta_residual(v: Any, sent: Any, quantum: Any, carry: Carry) -> Any:
-    """r, what a decision leaves over: v − Σs within ±q; under the rule "silent" 0 for neurons that sent something.
+def sigma_delta_residual(v: Any, sent: Any, quantum: Any) -> Any:
+    """r, what a decision leaves over: v within ±q of neurons that sent nothing, 0 of the others.
 
     Args:
         v: what is left after the last digit, (rows, neurons).
         sent: whether the neuron sent a spike in this decision, (rows, neurons) bool.
     """
     xp = array_namespace(v)
-    left = xp.minimum(xp.maximum(v, -quantum), quantum)
-    return left if carry == "always" else xp.where(sent, xp.zeros_like(v), left)
+    return xp.where(sent, xp.zeros_like(v), xp.minimum(xp.maximum(v, -quantum), quantum))
 
 
 def _largest_power(ratio: Any, powers: Any, xp: Any) -> Any:

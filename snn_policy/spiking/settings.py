@@ -17,7 +17,6 @@ from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 Coding = Literal["rate", "differential"]
 Predictor = Literal["auto", 0, 1]
-Carry = Literal["silent", "always"]
 DEFAULT_TOLERANCE, DEFAULT_TIMESTEPS, DEFAULT_BASE = 0.02, 8, 2.0
 DEFAULT_SIGMA_DELTA_ALPHA = 0.0
 MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
@@ -38,8 +37,8 @@ class SigmaDelta:
         base: β of the spikes' sizes ±q·βⁱ, 1.1 to 16.
         predictor: γ: "auto" chooses 0 or 1 per neuron by its spikes on the recording; give 0 or 1 where the
             observations are not consecutive.
-        alpha: share of the residual carried to the next decision, 0 to 1: one number or one per stage; 0 carries none.
-        carry: "silent": only what a neuron leaves over in a decision in which it sends nothing; "always": of every one.
+        alpha: share of the residual carried to the next decision, 0 to 1: one number or one per stage. The residual is
+            what a neuron owes in a decision in which it sends nothing. 0 carries none, and needs no memory of it.
     """
 
     neuron: ClassVar[str] = "sigma-delta"
@@ -49,13 +48,10 @@ class SigmaDelta:
     base: float = DEFAULT_BASE
     predictor: Predictor = "auto"
     alpha: float | Sequence[float] = DEFAULT_SIGMA_DELTA_ALPHA
-    carry: Carry = "silent"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", _plain(self.alpha))
         self.alpha_of(np.size(self.alpha))
-        rule = get_args(Carry)
-        require(self.carry in rule, f"carry {self.carry!r}: expected {' or '.join(rule)}")
         require(1.1 <= number("base", self.base) <= 16, f"base {self.base!r}: expected 1.1 to 16")
         known = self.predictor in ("auto", 0, 1) and not isinstance(self.predictor, bool)
         require(known, f"predictor {self.predictor!r}: expected 'auto', 0 or 1")

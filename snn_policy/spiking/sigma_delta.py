@@ -3,7 +3,7 @@
 This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding. Only
 linear layers have any: what a convolution's receivers have heard is always derived.
 
-Where neurons carry a residual (α > 0), a decision begins with v = h − c − γ·m + α·r, r from the decision before.
+Where stages carry residuals (α > 0), a decision begins with v = h − c − γ·m + α·r, r from the decision before.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def decide_sigma_delta(
             z = layer(memory + offset)
         memories.append(memory)
         if isinstance(state, CarryingState):
-            residuals.append(sigma_delta_residual(v, emitted != 0, quantum, neurons.carry))
+            residuals.append(sigma_delta_residual(v, emitted != 0, quantum))
         spikes.append(xp.sum(emitted, axis=1))
         operations = operations + layer.operations(emitted)
         events = events + layer.operations(xp.astype(emitted != 0, xp.int64))

@@ -38,7 +38,7 @@ class SigmaDeltaState(NamedTuple):
 class CarryingState(NamedTuple):
     """`SigmaDeltaState` of a network whose neurons carry a share α > 0 of their residual.
 
-    residual: (rows, neurons of all stages) r: what the last decision left unsent, by the neurons' `carry` rule.
+    residual: (rows, neurons of all stages) r: what a neuron owed in the last decision and did not send.
     """
 
     memory: Any

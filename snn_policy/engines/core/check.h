@@ -139,18 +139,6 @@ SNN_FUNCTION int snn_check_neurons(const snn_program *p, const snn_stage *s) {
     return SNN_FITS;
 }
 
-/* Whether a stage that carries residuals has room for them, and shares of 0 to 1. */
-SNN_FUNCTION int snn_check_shares(const snn_program *p, const snn_stage *s) {
-    if (s->residual == -1) {
-        return 1;
-    }
-    if (!snn_holds(p->header->state_size, s->residual, s->width) ||
-        !snn_holds(p->header->parameter_count, s->shares, s->width)) {
-        return 0;
-    }
-    return snn_all_within(p->parameters + s->shares, s->width, 0.0f, 1.0f);
-}
-
 SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
     const snn_header *h = p->header;
     const snn_stage *s = p->stages + index;
@@ -187,8 +175,11 @@ SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
         if (sigma_delta && !(snn_within(s->digits, 1, 64) && snn_within(s->slot, 0, h->slots - 1))) {
             return SNN_BAD_STAGE;
         }
-        if (sigma_delta && !snn_check_shares(p, s)) {
+        if (sigma_delta && !snn_holds_or_none(h->state_size, s->residual, s->width)) {
             return SNN_BAD_OFFSET;
+        }
+        if (sigma_delta && s->residual >= 0 && !(s->alpha >= 0.0f && s->alpha <= 1.0f)) {
+            return SNN_BAD_NUMBER;
         }
         if (h->adaptive && !snn_within(s->levels, 1, 65536)) {
             return SNN_BAD_NUMBER;

@@ -32,14 +32,14 @@ def _record(integers: str, floats: str = "", longs: str = "") -> np.dtype[Any]:
 
 HEADER = _record(
     "neuron stage_count connection_count parameter_count first_spiking slots row_size action_size state_size "
-    "normaliser head_kind head timesteps powers power_count doubling rederive_after age stale carries_always "
+    "normaliser head_kind head timesteps powers power_count doubling rederive_after age stale "
     "differential levels bounded extra calibrates simulation_steps literal least_iterations most_iterations "
     "adaptive error_tolerance",
     "clip pre_clip start_share bound epsilon",
     "macs",
 )
 STAGE = _record(
-    "width first_connection connection_count bias activation neurons shares offset digits slot memory residual fan_out "
+    "width first_connection connection_count bias activation neurons offset digits slot memory residual fan_out "
     "uniform_fan_out levels",
     "parameter activation_levels alpha",
 )
@@ -155,7 +155,6 @@ class Writer:
             "power_count": len(neurons.powers), "doubling": doubles(neurons),
             "rederive_after": min(rederive_after, 2**31 - 1),
             "age": self._age, "stale": self.state_size - 1 if self._convolutions else NONE,
-            "carries_always": neurons.carry == "always",
         }  # fmt: skip
 
     def _membrane_header(self) -> dict[str, Any]:
@@ -209,7 +208,7 @@ class Writer:
             values: dict[str, Any] = {
                 "width": width, "first_connection": max(index - 1, 0), "connection_count": min(index, 1),
                 "activation": ACTIVATIONS.index(None), "offset": NONE, "fan_out": NONE, "memory": memory,
-                "shares": NONE, "residual": NONE,
+                "residual": NONE,
             }  # fmt: skip
             if index:
                 values |= self._received(actor.layers[index - 1], index)
@@ -251,11 +250,11 @@ class Writer:
         return {**values, "uniform_fan_out": layer.outputs}
 
     def _carried(self, index: int, memory: int) -> dict[str, Any]:
-        """A stage's shares and the place of its residuals, where it carries any."""
+        """A stage's α and the place of its residuals, where the network carries any."""
         neurons = self._neurons
         if not isinstance(neurons, SigmaDeltaNeurons) or not neurons.carries:
             return {}
-        return {"shares": self._put(neurons.alpha[index]), "residual": self._age + 1 + memory}
+        return {"alpha": neurons.alpha[index], "residual": self._age + 1 + memory}
 
     def _write_connections(self) -> None:
         accumulator, sums = sum(self._network.spiking_widths), self._own

@@ -87,7 +87,7 @@ def _bound(library: Any, variant: str) -> Core:
                                  ("run", "sequence", "elementary"))  # fmt: skip
     run.argtypes = [pointer]
     sequence.argtypes = [pointer, long, long, pointer, pointer, pointer, integer, pointer, integer,
-                         pointer, pointer, integer, pointer, pointer]  # fmt: skip
+                         ctypes.c_float, pointer, pointer, pointer]  # fmt: skip
     elementary.argtypes = [integer, pointer, pointer, long]
     sequence.restype = elementary.restype = None
     library.snn_check_program.argtypes = [pointer, long, long, long]
@@ -129,8 +129,7 @@ def available() -> bool:
 
 def encode_sequence(
     h: FloatArray, quantum: FloatArray, predictor: FloatArray, memory: FloatArray, digits: int, powers: FloatArray,
-    sent: FloatArray, spikes: IntArray, alpha: FloatArray | None = None, residual: FloatArray | None = None,
-    carry: str = "silent",
+    sent: FloatArray, spikes: IntArray, alpha: float = 0.0, residual: FloatArray | None = None,
 ) -> None:  # fmt: skip
     """Encode consecutive values of one sigma-delta stage; all arrays contiguous.
 
@@ -139,10 +138,8 @@ def encode_sequence(
         quantum, predictor, memory: (neurons,); memory is updated in place.
         sent: (decisions, neurons), filled with the memory after each decision.
         spikes: (neurons,) int64, raised by the number of spikes.
-        alpha, residual: (neurons,) each, where residuals are carried; residual is updated in place.
-        carry: which residuals (`snn_policy.spiking.neurons.sigma_delta_residual`).
+        residual: (neurons,), where a share alpha of it is carried; it is updated in place.
     """
-    share, rest = (None if each is None else each.ctypes.data for each in (alpha, residual))
+    rest = None if residual is None else residual.ctypes.data
     core().sequence(h.ctypes.data, *h.shape, quantum.ctypes.data, predictor.ctypes.data, memory.ctypes.data, digits,
-                    powers.ctypes.data, len(powers), share, rest, int(carry == "always"), sent.ctypes.data,
-                    spikes.ctypes.data)  # fmt: skip
+                    powers.ctypes.data, len(powers), alpha, rest, sent.ctypes.data, spikes.ctypes.data)  # fmt: skip

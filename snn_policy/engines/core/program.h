@@ -38,7 +38,6 @@ typedef struct {
     int32_t timesteps;
     int32_t powers, power_count, doubling;            /* sigma-delta: β⁰, β¹, …; whether β is 2 and all is normal */
     int32_t rederive_after, age, stale;               /* sigma-delta: in decisions; in the state */
-    int32_t carries_always;                           /* sigma-delta: also what neurons that spiked leave over */
     int32_t differential, levels, bounded, extra;     /* membranes: coding; MT's n; residual; extra iterations' state */
     int32_t calibrates, simulation_steps, literal, least_iterations, most_iterations, adaptive, error_tolerance;
     float clip, pre_clip;
@@ -50,7 +49,6 @@ typedef struct {
     int32_t bias;
     int32_t activation;
     int32_t neurons;         /* sigma-delta: quantum, unit k·q, γ; membranes: θ; (width,) each */
-    int32_t shares;          /* sigma-delta: α, (width,), where the stage carries residuals */
     int32_t offset;          /* c, (width,) */
     int32_t digits, slot;
     int32_t memory;          /* in the state: m, or the residual */

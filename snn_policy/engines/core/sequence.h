@@ -68,32 +68,31 @@ SNN_FUNCTION int32_t snn_sequence_owed(snn_sequence_tile *SNN_RESTRICT tile, con
 }
 
 /* v ← v + α·r of a tile; returns how many neurons will spike. */
-SNN_FUNCTION int32_t snn_sequence_carried(snn_sequence_tile *SNN_RESTRICT tile, const float *SNN_RESTRICT share,
+SNN_FUNCTION int32_t snn_sequence_carried(snn_sequence_tile *SNN_RESTRICT tile, float alpha,
                                           const float *SNN_RESTRICT residual, int32_t n) {
     int32_t count = 0, j;
     for (j = 0; j < n; j++) {
-        tile->v[j] += share[j] * residual[j];
+        tile->v[j] += alpha * residual[j];
         count += snn_abs(tile->v[j]) >= tile->unit[j] ? 1 : 0;
     }
     return count;
 }
 
-/* r of a tile, from what the last digit left; `always`: also of neurons that spiked (they have a total). */
+/* r of a tile: v within ±q of neurons that sent nothing, else 0. */
 SNN_FUNCTION void snn_sequence_left(const snn_sequence_tile *SNN_RESTRICT tile, const float *SNN_RESTRICT quantum,
-                                    int32_t always, float *SNN_RESTRICT residual, int32_t n) {
+                                    float *SNN_RESTRICT residual, int32_t n) {
     int32_t j;
     for (j = 0; j < n; j++) {
         const float left = snn_min(snn_max(tile->v[j], -quantum[j]), quantum[j]);
-        residual[j] = always || tile->total[j] == 0.0f ? left : 0.0f;
+        residual[j] = tile->total[j] == 0.0f ? left : 0.0f;
     }
 }
 
 /* h, sent: (decisions, neurons); `sent` becomes the memory after each decision, which goes on in `memory`, and the
- * residual in `residual`; `share` is α, NULL where nothing is carried. */
+ * residual in `residual`, NULL where none is carried. */
 SNN_FUNCTION void snn_encode_sequence(const float *h, int64_t decisions, int64_t neurons, const float *quantum,
                                       const float *gamma, float *memory, int32_t digits, const float *powers,
-                                      int32_t power_count, const float *share, float *residual, int32_t always,
-                                      float *sent, int64_t *spikes) {
+                                      int32_t power_count, float alpha, float *residual, float *sent, int64_t *spikes) {
     const float reach = (1.0f + 1.0f / powers[1]) / 2.0f;
     int64_t start, row;
     for (start = 0; start < neurons; start += SNN_SEQUENCE_TILE) {
@@ -109,16 +108,16 @@ SNN_FUNCTION void snn_encode_sequence(const float *h, int64_t decisions, int64_t
         }
         for (row = 0; row < decisions; row++) {
             int32_t spiking = snn_sequence_owed(&tile, h + row * neurons + start, g, m, n);
-            if (share != NULL) {
-                spiking = snn_sequence_carried(&tile, share + start, residual + start, n);
+            if (residual != NULL) {
+                spiking = snn_sequence_carried(&tile, alpha, residual + start, n);
             }
             for (digit = 0; digit < digits && spiking > 0; digit++) {
                 spiking = powers[1] == 2.0f
                     ? snn_sequence_doubling(&tile, q, powers[power_count - 1], n)
                     : snn_sequence_digit(&tile, q, powers, power_count, n);
             }
-            if (share != NULL) {
-                snn_sequence_left(&tile, q, always, residual + start, n);
+            if (residual != NULL) {
+                snn_sequence_left(&tile, q, residual + start, n);
             }
             for (j = 0; j < n; j++) {
                 m[j] = g[j] * m[j] + tile.total[j];

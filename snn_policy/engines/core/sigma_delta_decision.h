@@ -35,24 +35,14 @@ SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRIC
 }
 
 /* v ← v + α·r; then r ← v within ±q where the neuron stays silent, else 0. */
-SNN_FUNCTION void snn_carry(const float *SNN_RESTRICT share, const float *SNN_RESTRICT quantum,
-                            const float *SNN_RESTRICT unit, int32_t n, float *SNN_RESTRICT residual,
-                            float *SNN_RESTRICT v) {
+SNN_FUNCTION void snn_carry(float alpha, const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit, int32_t n,
+                            float *SNN_RESTRICT residual, float *SNN_RESTRICT v) {
     int32_t j;
     for (j = 0; j < n; j++) {
-        const float owed = v[j] + share[j] * residual[j];
+        const float owed = v[j] + alpha * residual[j];
         const float left = snn_min(snn_max(owed, -quantum[j]), quantum[j]);
         v[j] = owed;
         residual[j] = snn_abs(owed) < unit[j] ? left : 0.0f;
-    }
-}
-
-/* r ← what the listed neurons, which spiked, leave over, within ±q. */
-SNN_FUNCTION void snn_carry_rest(const snn_reached *r, const int32_t *SNN_RESTRICT list, int32_t count,
-                                 float *SNN_RESTRICT residual) {
-    int32_t i;
-    for (i = 0; i < count; i++) {
-        residual[list[i]] = snn_min(snn_max(r->v[i], -r->quantum[i]), r->quantum[i]);
     }
 }
 
@@ -114,14 +104,11 @@ SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const floa
     r.fired = kept_list; /* read before the list is made */
     snn_owed(h, gamma, offset, n, memory, v);
     if (stage->residual >= 0) {
-        snn_carry(program->parameters + stage->shares, quantum, unit, n, state + stage->residual, v);
+        snn_carry(stage->alpha, quantum, unit, n, state + stage->residual, v);
     }
     count = snn_list_reached(v, unit, n, fresh_list);
     spikes = snn_encode(header, program->parameters, &r, snn_gather(v, quantum, unit, fresh_list, count, &r),
                         stage->digits, &coarse);
-    if (stage->residual >= 0 && header->carries_always) {
-        snn_carry_rest(&r, fresh_list, count, state + stage->residual);
-    }
     counts[index] = spikes;
     counts[spiking + index] = count;
     counts[2 * spiking + SNN_EVENTS] += stage->fan_out < 0
