@@ -100,6 +100,7 @@ class SigmaDeltaProgram:
             for _ in range(self.digits[stage]):
                 s = digit(v, self.q[stage], self.base)
                 v, told, silent = v - s, told + s, silent & (s == 0)
+            silent &= abs(v) >= self.q[stage] * F(2.0**-20)
             self.residual[stage] = np.where(silent, np.clip(v, -self.q[stage], self.q[stage]), F(0))
             self.memory[stage] = kept + told
             z = layer.weight @ (self.memory[stage] + constant) + layer.bias

@@ -137,6 +137,16 @@ def test_the_compiled_encoder_carries_as_numpy_does_to_the_bit(base: float, seed
     assert all(np.array_equal(one, other) for one, other in zip(*both, strict=True))
 
 
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_residual_that_only_shrinks_ends_at_zero_and_not_in_subnormal_numbers(kernel: Any, alpha: float) -> None:
+    h = np.zeros((200, 3))
+    h[0] = [0.7, -0.3, 1e-6]
+    _, residual, spikes = encoded(h, 1.0, alpha, gamma=0.0, kernel=kernel)
+    assert spikes.tolist() == [0, 0, 0]
+    assert residual.tolist() == ([pytest.approx(0.7), pytest.approx(-0.3), pytest.approx(1e-6)] if alpha == 1 else [0] * 3)
+
+
 # --- state: none without α, zeros at a reset, row by row
 
 

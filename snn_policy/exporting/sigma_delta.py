@@ -20,7 +20,7 @@ from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import EXACT, cost_matrix, fan_out
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import FloatArray
-from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.neurons import LEAST_RESIDUAL, SigmaDeltaNeurons, sigma_delta_spike
 
 REACH = 8192
 HALF = 8 * REACH
@@ -80,7 +80,8 @@ def decide_by_tables(
         told_values.append(xp.take(told_table(neurons, neurons.digits[stage]), index))
         new.append(before + told_values[-1])
         if carried:
-            left.append(xp.where(abs(told_values[-1]) < 0.5, quarter, quarter * 0))
+            silent = (abs(told_values[-1]) < 0.5) & (abs(quarter) >= 4 * LEAST_RESIDUAL)
+            left.append(xp.where(silent, quarter, quarter * 0))
         offset = neurons.offset if stage == 0 else None
         h = _received(new[-1], layer, units[stage], units[stage + 1] if layer.activation else None, offset)
     told = xp.astype(xp.concat(told_values, axis=1) * 0.25, np.int64)

@@ -27,6 +27,11 @@ LARGEST_SPIKE = 2.0**40
 """The largest spike of a sigma-delta neuron, in quanta: far beyond any value that float32 can resolve."""
 
 
+LEAST_RESIDUAL = 2.0**-20
+"""A smaller residual, in quanta, is none: one that only shrinks would end in subnormal numbers, which take processors a
+hundred times as long."""
+
+
 class Membrane(NamedTuple):
     """Within one decision, rate coding: membrane potential v and net output M, both (rows, neurons)."""
 
@@ -196,14 +201,15 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
 
 
 def sigma_delta_residual(v: Any, sent: Any, quantum: Any) -> Any:
-    """r, what a decision leaves over: v within ±q of neurons that sent nothing, 0 of the others.
+    """r, what a decision leaves over: v within ±q of neurons that sent nothing, 0 of the others, and where it is tiny.
 
     Args:
         v: what is left after the last digit, (rows, neurons).
         sent: whether the neuron sent a spike in this decision, (rows, neurons) bool.
     """
     xp = array_namespace(v)
-    return xp.where(sent, xp.zeros_like(v), xp.minimum(xp.maximum(v, -quantum), quantum))
+    none = sent | (abs(v) < quantum * LEAST_RESIDUAL)
+    return xp.where(none, xp.zeros_like(v), xp.minimum(xp.maximum(v, -quantum), quantum))
 
 
 def _largest_power(ratio: Any, powers: Any, xp: Any) -> Any:

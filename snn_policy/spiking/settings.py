@@ -18,7 +18,7 @@ from snn_policy.spiking.spike_calibration import SpikeCalibration
 Coding = Literal["rate", "differential"]
 Predictor = Literal["auto", 0, 1]
 DEFAULT_TOLERANCE, DEFAULT_TIMESTEPS, DEFAULT_BASE = 0.02, 8, 2.0
-DEFAULT_SIGMA_DELTA_ALPHA = 0.0
+DEFAULT_SIGMA_DELTA_ALPHA = 0.5
 MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
 PER_LAYER, TRAINED = "given", "trained"
 """How a record names thresholds that were given as arrays, and those that a QCFS actor brings."""

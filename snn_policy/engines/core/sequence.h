@@ -6,7 +6,7 @@
 #ifndef SNN_SEQUENCE_H
 #define SNN_SEQUENCE_H
 
-#include "platform.h"
+#include "sigma_delta.h"
 
 #define SNN_SEQUENCE_TILE 256
 
@@ -78,13 +78,14 @@ SNN_FUNCTION int32_t snn_sequence_carried(snn_sequence_tile *SNN_RESTRICT tile, 
     return count;
 }
 
-/* r of a tile: v within ±q of neurons that sent nothing, else 0. */
+/* r of a tile: v within ±q of neurons that sent nothing, where it is not tiny, else 0. */
 SNN_FUNCTION void snn_sequence_left(const snn_sequence_tile *SNN_RESTRICT tile, const float *SNN_RESTRICT quantum,
                                     float *SNN_RESTRICT residual, int32_t n) {
     int32_t j;
     for (j = 0; j < n; j++) {
         const float left = snn_min(snn_max(tile->v[j], -quantum[j]), quantum[j]);
-        residual[j] = tile->total[j] == 0.0f ? left : 0.0f;
+        const int kept = (tile->total[j] == 0.0f) & (snn_abs(tile->v[j]) >= quantum[j] * SNN_LEAST_RESIDUAL);
+        residual[j] = kept ? left : 0.0f;
     }
 }
 

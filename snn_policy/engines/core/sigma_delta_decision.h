@@ -34,15 +34,15 @@ SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRIC
     }
 }
 
-/* v ← v + α·r; then r ← v within ±q where the neuron stays silent, else 0. */
+/* v ← v + α·r; then r ← v within ±q where the neuron stays silent and v is not tiny, else 0. */
 SNN_FUNCTION void snn_carry(float alpha, const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit, int32_t n,
                             float *SNN_RESTRICT residual, float *SNN_RESTRICT v) {
     int32_t j;
     for (j = 0; j < n; j++) {
-        const float owed = v[j] + alpha * residual[j];
+        const float owed = v[j] + alpha * residual[j], size = snn_abs(owed);
         const float left = snn_min(snn_max(owed, -quantum[j]), quantum[j]);
         v[j] = owed;
-        residual[j] = snn_abs(owed) < unit[j] ? left : 0.0f;
+        residual[j] = (size < unit[j]) & (size >= quantum[j] * SNN_LEAST_RESIDUAL) ? left : 0.0f;
     }
 }
 
