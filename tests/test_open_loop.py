@@ -67,7 +67,7 @@ def neurons_of(policy: Any) -> SigmaDeltaNeurons:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_convolutional_conversion_is_what_straightforward_code_finds(seed: int) -> None:
     actor = dyadic_image_actor(seed)
-    policy = convert(actor, IMAGES, tolerance=0.05)
+    policy = convert(actor, IMAGES, tolerance=0.05, alpha=0.0)
     predictors, spikes, y = straightforward(actor, IMAGES, neurons_of(policy).quanta)
     assert all(np.array_equal(a, b) for a, b in zip(neurons_of(policy).predictor, predictors, strict=True))
     assert set(np.concatenate(predictors).tolist()) == {0.0, 1.0}

@@ -144,7 +144,9 @@ def test_a_residual_that_only_shrinks_ends_at_zero_and_not_in_subnormal_numbers(
     h[0] = [0.7, -0.3, 1e-6]
     _, residual, spikes = encoded(h, 1.0, alpha, gamma=0.0, kernel=kernel)
     assert spikes.tolist() == [0, 0, 0]
-    assert residual.tolist() == ([pytest.approx(0.7), pytest.approx(-0.3), pytest.approx(1e-6)] if alpha == 1 else [0] * 3)
+    assert residual.tolist() == (
+        [pytest.approx(0.7), pytest.approx(-0.3), pytest.approx(1e-6)] if alpha == 1 else [0] * 3
+    )
 
 
 # --- state: none without α, zeros at a reset, row by row
@@ -233,6 +235,17 @@ def test_the_tolerance_is_met_with_the_residual_carried(alpha: Any, stages: tupl
     neurons = policy.network.neurons
     assert isinstance(neurons, SigmaDeltaNeurons)
     assert neurons.alpha == stages
+
+
+@pytest.mark.parametrize("rows", [6, 50, 99])
+def test_short_recordings_set_the_quanta_without_the_residual_which_is_carried_nevertheless(rows: int) -> None:
+    with_it, without = (
+        convert(random_actor(), walk(rows), tolerance=0.03, alpha=alpha).network.neurons for alpha in (0.5, 0.0)
+    )
+    assert isinstance(with_it, SigmaDeltaNeurons)
+    assert isinstance(without, SigmaDeltaNeurons)
+    assert all(np.array_equal(a, b) for a, b in zip(with_it.quanta, without.quanta, strict=True))
+    assert (with_it.alpha, without.alpha) == ((0.5,) * 3, ())
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), (0.5, 0.5), "pilot", "much", None, True])

@@ -44,6 +44,8 @@ UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
 MOST_ABOVE_INDEPENDENT = 8
 """Recordings of episodes allow 0.5 to 3 times the quanta that independent errors would (25 actors)."""
+SHORT = 100
+"""On fewer rows a residual that builds up over decisions shows too little: the quanta are fitted without it."""
 ENOUGH_DIGITS = 16
 """More digits than these resolve nothing that float32 does."""
 SENSITIVITY_VALUES = 2**24
@@ -67,10 +69,11 @@ def calibrated_neurons(
     recording = Recording(actor, observations, passes)
     sensitivities, flat = _sensitivities_and_flat_layers(recording)
     shapes = _shapes(recording, sensitivities)
+    shares = encoding.alpha if len(recording.inputs) >= SHORT else (0.0,) * len(shapes)
 
     def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return encode(recording, quanta, replace(encoding, digits=digits))
+        return encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
         return _bisected(partial(at, digits=digits), tolerance, passes)
@@ -87,7 +90,7 @@ def calibrated_neurons(
     warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
     if measured.error > tolerance * UNREACHED:
         _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
-    return neurons, measured
+    return replace(neurons, alpha=encoding.alpha), measured
 
 
 def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
