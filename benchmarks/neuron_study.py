@@ -131,7 +131,7 @@ def measured(actor_name: str, variant: str, seed: int, episodes: int) -> dict[st
     policy = actor if variant == "ann" else converted(name, variant, float(tolerance or 0.02))
     result = evaluate(policy, str(actor.env_id), episodes=episodes, seed=seed, num_envs=min(ROWS, episodes))
     spent = nanojoules(result.multiply_accumulates, result.synaptic_operations)
-    conversion = {} if variant == "ann" else policy.conversion
+    conversion = policy.conversion if isinstance(policy, SpikingPolicy) else {}
     return {
         "actor": actor_name, "variant": variant, "seed": seed, "episodes": episodes,
         "energy_share": float(spent / nanojoules(actor.dense_macs, 0)),

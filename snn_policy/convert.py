@@ -67,7 +67,8 @@ def convert(
             dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
         neuron: settings, `SigmaDelta(…)`, `IF(…)`, `SNM(…)` or `MT(…)`; or a name, with settings as the arguments
             below: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
-        coding: "rate" (default) or "differential"; if, snm, mt only, as are the next six.
+        coding: "rate" (default) or "differential"; if, snm, mt only, as are timesteps,
+            levels, alpha_clip and residual.
         timesteps: T per decision; by default 8, for a QCFS actor its L.
         levels: of "mt" only, 4 by default.
         threshold: "mse" (default), "max", "percentile:99.9", or one array per hidden layer; a QCFS actor
@@ -75,7 +76,7 @@ def convert(
             first), instead of a tolerance.
         alpha: share of the residual carried on to the next decision. CRPI's: a float (0.3 by default; 0 resets
             every decision), one per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment
-            (`actor.env_id`). Of sigma-delta: a float, or one per stage (observation first).
+            (`actor.env_id`). Of sigma-delta: a float (0.5 by default), or one per stage (observation first).
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,

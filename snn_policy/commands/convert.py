@@ -61,8 +61,8 @@ Alpha = Annotated[
     str | None,
     typer.Option(
         metavar="A[,A…]|pilot",
-        help="Share of the residual carried to the next decision; 0.3 by default; pilot tries 0.3 and 0.8.",
-        **_MEMBRANE,
+        help="Share of the residual carried to the next decision: 0.5 by default; of if, snm and mt 0.3, and pilot "
+        "tries 0.3 and 0.8.",
     ),
 ]
 AlphaClip = Annotated[float | None, typer.Option(help="Bound of the carried charge, in thresholds.", **_MEMBRANE)]
