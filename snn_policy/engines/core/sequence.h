@@ -84,7 +84,7 @@ SNN_FUNCTION void snn_sequence_left(const snn_sequence_tile *SNN_RESTRICT tile, 
     int32_t j;
     for (j = 0; j < n; j++) {
         const float left = snn_min(snn_max(tile->v[j], -quantum[j]), quantum[j]);
-        const int kept = (tile->total[j] == 0.0f) & (snn_abs(tile->v[j]) >= quantum[j] * SNN_LEAST_RESIDUAL);
+        const int kept = tile->total[j] == 0.0f && snn_abs(tile->v[j]) >= quantum[j] * SNN_LEAST_RESIDUAL;
         residual[j] = kept ? left : 0.0f;
     }
 }

@@ -42,7 +42,7 @@ SNN_FUNCTION void snn_carry(float alpha, const float *SNN_RESTRICT quantum, cons
         const float owed = v[j] + alpha * residual[j], size = snn_abs(owed);
         const float left = snn_min(snn_max(owed, -quantum[j]), quantum[j]);
         v[j] = owed;
-        residual[j] = (size < unit[j]) & (size >= quantum[j] * SNN_LEAST_RESIDUAL) ? left : 0.0f;
+        residual[j] = size < unit[j] && size >= quantum[j] * SNN_LEAST_RESIDUAL ? left : 0.0f;
     }
 }
 
