@@ -9,9 +9,10 @@ A cell is an actor (`NAME` or `NAME@TOLERANCE`) and a variant; every finished on
 differences are paired. Variants are chosen on the seeds `choose`, and reported on `report`.
 
 Variants: `ann`; `0` (no residual); `silent-ALPHA` (the residual as the package carries it); `unfitted-ALPHA` (the same,
-quanta fitted without it); `hysteresis-ALPHA` (γ = 1 only where it saves a fifth of the spikes). The results hold more,
-measured before the rules that lost were taken out of the code (docs/neuron.md): `always` (also what spiking neurons
-leave over), `changes` (that, γ = 1 neurons alone), `stuck` (`silent`, only neurons whose error kept its sign).
+quanta fitted without it), all of these with γ = 1 wherever it saves a spike; `hysteresis-ALPHA`, the package's own: γ = 1
+where it saves more than a fifth of them. The results hold more, measured before the rules that lost were taken out of the
+code (docs/neuron.md): `always` (also what spiking neurons leave over), `changes` (that, γ = 1 neurons alone), `stuck`
+(`silent`, only neurons whose error kept its sign).
 """
 
 import os
@@ -147,17 +148,15 @@ def converted(name: str, variant: str, tolerance: float) -> SpikingPolicy:
     alpha, actor, observations = float(text or 0), read(name), recording(name)
     if rule not in RULES:
         raise typer.BadParameter(f"variant {variant!r}: expected ann, 0, or one of {', '.join(RULES)} with -ALPHA")
-    if rule == "unfitted":
-        plain = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=0.0))
-        neurons = plain.network.neurons
-        assert isinstance(neurons, SigmaDeltaNeurons)
-        carrying = replace(neurons, alpha=(alpha,) * len(neurons.quanta))
-        return SpikingPolicy(SpikingNetwork(plain.actor, carrying), conversion=plain.conversion)
     before, open_loop.LEAST_SAVING = open_loop.LEAST_SAVING, SAVING if rule == "hysteresis" else 0.0
     try:
-        return convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=alpha))
+        fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=0.0 if rule == "unfitted" else alpha))
     finally:
         open_loop.LEAST_SAVING = before
+    neurons = fitted.network.neurons
+    assert isinstance(neurons, SigmaDeltaNeurons)
+    carrying = replace(neurons, alpha=(alpha,) * len(neurons.quanta))
+    return SpikingPolicy(SpikingNetwork(fitted.actor, carrying), conversion=fitted.conversion)
 
 
 @lru_cache(maxsize=1)

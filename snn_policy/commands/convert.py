@@ -49,7 +49,7 @@ Predictor = Annotated[
     str | None,
     typer.Option(
         metavar="auto|0|1",
-        help="1 sends changes, 0 values, auto (default) what spikes less; give it where rows are not consecutive.",
+        help="1 sends changes, 0 values, auto (default) what pays; give it where rows are not consecutive.",
         **_SIGMA_DELTA,
     ),
 ]
