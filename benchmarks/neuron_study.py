@@ -9,10 +9,10 @@ A cell is an actor (`NAME` or `NAME@TOLERANCE`) and a variant; every finished on
 differences are paired. Variants are chosen on the seeds `choose`, and reported on `report`.
 
 Variants: `ann`; `0` (no residual); `silent-ALPHA` (the residual as the package carries it); `unfitted-ALPHA` (the same,
-quanta fitted without it), all of these with γ = 1 wherever it saves a spike; `hysteresis-ALPHA`, the package's own: γ = 1
-where it saves more than a fifth of them. The results hold more, measured before the rules that lost were taken out of the
-code (docs/neuron.md): `always` (also what spiking neurons leave over), `changes` (that, γ = 1 neurons alone), `stuck`
-(`silent`, only neurons whose error kept its sign).
+quanta fitted without it), all of these with γ = 1 wherever it saves a spike; `hysteresis-ALPHA`, the package's own:
+γ = 1 where it saves more than a fifth of them. The results hold more, measured before the rules that lost were taken
+out of the code (docs/neuron.md): `always` (also what spiking neurons leave over), `changes` (that, γ = 1 neurons
+alone), `stuck` (`silent`, only neurons whose error kept its sign).
 """
 
 import os
