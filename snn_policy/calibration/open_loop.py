@@ -26,6 +26,9 @@ BLOCK_VALUES = 2**18
 LEAST_SAVING = 0.2
 """A neuron sends changes (γ = 1) where they save more than this share of the spikes of sending its value afresh:
 measured in docs/neuron.md."""
+SHORT = 100
+"""On fewer rows a share of the spikes is chance, and a residual, which builds up over decisions, shows too little: any
+saving counts, and the quanta are fitted without the residual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +189,8 @@ class _StageEncoder:
             self._told(values, afresh)
             self._told(values, changes)
             self.passes.advance(len(values))
-        return (group_means(changes.spikes - (1 - LEAST_SAVING) * afresh.spikes, groups) < 0).astype(np.float32)
+        least = LEAST_SAVING if len(self.h) >= SHORT else 0.0
+        return (group_means(changes.spikes - (1 - least) * afresh.spikes, groups) < 0).astype(np.float32)
 
     def everywhere(self, gamma: int) -> FloatArray:
         return np.full(len(self.of.quanta[self.stage]), gamma, np.float32)

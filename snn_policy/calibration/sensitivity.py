@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
-from snn_policy.calibration.open_loop import Encoding, OpenLoop, Recording, encode, forward, group_means
+from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
@@ -44,8 +44,6 @@ UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
 MOST_ABOVE_INDEPENDENT = 8
 """Recordings of episodes allow 0.5 to 3 times the quanta that independent errors would (25 actors)."""
-SHORT = 100
-"""On fewer rows a residual that builds up over decisions shows too little: the quanta are fitted without it."""
 ENOUGH_DIGITS = 16
 """More digits than these resolve nothing that float32 does."""
 SENSITIVITY_VALUES = 2**24
