@@ -38,8 +38,8 @@ OBSERVATIONS = {1: 10_000, 3: 1_000}
 pictures."""
 ANN, DIRECT = "ANN", "trained directly"
 FIXED: dict[str, dict[str, Any]] = {
-    "sigma-delta 0.02": {},
-    "sigma-delta 0.01": {"tolerance": 0.01},
+    "sigma-delta 0.02": {"alpha": 0.0},
+    "sigma-delta 0.01": {"tolerance": 0.01, "alpha": 0.0},
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
 

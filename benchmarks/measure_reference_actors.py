@@ -47,7 +47,7 @@ OPEN_LOOP, CORRELATIONS, SEQUENCES = "ppo-go1", (0.0, 0.9, 0.99), 10
 
 ANN = "ANN"
 SIGMA_DELTA: dict[str, dict[str, Any]] = {
-    f"sigma-delta {tolerance}": {"tolerance": tolerance} for tolerance in (0.01, 0.02, 0.03)
+    f"sigma-delta {tolerance}": {"tolerance": tolerance, "alpha": 0.0} for tolerance in (0.01, 0.02, 0.03)
 }
 MEMBRANE: dict[str, dict[str, Any]] = {
     "MT differential T=2": {"neuron": "mt", "coding": "differential", "timesteps": 2},

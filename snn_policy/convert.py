@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.calibration.open_loop import OpenLoop
+from snn_policy.calibration.open_loop import Encoding, OpenLoop
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
@@ -67,14 +67,16 @@ def convert(
             dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
         neuron: settings, `SigmaDelta(…)`, `IF(…)`, `SNM(…)` or `MT(…)`; or a name, with settings as the arguments
             below: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
-        coding: "rate" (default) or "differential"; if, snm, mt only, as are the next six.
+        coding: "rate" (default) or "differential"; if, snm, mt only, as are timesteps,
+            levels, alpha_clip and residual.
         timesteps: T per decision; by default 8, for a QCFS actor its L.
         levels: of "mt" only, 4 by default.
         threshold: "mse" (default), "max", "percentile:99.9", or one array per hidden layer; a QCFS actor
             brings its own by default, θ = λ. For sigma-delta: the quanta, one array per stage (observation
             first), instead of a tolerance.
-        alpha: CRPI's share of the residual carried on: a float (0.3 by default; 0 resets every decision), one
-            per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment (`actor.env_id`).
+        alpha: share of the residual carried on to the next decision. CRPI's: a float (0.3 by default; 0 resets
+            every decision), one per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment
+            (`actor.env_id`). Of sigma-delta: a float (0.5 by default), or one per stage (observation first).
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
@@ -144,14 +146,14 @@ def _convert_sigma_delta(
     actor: Actor, recordings: FloatArray, settings: SigmaDelta, engine: str, progress: bool
 ) -> SpikingPolicy:
     settled = settings.settled(len(actor.layers))
-    options: Any = {"digits": settled.digits, "base": settled.base, "predictor": settled.predictor}
+    encoding = Encoding(settled.digits, settled.base, settled.predictor, settled.alpha)  # pyright: ignore
     with repeating("calibrating", progress) as passes:
         if settings.threshold is None:
             tolerance = float(settled.tolerance or 0)
-            neurons, measured = calibrated_neurons(actor, recordings, tolerance, **options, passes=passes)
+            neurons, measured = calibrated_neurons(actor, recordings, tolerance, encoding, passes)
         else:
             quanta = _given_thresholds(settings.threshold, actor.groups, "stage")
-            neurons, measured = given_neurons(actor, recordings, quanta, **options, passes=passes)
+            neurons, measured = given_neurons(actor, recordings, quanta, encoding, passes)
     conversion = {**as_record(settled), **_open_loop(measured, len(recordings))}
     return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
 

@@ -168,20 +168,24 @@ def membrane_settings(layers: int, model: str = "if", **settings: Any) -> IF | S
     return settings_of(model, **given).settled(layers)  # pyright: ignore[reportReturnType]
 
 
-def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0) -> SigmaDeltaNeurons:
-    """Sigma-delta neurons with dyadic quanta and offset, mixed predictors, the last neuron of each stage dead."""
+def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0, alpha: float = 0.0) -> SigmaDeltaNeurons:
+    """Sigma-delta neurons with dyadic quanta and offset, mixed predictors, the last neuron of each stage dead.
+
+    At α = 1 residuals stay dyadic for a whole trace.
+    """
     rng = np.random.default_rng(seed)
     quanta = [2.0 ** rng.integers(-6, -2, width).astype(np.float32) for width in actor.widths]
     for each in quanta:
         each[-1] = 0
     predictor = tuple(rng.integers(0, 2, width).astype(np.float32) for width in actor.widths)
     offset = (rng.integers(-16, 17, actor.widths[0]) / 64).astype(np.float32)
-    return SigmaDeltaNeurons(tuple(quanta), predictor, offset, (6, *[4] * (len(quanta) - 2), 6)[: len(quanta)], base)
+    digits = (6, *[4] * (len(quanta) - 2), 6)[: len(quanta)]
+    return SigmaDeltaNeurons(tuple(quanta), predictor, offset, digits, base, (alpha,) * len(quanta))
 
 
 def every_policy(actor: Actor, engine: str = "numpy", **settings: Any) -> list[SpikingPolicy]:
-    """A sigma-delta policy and, for ReLU actors, one of each membrane model and coding."""
-    networks: list[Any] = [sigma_delta_neurons(actor)]
+    """A sigma-delta policy, one that carries residuals and, for ReLU actors, one of each membrane model and coding."""
+    networks: list[Any] = [sigma_delta_neurons(actor), sigma_delta_neurons(actor, alpha=1.0)]
     if all(layer.activation == RELU for layer in actor.hidden):
         steps = {"rate": 8, "differential": 2}  # o/t is dyadic up to T = 2
         networks += [membrane_neurons(actor, model=m, coding=c, **{"timesteps": steps[c], **settings})
@@ -191,7 +195,9 @@ def every_policy(actor: Actor, engine: str = "numpy", **settings: Any) -> list[S
 
 def label(policy: SpikingPolicy) -> str:
     neurons = policy.network.neurons
-    return f"{neurons.model}-{neurons.coding}" if isinstance(neurons, MembraneNeurons) else "sigma-delta"
+    if isinstance(neurons, MembraneNeurons):
+        return f"{neurons.model}-{neurons.coding}"
+    return "sigma-delta-carrying" if neurons.carries else "sigma-delta"
 
 
 def policies(engine: str = "numpy", seed: int = 0) -> dict[str, SpikingPolicy]:

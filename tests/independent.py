@@ -79,23 +79,29 @@ class MembraneProgram:
 
 
 class SigmaDeltaProgram:
-    """Sigma-delta neurons from explicit quanta: docs/methods.md §1."""
+    """Sigma-delta neurons from explicit quanta: docs/methods.md §1; α per stage, () for none."""
 
-    def __init__(self, actor: Any, quanta: Any, predictor: Any, offset: Any, digits: Any, base: float = 2.0) -> None:
+    def __init__(self, actor: Any, quanta: Any, predictor: Any, offset: Any, digits: Any, base: float = 2.0,
+                 alpha: Any = ()) -> None:  # fmt: skip
         self.actor, self.digits, self.base = actor, digits, base
         self.q, self.gamma = [np.asarray(q, F) for q in quanta], [np.asarray(g, F) for g in predictor]
         self.offset = np.asarray(offset, F)
         self.memory = [np.zeros_like(q) for q in self.q]
+        self.alpha = [F(a) for a in alpha] or [F(0)] * len(self.q)
+        self.residual = [np.zeros_like(q) for q in self.q]
 
     def decide(self, obs: Any) -> Any:
         h = self.actor.inputs(np.asarray(obs, F)[None])[0]
         for stage, layer in enumerate(self.actor.layers):
             constant = self.offset if stage == 0 else np.zeros_like(h)
             kept = self.gamma[stage] * self.memory[stage]
-            v, told = h - constant - kept, np.zeros_like(h)
+            v = h - constant - kept + self.alpha[stage] * self.residual[stage]
+            told, silent = np.zeros_like(h), np.ones(len(h), bool)
             for _ in range(self.digits[stage]):
                 s = digit(v, self.q[stage], self.base)
-                v, told = v - s, told + s
+                v, told, silent = v - s, told + s, silent & (s == 0)
+            silent &= abs(v) >= self.q[stage] * F(2.0**-20)
+            self.residual[stage] = np.where(silent, np.clip(v, -self.q[stage], self.q[stage]), F(0))
             self.memory[stage] = kept + told
             z = layer.weight @ (self.memory[stage] + constant) + layer.bias
             h = z if layer.activation is None else layer.activation(z)

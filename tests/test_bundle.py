@@ -79,7 +79,7 @@ def test_a_card_with_numbers_as_keys_can_be_loaded_again(tmp_path: Path) -> None
     assert SpikingPolicy.load(tmp_path).card == {"returns by T": {"2": 1.0, "10": 2.0}}
 
 
-@pytest.fixture(params=["sigma-delta", "mt-differential"])
+@pytest.fixture(params=["sigma-delta", "sigma-delta-carrying", "mt-differential"])
 def saved(request: Any, tmp_path: Path) -> Path:
     policies()[request.param].save(tmp_path)
     return tmp_path

@@ -17,7 +17,7 @@ from snn_policy import SourceError, SpikingPolicy
 from tests.actors import dyadic_observations, policies
 from tests.bundles import file_of
 
-KIND_NAMES = ("sigma-delta", "mt-differential")
+KIND_NAMES = ("sigma-delta", "sigma-delta-carrying", "mt-differential")
 ODD: list[Any] = [None, True, False, 0, -1, 1, 7, 2.5, 1e308, 10**30, float("nan"), float("inf"), "", "relu", "x" * 99,
                   [], [1], {}, {"a": 1}, [[]], -(2**63), 2**64, "__import__('os')"]  # fmt: skip
 
@@ -153,17 +153,20 @@ NONSENSE: list[tuple[str, tuple[Any, ...], Any]] = [
     ("unknown neuron", ("neurons", "model"), "lif"),
     ("unknown setting", ("neurons", "surprise"), 1),
     ("alpha for one layer only", ("neurons", "alpha"), [0.1]),
+    ("alpha for more stages than there are", ("neurons", "alpha"), [0.1] * 9),
+    ("more than all of the residual", ("neurons", "alpha"), [0.5, 1.5, 0.5]),
+    ("a share that is not a number", ("neurons", "alpha"), [0.5, float("nan"), 0.5]),
+    ("shares in words", ("neurons", "alpha"), ["0.5", "0.5", "0.5"]),
+    ("a truth for a share", ("neurons", "alpha"), [True, True, True]),
+    ("one share for all stages", ("neurons", "alpha"), 0.5),
 ]
-SETTING_OF = {
-    "timesteps": "mt-differential",
-    "alpha": "mt-differential",
-    "digits": "sigma-delta",
-}
+OF_MEMBRANES = ("timesteps",)
+OF_SIGMA_DELTA = ("digits",)
 NONSENSE_OF_KINDS = [
     pytest.param(kind, path, value, id=f"{kind}-{about}")
     for kind in KIND_NAMES
     for about, path, value in NONSENSE
-    if SETTING_OF.get(path[-1], kind) == kind
+    if path[-1] not in (OF_SIGMA_DELTA if kind == "mt-differential" else OF_MEMBRANES)
 ]
 
 
@@ -194,7 +197,11 @@ def test_hostile_arrays_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bundle", "name"),
-    [("mt-differential", "layers.0.threshold"), ("sigma-delta", "stages.0.quantum")],
+    [
+        ("mt-differential", "layers.0.threshold"),
+        ("sigma-delta", "stages.0.quantum"),
+        ("sigma-delta-carrying", "stages.1.quantum"),
+    ],
     indirect=["bundle"],
 )
 def test_negative_thresholds_and_quanta_are_refused(bundle: Path, name: str) -> None:

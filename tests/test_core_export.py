@@ -29,6 +29,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 SETTINGS: dict[str, dict[str, Any]] = {
     "sigma-delta": {},
     "sigma-delta base 3": {"base": 3.0},
+    "sigma-delta carrying": {"alpha": 0.5},
+    "sigma-delta carrying by stage": {"alpha": (0.25, 0.5, 1.0), "neuron": "sigma-delta", "predictor": 1},
     "if": {"neuron": "if", "timesteps": 5},
     "mt differential": {"neuron": "mt", "coding": "differential", "timesteps": 4},
     "adaptive calibration": {"neuron": "if", "calibration": SpikeCalibration(adaptive=(0, 2))},

@@ -58,6 +58,9 @@ def networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
     actor = dyadic_actor(widths=(70, 33), outputs=6)
     for base in (3.0, 4.0):
         yield f"sigma-delta base {base}", SpikingNetwork(actor, sigma_delta_neurons(actor, base=base)), stream
+    for base in (2.0, 4.0):
+        neurons = sigma_delta_neurons(actor, base=base, alpha=1.0)
+        yield f"sigma-delta base {base}, carrying", SpikingNetwork(actor, neurons), stream
     for model in MODELS:
         for coding in CODINGS:
             for residual in ("bounded", "plain"):
@@ -78,6 +81,8 @@ def networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
     pictures = dyadic_image_actor()
     images = image_walk(2 * DECISIONS).reshape(DECISIONS, 2, *IMAGE).astype(np.float32)
     yield "sigma-delta, images", SpikingNetwork(pictures, sigma_delta_neurons(pictures)), images
+    carrying = sigma_delta_neurons(pictures, alpha=1.0)
+    yield "sigma-delta, images, carrying", SpikingNetwork(pictures, carrying), images
     for model in MODELS:
         neurons = membrane_neurons(pictures, model=model, timesteps=4)
         yield f"{model}, images", SpikingNetwork(pictures, neurons), images
@@ -95,6 +100,7 @@ def check_parity(network: SpikingNetwork, stream: Any, core: library.Core) -> No
         assert own is not None
         assert np.array_equal(session.actions_like(batch), action)
         assert np.array_equal(session.state[0], state[0])
+        assert np.array_equal(session.state[-1], state[-1]) or not hasattr(state, "residual")
         for name in ("spikes", "synaptic_operations", "multiply_accumulates", "iterations", "error_spikes"):
             assert np.array_equal(getattr(own, name), getattr(decision, name)), name
         assert (session.events <= own.spikes).all()
@@ -119,7 +125,7 @@ def copies() -> list[library.Core]:
 @pytest.mark.parametrize("activation", [*ALL_ACTIVATIONS, Activation("elu", 1.0)], ids=lambda a: a.name)
 def test_every_copy_gives_the_same_bits_on_real_weights(activation: Any, kind: Any) -> None:
     actor = random_actor(activation=activation, kind=kind, widths=(70, 33), outputs=6, normalised=True)
-    neurons: list[Any] = [sigma_delta_neurons(actor)]
+    neurons: list[Any] = [sigma_delta_neurons(actor), sigma_delta_neurons(actor, alpha=0.3)]
     if activation == RELU:
         neurons += [membrane_neurons(actor, model=model, coding=coding, timesteps=7)
                     for model in MODELS for coding in CODINGS]  # fmt: skip

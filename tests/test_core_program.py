@@ -108,11 +108,13 @@ def test_no_damaged_program_crashes() -> None:
     ("block", "field", "value"),
     [("header", "row_size", 16), ("header", "state_size", 3), ("header", "parameter_count", 10), ("header", "age", -1),
      ("stages", "bias", 2**31 - 1), ("stages", "neurons", -5), ("stages", "memory", 10**6), ("stages", "digits", 0),
+     ("stages", "residual", 10**6), ("stages", "residual", -7),
+     ("stages", "alpha", 2), ("stages", "alpha", -1),
      ("connections", "weights", 2**30), ("connections", "stride", 0), ("connections", "source", 7),
      ("connections", "inputs", 9), ("connections", "accumulator", -1), ("connections", "kind", 5)],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_one_error(block: str, field: str, value: int) -> None:
-    _, network, _ = next(networks())
+    network = next(network for name, network, _ in networks() if name == "sigma-delta base 2.0, carrying")
     blocks = copied(Writer(network, 16).layout())
     getattr(blocks, block)[field][1 if block == "stages" else 0] = value
     with pytest.raises(ValueError, match="does not fit the compiled core"):

@@ -93,7 +93,8 @@ def test_decisions_are_those_of_the_equations_on_written_out_matrices(kind: str)
     policy, neurons = POLICIES[kind], POLICIES[kind].network.neurons
     dense = as_matrices(ACTOR)
     if isinstance(neurons, SigmaDeltaNeurons):
-        twin: Any = SigmaDeltaProgram(dense, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits)
+        twin: Any = SigmaDeltaProgram(dense, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits,
+                                      alpha=neurons.alpha)  # fmt: skip
     else:
         settings = neurons.timesteps, neurons.thresholds, neurons.alpha[0], neurons.alpha_clip
         twin = MembraneProgram(dense, neurons.model, neurons.coding, *settings)
@@ -198,8 +199,8 @@ def test_synaptic_operations_of_membrane_neurons_are_counted_one_by_one() -> Non
         assert policy.last_decision.multiply_accumulates[0] == fan_out(ACTOR.layers[0]).sum()
 
 
-def test_a_still_image_costs_nothing_after_the_first_decision() -> None:
-    policy = convert(ACTOR, RECORDING, predictor=1, digits=40)
+def test_a_still_image_costs_nothing_after_the_first_decision_where_no_residual_is_carried() -> None:
+    policy = convert(ACTOR, RECORDING, predictor=1, digits=40, alpha=0.0)
     policy.reset()
     still = RECORDING[7].copy()
     policy.act(still)
@@ -285,4 +286,4 @@ def test_a_policy_of_convolutions_alone_acts() -> None:
     actor = Actor((whole,), ACTOR.head, IMAGE, ACTOR.normaliser)
     policy = convert(actor, RECORDING, engine="numpy")
     assert policy.act(RECORDING[0]).shape == (2,)
-    assert [each.shape for each in policy.state] == [(1, actor.widths[0]), (1, 0), (1, 1)]
+    assert [each.shape for each in policy.state] == [(1, actor.widths[0]), (1, 0), (1, 1), (1, actor.widths[0])]

@@ -10,7 +10,7 @@ from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.calibration.action_units import error_unit, saturated_outputs
-from snn_policy.calibration.open_loop import Recording, encode
+from snn_policy.calibration.open_loop import Encoding, Recording, encode
 from snn_policy.calibration.sensitivity import _sensitivities
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import SigmaDelta
@@ -181,14 +181,15 @@ def test_thresholds_of_a_handful_of_rows_leave_room(neuron: str, rows: int) -> N
 
 def published_quanta(actor: Actor, observations: Any, tolerance: float) -> Any:
     """q_j = s·ε/g_j with s bisected, docs/methods.md §1, without regard for recordings that say nothing."""
-    recording, digits = Recording(actor, observations), SigmaDelta().digits_of(len(actor.layers))
+    recording, settled = Recording(actor, observations), SigmaDelta().settled(len(actor.layers))
+    encoding = Encoding(settled.digits, settled.base, settled.predictor, settled.alpha)  # pyright: ignore
     shapes = []
     for share, g in zip((0.02, *[0.03] * (len(actor.layers) - 2), 0.01), _sensitivities(recording), strict=True):
         shapes.append(share / np.maximum(g, 1e-3 * g.max()))
 
     def tried(scale: float) -> Any:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return quanta, encode(recording, quanta, digits, 2.0, "auto")[1].error
+        return quanta, encode(recording, quanta, encoding)[1].error
 
     low, high, scale = 2.0**-20, 2.0**20, 1.0
     best = quanta, error = tried(scale)

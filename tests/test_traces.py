@@ -35,7 +35,8 @@ OTHERS = walk(DECISIONS, seed=1)
 
 def program(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons) -> Any:
     if isinstance(neurons, SigmaDeltaNeurons):
-        return SigmaDeltaProgram(actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base)
+        return SigmaDeltaProgram(actor, neurons.quanta, neurons.predictor, neurons.offset, neurons.digits, neurons.base,
+                                 neurons.alpha)  # fmt: skip
     return MembraneProgram(
         actor,
         neurons.model,
@@ -87,6 +88,24 @@ def test_sigma_delta_traces_are_exact_on_dyadic_weights(activation: Any, kind: A
     actor = dyadic_actor(activation=activation, kind=kind)
     policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor)), engine="numpy")
     assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind"), [(RELU, "tanh"), (RELU, "argmax"), (Activation("leaky_relu", 0.25), "clip")], ids=str
+)
+def test_sigma_delta_traces_with_carried_residuals_are_exact_on_dyadic_weights(activation: Any, kind: Any) -> None:
+    # α = 1: the residual itself is carried, so it stays dyadic for the whole trace
+    actor = dyadic_actor(activation=activation, kind=kind)
+    policy = SpikingPolicy(SpikingNetwork(actor, sigma_delta_neurons(actor, alpha=1.0)), engine="numpy")
+    assert differences(policy, dyadic_observations(DECISIONS)).max() == 0.0
+
+
+@pytest.mark.parametrize("engine", ["numpy", "event"])
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
+def test_sigma_delta_traces_with_carried_residuals_agree_on_random_actors(alpha: float, engine: str) -> None:
+    actor = random_actor(widths=(24, 20), normalised=True)
+    policy = convert(actor, walk(DECISIONS), alpha=alpha, engine=engine)
+    assert agreement(policy, OTHERS) >= 0.97
 
 
 @pytest.mark.parametrize(("alpha", "residual"), [(0.0, "bounded"), (0.5, "bounded"), (0.5, "plain")])

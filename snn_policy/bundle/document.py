@@ -36,12 +36,12 @@ from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
 
-FORMAT, FORMAT_VERSION, SPARSE_VERSION = "snn-policy", 1, 2
-"""Bundles with sparse weights (`snn_policy.bundle.sparse`) are of the second version, all others of the first, which
-every release reads."""
+FORMAT, FIRST_VERSION, SECOND_VERSION = "snn-policy", 1, 2
+"""Bundles with sparse weights (`snn_policy.bundle.sparse`), or with sigma-delta neurons that carry a residual, are of
+the second version, because earlier releases would misread them; all others of the first, which every release reads."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
-SIGMA_DELTA_FIELDS = {"digits", "base"}
+SIGMA_DELTA_FIELDS = {"digits", "base", "alpha"}
 """What a bundle says of sigma-delta neurons beside their model; the rest are arrays."""
 Arrays = dict[str, np.ndarray]
 
@@ -87,7 +87,7 @@ def write_bundle(
     sparse = compact_weights(described["actor"]["layers"], arrays)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": SPARSE_VERSION if sparse else FORMAT_VERSION,
+        "format_version": SECOND_VERSION if sparse or carries(network) else FIRST_VERSION,
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -110,6 +110,11 @@ def _narrowed(name: str, weight: np.ndarray, dtype: str) -> np.ndarray:
     if not np.array_equal(stored.astype(np.float32), weight):
         raise ValueError(f"{name}: float16 does not hold these weights; round them first (SpikingPolicy.save does)")
     return stored
+
+
+def carries(network: SpikingNetwork) -> bool:
+    """Whether its neurons are sigma-delta neurons that carry residuals."""
+    return isinstance(network.neurons, SigmaDeltaNeurons) and network.neurons.carries
 
 
 def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:
@@ -173,7 +178,8 @@ def _describe_neurons(network: SpikingNetwork, arrays: Arrays) -> dict[str, Any]
         for stage, groups in enumerate(network.actor.groups):
             arrays[f"stages.{stage}.quantum"] = _per_group(neurons.quanta[stage], groups)
             arrays[f"stages.{stage}.predictor"] = _per_group(neurons.predictor[stage], groups)
-        return {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
+        described = {"model": "sigma-delta", "digits": list(neurons.digits), "base": neurons.base}
+        return {**described, "alpha": list(neurons.alpha)} if neurons.carries else described
     for index, threshold in enumerate(neurons.thresholds):
         arrays[f"layers.{index}.threshold"] = _per_group(threshold, network.actor.layers[index].groups)
     record = as_record(neurons.settings)
@@ -219,11 +225,10 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    if not whole(document.get("format_version"), FORMAT_VERSION, SPARSE_VERSION):
-        raise SourceError(
-            f"{policy_path}: format version {document.get('format_version')!r}, but this release reads "
-            f"{FORMAT_VERSION} and {SPARSE_VERSION}"
-        )
+    version = document.get("format_version")
+    if not whole(version, FIRST_VERSION, SECOND_VERSION):
+        known = f"{FIRST_VERSION} and {SECOND_VERSION}"
+        raise SourceError(f"{policy_path}: format version {version!r}, but this release reads {known}")
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
     return document
@@ -324,8 +329,8 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
-        return SigmaDeltaNeurons(
-            quanta, predictor, array("offset", (actor.widths[0], 1)), digits, float(settings["base"])
-        )
+        alpha = tuple(settings.get("alpha", ()))  # bundles without it carry no residual
+        offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])
+        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, alpha)
     thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
     return MembraneNeurons(membrane_from_record(described["model"], settings), thresholds)

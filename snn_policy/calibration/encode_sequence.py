@@ -7,12 +7,12 @@ import numpy as np
 
 from snn_policy.engines.core import library
 from snn_policy.protocol import FloatArray, IntArray
-from snn_policy.spiking.neurons import sigma_delta_spike
+from snn_policy.spiking.neurons import sigma_delta_residual, sigma_delta_spike
 
 
 def encode_sequence(
     h: FloatArray, quantum: FloatArray, predictor: FloatArray, memory: FloatArray, digits: int, powers: FloatArray,
-    sent: FloatArray, spikes: IntArray,
+    sent: FloatArray, spikes: IntArray, alpha: float = 0.0, residual: FloatArray | None = None,
 ) -> None:  # fmt: skip
     """Encode consecutive values of one stage.
 
@@ -21,24 +21,28 @@ def encode_sequence(
         quantum, predictor, memory: (neurons,); memory is updated in place.
         sent: (decisions, neurons), filled with the memory after each decision.
         spikes: (neurons,), raised by the number of spikes.
+        residual: (neurons,), where a share alpha of it is carried; it is updated in place.
     """
-    if library.available():
-        library.encode_sequence(h, quantum, predictor, memory, digits, powers, sent, spikes)
-    else:
-        encode_with_numpy(h, quantum, predictor, memory, digits, powers, sent, spikes)
+    encode = library.encode_sequence if library.available() else encode_with_numpy
+    encode(h, quantum, predictor, memory, digits, powers, sent, spikes, alpha, residual)
 
 
 def encode_with_numpy(
     h: FloatArray, quantum: FloatArray, predictor: FloatArray, memory: FloatArray, digits: int, powers: FloatArray,
-    sent: FloatArray, spikes: IntArray,
+    sent: FloatArray, spikes: IntArray, alpha: float = 0.0, residual: FloatArray | None = None,
 ) -> None:  # fmt: skip
     """As `encode_sequence`, decision by decision."""
     for row, values in enumerate(h):
         kept = predictor * memory
         v, total = (values - kept)[None], np.zeros((1, len(memory)), np.float32)
+        if residual is not None:
+            v = v + alpha * residual
+        fired = np.zeros(len(memory), np.int64)
         for _ in range(digits):
             s = sigma_delta_spike(v, quantum, powers)
-            v, total = v - s, total + s
-            spikes += s[0] != 0
+            v, total, fired = v - s, total + s, fired + (s[0] != 0)
+        if residual is not None:
+            residual[...] = sigma_delta_residual(v, fired[None] > 0, quantum)[0]
         memory[...] = kept + total[0]
+        spikes += fired
         sent[row] = memory

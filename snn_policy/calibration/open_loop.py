@@ -6,7 +6,7 @@ or in a file (`recordings.scratch`), until the next stage's are there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,16 @@ from snn_policy.calibration.recordings import chunks, pieces, release, scratch
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
+from snn_policy.spiking.settings import Predictor
 
-Predictor = Literal["auto", 0, 1]
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
+LEAST_SAVING = 0.2
+"""A neuron sends changes (γ = 1) where they save more than this share of the spikes of sending its value afresh:
+measured in docs/neuron.md."""
+SHORT = 100
+"""On fewer rows a share of the spikes is chance, and a residual, which builds up over decisions, shows too little: any
+saving counts, and the quanta are fitted without the residual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,27 @@ class OpenLoop:
     error: float
     changed_choices: float | None
     spikes: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How stages encode, whatever their quanta: `SigmaDeltaNeurons` says what each means.
+
+    Attributes:
+        predictor: "auto" chooses γ per neuron by its spikes.
+        alpha: one per stage.
+    """
+
+    digits: tuple[int, ...]
+    base: float
+    predictor: Predictor
+    alpha: tuple[float, ...]
+
+    def neurons(
+        self, quanta: tuple[FloatArray, ...], predictor: tuple[FloatArray, ...], offset: FloatArray
+    ) -> SigmaDeltaNeurons:
+        """Return neurons that encode so."""
+        return SigmaDeltaNeurons(quanta, predictor, offset, self.digits, self.base, self.alpha)
 
 
 class Recording:
@@ -92,16 +119,16 @@ def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
 
 
 def encode(
-    recording: Recording, quanta: tuple[FloatArray, ...], digits: tuple[int, ...], base: float, predictor: Predictor
+    recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
-    actor, h = recording.actor, recording.inputs
-    powers = SigmaDeltaNeurons(quanta, quanta, recording.offset, digits, base).powers
+    actor, h, predictor = recording.actor, recording.inputs, encoding.predictor
+    given = encoding.neurons(quanta, quanta, recording.offset)
     recording.passes.begin(len(h) * len(actor.layers) * (2 if predictor == "auto" else 1))
     chosen, spikes = [], []
     for stage, layer in enumerate(actor.layers):
         offset = recording.offset if stage == 0 else None
-        encoder = _StageEncoder(h, offset, quanta[stage], digits[stage], powers, recording.passes)
+        encoder = _StageEncoder(h, offset, given, stage, recording.passes)
         gamma = encoder.cheapest(actor.groups[stage]) if predictor == "auto" else encoder.everywhere(predictor)
         following, neurons = scratch(len(h), layer.outputs), encoder.neurons(gamma)
         for rows, known in encoder.run(neurons, layer):
@@ -116,7 +143,7 @@ def encode(
     if actor.discrete:
         differs = actor.head(h) != actor.head(recording.outputs)
         changed = float(np.mean(differs.reshape(len(h), -1).any(axis=1)))
-    found = SigmaDeltaNeurons(quanta, tuple(chosen), recording.offset, digits, base)
+    found = encoding.neurons(quanta, tuple(chosen), recording.offset)
     return found, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
 
 
@@ -124,11 +151,13 @@ class _Neurons(NamedTuple):
     """A stage's neurons at work; all (neurons,).
 
     Attributes:
+        residual: None where none is carried.
         spikes: of each neuron so far.
     """
 
     gamma: FloatArray
     memory: FloatArray
+    residual: FloatArray | None
     spikes: npt.NDArray[np.int64]
 
 
@@ -138,9 +167,8 @@ class _StageEncoder:
 
     h: FloatArray
     offset: FloatArray | None
-    quantum: FloatArray
-    digits: int
-    powers: FloatArray
+    of: SigmaDeltaNeurons
+    stage: int
     passes: Passes
 
     def run(self, neurons: _Neurons, layer: Layer) -> Iterator[tuple[slice, FloatArray]]:
@@ -154,20 +182,22 @@ class _StageEncoder:
             self.passes.advance(len(told))
 
     def cheapest(self, groups: tuple[int, int]) -> FloatArray:
-        """γ per neuron, equal within a group: whichever of 0 and 1 spikes less."""
+        """γ per neuron, equal within a group: 1 where that saves spikes, see `LEAST_SAVING`."""
         afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
         for rows in pieces(self.h, most=BLOCK_VALUES):
             values = self._values(rows)
             self._told(values, afresh)
             self._told(values, changes)
             self.passes.advance(len(values))
-        return (group_means(changes.spikes - afresh.spikes, groups) < 0).astype(np.float32)
+        least = LEAST_SAVING if len(self.h) >= SHORT else 0.0
+        return (group_means(changes.spikes - (1 - least) * afresh.spikes, groups) < 0).astype(np.float32)
 
     def everywhere(self, gamma: int) -> FloatArray:
-        return np.full(len(self.quantum), gamma, np.float32)
+        return np.full(len(self.of.quanta[self.stage]), gamma, np.float32)
 
     def neurons(self, gamma: FloatArray) -> _Neurons:
-        return _Neurons(gamma, np.zeros_like(self.quantum), np.zeros(len(self.quantum), np.int64))
+        zero = np.zeros(len(gamma), np.float32)
+        return _Neurons(gamma, zero, zero.copy() if self.of.carries else None, np.zeros(len(gamma), np.int64))
 
     def _values(self, rows: slice) -> FloatArray:
         return self.h[rows] if self.offset is None else self.h[rows] - self.offset
@@ -176,10 +206,11 @@ class _StageEncoder:
         """What the neurons tell of consecutive values; their memories and spikes go on."""
         from snn_policy.calibration.encode_sequence import encode_sequence
 
-        told = np.empty_like(values)
+        told, of, stage = np.empty_like(values), self.of, self.stage
         encode_sequence(
-            values, self.quantum, neurons.gamma, neurons.memory, self.digits, self.powers, told, neurons.spikes
-        )
+            values, of.quanta[stage], neurons.gamma, neurons.memory, of.digits[stage], of.powers, told, neurons.spikes,
+            of.alpha[stage] if of.carries else 0.0, neurons.residual,
+        )  # fmt: skip
         return told
 
 

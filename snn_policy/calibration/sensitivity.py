@@ -4,7 +4,7 @@ Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
    Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
    In a convolution, the positions of a channel share g (their RMS), q and γ.
-2. Predictor γ_j: whichever of 0 and 1 spikes less on the data, which must be consecutive decisions.
+2. Predictor γ_j: 1 where that saves more than a fifth of the spikes on the data (consecutive decisions), else 0.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
 Errors are in the unit of the action (`action_units`), of discrete actions those of the logits, whose common part does
 not count.
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
-from snn_policy.calibration.open_loop import OpenLoop, Predictor, Recording, encode, forward, group_means
+from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
@@ -56,10 +56,7 @@ def calibrated_neurons(
     actor: Actor,
     observations: FloatArray,
     tolerance: float,
-    *,
-    digits: tuple[int, ...],
-    base: float,
-    predictor: Predictor,
+    encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
@@ -70,16 +67,18 @@ def calibrated_neurons(
     recording = Recording(actor, observations, passes)
     sensitivities, flat = _sensitivities_and_flat_layers(recording)
     shapes = _shapes(recording, sensitivities)
+    shares = encoding.alpha if len(recording.inputs) >= SHORT else (0.0,) * len(shapes)
 
-    def at(scale: float, digits: tuple[int, ...] = digits) -> Encoded:
+    def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return encode(recording, quanta, digits, base, predictor)
+        return encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
         return _bisected(partial(at, digits=digits), tolerance, passes)
 
-    scale, (neurons, measured) = search(digits)
-    doubts, each = recording_doubts(recording, flat), _independent_error(recording, sensitivities, shapes, base)
+    scale, (neurons, measured) = search(encoding.digits)
+    doubts = recording_doubts(recording, flat)
+    each = _independent_error(recording, sensitivities, shapes, encoding.base)
     if flat or _decides_nothing(recording, measured, tolerance, scale * each):
         doubts = doubts or ["the actor's errors hardly show on it"]
         if scale * each > tolerance:
@@ -88,8 +87,8 @@ def calibrated_neurons(
         measured = replace(measured, error=max(measured.error, scale * each))
     warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
     if measured.error > tolerance * UNREACHED:
-        _warn_unreached(measured.error, tolerance, digits, lambda more: search(more)[1][1].error)
-    return neurons, measured
+        _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
+    return replace(neurons, alpha=encoding.alpha), measured
 
 
 def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
@@ -153,10 +152,7 @@ def given_neurons(
     actor: Actor,
     observations: FloatArray,
     quanta: tuple[FloatArray, ...],
-    *,
-    digits: tuple[int, ...],
-    base: float,
-    predictor: Predictor,
+    encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
     """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data.
@@ -164,10 +160,10 @@ def given_neurons(
     Where the recording says too little, a warning says what about, and the error given is one that is expected.
     """
     recording = Recording(actor, observations, passes)
-    neurons, measured = encode(recording, quanta, digits, base, predictor)
+    neurons, measured = encode(recording, quanta, encoding)
     doubts = recording_doubts(recording)
     if doubts or measured.error == 0:
-        expected = _independent_error(recording, _sensitivities(recording), quanta, base)
+        expected = _independent_error(recording, _sensitivities(recording), quanta, encoding.base)
         measured = replace(measured, error=max(measured.error, expected))
     warn_of(doubts, "The error is estimated from the actor's weights as much as from it", stacklevel=4)
     return neurons, measured

@@ -49,7 +49,7 @@ Predictor = Annotated[
     str | None,
     typer.Option(
         metavar="auto|0|1",
-        help="1 sends changes, 0 values, auto (default) what spikes less; give it where rows are not consecutive.",
+        help="1 sends changes, 0 values, auto (default) what pays; give it where rows are not consecutive.",
         **_SIGMA_DELTA,
     ),
 ]
@@ -61,8 +61,8 @@ Alpha = Annotated[
     str | None,
     typer.Option(
         metavar="A[,A…]|pilot",
-        help="Share of the residual carried to the next decision; 0.3 by default; pilot tries 0.3 and 0.8.",
-        **_MEMBRANE,
+        help="Share of the residual carried to the next decision: 0.5 by default; of if, snm and mt 0.3, and pilot "
+        "tries 0.3 and 0.8.",
     ),
 ]
 AlphaClip = Annotated[float | None, typer.Option(help="Bound of the carried charge, in thresholds.", **_MEMBRANE)]

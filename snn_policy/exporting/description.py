@@ -31,7 +31,7 @@ class Description:
         observation_shape, action_shape: of one row; a single discrete action is a scalar, shape ().
         low, high: bounds of the action, None for an infinite one; of a discrete action the single numbers.
         timesteps: T of one decision.
-        neuron, coding, alpha: how it was converted; coding and alpha None for sigma-delta.
+        neuron, coding, alpha: how it was converted; coding None for sigma-delta, alpha where it carries no residual.
         memories: (name, width) of every memory, float32 (batch, width).
         batch: the only number of rows that it takes, None for any.
         layers: names of the layers whose spikes are counted.

@@ -102,7 +102,7 @@ def describe(
         timesteps=neurons.timesteps,
         neuron=membrane.model if membrane else "sigma-delta",
         coding=membrane.coding if membrane else None,
-        alpha=membrane.alpha if membrane else None,
+        alpha=membrane.alpha if membrane else neurons.alpha or None,
         memories=tuple(widths.items()),
         batch=batch,
         layers=network.layer_names,

@@ -15,7 +15,7 @@ from snn_policy.exporting.timestep import knows_first_spikes, timestep_graph
 from snn_policy.exporting.tracing import Dimension, Graph, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.spiking.state import AdaptiveState, MembraneState, SigmaDeltaState
+from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState, SigmaDeltaState
 
 Traces = tuple[list[Traced], dict[str, Traced], dict[str, int]]
 
@@ -35,12 +35,13 @@ def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
     graph, actor = Graph(batch), network.actor
     widths = {name: each.shape[1] for name, each in network.initial_state(1)._asdict().items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
-        widths = {"memory": widths["memory"]}  # accumulators are derived from it
+        kept = ("memory", "residual") if network.neurons.carries else ("memory",)
+        widths = {name: widths[name] for name in kept}  # accumulators are derived from the memory
     obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
-        decided = _sigma_delta(actor.inputs(obs), memory["memory"], actor, network.neurons)
-        action, new, counts = decided[0], {"memory": decided[1]}, decided[2]
+        action, counts, *after = _sigma_delta(actor.inputs(obs), memory, actor, network.neurons)
+        new = dict(zip(widths, after, strict=True))
     else:
         state = AdaptiveState(**memory) if "extra_iterations" in memory else MembraneState(**memory)
         action, after, decision = network.decide(obs, state)
@@ -63,24 +64,25 @@ def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> di
     return {name: materialised(each) for name, each in named.items()}
 
 
-def _sigma_delta(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
-    """Action, memory and counts: looked up where that is possible, else computed as defined."""
+def _sigma_delta(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
+    """Action, counts and the new memories: looked up where that is possible, else computed as defined."""
     defined = _as_defined(x, memory, actor, neurons)
     if not fits_tables(actor.layers, neurons):
         return defined
-    y, new_memory, counts, within = decide_by_tables(x, memory, actor.layers, neurons)
-    found = [materialised(each) for each in (actor.head(y), new_memory, counts)]
+    y, counts, within, *after = decide_by_tables(x, memory, actor.layers, neurons)
+    found = [materialised(each) for each in (actor.head(y), counts, *after)]
     return x.graph.conditional(within, found, [materialised(each) for each in defined])
 
 
-def _as_defined(x: Traced, memory: Traced, actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
+def _as_defined(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
     from snn_policy.spiking.sigma_delta import decide_sigma_delta
 
-    none = memory[:, :1] * 0
-    y, state, decision = decide_sigma_delta(x, SigmaDeltaState(memory, none, none), actor.layers, neurons)
+    none = memory["memory"][:, :1] * 0
+    kind = CarryingState if neurons.carries else SigmaDeltaState
+    y, state, decision = decide_sigma_delta(x, kind(accumulator=none, age=none, **memory), actor.layers, neurons)
     assert decision.events is not None
     counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None], decision.events[:, None]], axis=1)
-    return [actor.head(y), state.memory, counts]
+    return [actor.head(y), counts, *(getattr(state, name) for name in memory)]
 
 
 def graph_bytes(name: str, traces: Traces, metadata: Mapping[str, str], counts: bool) -> bytes:

@@ -5,10 +5,11 @@ what a neuron tells in all, Σs/q, changes only where 4u is a whole number: it i
 whole 4u, odd between two. The tables are filled by `sigma_delta_spike` itself. Beyond `REACH` quanta, in any row, the
 definition is computed instead. How many spikes those were follows from what they told: greedy digits have no two
 neighbours, so they are its non-adjacent form. Inside, memories count in quarters of a quantum, which the weights take
-up; they are whole numbers there, so that silent neurons keep theirs to the bit.
+up; they are whole numbers there, so that silent neurons keep theirs to the bit. A residual that is carried counts in
+quarters, too, but is no whole number of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import EXACT, cost_matrix
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import FloatArray
-from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.neurons import LEAST_RESIDUAL, SigmaDeltaNeurons, sigma_delta_spike
 
 REACH = 8192
 HALF = 8 * REACH
@@ -34,19 +35,22 @@ SCALED = ("relu", "leaky_relu")
 
 @dataclass(frozen=True, eq=False)
 class Quarters:
-    """One stage's units: `size` q/4, `scale` 4/q (0 for a dead neuron), `kept` γ·4/q, each (neurons,) float64."""
+    """One stage's units: `size` q/4, `scale` 4/q (0 for a dead neuron), `kept` γ·4/q, `carried` α·4/q (None where no
+    residual is), each (neurons,) float64."""
 
     size: Any
     scale: Any
     kept: Any
+    carried: Any
 
 
 def quarters(neurons: SigmaDeltaNeurons) -> list[Quarters]:
     units = []
-    for quantum, predictor in zip(neurons.quanta, neurons.predictor, strict=True):
+    for stage, (quantum, predictor) in enumerate(zip(neurons.quanta, neurons.predictor, strict=True)):
         q = quantum.astype(np.float64)
         scale = np.where(q > 0, 4 / np.where(q > 0, q, 1), 0)
-        units.append(Quarters(q / 4, scale, scale * predictor))
+        carried = scale * neurons.alpha[stage] if neurons.carries else None
+        units.append(Quarters(q / 4, scale, scale * predictor, carried))
     return units
 
 
@@ -60,26 +64,33 @@ def fits_tables(layers: Sequence[Layer], neurons: SigmaDeltaNeurons) -> bool:
 
 
 def decide_by_tables(
-    x: Traced, memory: Traced, layers: Sequence[Layer], neurons: SigmaDeltaNeurons
-) -> tuple[Traced, Traced, Traced, Traced]:
-    """y, the new memory, the counts (`costs.counted`), and a scalar: whether all neurons were within reach."""
-    units = quarters(neurons)
-    kept = xp.round(memory * _float32([unit.kept for unit in units]))
+    x: Traced, memory: Mapping[str, Traced], layers: Sequence[Layer], neurons: SigmaDeltaNeurons
+) -> tuple[Traced, ...]:
+    """y, the counts (`costs.counted`), a scalar: whether all neurons were within reach; then the new memories."""
+    units, widths = quarters(neurons), [each.inputs for each in layers]
+    kept = xp.round(memory["memory"] * _float32([unit.kept for unit in units]))
+    carried = []
+    if neurons.carries:
+        carried = xp.split(memory["residual"] * _float32([unit.carried for unit in units]), widths)
     h = (x - neurons.offset) * _float32([units[0].scale])
-    told_values, new = [], []
-    for stage, (layer, before) in enumerate(zip(layers, xp.split(kept, [each.inputs for each in layers]), strict=True)):
-        quarter = h - before
+    told_values, new, left = [], [], []
+    for stage, (layer, before) in enumerate(zip(layers, xp.split(kept, widths), strict=True)):
+        quarter = h - before + carried[stage] if carried else h - before
         index = xp.astype(xp.clip(xp.floor(quarter) + xp.ceil(quarter), -HALF, HALF - 1), np.int64)
         told_values.append(xp.take(told_table(neurons, neurons.digits[stage]), index))
         new.append(before + told_values[-1])
+        if carried:
+            silent = (abs(told_values[-1]) < 0.5) & (abs(quarter) >= 4 * LEAST_RESIDUAL)
+            left.append(xp.where(silent, quarter, quarter * 0))
         offset = neurons.offset if stage == 0 else None
         h = _received(new[-1], layer, units[stage], units[stage + 1] if layer.activation else None, offset)
     told = xp.astype(xp.concat(told_values, axis=1) * 0.25, np.int64)
     spikes = xp.take(spike_table(), told)
     counts = xp.matmul(xp.concat([spikes, xp.sign(spikes)], axis=1), cost_matrix(layers, events=True))
     within = xp.largest(counts) < BEYOND / 2
-    new_memory = xp.concat(new, axis=1) * _float32([unit.size for unit in units])
-    return h, new_memory, xp.astype(counts, np.int64), within
+    sizes = _float32([unit.size for unit in units])
+    memories = [xp.concat(each, axis=1) * sizes for each in (new, left) if each]
+    return h, xp.astype(counts, np.int64), within, *memories
 
 
 def _float32(parts: Sequence[Any]) -> FloatArray:

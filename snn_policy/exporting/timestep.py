@@ -18,6 +18,7 @@ from snn_policy.spiking.neurons import (
     Membrane,
     MembraneNeurons,
     SigmaDeltaNeurons,
+    sigma_delta_residual,
     sigma_delta_spike,
     step_differential,
     step_rate,
@@ -34,10 +35,11 @@ def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
     return {**dict.fromkeys(names, width), "timestep": 1}
 
 
-def sigma_delta_memories(actor: Actor) -> dict[str, int]:
-    """Widths of the memories: what the neurons have told, and what they have yet to tell in this decision."""
-    width = sum(actor.widths)
-    return {"memory": width, "potential": width, "timestep": 1}
+def sigma_delta_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
+    """Widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet to
+    send in this decision."""
+    names = ("memory", *(("residual",) if neurons.carries else ()), "potential")
+    return {**dict.fromkeys(names, sum(actor.widths)), "timestep": 1}
 
 
 def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
@@ -121,19 +123,26 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
     t = memory["timestep"]
     begins, runs = abs(t - begin) < 0.5, (t > begin - 0.5) & (t < end - 0.5)
     kept = predictor * memory["memory"]
-    v = xp.where(begins, xp.concat(analog, axis=1) - offset - kept, memory["potential"])
+    owed = xp.concat(analog, axis=1) - offset - kept
+    if neurons.carries:
+        owed = owed + np.repeat(np.array(neurons.alpha, np.float32), widths) * memory["residual"]
+    v = xp.where(begins, owed, memory["potential"])
     s = xp.where(runs, sigma_delta_spike(v, quantum, neurons.powers), v * 0)
     told = xp.where(begins, kept, memory["memory"]) + s
     y = actor.layers[-1](xp.split(told + offset, widths)[-1])
     _, timestep = next_timestep(t, neurons.timesteps)
     fired = s != 0
-    return y, {"memory": told, "potential": v - s, "timestep": timestep}, counted(fired, actor.layers, begins & fired)
+    new = {"memory": told, "potential": v - s, "timestep": timestep}
+    if neurons.carries:
+        left = sigma_delta_residual(v - s, fired, quantum)
+        new["residual"] = xp.where(begins, left, memory["residual"])  # silent at its first digit: no later spike
+    return y, new, counted(fired, actor.layers, begins & fired)
 
 
 def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
     """The inputs and what they become."""
     sigma_delta = isinstance(neurons, SigmaDeltaNeurons)
-    widths = sigma_delta_memories(actor) if sigma_delta else membrane_memories(actor, neurons)
+    widths = (sigma_delta_memories if sigma_delta else membrane_memories)(actor, neurons)
     obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     step = (sigma_delta_step if sigma_delta else membrane_step)(actor.inputs(obs), memory, actor, neurons)

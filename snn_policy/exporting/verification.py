@@ -26,7 +26,7 @@ DECISIONS = 200
 OBSERVATIONS = 500
 """Each is decided on twice: a thousand decisions."""
 COMPARED = ("memory", "residual")
-"""The memories of single neurons that the reference has, too."""
+"""The memories of single neurons that the reference has, too; the first that a network has tells its flips."""
 FEW_FLIPS = 3
 """So few are chance, in networks too small for a rate."""
 MOST_FLIPS, LARGEST_DIFFERENCE, LARGEST_MEMORY_DIFFERENCE = 1e-4, 1e-5, 1e-2
@@ -153,8 +153,8 @@ class _Tally:
 
     def _by_layer(self, memory: Any, after: Any) -> Any:
         """(spiking layers,) neurons that differ by more than rounding."""
-        (difference,) = (abs(mine - getattr(after, name)) for (name, _), mine
-                         in zip(self._about.memories, memory, strict=True) if name in COMPARED)  # fmt: skip
+        difference, *_ = (abs(mine - getattr(after, name)) for (name, _), mine
+                          in zip(self._about.memories, memory, strict=True) if name in COMPARED)  # fmt: skip
         flipped = difference > 0.5 * self._unit + self._rounding
         return np.array([int(each.sum()) for each in np.split(flipped, self._ends, axis=1)][: len(self._about.layers)])
 

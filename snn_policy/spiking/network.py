@@ -13,7 +13,7 @@ from snn_policy.protocol import Decision
 from snn_policy.spiking.membrane import decide_membrane
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import accumulator_sizes, decide_sigma_delta
-from snn_policy.spiking.state import AdaptiveState, MembraneState, SigmaDeltaState, State
+from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState, SigmaDeltaState, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ class SpikingNetwork:
         memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if isinstance(self.neurons, SigmaDeltaNeurons):
             accumulator = np.zeros((n, sum(accumulator_sizes(self.actor.layers))), np.float32)
-            return SigmaDeltaState(memory, accumulator, np.zeros((n, 1), np.float32))
+            state = SigmaDeltaState(memory, accumulator, np.zeros((n, 1), np.float32))
+            return CarryingState(*state, np.zeros_like(memory)) if self.neurons.carries else state
         if self.neurons.calibration is not None and self.neurons.calibration.adaptive is not None:
             return AdaptiveState(memory, np.zeros((n, 1), np.float32))
         return MembraneState(memory)

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from snn_policy.checks import require, whole
+from snn_policy.checks import number, require, whole
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.crpi import ResidualRule
 from snn_policy.spiking.firing import fire_if, fire_mt, fire_snm
@@ -25,6 +25,11 @@ from snn_policy.spiking.spike_calibration import SpikeCalibration
 MembraneModel = Literal["if", "snm", "mt"]
 LARGEST_SPIKE = 2.0**40
 """The largest spike of a sigma-delta neuron, in quanta: far beyond any value that float32 can resolve."""
+
+
+LEAST_RESIDUAL = 2.0**-20
+"""A smaller residual, in quanta, is none: one that only shrinks would end in subnormal numbers, which take processors a
+hundred times as long."""
 
 
 class Membrane(NamedTuple):
@@ -125,6 +130,8 @@ class SigmaDeltaNeurons:
         offset: c of stage 0, (inputs,): the mean observation; c is 0 for the other stages.
         digits: D per stage: at most so many spikes per neuron and decision.
         base: β; spikes are ±q·βⁱ.
+        alpha: α per stage, 0 to 1: the share of the residual that is carried to the next decision; empty where no stage
+            carries any: such networks have no memory of it.
     """
 
     quanta: tuple[FloatArray, ...]
@@ -132,8 +139,14 @@ class SigmaDeltaNeurons:
     offset: FloatArray
     digits: tuple[int, ...]
     base: float = 2.0
+    alpha: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        shares = all(0 <= number("alpha", each) <= 1 for each in self.alpha)
+        fits = shares and len(self.alpha) in (0, len(self.quanta))
+        require(fits, f"alpha {self.alpha!r}: expected shares of 0 to 1, one per stage")
+        if not any(self.alpha):
+            object.__setattr__(self, "alpha", ())
         fits = all(whole(count, 1, MOST_DIGITS) for count in self.digits)
         require(fits, f"digits {self.digits!r}: expected 1 to {MOST_DIGITS} per stage")
         require(1.1 <= self.base <= 16, f"base {self.base!r}: expected 1.1 to 16")
@@ -142,6 +155,11 @@ class SigmaDeltaNeurons:
     def timesteps(self) -> int:
         """Σ D: one timestep is one digit of the stage whose turn it is."""
         return sum(self.digits)
+
+    @property
+    def carries(self) -> bool:
+        """Whether any stage carries residuals from one decision to the next."""
+        return bool(self.alpha)
 
     @cached_property
     def powers(self) -> FloatArray:
@@ -180,6 +198,18 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
     fires = (ratio >= 1) & alive
     power = _largest_power(xp.where(fires, ratio, xp.ones_like(ratio)), powers, xp)
     return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))
+
+
+def sigma_delta_residual(v: Any, sent: Any, quantum: Any) -> Any:
+    """r, what a decision leaves over: v within ±q of neurons that sent nothing, 0 of the others, and where it is tiny.
+
+    Args:
+        v: what is left after the last digit, (rows, neurons).
+        sent: whether the neuron sent a spike in this decision, (rows, neurons) bool.
+    """
+    xp = array_namespace(v)
+    none = sent | (abs(v) < quantum * LEAST_RESIDUAL)
+    return xp.where(none, xp.zeros_like(v), xp.minimum(xp.maximum(v, -quantum), quantum))
 
 
 def _largest_power(ratio: Any, powers: Any, xp: Any) -> Any:

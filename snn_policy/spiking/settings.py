@@ -18,6 +18,7 @@ from snn_policy.spiking.spike_calibration import SpikeCalibration
 Coding = Literal["rate", "differential"]
 Predictor = Literal["auto", 0, 1]
 DEFAULT_TOLERANCE, DEFAULT_TIMESTEPS, DEFAULT_BASE = 0.02, 8, 2.0
+DEFAULT_SIGMA_DELTA_ALPHA = 0.5
 MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
 PER_LAYER, TRAINED = "given", "trained"
 """How a record names thresholds that were given as arrays, and those that a QCFS actor brings."""
@@ -36,6 +37,8 @@ class SigmaDelta:
         base: β of the spikes' sizes ±q·βⁱ, 1.1 to 16.
         predictor: γ: "auto" chooses 0 or 1 per neuron by its spikes on the recording; give 0 or 1 where the
             observations are not consecutive.
+        alpha: share of the residual carried to the next decision, 0 to 1: one number or one per stage. The residual is
+            what a neuron owes in a decision in which it sends nothing. 0 carries none, and needs no memory of it.
     """
 
     neuron: ClassVar[str] = "sigma-delta"
@@ -44,8 +47,11 @@ class SigmaDelta:
     digits: int | Sequence[int] | None = None
     base: float = DEFAULT_BASE
     predictor: Predictor = "auto"
+    alpha: float | Sequence[float] = DEFAULT_SIGMA_DELTA_ALPHA
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", _plain(self.alpha))
+        self.alpha_of(np.size(self.alpha))
         require(1.1 <= number("base", self.base) <= 16, f"base {self.base!r}: expected 1.1 to 16")
         known = self.predictor in ("auto", 0, 1) and not isinstance(self.predictor, bool)
         require(known, f"predictor {self.predictor!r}: expected 'auto', 0 or 1")
@@ -78,9 +84,21 @@ class SigmaDelta:
         require(fits, f"digits {self.digits!r}: expected 1 to {MOST_DIGITS}, one number or one per stage ({stages})")
         return tuple(int(count) for count in per_stage)
 
+    def alpha_of(self, stages: int) -> tuple[float, ...]:
+        """Return α of every stage.
+
+        Raises:
+            ValueError: shares for another number of stages, or out of range.
+        """
+        per_stage = _one_per("alpha", self.alpha, stages, f"stage ({stages})", "0 to 1")
+        fits = all(0 <= number("alpha", each) <= 1 for each in per_stage)
+        require(fits, f"alpha {self.alpha!r}: expected 0 to 1, one number or one per stage")
+        return tuple(float(each) for each in per_stage)
+
     def settled(self, stages: int) -> "SigmaDelta":
         """Return the settings in force for that many stages."""
-        return replace(self, tolerance=self.wanted_tolerance, digits=self.digits_of(stages))
+        digits, alpha = self.digits_of(stages), self.alpha_of(stages)
+        return replace(self, tolerance=self.wanted_tolerance, digits=digits, alpha=alpha)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding. Only
 linear layers have any: what a convolution's receivers have heard is always derived.
+
+Where stages carry residuals (α > 0), a decision begins with v = h − c − γ·m + α·r, r from the decision before.
 """
 
 from typing import Any
@@ -10,8 +12,10 @@ from array_api_compat import array_namespace
 
 from snn_policy.ann.layers import Layer, Linear
 from snn_policy.protocol import Decision
-from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
-from snn_policy.spiking.state import SigmaDeltaState
+from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual, sigma_delta_spike
+from snn_policy.spiking.state import CarryingState, SigmaDeltaState
+
+SigmaDeltaStates = SigmaDeltaState | CarryingState
 
 
 def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:
@@ -20,17 +24,20 @@ def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:
 
 
 def decide_sigma_delta(
-    x: Any, state: SigmaDeltaState, layers: tuple[Layer, ...], neurons: SigmaDeltaNeurons
-) -> tuple[Any, SigmaDeltaState, Decision]:
+    x: Any, state: SigmaDeltaStates, layers: tuple[Layer, ...], neurons: SigmaDeltaNeurons
+) -> tuple[Any, SigmaDeltaStates, Decision]:
     """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
     none = xp.astype(x[:, 0] * 0, xp.int64)
-    h, memories, accumulators, spikes, operations, events, start = x, [], [], [], none, none, 0
+    h, memories, accumulators, residuals, spikes, operations, events, start = x, [], [], [], [], none, none, 0
     for stage, (layer, quantum, predictor) in enumerate(zip(layers, neurons.quanta, neurons.predictor, strict=True)):
-        kept = predictor * state.memory[:, start : start + layer.inputs]
-        start += layer.inputs
+        own = slice(start, start + layer.inputs)
+        start = own.stop
+        kept = predictor * state.memory[:, own]
         offset = neurons.offset if stage == 0 else 0.0
         v, told = h - offset - kept, kept * 0
+        if isinstance(state, CarryingState):
+            v = v + neurons.alpha[stage] * state.residual[:, own]
         emitted = xp.astype(told, xp.int64)
         for _ in range(neurons.digits[stage]):
             s = sigma_delta_spike(v, quantum, neurons.powers)
@@ -42,10 +49,15 @@ def decide_sigma_delta(
         else:
             z = layer(memory + offset)
         memories.append(memory)
+        if isinstance(state, CarryingState):
+            residuals.append(sigma_delta_residual(v, emitted != 0, quantum))
         spikes.append(xp.sum(emitted, axis=1))
         operations = operations + layer.operations(emitted)
         events = events + layer.operations(xp.astype(emitted != 0, xp.int64))
         h = z if layer.activation is None else layer.activation(z)
     memory, accumulator = xp.concat(memories, axis=1), xp.concat([x[:, :0], *accumulators], axis=1)
     decision = Decision(xp.stack(spikes, axis=1), operations, none, none, none, events)
-    return h, SigmaDeltaState(memory, accumulator, state.age * 0), decision
+    new_state: SigmaDeltaStates = SigmaDeltaState(memory, accumulator, state.age * 0)
+    if isinstance(state, CarryingState):
+        new_state = CarryingState(*new_state, xp.concat(residuals, axis=1))
+    return h, new_state, decision

@@ -35,4 +35,16 @@ class SigmaDeltaState(NamedTuple):
     age: Any
 
 
-State = MembraneState | AdaptiveState | SigmaDeltaState
+class CarryingState(NamedTuple):
+    """`SigmaDeltaState` of a network whose neurons carry a share α > 0 of their residual.
+
+    residual: (rows, neurons of all stages) r: what a neuron owed in the last decision and did not send.
+    """
+
+    memory: Any
+    accumulator: Any
+    age: Any
+    residual: Any
+
+
+State = MembraneState | AdaptiveState | SigmaDeltaState | CarryingState

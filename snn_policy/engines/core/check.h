@@ -208,6 +208,12 @@ SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
         if (sigma_delta && !(snn_within(s->digits, 1, 64) && snn_within(s->slot, 0, h->slots - 1))) {
             return SNN_BAD_STAGE;
         }
+        if (sigma_delta && !snn_holds_or_none(h->state_size, s->residual, s->width)) {
+            return SNN_BAD_OFFSET;
+        }
+        if (sigma_delta && s->residual >= 0 && !(s->alpha >= 0.0f && s->alpha <= 1.0f)) {
+            return SNN_BAD_NUMBER;
+        }
         if (h->adaptive && !snn_within(s->levels, 1, 65536)) {
             return SNN_BAD_NUMBER;
         }

@@ -40,7 +40,7 @@ HEADER = _record(
     "macs",
 )
 STAGE = _record(
-    "width first_connection connection_count bias activation neurons offset digits slot memory fan_out "
+    "width first_connection connection_count bias activation neurons offset digits slot memory residual fan_out "
     "uniform_fan_out levels",
     "parameter activation_levels alpha",
 )
@@ -168,7 +168,7 @@ class Writer:
             "neuron": NEURONS.index("sigma-delta"), "powers": self._put(neurons.powers),
             "power_count": len(neurons.powers), "doubling": doubles(neurons),
             "rederive_after": min(rederive_after, 2**31 - 1),
-            "age": self._own - 1, "stale": self.state_size - 1 if self._convolutions else NONE,
+            "age": self._age, "stale": self.state_size - 1 if self._convolutions else NONE,
         }  # fmt: skip
 
     def _membrane_header(self) -> dict[str, Any]:
@@ -211,6 +211,11 @@ class Writer:
         private = self._sigma_delta and self._convolutions
         return self._own + (1 + sum(map(self._sums_size, self._convolutions)) if private else 0)
 
+    @property
+    def _age(self) -> int:
+        """Where a row's state counts decisions: after memories and accumulators."""
+        return sum(self._network.spiking_widths) + sum(accumulator_sizes(self._actor.layers))
+
     def _write_stages(self) -> None:
         actor, memory = self._actor, 0
         widths = (*actor.widths, actor.layers[-1].outputs)
@@ -218,11 +223,12 @@ class Writer:
             values: dict[str, Any] = {
                 "width": width, "first_connection": max(index - 1, 0), "connection_count": min(index, 1),
                 "activation": ACTIVATIONS.index(None), "offset": NONE, "fan_out": NONE, "memory": memory,
+                "residual": NONE,
             }  # fmt: skip
             if index:
                 values |= self._received(actor.layers[index - 1], index)
             if index < len(actor.layers) and (index or self._sigma_delta):
-                values |= self._sent(actor.layers[index], index)
+                values |= self._sent(actor.layers[index], index) | self._carried(index, memory)
                 memory += width
             for name, value in values.items():
                 self._stages[index][name] = value
@@ -258,9 +264,15 @@ class Writer:
             return {**values, "fan_out": self._put(layer.fan_out)}
         return {**values, "uniform_fan_out": layer.uniform_fan_out}
 
+    def _carried(self, index: int, memory: int) -> dict[str, Any]:
+        """A stage's α and the place of its residuals, where the network carries any."""
+        neurons = self._neurons
+        if not isinstance(neurons, SigmaDeltaNeurons) or not neurons.carries:
+            return {}
+        return {"alpha": neurons.alpha[index], "residual": self._age + 1 + memory}
+
     def _write_connections(self) -> None:
-        widths = sum(self._network.spiking_widths)
-        accumulator, sums = widths, widths + sum(accumulator_sizes(self._actor.layers)) + 1
+        accumulator, sums = sum(self._network.spiking_widths), self._own
         for index, layer in enumerate(self._actor.layers):
             values: dict[str, Any] = {"source": index, "inputs": layer.inputs, "outputs": layer.outputs}
             if isinstance(layer, Conv2d):

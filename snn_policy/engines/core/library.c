@@ -37,7 +37,7 @@ SNN_FUNCTION int snn_all_usable(const double *obs, int64_t n) {
 SNN_EXPORT int SNN_NAME(snn_run)(const snn_call *call);
 SNN_EXPORT void SNN_NAME(snn_sequence)(const float *h, int64_t decisions, int64_t neurons, const float *quantum,
                                        const float *gamma, float *memory, int32_t digits, const float *powers,
-                                       int32_t power_count, float *sent, int64_t *spikes);
+                                       int32_t power_count, float alpha, float *residual, float *sent, int64_t *spikes);
 SNN_EXPORT void SNN_NAME(snn_elementary)(int32_t which, const float *x, float *y, int64_t n);
 
 /* One decision of every row; 0, with nothing touched, where an observation is not finite or too large. */
@@ -67,8 +67,9 @@ int SNN_NAME(snn_run)(const snn_call *call) {
 
 void SNN_NAME(snn_sequence)(const float *h, int64_t decisions, int64_t neurons, const float *quantum,
                             const float *gamma, float *memory, int32_t digits, const float *powers,
-                            int32_t power_count, float *sent, int64_t *spikes) {
-    snn_encode_sequence(h, decisions, neurons, quantum, gamma, memory, digits, powers, power_count, sent, spikes);
+                            int32_t power_count, float alpha, float *residual, float *sent, int64_t *spikes) {
+    snn_encode_sequence(h, decisions, neurons, quantum, gamma, memory, digits, powers, power_count, alpha, residual,
+                        sent, spikes);
 }
 
 /* y ← exp, expm1, tanh, erf or log1p of x, for the tests. */

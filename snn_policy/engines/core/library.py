@@ -88,7 +88,8 @@ def _bound(library: Any, variant: str) -> Core:
     run, sequence, elementary = (getattr(library, f"snn_{name}_{variant}") for name in
                                  ("run", "sequence", "elementary"))  # fmt: skip
     run.argtypes = [pointer]
-    sequence.argtypes = [pointer, long, long, pointer, pointer, pointer, integer, pointer, integer, pointer, pointer]
+    sequence.argtypes = [pointer, long, long, pointer, pointer, pointer, integer, pointer, integer,
+                         ctypes.c_float, pointer, pointer, pointer]  # fmt: skip
     elementary.argtypes = [integer, pointer, pointer, long]
     sequence.restype = elementary.restype = None
     library.snn_check_program.argtypes = [pointer, long, long, long, long]
@@ -130,7 +131,7 @@ def available() -> bool:
 
 def encode_sequence(
     h: FloatArray, quantum: FloatArray, predictor: FloatArray, memory: FloatArray, digits: int, powers: FloatArray,
-    sent: FloatArray, spikes: IntArray,
+    sent: FloatArray, spikes: IntArray, alpha: float = 0.0, residual: FloatArray | None = None,
 ) -> None:  # fmt: skip
     """Encode consecutive values of one sigma-delta stage; all arrays contiguous.
 
@@ -139,6 +140,8 @@ def encode_sequence(
         quantum, predictor, memory: (neurons,); memory is updated in place.
         sent: (decisions, neurons), filled with the memory after each decision.
         spikes: (neurons,) int64, raised by the number of spikes.
+        residual: (neurons,), where a share alpha of it is carried; it is updated in place.
     """
+    rest = None if residual is None else residual.ctypes.data
     core().sequence(h.ctypes.data, *h.shape, quantum.ctypes.data, predictor.ctypes.data, memory.ctypes.data, digits,
-                    powers.ctypes.data, len(powers), sent.ctypes.data, spikes.ctypes.data)  # fmt: skip
+                    powers.ctypes.data, len(powers), alpha, rest, sent.ctypes.data, spikes.ctypes.data)  # fmt: skip

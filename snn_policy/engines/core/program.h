@@ -53,6 +53,7 @@ typedef struct {
     int32_t offset;          /* c, (width,) */
     int32_t digits, slot;
     int32_t memory;          /* in the state: m, or the residual */
+    int32_t residual;        /* in the state: sigma-delta's r, where the stage carries it */
     int32_t fan_out;         /* (width,) synapses per neuron, where they differ */
     int32_t uniform_fan_out;
     int32_t levels;          /* of the shadow network */

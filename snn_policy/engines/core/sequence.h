@@ -6,7 +6,7 @@
 #ifndef SNN_SEQUENCE_H
 #define SNN_SEQUENCE_H
 
-#include "platform.h"
+#include "sigma_delta.h"
 
 #define SNN_SEQUENCE_TILE 256
 
@@ -67,10 +67,33 @@ SNN_FUNCTION int32_t snn_sequence_owed(snn_sequence_tile *SNN_RESTRICT tile, con
     return count;
 }
 
-/* h, sent: (decisions, neurons); `sent` becomes the memory after each decision, which goes on in `memory`. */
+/* v ← v + α·r of a tile; returns how many neurons will spike. */
+SNN_FUNCTION int32_t snn_sequence_carried(snn_sequence_tile *SNN_RESTRICT tile, float alpha,
+                                          const float *SNN_RESTRICT residual, int32_t n) {
+    int32_t count = 0, j;
+    for (j = 0; j < n; j++) {
+        tile->v[j] += alpha * residual[j];
+        count += snn_abs(tile->v[j]) >= tile->unit[j] ? 1 : 0;
+    }
+    return count;
+}
+
+/* r of a tile: v within ±q of neurons that sent nothing, where it is not tiny, else 0. */
+SNN_FUNCTION void snn_sequence_left(const snn_sequence_tile *SNN_RESTRICT tile, const float *SNN_RESTRICT quantum,
+                                    float *SNN_RESTRICT residual, int32_t n) {
+    int32_t j;
+    for (j = 0; j < n; j++) {
+        const float left = snn_min(snn_max(tile->v[j], -quantum[j]), quantum[j]);
+        const int kept = tile->total[j] == 0.0f && snn_abs(tile->v[j]) >= quantum[j] * SNN_LEAST_RESIDUAL;
+        residual[j] = kept ? left : 0.0f;
+    }
+}
+
+/* h, sent: (decisions, neurons); `sent` becomes the memory after each decision, which goes on in `memory`, and the
+ * residual in `residual`, NULL where none is carried. */
 SNN_FUNCTION void snn_encode_sequence(const float *h, int64_t decisions, int64_t neurons, const float *quantum,
                                       const float *gamma, float *memory, int32_t digits, const float *powers,
-                                      int32_t power_count, float *sent, int64_t *spikes) {
+                                      int32_t power_count, float alpha, float *residual, float *sent, int64_t *spikes) {
     const float reach = (1.0f + 1.0f / powers[1]) / 2.0f;
     int64_t start, row;
     for (start = 0; start < neurons; start += SNN_SEQUENCE_TILE) {
@@ -86,10 +109,16 @@ SNN_FUNCTION void snn_encode_sequence(const float *h, int64_t decisions, int64_t
         }
         for (row = 0; row < decisions; row++) {
             int32_t spiking = snn_sequence_owed(&tile, h + row * neurons + start, g, m, n);
+            if (residual != NULL) {
+                spiking = snn_sequence_carried(&tile, alpha, residual + start, n);
+            }
             for (digit = 0; digit < digits && spiking > 0; digit++) {
                 spiking = powers[1] == 2.0f
                     ? snn_sequence_doubling(&tile, q, powers[power_count - 1], n)
                     : snn_sequence_digit(&tile, q, powers, power_count, n);
+            }
+            if (residual != NULL) {
+                snn_sequence_left(&tile, q, residual + start, n);
             }
             for (j = 0; j < n; j++) {
                 m[j] = g[j] * m[j] + tile.total[j];

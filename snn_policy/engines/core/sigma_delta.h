@@ -2,6 +2,7 @@
  *
  *     v = h − c − γ·m;   while |v| ≥ k·q:  s = sign(v)·q·β^i,  i = ⌊log_β(|v|/(k·q))⌋,  v ← v − s;   m ← γ·m + Σ s
  *
+ * and v = h − c − γ·m + α·r where residuals r are carried,
  * with k = (1 + 1/β)/2 (docs/methods.md §1). Only the neurons that reach k·q are looked at, side by side.
  */
 #ifndef SNN_SIGMA_DELTA_H
@@ -12,6 +13,7 @@
 #define SNN_EXPONENT_BITS 0x7F800000
 #define SNN_LARGEST_FINITE 0x7F7FFFFF
 #define SNN_LARGEST_EXPONENT (40 * 0x00800000)      /* spikes up to 2⁴⁰ quanta */
+#define SNN_LEAST_RESIDUAL (1.0f / 1048576.0f)      /* in quanta: a smaller one would end in subnormal numbers */
 #define SNN_COARSE_EXPONENT (14 * 0x00800000)       /* one of 2¹⁴: the sums lose precision, derive them anew */
 
 /* What is gathered of the neurons that reach their unit; each (n,), n a multiple of SNN_LANES. */

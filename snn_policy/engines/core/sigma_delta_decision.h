@@ -34,6 +34,18 @@ SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRIC
     }
 }
 
+/* v ← v + α·r; then r ← v within ±q where the neuron stays silent and v is not tiny, else 0. */
+SNN_FUNCTION void snn_carry(float alpha, const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit, int32_t n,
+                            float *SNN_RESTRICT residual, float *SNN_RESTRICT v) {
+    int32_t j;
+    for (j = 0; j < n; j++) {
+        const float owed = v[j] + alpha * residual[j], size = snn_abs(owed);
+        const float left = snn_min(snn_max(owed, -quantum[j]), quantum[j]);
+        v[j] = owed;
+        residual[j] = size < unit[j] && size >= quantum[j] * SNN_LEAST_RESIDUAL ? left : 0.0f;
+    }
+}
+
 /* Collect what `snn_encode` works on, followed by dead neurons up to a whole vector; returns the padded number. */
 SNN_FUNCTION int32_t snn_gather(const float *SNN_RESTRICT v, const float *SNN_RESTRICT quantum,
                                 const float *SNN_RESTRICT unit, const int32_t *SNN_RESTRICT list, int32_t count,
@@ -91,6 +103,9 @@ SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const floa
     r.sent = snn_vector(w->work, 4, size);
     r.fired = kept_list; /* read before the list is made */
     snn_owed(h, gamma, offset, n, memory, v);
+    if (stage->residual >= 0) {
+        snn_carry(stage->alpha, quantum, unit, n, state + stage->residual, v);
+    }
     count = snn_list_reached(v, unit, n, fresh_list);
     spikes = snn_encode(header, program->parameters, &r, snn_gather(v, quantum, unit, fresh_list, count, &r),
                         stage->digits, &coarse);

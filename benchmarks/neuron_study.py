@@ -1,0 +1,180 @@
+"""What the sigma-delta neuron's variants bring, actor by actor: the residual carried, and γ by hysteresis.
+
+    python -m benchmarks.neuron_study run --seeds choose              # stop and start it as you like
+    python -m benchmarks.neuron_study run --seeds report --variants ann,0,silent-0.5
+    python -m benchmarks.neuron_study table --seeds report
+
+A cell is an actor (`NAME` or `NAME@TOLERANCE`) and a variant; every finished one is a line of
+`benchmarks/results/neuron-study.jsonl` and is not measured again. All cells of an actor run the same episodes, so that
+differences are paired. Variants are chosen on the seeds `choose`, and reported on `report`.
+
+Variants: `ann`; `0` (no residual); `silent-ALPHA` (the residual as the package carries it); `unfitted-ALPHA` (the same,
+quanta fitted without it), all of these with γ = 1 wherever it saves a spike; `hysteresis-ALPHA`, the package's own:
+γ = 1 where it saves more than a fifth of them. The results hold more, measured before the rules that lost were taken
+out of the code (docs/neuron.md): `always` (also what spiking neurons leave over), `changes` (that, γ = 1 neurons
+alone), `stuck` (`silent`, only neurons whose error kept its sign).
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: these matrices are small
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert, load_actor
+from snn_policy.calibration import open_loop
+from snn_policy.energy import nanojoules
+from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.exported import names as shipped_names
+from snn_policy.exported import path as shipped_path
+from snn_policy.protocol import FloatArray
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
+LOG = ROOT / "benchmarks" / "results" / "neuron-study.jsonl"
+FIRST_SEEDS = {"choose": 300_000, "report": 400_000}
+OBSERVATIONS, ROWS = 10_000, 20
+FAILED = 0.2
+"""An episode fails that returns less than the ANN's median by this share of its size."""
+SAVING = 0.2
+"""Of the spikes, by which γ = 1 has to be cheaper under hysteresis."""
+
+ACTORS = ",".join([
+    "sac-MountainCarContinuous-v0", "sac-MountainCarContinuous-v0@0.05", "sac-MountainCarContinuous-v0@0.1",
+    "sac-Pendulum-v1", "sac-Pendulum-v1@0.05", "td3-Pendulum-v1", "dqn-CartPole-v1", "tqc-HalfCheetah-v3",
+    "sac-Walker2d-v3", "ppo-Hopper-v3", "td3-Hopper-v5", "trpo-Swimmer-v3", "tqc-Swimmer-v3", "sac-reacher-easy",
+    "sac-finger-spin", "td3-HalfCheetah-v5", "trpo-Hopper-v3.zip", "sac-cartpole-swingup",
+])  # fmt: skip
+RULES = ("0", "silent", "unfitted", "hysteresis")
+ENVIRONMENTS = {"trpo-Hopper-v3.zip": "Hopper-v5"}
+"""Of archives, which do not name theirs."""
+VARIANTS = "ann,0,silent-0.5"
+application = typer.Typer(add_completion=False)
+
+Seeds = Annotated[str, typer.Option(help=f"{' or '.join(FIRST_SEEDS)}: which episodes")]
+Names = Annotated[str, typer.Option(help="separated by commas")]
+Episodes = Annotated[int, typer.Option(help="per cell", min=2)]
+
+
+@application.command()
+def run(
+    seeds: Seeds = "choose", actors: Names = ACTORS, variants: Names = VARIANTS, episodes: Episodes = 200,
+    out: Path = LOG,
+) -> None:  # fmt: skip
+    """Measure what is missing, actor by actor."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done = {(each["actor"], each["variant"], each["seed"], each["episodes"]) for each in finished(out)}
+    for actor in actors.split(","):
+        for variant in variants.split(","):
+            if (actor, variant, FIRST_SEEDS[seeds], episodes) in done:
+                continue
+            begin = time.perf_counter()
+            record = measured(actor, variant, FIRST_SEEDS[seeds], episodes)
+            with out.open("a") as log:
+                log.write(json.dumps(record, allow_nan=False) + "\n")
+            mean, energy = np.mean(record["returns"]), record["energy_share"]
+            seconds = time.perf_counter() - begin
+            print(f"{actor} {variant}: mean {mean:.5g}, energy {energy:.4f}, {seconds:.0f} s", flush=True)
+
+
+@application.command()
+def table(seeds: Seeds = "report", episodes: Episodes = 200, out: Path = LOG) -> None:
+    """Print a Markdown table: mean retention ± standard error / failed episodes / energy share, row per actor."""
+    found = [each for each in finished(out) if (each["seed"], each["episodes"]) == (FIRST_SEEDS[seeds], episodes)]
+    variants = list(dict.fromkeys(each["variant"] for each in found if each["variant"] != "ann"))
+    print(f"| actor (ANN fails) | {' | '.join(variants)} |\n|---|{'---|' * len(variants)}")
+    for actor in dict.fromkeys(each["actor"] for each in found):
+        own = {each["variant"]: each for each in found if each["actor"] == actor}
+        if "ann" in own:
+            cells = [judged(own["ann"], own[variant]) if variant in own else "" for variant in variants]
+            print(f"| {actor} ({failures(own['ann'], own['ann']):.3f}) | {' | '.join(cells)} |")
+
+
+def judged(ann: dict[str, Any], record: dict[str, Any]) -> str:
+    """Return a cell's text, from returns (episodes,) on the same seeds."""
+    own, reference = np.array(record["returns"]), np.array(ann["returns"])
+    difference, size = own - reference, abs(reference.mean())
+    error = difference.std(ddof=1) / np.sqrt(len(own)) / size
+    retention = 1 + difference.mean() / size
+    return f"{retention:.3f} ± {error:.3f} / {failures(ann, record):.3f} / {record['energy_share']:.4f}"
+
+
+def failures(ann: dict[str, Any], record: dict[str, Any]) -> float:
+    """Return the share of failed episodes."""
+    median = np.median(ann["returns"])
+    return float(np.mean(np.array(record["returns"]) < median - FAILED * abs(median)))
+
+
+def finished(place: Path) -> Iterator[dict[str, Any]]:
+    """Yield the log's records; a line that an interruption cut short counts as not measured."""
+    for line in place.read_text().splitlines() if place.is_file() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def measured(actor_name: str, variant: str, seed: int, episodes: int) -> dict[str, Any]:
+    """Return one cell's record."""
+    name, _, tolerance = actor_name.partition("@")
+    actor = read(name)
+    policy = actor if variant == "ann" else converted(name, variant, float(tolerance or 0.02))
+    result = evaluate(policy, str(actor.env_id), episodes=episodes, seed=seed, num_envs=min(ROWS, episodes))
+    spent = nanojoules(result.multiply_accumulates, result.synaptic_operations)
+    conversion = policy.conversion if isinstance(policy, SpikingPolicy) else {}
+    return {
+        "actor": actor_name, "variant": variant, "seed": seed, "episodes": episodes,
+        "energy_share": float(spent / nanojoules(actor.dense_macs, 0)),
+        "spikes": [round(each, 3) for each in result.spikes], "events": result.events,
+        "open_loop_error": conversion.get("open_loop_error"), "microseconds": round(result.microseconds, 2),
+        "returns": [float(f"{each:.7g}") for each in result.returns], "versions": result.versions,
+    }  # fmt: skip
+
+
+def converted(name: str, variant: str, tolerance: float) -> SpikingPolicy:
+    """Return the actor's conversion in this variant."""
+    rule, _, text = variant.partition("-")
+    alpha, actor, observations = float(text or 0), read(name), recording(name)
+    if rule not in RULES:
+        raise typer.BadParameter(f"variant {variant!r}: expected ann, 0, or one of {', '.join(RULES)} with -ALPHA")
+    before, open_loop.LEAST_SAVING = open_loop.LEAST_SAVING, SAVING if rule == "hysteresis" else 0.0
+    try:
+        fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=0.0 if rule == "unfitted" else alpha))
+    finally:
+        open_loop.LEAST_SAVING = before
+    neurons = fitted.network.neurons
+    assert isinstance(neurons, SigmaDeltaNeurons)
+    carrying = replace(neurons, alpha=(alpha,) * len(neurons.quanta))
+    return SpikingPolicy(SpikingNetwork(fitted.actor, carrying), conversion=fitted.conversion)
+
+
+@lru_cache(maxsize=1)
+def read(name: str) -> Actor:
+    """Return the actor of a shipped policy, a reference policy or an archive beside those."""
+    if name in shipped_names():
+        return load_actor(shipped_path(name))
+    if not name.endswith(".zip"):
+        return load_actor(REFERENCE / name)
+    return replace(load_actor(REFERENCE / "sb3-zips" / name), env_id=ENVIRONMENTS[name])
+
+
+@lru_cache(maxsize=1)
+def recording(name: str) -> FloatArray:
+    """Return consecutive observations of the actor's own episodes."""
+    actor = read(name)
+    return actor.collect(str(actor.env_id), steps=OBSERVATIONS, seed=0)
+
+
+if __name__ == "__main__":
+    application()
