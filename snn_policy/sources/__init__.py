@@ -13,10 +13,11 @@ from snn_policy.actor import Actor
 from snn_policy.bundle.files import CHECKPOINT_FILE, POLICY_FILE, RUN_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
-from snn_policy.sources.torch_files import describe, is_sb3_zip
+from snn_policy.sources.torch_files import describe, is_sb3_zip, torch_kind
 
 ACCEPTED = (
-    "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
+    "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a TorchScript archive, "
+    "a reference .safetensors + .json pair, "
     "a bundle directory, a training run's directory, or an Actor"
 )
 
@@ -129,6 +130,12 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
 
         _takes(options, "an ONNX file", "normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
         return read_onnx(path, **_with_statistics(options))
+    if torch_kind(path) == "TorchScript":
+        from snn_policy.sources.torchscript import read_torchscript
+
+        names = ("normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
+        _takes(options, "a TorchScript archive", *names)
+        return read_torchscript(path, **_with_statistics(options))
     if ending == ".zip" or (ending not in (".safetensors", ".json") and is_sb3_zip(path)):
         from snn_policy.sources.sb3 import read_zip
 

@@ -5,6 +5,7 @@ import pickletools
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS
 
@@ -27,6 +28,22 @@ def describe(path: Path) -> str | None:
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
         return None
     return None
+
+
+def torch_kind(path: Path) -> Literal["TorchScript", "checkpoint"] | None:
+    """Return which of the archives that are read a file is, whatever its name; None for other files."""
+    try:
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            inner = {name.partition("/")[2] for name in archive.namelist()}
+            if "data.pkl" not in inner:
+                return None
+            if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+                return "TorchScript"
+    except (OSError, zipfile.BadZipFile):
+        return None
+    return "checkpoint" if describe(path) is None else None
 
 
 def is_sb3_zip(path: Path) -> bool:
