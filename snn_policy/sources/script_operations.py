@@ -21,8 +21,8 @@ _UNCHANGED = ("detach", "contiguous", "clone", "to", "float", "double", "type_as
 _FLOATS = (5, 6, 7, 15)
 _SCALINGS = ("add", "sub", "rsub", "mul", "div", "clamp_min", "clamp_max", "minimum", "maximum", "min", "max",
              "true_divide", "subtract", "multiply", "divide")  # fmt: skip
-_ALIASES = {"minimum": "clamp_max", "maximum": "clamp_min", "min": "clamp_max", "max": "clamp_min", "true_divide": "div",
-            "subtract": "sub", "multiply": "mul", "divide": "div", "clip": "clamp"}  # fmt: skip
+_ALIASES = {"minimum": "clamp_max", "maximum": "clamp_min", "min": "clamp_max", "max": "clamp_min",
+            "true_divide": "div", "subtract": "sub", "multiply": "mul", "divide": "div", "clip": "clamp"}  # fmt: skip
 _IMAGES = ("conv2d", "_convolution", "convolution", "avg_pool2d", "adaptive_avg_pool2d")
 
 
@@ -65,6 +65,11 @@ def _made(x: Observed, call: Call, shape: Shape, operations: list[Operation]) ->
     return Observed(x.root, shape, (*x.operations, *operations), call)
 
 
+def _count(shape: Shape) -> int:
+    """The number of values, the unknown size counted as one."""
+    return math.prod(size or 1 for size in shape)
+
+
 def _fact(name: str, x: Observed, rest: list[Any]) -> Any:
     unknown = UnknownSize(SourceError("the observation's size is not known here; pass observation_shape="), x.root)
     sizes = [unknown if size is None else size for size in x.shape]
@@ -76,7 +81,7 @@ def _fact(name: str, x: Observed, rest: list[Any]) -> Any:
         case "len":
             return sizes[0]
         case "numel":
-            return unknown if None in x.shape else math.prod(x.shape)  # pyright: ignore[reportArgumentType]
+            return unknown if None in x.shape else _count(x.shape)
         case "dtype":
             return 6
         case "device":
@@ -88,9 +93,7 @@ def _joined(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
     pieces = arguments[0] if isinstance(arguments[0], list | tuple) else arguments
     if len(pieces) == 1 and name in ("cat", "concat", "hstack", "concatenate"):
         return pieces[0]
-    widths = " + ".join(
-        str(np.shape(each)[-1] if not isinstance(each, Observed) else each.shape[-1]) for each in pieces
-    )
+    widths = " + ".join(str((each.shape if isinstance(each, Observed) else np.shape(each))[-1]) for each in pieces)
     reason = f"it is a concatenation of {len(pieces)} values, {widths} wide"
     raise UnsupportedLayerError(path, name, reason, "Use a policy that is one chain of layers")
 
@@ -135,7 +138,7 @@ def _scaled(
     if constant.ndim and constant.shape[-1] > 1:
         _known(x, constant.shape[-1])
     shape = x.shape if None in x.shape else np.broadcast_shapes(x.shape, constant.shape)  # pyright: ignore
-    if math.prod(n or 1 for n in shape) != math.prod(n or 1 for n in x.shape):
+    if _count(shape) != _count(x.shape):
         raise UnsupportedLayerError(path, name, f"it repeats values of {x.shape}", "Keep one row per observation")
     if kind == "div" and first and (constant == 0).any():
         raise divided_by_zero(path, kind, constant)
@@ -160,7 +163,7 @@ def _multiplied(
     _known(x, weight.shape[1])
     if x.shape[-1] != weight.shape[1]:
         raise SourceError(f"{path} takes {weight.shape[1]} inputs, but gets {x.shape[-1]}")
-    if math.prod(size or 1 for size in x.shape[:-1]) != 1:
+    if _count(x.shape[:-1]) != 1:
         raise UnsupportedLayerError(path, name, f"it acts on rows of {x.shape}", "Keep one row per observation")
     if bias is not None and np.shape(bias) not in ((len(weight),), (1, len(weight))):
         raise SourceError(f"{path} ({name}): its shapes do not fit: weight {weight.shape}, bias {np.shape(bias)}")
@@ -182,10 +185,8 @@ def _viewed(
         case "slice" | "select" | "narrow":
             return _selected(name, x, arguments, keywords, call, path)
         case "expand":
-            wanted = [size for size in arguments[1] if size != -1]
-            if len(arguments[1]) == len(x.shape) and all(
-                a in (-1, b) for a, b in zip(arguments[1], x.shape, strict=True)
-            ):
+            wanted = arguments[1]
+            if len(wanted) == len(x.shape) and all(a in (-1, b) for a, b in zip(wanted, x.shape, strict=True)):
                 return _made(x, call, x.shape, [])
             raise UnsupportedLayerError(path, name, f"it repeats values to {wanted}", "Keep one row per observation")
         case "flatten":
@@ -193,7 +194,7 @@ def _viewed(
             axes = len(x.shape)
             start, end = start % axes, end % axes
             merged = x.shape[start : end + 1]
-            size = None if None in merged else math.prod(merged)  # pyright: ignore[reportArgumentType]
+            size = None if None in merged else _count(merged)
             return _reshaped(name, x, (*x.shape[:start], size, *x.shape[end + 1 :]), call, path)
     return _reshaped(name, x, tuple(arguments[1]), call, path)
 
@@ -207,7 +208,7 @@ def _reshaped(name: str, x: Observed, wanted: Shape, call: Call, path: str) -> O
         if len(wanted) <= 3 and known == 1 and (rows or len(sizes) < len(wanted)):
             return _made(x, call, (*[1] * (len(wanted) - 1), None), [Flatten(path=path, kind=name)])
         _known(x, known)
-    size = math.prod(x.shape)  # pyright: ignore[reportArgumentType]
+    size = _count(x.shape)
     shape = [each if each != -1 else size // max(1, -math.prod(sizes)) for each in sizes]
     if math.prod(shape) != size or not shape:
         raise SourceError(f"{path} ({name}): values of shape {x.shape} do not fit {wanted}")
@@ -231,9 +232,9 @@ def _selected(
     else:
         chosen = slice(*[rest[k] if len(rest) > k else None for k in range(3)])
     length = x.shape[axis]
-    if isinstance(chosen, slice) and length is None and (chosen.start or 0, chosen.step or 1) == (0, 1):
-        if chosen.stop is None or chosen.stop >= 2**62:
-            return _made(x, call, x.shape, [])
+    whole = isinstance(chosen, slice) and (chosen.start or 0, chosen.step or 1) == (0, 1)
+    if whole and (chosen.stop is None or chosen.stop >= 2**62):
+        return _made(x, call, x.shape, [])
     if length is None:
         remedy = "Pass observation_shape=(n,), or select from the observation outside the policy"
         raise UnsupportedLayerError(path, name, "the observation's size is not known here", remedy)
@@ -241,7 +242,7 @@ def _selected(
     shape = (*x.shape[:axis], *([len(indices)] if indices.ndim else []), *x.shape[axis + 1 :])
     if np.size(indices) == length and np.array_equal(np.ravel(indices), np.arange(length)):
         return _made(x, call, shape, [])
-    if axis != len(x.shape) - 1 or math.prod(size or 1 for size in x.shape[:-1]) != 1:
+    if axis != len(x.shape) - 1 or _count(x.shape[:-1]) != 1:
         remedy = "Crop images and choose frames outside the policy"
         raise UnsupportedLayerError(path, name, f"it selects from values of shape {x.shape}", remedy)
     flat = np.ravel(indices)
@@ -263,7 +264,7 @@ def _filtered(
         if given[5] is not False or any(given[6]):
             raise refusal(path, "ConvTranspose2d")
         given = [*given[:5], given[7]]
-    made = function_operations("conv2d" if "conv" in name else name, path, given, keywords)
+    made: list[Any] = function_operations("conv2d" if "conv" in name else name, path, given, keywords)
     row: Any = x.shape[1:]
     shape = placed(made[0], row).output_shape
     return _made(x, call, (1, *shape), made)
