@@ -24,7 +24,8 @@ STORAGES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "u2", "LongStorage": "i8",
     "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",
 }  # fmt: skip
-MOST_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 
 class Storage:
@@ -78,18 +79,32 @@ class _Mapping(dict[Any, Any]):
         pass
 
 
+class _Bytes:
+    """Bytes, as pickles of protocol 2 spell them: a text that stands for them character by character."""
+
+    def __new__(cls, text: Any, encoding: Any = "latin1") -> Any:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise SourceError("holds an encoded text that is no array; refused")
+        return text.encode("latin1")
+
+
 class _Size(tuple[int, ...]):
     """`torch.Size`."""
 
 
-_OWN: dict[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor_v2"): Tensor,
-    ("torch._utils", "_rebuild_tensor"): Tensor,
-    ("torch._utils", "_rebuild_parameter"): _Parameter,
-    ("collections", "OrderedDict"): _Mapping,
-    ("torch", "Size"): _Size,
-    ("torch", "device"): Stub,
-} | {("torch", name): type(name, (), {"kind": name}) for name in STORAGES}
+_OWN: dict[tuple[str, str], Any] = (
+    {
+        ("torch._utils", "_rebuild_tensor_v2"): Tensor,
+        ("torch._utils", "_rebuild_tensor"): Tensor,
+        ("torch._utils", "_rebuild_parameter"): _Parameter,
+        ("collections", "OrderedDict"): _Mapping,
+        ("torch", "Size"): _Size,
+        ("torch", "device"): Stub,
+        ("_codecs", "encode"): _Bytes,
+    }
+    | {("torch", name): Stub for name in _DTYPES}
+    | {("torch", name): type(name, (), {"kind": name}) for name in STORAGES}
+)
 
 
 class TorchArchive:
@@ -126,7 +141,7 @@ class TorchArchive:
             yield
         except SourceError:
             raise
-        except MOST_DAMAGE as problem:
+        except _DAMAGE as problem:
             raise SourceError(f"{self.path}: not a readable zip, or a truncated one ({problem})") from problem
 
     def holds(self, name: str) -> bool:
