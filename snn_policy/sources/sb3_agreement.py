@@ -17,7 +17,15 @@ _MOST_ROWS, _MOST_VALUES = 1024, 2**19
 _UNBOUNDED = 1e6
 _SCALES = (0.03, 0.3, 1.0, 10.0)
 _TOLERANCE = 1e-4
-_HIDDEN = ("actor.mu", "actor.latent_pi", "q_net.q_net", "mlp_extractor.policy_net", "mlp_extractor.shared_net")
+_HIDDEN = (
+    "actor.mu",
+    "actor.latent_pi",
+    "q_net.q_net",
+    "quantile_net.quantile_net",
+    "action_net",
+    "mlp_extractor.policy_net",
+    "mlp_extractor.shared_net",
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _REMEDY = "Undo the change, or pass the changed network as a torch module of its own"
 
@@ -96,8 +104,16 @@ def _outputs(policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.floa
         return None
     with torch.no_grad():
         tensor, _ = policy.obs_to_tensor(observations)
-        if hasattr(policy, "q_net"):
+        if hasattr(policy, "quantile_net"):
+            given = policy.quantile_net(tensor).mean(dim=1)
+        elif hasattr(policy, "q_net"):
             given = policy.q_net(tensor)
+        elif not hasattr(policy, "get_distribution"):
+            return None
+        elif hasattr(policy.action_space, "nvec"):
+            held = policy.get_distribution(tensor)
+            parts = held.distributions if hasattr(held, "distributions") else held.distribution
+            given = torch.cat([each.logits for each in parts], dim=1)
         elif hasattr(policy.action_space, "n"):
             given = policy.get_distribution(tensor).distribution.logits
         else:
@@ -120,14 +136,25 @@ def _agree(
         return False
     if actor.discrete:
         noise = _TOLERANCE * np.ptp(outputs, axis=0).max() + 1e-5 * np.abs(outputs).max()
-        chosen = np.take_along_axis(outputs, own.astype(np.int64)[:, None], axis=1)[:, 0]
-        return bool((outputs.max(axis=1) - chosen <= noise).all())
+        return all(
+            (scores.max(axis=1) - np.take_along_axis(scores, column[:, None], axis=1)[:, 0] <= noise).all()
+            for scores, column in zip(
+                _pieces(actor, outputs), own.astype(np.int64).reshape(len(own), -1).T, strict=True
+            )
+        )
     return _close(own, actions.astype(np.float64))
 
 
 def _centred(actor: Actor, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Logits without what is common to a row: a distribution stores them normalised."""
-    return outputs - outputs.mean(axis=-1, keepdims=True) if actor.discrete else outputs
+    if not actor.discrete:
+        return outputs
+    return np.concatenate([each - each.mean(axis=-1, keepdims=True) for each in _pieces(actor, outputs)], axis=1)
+
+
+def _pieces(actor: Actor, outputs: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """The scores of every discrete action."""
+    return np.split(outputs, np.cumsum(actor.head.choices)[:-1], axis=1)
 
 
 def _close(own: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> bool:
