@@ -177,10 +177,8 @@ class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 
-_DICT = spaces.Dict({"a": spaces.Box(-1, 1, (2,))})
 _GELU = {"activation_fn": torch.nn.GELU}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "dictionary": (lambda: PPO("MultiInputPolicy", Arm(observations=_DICT), policy_kwargs=_net()), "feature|Box"),
     "discrete": (lambda: PPO("MlpPolicy", Arm(observations=spaces.Discrete(4)), policy_kwargs=_net()), "only Box"),
     "gelu": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_GELU)), "GELU"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.protocol import KeyedShape
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
 from snn_policy.sources.environment_statistics import read_environment
@@ -30,7 +31,7 @@ from snn_policy.sources.sb3_archive import (
     features_refused,
     read_archive,
 )
-from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions, several_choices
+from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions, checked_part, several_choices
 from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
 from snn_policy.sources.vecnormalize import ObservationStatistics
 from snn_policy.untrusted_files import reading
@@ -61,20 +62,20 @@ def read_zip(
     """Read a saved algorithm; `load_actor` describes the arguments."""
     archive = read_archive(path)
     source = beside(path) if vecnormalize is None else vecnormalize
-    statistics = _missing(path, archive) if source is None else _given(source)
+    statistics = _missing(path, archive) if source is None else _given(source, archive.observation_shape)
     with reading(path, "Stable-Baselines3 zip"):
         return _actor(archive, statistics, low, high, env_id, name or stem(path).name)
 
 
-def _given(source: Any) -> tuple[ObservationStatistics, ...]:
-    return () if source is False else read_statistics(source)
+def _given(source: Any, shape: tuple[int, ...]) -> tuple[ObservationStatistics, ...]:
+    return () if source is False else read_statistics(source, shape)
 
 
 def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
     """Statistics in the folder of an environment, told aloud, if they fit; else a warning where there must be some."""
     place = None if archive.normalised == "no" else one_down(path)
     try:
-        statistics = () if place is None else read_statistics(place)
+        statistics = () if place is None else read_statistics(place, archive.observation_shape)
         fitting = tuple(each.fitted(archive.observation_shape) for each in statistics)
     except ValueError:  # another policy's
         fitting = ()
@@ -98,8 +99,8 @@ def read_algorithm(
     policy = getattr(algorithm, "policy", algorithm)
     title = name or type(algorithm).__name__.lower()
     archive = _live(policy)
-    found = _live_statistics(algorithm, archive.family, title) if vecnormalize is None else None
-    statistics = _given(vecnormalize) if found is None else found
+    found = _live_statistics(algorithm, archive, title) if vecnormalize is None else None
+    statistics = _given(vecnormalize, archive.observation_shape) if found is None else found
     known = env_id or _environment(algorithm)
     actor = _actor(archive, statistics, low, high, known, title)
     bare = _actor(archive, (), *_own_bounds(archive), None, title)
@@ -107,14 +108,16 @@ def read_algorithm(
     return actor
 
 
-def _live_statistics(algorithm: Any, family: str, name: str) -> tuple[ObservationStatistics, ...]:
+def _live_statistics(algorithm: Any, archive: Archive, name: str) -> tuple[ObservationStatistics, ...]:
     environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
     if environment is not None:
-        return read_environment(environment)
+        return read_environment(environment, archive.observation_shape)
     space = getattr(algorithm, "observation_space", None)
     low, high = getattr(space, "low", None), getattr(space, "high", None)
     last, original = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
-    warn_of_missing(name, told_by(last, original, low, high, off_policy=family != "actor-critic"))
+    if isinstance(archive.observation_shape, KeyedShape):
+        return ()
+    warn_of_missing(name, told_by(last, original, low, high, off_policy=archive.family != "actor-critic"))
     return ()
 
 
@@ -147,13 +150,21 @@ def _live(policy: Any) -> Archive:
         f"<class '{policy.activation_fn.__module__}.{policy.activation_fn.__qualname__}'>",
         float(getattr(getattr(policy, "actor", None), "clip_mean", 2.0)),
         bool(policy.squash_output),
-        checked_observations(kinds[0], tuple(observations.shape or ())),
-        policy.normalize_images and _holds_bytes(observations),
+        _observation_shape(observations),
+        policy.normalize_images and kinds[0] != "Dict" and _holds_bytes(observations),
         space,
         None,
         "maskable" in type(policy).__module__,
         next((float(each.eps) for each in policy.modules() if type(each).__name__.startswith("BatchRenorm")), 1e-3),
     )
+
+
+def _observation_shape(space: Any) -> tuple[int, ...]:
+    kind = type(space).__name__
+    if kind == "Dict":
+        parts = {key: (type(part).__name__, part.shape) for key, part in space.spaces.items()}
+        return KeyedShape({key: checked_part(key, *part) for key, part in parts.items()})
+    return checked_observations(kind, tuple(space.shape or ()))
 
 
 def _holds_bytes(space: Any) -> bool:

@@ -44,10 +44,10 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
     """
     rows = min(_MOST_ROWS, max(16, _MOST_VALUES // actor.layers[0].inputs))
     space = policy.observation_space
-    observations = _normal(rows, space.shape) if normalised else random_observations(space, rows)
+    given, observations = _drawn(space, rows, normalised)
     modes = [(module, module.training) for module in policy.modules()]
     try:
-        own, outputs = _actions(source, policy, observations), _outputs(policy, observations)
+        own, outputs = _actions(source, policy, given), _outputs(policy, given)
     except Exception as problem:
         line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
         shape = observations.shape
@@ -59,6 +59,17 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
         suspects = ", ".join(_suspects(policy)) or "exchanged modules, hooks, slopes, a forward or predict of its own?"
         reason = f"its predict differs from what its weights and options tell ({suspects})"
         raise UnsupportedLayerError("policy", type(policy).__name__, reason, _REMEDY)
+
+
+def _drawn(space: Any, rows: int, normalised: bool) -> tuple[Any, npt.NDArray[Any]]:
+    """Random observations in the form that the policy takes, and as one array."""
+    if not hasattr(space, "spaces"):
+        drawn = _normal(rows, space.shape) if normalised else random_observations(space, rows)
+        return drawn, drawn
+    given = {key: _drawn(part, rows, normalised)[0] for key, part in space.spaces.items()}
+    rng = np.random.default_rng(2)  # or all keys would be drawn alike
+    given = {key: np.ascontiguousarray(each[rng.permutation(rows)]) for key, each in given.items()}
+    return given, np.concatenate([each.reshape(rows, -1) for each in given.values()], axis=1)
 
 
 def random_observations(space: Any, rows: int) -> npt.NDArray[Any]:
@@ -83,7 +94,7 @@ def _scales(rows: int, axes: int) -> npt.NDArray[np.float64]:
     return np.resize(_SCALES, rows).reshape(-1, *[1] * axes)
 
 
-def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _actions(source: Any, policy: Any, observations: Any) -> npt.NDArray[np.float64]:
     """The object's own deterministic actions; those within ±1 where it has no bounds to scale them to."""
     space = policy.action_space
     if hasattr(space, "low") and policy.squash_output and not np.isfinite([space.low, space.high]).all():
@@ -96,7 +107,7 @@ def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.ND
     return np.asarray(source.predict(observations, deterministic=True)[0], np.float64)
 
 
-def _outputs(policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+def _outputs(policy: Any, observations: Any) -> npt.NDArray[np.float64] | None:
     """What its last layer gives, before an argmax or a clip hides differences; None before a tanh, which does not."""
     import torch
 

@@ -22,6 +22,7 @@ from snn_policy.sources.sb3_spaces import (
     ActionSpace,
     action_space,
     holds_bytes,
+    keyed_shape,
     kind_of,
     serialised_array,
     serialised_bounds,
@@ -53,7 +54,9 @@ FAMILIES: dict[str, Family] = {
     "sb3_contrib.ars.policies": "ars",
 }
 
-_EXTRACTORS = tuple(f"stable_baselines3.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN"))
+_EXTRACTORS = tuple(
+    f"stable_baselines3.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,7 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         extractor = re.sub(r"^<class '(.*)'>$", r"\1", str(options["features_extractor_class"]))
         check_extractor("policy_kwargs.features_extractor_class", extractor)
     space = data["observation_space"]
+    keyed, box = (kind_of(space) == kind for kind in ("Dict", "Box"))
     family = family_of(data["policy_class"].get("__module__"))
     return Archive(
         family,
@@ -136,8 +140,8 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         None if options.get("activation_fn") is None else str(options["activation_fn"]),
         float(options.get("clip_mean", 2.0)),
         bool(options.get("squash_output", family == "ars" and not _is_linear(data["policy_class"]))),
-        checked_observations(kind_of(space), shape_of(space) if kind_of(space) == "Box" else ()),
-        bool(options.get("normalize_images", True)) and holds_bytes(space),
+        keyed_shape(space) if keyed else checked_observations(kind_of(space), shape_of(space) if box else ()),
+        bool(options.get("normalize_images", True)) and not keyed and holds_bytes(space),
         action_space(data["action_space"]),
         _told(data, space, family),
         "maskable" in str(data["policy_class"].get("__module__")),
@@ -152,6 +156,8 @@ def _is_linear(policy_class: dict[str, Any]) -> bool:
 
 def _told(data: dict[str, Any], space: dict[str, Any], family: Family) -> Told | None:
     last, original = (data.get(key) for key in ("_last_obs", "_last_original_obs"))
+    if kind_of(space) == "Dict":
+        return None
     low, high = serialised_bounds(space) or (None, None)
     values = serialised_array(original)
     kept = original if values is None else values

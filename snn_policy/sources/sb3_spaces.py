@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.unpickling import Array, Stub, load_numbers
+from snn_policy.protocol import KeyedShape
+from snn_policy.sources.unpickling import Array, Stub, load_numbers, mappings
 
 _GIVE = "pass low= and high="
 _EXACT_DIGITS = {"float32": 9, "float64": 17}
@@ -44,7 +45,7 @@ def serialised(value: Any) -> Any:
     if not isinstance(text, str):
         return None
     try:
-        return load_numbers(base64.b64decode(text, validate=True))
+        return load_numbers(base64.b64decode(text, validate=True), mappings)
     except Exception:  # whatever a malformed pickle raises
         return None
 
@@ -107,6 +108,34 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
         return ActionSpace(low, high)
     sound = _is_print(space.get("low"), "low", size) and _is_print(space.get("high"), "high", size)
     return ActionSpace(exact[0].astype(np.float64), exact[1].astype(np.float64)) if sound else ActionSpace()
+
+
+def keyed_shape(space: dict[str, Any]) -> KeyedShape:
+    """Return the shape of a Dict of Boxes from its serialised form.
+
+    Raises:
+        UnsupportedLayerError: other spaces within, or images.
+    """
+    root = serialised(space)
+    inner = root.fields.get("spaces") if isinstance(root, Stub) else None
+    if not isinstance(inner, dict):
+        raise SourceError("observation_space: its dictionary of spaces cannot be read; pass the live algorithm")
+    parts: dict[str, tuple[int, ...]] = {}
+    for key, part in inner.items():
+        bounds = part.fields.get("low") if isinstance(part, Stub) else None
+        kind = part.stands_for.rpartition(".")[2] if isinstance(part, Stub) else type(part).__name__
+        shape = bounds.values.shape if isinstance(bounds, Array) and bounds.values is not None else None
+        parts[str(key)] = checked_part(str(key), kind, shape)
+    return KeyedShape(parts)
+
+
+def checked_part(key: str, kind: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of one of a Dict's spaces, a Box that is no image."""
+    if kind != "Box" or shape is None or len(shape) == 3:
+        reason = "of a dictionary's spaces, only Boxes of vectors are read"
+        what = f"{kind} of shape {shape}" if shape else kind
+        raise UnsupportedLayerError(f"observation_space[{key!r}]", what, reason, "Train on vectors, or pass a module")
+    return shape
 
 
 def several_choices(nvec: npt.NDArray[Any], start: npt.NDArray[Any]) -> tuple[int, ...]:

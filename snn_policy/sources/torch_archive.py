@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError
-from snn_policy.sources.unpickling import Stub, load_numbers
+from snn_policy.sources.unpickling import Stub, load_numbers, mappings
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, checked
 
 STORAGES = {
@@ -72,13 +72,6 @@ class _Parameter:
         return tensor
 
 
-class _Mapping(dict[Any, Any]):
-    """An ordered dictionary; its other attributes (`_metadata`) are left out."""
-
-    def __setstate__(self, _: Any) -> None:
-        pass
-
-
 class _Bytes:
     """Bytes, as pickles of protocol 2 spell them: a text that stands for them character by character."""
 
@@ -97,7 +90,6 @@ _OWN: dict[tuple[str, str], Any] = (
         ("torch._utils", "_rebuild_tensor_v2"): Tensor,
         ("torch._utils", "_rebuild_tensor"): Tensor,
         ("torch._utils", "_rebuild_parameter"): _Parameter,
-        ("collections", "OrderedDict"): _Mapping,
         ("torch", "Size"): _Size,
         ("torch", "device"): Stub,
         ("_codecs", "encode"): _Bytes,
@@ -179,7 +171,7 @@ class TorchArchive:
         """
 
         def known(module: str, attribute: str) -> Any:
-            own = _OWN.get((module, attribute))
+            own = _OWN.get((module, attribute)) or mappings(module, attribute)
             return own if own is not None or names is None else names(module, attribute)
 
         folder = name.removesuffix(".pkl")

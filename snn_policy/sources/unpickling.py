@@ -131,6 +131,18 @@ class _NumbersOnly(pickle.Unpickler):
         raise SourceError(f"holds {module_name}.{global_name}, which {self._what} never need; refused")
 
 
+class _Mapping(dict[Any, Any]):
+    """An ordered dictionary; its other attributes are left out."""
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def mappings(module: str, name: str) -> Any:
+    """Names for `load_numbers` that keep what ordered dictionaries hold."""
+    return _Mapping if (module, name) == ("collections", "OrderedDict") else None
+
+
 def _no_names(*_: Any) -> None:
     return None
 
