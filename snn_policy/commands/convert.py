@@ -148,11 +148,7 @@ def convert(
 
     check_target(json)
     check_directory(out)
-    given = {
-        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
-        "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
-        "activation": activation, "prefix": prefix,
-    }  # fmt: skip
+    given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
     actor = read_actor(source, **given)
     settings = settings_of(
         neuron, tolerance=tolerance, digits=_one_or_more("digits", digits, int), base=base,
@@ -166,6 +162,23 @@ def convert(
     policy.save(out)
     if not write_json({"out": str(out), **_summary(policy)}, json):
         _print_summary(policy, out)
+
+
+def source_options(
+    vecnormalize: Path | None,
+    low: str | None,
+    high: str | None,
+    output: str | None,
+    observation_shape: str | None,
+    activation: str | None,
+    prefix: str | None,
+) -> dict[str, Any]:
+    """Return `load_actor`'s arguments from the options of the source."""
+    return {
+        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
+        "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
+        "activation": activation, "prefix": prefix,
+    }  # fmt: skip
 
 
 def _converted(
