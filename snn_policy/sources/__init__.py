@@ -84,11 +84,17 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
         _takes(options, "a Stable-Baselines3 algorithm", "vecnormalize", "normaliser", "low", "high", "env_id", "name")
         return read_algorithm(source, **_renamed(options))
     if _has_base(source, "Module", "torch.nn"):
+        from snn_policy.sources.rsl_rl import exportable
         from snn_policy.sources.torch_module import read_torch_module
 
         names = ("normaliser", "vecnormalize", "observation_shape", "low", "high", "env_id", "name")
+        if _has_base(source, "ScriptModule", "torch.jit"):
+            from snn_policy.sources.torchscript import read_live_script
+
+            _takes(options, "a scripted module", *names, "output")
+            return read_live_script(source, **_with_statistics(options))
         _takes(options, "a torch module", *names)
-        return read_torch_module(source, **_with_statistics(options))
+        return read_torch_module(exportable(source), **_with_statistics(options))
     if isinstance(source, Mapping):
         from snn_policy.sources.weight_names import flattened
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,14 @@ def read_torchscript(
         actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
         _check(actor, value, normaliser)
     return actor
+
+
+def read_live_script(module: Any, *, name: str | None = None, **options: Any) -> Actor:
+    """Read a module that `torch.jit` has scripted, traced or loaded, by way of an archive of it."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "module.pt"
+        module.save(str(path))
+        return read_torchscript(path, name=name or str(getattr(module, "original_name", "module")), **options)
 
 
 def _followed(program: Program, shape: tuple[int, ...] | None, output: str | None) -> Observed:
