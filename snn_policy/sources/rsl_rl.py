@@ -27,7 +27,7 @@ def exportable(module: Any) -> Any:
     if type(module).__module__.split(".")[0] == "rsl_rl" and type(module).__name__ in ("MLP", "CNN"):
         warnings.warn(
             f"{type(module).__name__} is one network of an rsl_rl model, whose observation normaliser is not a part of "
-            "it: where there is one, raw observations will give wrong actions. Pass the model itself, or model.as_jit()",
+            "it: where there is one, raw observations give wrong actions. Pass the model itself, or model.as_jit()",
             stacklevel=4,
         )
     return module
