@@ -35,6 +35,8 @@ from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
 ACTIVATIONS: dict[str, tuple[str, float]] = {
     "relu": ("relu", 0.0), "tanh": ("tanh", 0.0), "elu": ("elu", 1.0), "silu": ("silu", 0.0), "swish": ("silu", 0.0),
     "leaky_relu": ("leaky_relu", 0.01), "lrelu": ("leaky_relu", 0.01), "sigmoid": ("sigmoid", 0.0),
+    "selu": ("selu", 0.0), "celu": ("celu", 1.0), "mish": ("mish", 0.0), "softsign": ("softsign", 0.0),
+    "softplus": ("softplus", 0.0), "gelu": ("gelu", 0.0), "gelu_tanh": ("gelu_tanh", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
 _OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")

@@ -43,6 +43,12 @@ _ACTIVATIONS = {
     "SiLU": ("silu", 0.0),
     "LeakyReLU": ("leaky_relu", 0.01),
     "Sigmoid": ("sigmoid", 0.0),
+    "SELU": ("selu", 0.0),
+    "CELU": ("celu", 1.0),
+    "Mish": ("mish", 0.0),
+    "Softsign": ("softsign", 0.0),
+    "Softplus": ("softplus", 0.0),
+    "GELU": ("gelu", 0.0),
 }
 _SQUASHED = ("td3", "sac", "crossq")
 _NATURE_STRIDES = {"cnn.0": 4, "cnn.2": 2, "cnn.4": 1}

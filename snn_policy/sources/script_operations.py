@@ -41,10 +41,10 @@ def applied(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
     if name in ("cat", "concat", "stack", "hstack", "concatenate"):
         return _joined(name, arguments, keywords, path)
     if len(observed) > 1:
-        gate = _gated(name, observed)
+        gate, activation = _gated(name, observed)
         if gate is None:
             raise joined(path, name)
-        return _made(gate, call, gate.shape, activate(path, "x * sigmoid(x)", "silu"))
+        return _made(gate, call, gate.shape, activate(path, activation, activation))
     if name in _UNCHANGED:
         _check_cast(name, arguments, keywords, path)
         return x
@@ -98,12 +98,20 @@ def _joined(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
     raise UnsupportedLayerError(path, name, reason, "Use a policy that is one chain of layers")
 
 
-def _gated(name: str, observed: list[Observed]) -> Observed | None:
-    """x, in x · σ(x)."""
-    for gate, x in (observed, observed[::-1]) if len(observed) == 2 and name == "mul" else ():
-        if gate.call is not None and gate.call.name == "sigmoid" and gate.call.arguments[0] is x:
-            return x
-    return None
+def _gated(name: str, observed: list[Observed]) -> tuple[Observed | None, str]:
+    """x and the activation, in x · σ(x) and x / (1 + |x|)."""
+    first, second = observed[:2]
+    calls = [each.call for each in (first, second)]
+    if len(observed) == 2 and name == "mul":
+        for call, x in ((calls[0], second), (calls[1], first)):
+            if call is not None and call.name == "sigmoid" and call.arguments[0] is x:
+                return x, "silu"
+    if len(observed) == 2 and name == "div" and calls[1] is not None and calls[1].name == "add":
+        size, one = (*calls[1].arguments, 0)[:2]
+        inner = size.call if isinstance(size, Observed) else None
+        if one == 1 and inner is not None and inner.name == "abs" and inner.arguments[0] is first:
+            return first, "softsign"
+    return None, ""
 
 
 def _check_cast(name: str, arguments: list[Any], keywords: dict[str, Any], path: str) -> None:
@@ -273,6 +281,8 @@ def _filtered(
 def _other(name: str, x: Observed, arguments: list[Any], keywords: dict[str, Any], call: Call, path: str) -> Observed:
     from snn_policy.sources.torch_layers import function_operations
 
+    if name == "abs":  # read as a part of softsign only; refused where it is left
+        return _made(x, call, x.shape, [Operation(path=path, kind=name)])
     if name == "neg":
         return _made(x, call, x.shape, [scale(path, name, -1.0)])
     if name == "elu" and any(each != 1 for each in (*arguments[2:], *keywords.values())):
