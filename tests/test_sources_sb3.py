@@ -177,10 +177,10 @@ class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 
-_GELU = {"activation_fn": torch.nn.GELU}
+_HARD = {"activation_fn": torch.nn.Hardswish}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "discrete": (lambda: PPO("MlpPolicy", Arm(observations=spaces.Discrete(4)), policy_kwargs=_net()), "only Box"),
-    "gelu": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_GELU)), "GELU"),
+    "hardswish": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardswish"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),
     "own": (lambda: PPO(OwnPolicy, Arm(), policy_kwargs=_net()), "torch module"),
     "recurrent": (lambda: RecurrentPPO("MlpLstmPolicy", Arm()), "recurrent"),
