@@ -195,8 +195,10 @@ def test_the_users_module_stays_as_it_was_and_is_never_called() -> None:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (nn.Conv1d(1, 1, 3), "convolutions"), (nn.MaxPool1d(2), "average pooling"), (nn.Hardswish(), "Retrain with ReLU"),
-        (nn.LayerNorm(8), "BatchNorm1d"), (nn.ReLU6(), "between two linear layers"), (nn.Softplus(threshold=1), "Retrain"),
+        (nn.Conv1d(1, 1, 3), "convolutions"), (nn.MaxPool1d(2), "average pooling"),
+        (nn.Hardswish(), "Retrain with ReLU"),
+        (nn.LayerNorm(8), "BatchNorm1d"), (nn.ReLU6(), "between two linear layers"),
+        (nn.Softplus(threshold=1), "Retrain"),
         (nn.Hardtanh(), "between two linear layers"), (nn.LSTM(8, 8), "recurrent"), (nn.Softmax(-1), "argmax"),
         (nn.BatchNorm1d(8, track_running_stats=False), "track_running_stats"), (nn.PReLU(8), "no rule"),
         (nn.MultiheadAttention(8, 1), "feed-forward"), (nn.Flatten(0), "no rule"),
