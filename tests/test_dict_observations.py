@@ -56,7 +56,7 @@ def model() -> Any:
     return model.learn(60)
 
 
-def observations(rows: int) -> dict[str, Any]:
+def observations(rows: int) -> Any:
     rng = np.random.default_rng(0)
     return {key: rng.standard_normal((rows, *shape)).astype(np.float32) for key, shape in PARTS.items()}
 
@@ -99,7 +99,7 @@ def test_everything_around_a_spiking_policy_takes_what_the_environment_gives(tmp
 
     ann, snn = (evaluate(each, Reach, episodes=4, seed=3) for each in (actor, policy))
     assert abs(ann.mean - snn.mean) < 0.1 * abs(ann.mean)
-    mean, _ = evaluate_policy(policy, DummyVecEnv([Reach, Reach]), n_eval_episodes=4, warn=False)
+    mean: Any = evaluate_policy(policy, DummyVecEnv([Reach, Reach]), n_eval_episodes=4, warn=False)[0]
     assert mean < 0
 
     env = SpikingPolicyEval(Reach(), policy)

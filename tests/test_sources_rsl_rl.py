@@ -1,6 +1,6 @@
 """rsl_rl's models are read by what they export themselves; a network without its normaliser gets a warning."""
 
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportIncompatibleMethodOverride=false
 import copy
 import warnings
 from pathlib import Path
