@@ -23,7 +23,8 @@ from snn_policy.spiking.settings import SNM
 
 MODULES: dict[str, Any] = {
     "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,
-    "leaky_relu": nn.LeakyReLU,
+    "leaky_relu": nn.LeakyReLU, "softplus": lambda _: nn.Softplus(), "softsign": lambda _: nn.Softsign(),
+    "mish": lambda _: nn.Mish(), "gelu": lambda _: nn.GELU(), "gelu_tanh": lambda _: nn.GELU("tanh"),
 }  # fmt: skip
 """Of the activation's parameter; any other function runs its own array-API code on tensors."""
 CALIBRATION_ROWS = 1_000

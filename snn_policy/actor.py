@@ -15,7 +15,7 @@ from array_api_compat import array_namespace
 
 from snn_policy.ann.layers import Head, Layer, Normaliser
 from snn_policy.checks import whole
-from snn_policy.protocol import Counters, Decision, as_batch, as_mask, unbatch
+from snn_policy.protocol import Counters, Decision, KeyedShape, as_batch, as_mask, unbatch
 
 
 @dataclass(eq=False)
@@ -26,7 +26,8 @@ class Actor:
 
     Attributes:
         layers: the last one has no activation.
-        observation_shape: one observation's shape; flattened before the first layer.
+        observation_shape: one observation's shape; flattened before the first layer. A `KeyedShape` where it is a
+            dictionary of arrays, which every method then takes, too.
         env_id: the environment it was trained on, where known.
         name: where it came from, for messages and plots.
     """
@@ -43,7 +44,9 @@ class Actor:
     timesteps = 1
 
     def __post_init__(self) -> None:
-        self.layers, self.observation_shape = tuple(self.layers), tuple(self.observation_shape)
+        self.layers = tuple(self.layers)
+        if not isinstance(self.observation_shape, KeyedShape):
+            self.observation_shape = tuple(self.observation_shape)
         if any(length < 1 for length in self.observation_shape):
             raise ValueError(f"observation shape {self.observation_shape}: expected sizes of at least 1")
         size = math.prod(self.observation_shape)

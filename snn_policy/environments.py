@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from snn_policy.observations import environment_name
-from snn_policy.protocol import Policy
+from snn_policy.protocol import KeyedShape, Policy
 
 EnvironmentSource = str | Callable[[], gym.Env]
 _MUJOCO_REMEDY = "install it with: pip install 'snn-policy[mujoco]'"
@@ -155,7 +155,8 @@ def check_spaces(env: gym.Env | VectorEnv, policy: Policy) -> None:
         observation_space, action_space = env.single_observation_space, env.single_action_space
     else:
         observation_space, action_space = env.observation_space, env.action_space
-    observed, name, hint = _shape(observation_space), f"environment {environment_name(env)}", ""
+    observed = _shape(observation_space, policy.observation_shape)
+    name, hint = f"environment {environment_name(env)}", ""
     if observed is None:
         hint = ". Flatten it first, e.g. with gymnasium.wrappers.FlattenObservation"
     elif len(observed) == 3 and policy.observation_shape == (observed[2], *observed[:2]):
@@ -243,8 +244,11 @@ def _called(make: Any) -> gym.Env:
     return made
 
 
-def _shape(space: spaces.Space) -> tuple[int, ...] | None:
+def _shape(space: spaces.Space, own: tuple[int, ...] = ()) -> tuple[int, ...] | None:
     """Return an array observation's shape; None for observations that are not arrays (Dict, Tuple, Text, …)."""
+    if isinstance(space, spaces.Dict) and isinstance(own, KeyedShape):
+        inner = {key: _shape(part) for key, part in space.spaces.items()}
+        return own if inner == own.parts else None
     plain = isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete))
     return space.shape if plain else None
 

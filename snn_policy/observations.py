@@ -13,7 +13,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, is_array_api_obj
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from snn_policy.protocol import LARGEST_OBSERVATION
+from snn_policy.protocol import LARGEST_OBSERVATION, joined
 
 FEW_VALUES = 1000
 _DEVICE_REMEDY = (
@@ -50,7 +50,7 @@ def numbers_of(value: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any
     Raises:
         ValueError: another shape, another device, or not real numbers.
     """
-    values = host_array(value, name)
+    values = host_array(joined(value, shape, name), name)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers of shape {shape}, got {type(value).__name__} of {values.dtype}")
     if values.shape != shape:

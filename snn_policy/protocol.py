@@ -3,7 +3,8 @@
 Also the records that every decision leaves behind, and the checks that every observation passes.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -179,6 +180,48 @@ def _beside(rows: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any
     return rows.reshape(-1, *[1] * (np.ndim(values) - 1))
 
 
+class KeyedShape(tuple[int, ...]):
+    """The shape (n,) of observations that are dictionaries of arrays, flattened and joined in the order of their keys.
+
+    Attributes:
+        parts: key → the shape of one array under it.
+    """
+
+    parts: dict[str, tuple[int, ...]]
+
+    def __new__(cls, parts: Mapping[str, tuple[int, ...]]) -> Self:
+        made = super().__new__(cls, (sum(math.prod(shape) for shape in parts.values()),))
+        made.parts = {str(key): tuple(shape) for key, shape in parts.items()}
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeyedShape, (self.parts,)
+
+    def joined(self, obs: Mapping[str, Any], name: str = "observation") -> npt.NDArray[Any]:
+        """Return one observation (n,) or a batch (N, n) of the arrays under the keys.
+
+        Raises:
+            ValueError: a key is missing or unknown, or an array has another shape than the others tell.
+        """
+        if set(obs) != set(self.parts):
+            raise ValueError(f"{name}: expected the keys {', '.join(self.parts)}, got {', '.join(map(str, obs))}")
+        rows: list[npt.NDArray[Any]] = []
+        for key, shape in self.parts.items():
+            held = obs[key]
+            values = np.asarray(held.detach().cpu() if hasattr(held, "detach") else held)
+            if values.shape[max(0, values.ndim - len(shape)) :] != shape or values.ndim > len(shape) + 1:
+                raise ValueError(f"{name} {key!r}: expected shape {shape} or (N, *{shape}), got {values.shape}")
+            rows.append(values.reshape((*values.shape[: values.ndim - len(shape)], -1)))
+        if len({row.shape[:-1] for row in rows}) > 1:
+            raise ValueError(f"{name}: its arrays have batches of {', '.join(str(row.shape[:-1]) for row in rows)}")
+        return np.concatenate(rows, axis=-1)
+
+
+def joined(obs: Any, shape: tuple[int, ...], name: str = "observation") -> Any:
+    """Return a dictionary of observations as one array, where the shape has keys; anything else as it is."""
+    return shape.joined(obs, name) if isinstance(shape, KeyedShape) and isinstance(obs, Mapping) else obs
+
+
 def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observation") -> tuple[FloatArray, bool]:
     """Check one observation (*shape) or a batch (N, *shape); give (N, *shape) float32 and whether it was a batch.
 
@@ -187,13 +230,15 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
             (naming where).
     """
     try:
-        values = np.asarray(obs)
+        values = np.asarray(joined(obs, shape, name))
     except (TypeError, ValueError, RuntimeError) as problem:
+        if isinstance(obs, Mapping):
+            raise
         raise ValueError(f"{name}: not an array of numbers ({problem})") from None
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers of shape {shape} or (N, *{shape}), got dtype {values.dtype}")
     batched = values.ndim == len(shape) + 1
-    if values.shape[batched:] != shape or values.ndim < len(shape):
+    if values.shape[batched:] != tuple(shape) or values.ndim < len(shape):
         hint = _image_hint(values.shape, shape)
         raise ValueError(f"{name}: expected shape {shape} or (N, *{shape}), got {values.shape}{hint}")
     with np.errstate(over="ignore"):

@@ -1,8 +1,9 @@
-"""Throw made-up input at everything that reads what others wrote: messages, policy bundles, state files.
+"""Throw made-up input at everything that reads what others wrote: messages, bundles, state files, PyTorch's archives.
 
     python -m tests.fuzz                              # 100,000 messages, 100,000 bundles, 10,000 state files
     python -m tests.fuzz messages --inputs 1000000
     python -m tests.fuzz bundles --inputs 2000 --seed 1
+    python -m tests.fuzz archives --inputs 20000      # TorchScript and checkpoints, member by member
 
 Inputs are random bytes, random values, and valid input with bytes changed, cut, inserted or repeated, or with values
 replaced (in bundles mostly under checksums made right again, or all would be refused at the first check). Each must
@@ -13,8 +14,11 @@ import argparse
 import copy
 import hashlib
 import json
+import re
 import tempfile
 import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from snn_policy import SourceError, SpikingPolicy
+from snn_policy import SourceError, SpikingPolicy, load_actor
+from snn_policy.errors import UnsupportedLayerError
 from snn_policy.progress import counting
 from snn_policy.serving.sessions import Name, Sessions
 from snn_policy.serving.snapshot import Snapshot, restore, take_snapshot, write_snapshot
@@ -35,7 +40,7 @@ from tests.bundles import file_of
 
 SHAPE, DIGEST, CHUNK = (4,), "the policy", 2500
 CHECKS: list[Any] = list(HealthCheck)
-INPUTS = {"messages": 100_000, "bundles": 100_000, "states": 10_000}
+INPUTS = {"messages": 100_000, "bundles": 100_000, "states": 10_000, "archives": 20_000}
 ODD: list[Any] = [None, True, False, 0, -1, 1, 3, 2.5, 1e308, 10**30, float("nan"), float("inf"), "", "relu", "x" * 99,
                   [], [1], {}, {"a": 1}, [[]], -(2**63), 2**64, 2**31]  # fmt: skip
 DTYPES = ["<f4", "<f8", "|u1", "<i8", "|b1", "|O", "<M8[s]", "f4,f4"]
@@ -232,6 +237,64 @@ class States:
         return True
 
 
+class Archives:
+    """Forgeries of PyTorch's archives: members with bytes changed, texts with words exchanged, members left out."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        import torch
+        from torch import nn
+
+        self._path, self._kind = directory / f"{kind}.pt", kind
+        net = nn.Sequential(nn.Linear(4, 6), nn.ELU(), nn.Linear(6, 2), nn.Tanh())
+        if kind == "TorchScript":
+            with warnings.catch_warnings(action="ignore"):
+                torch.jit.script(net).save(str(self._path))  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            torch.save({"model": net.state_dict(), "best": np.float64(3), "sizes": [1, 2]}, self._path)
+        with zipfile.ZipFile(self._path) as archive:
+            self._members = {name: archive.read(name) for name in archive.namelist()}
+
+    def strategy(self) -> st.SearchStrategy[dict[str, bytes]]:
+        @st.composite
+        def forged(draw: Any) -> dict[str, bytes]:
+            members = dict(self._members)
+            for name in draw(st.lists(st.sampled_from(sorted(members)), min_size=1, max_size=3)):
+                how = draw(st.integers(0, 9))
+                if how == 0:
+                    members.pop(name, None)
+                elif how < 6 and name.endswith(".py"):
+                    members[name] = self._reworded(draw, members.get(name, b""))
+                else:
+                    members[name] = draw(mutated(members.get(name, b"")))
+            return members
+
+        return forged()
+
+    def _reworded(self, draw: Any, text: bytes) -> bytes:
+        words = re.findall(rb"[\w.]+", text)
+        if len(words) < 2:
+            return text
+        old, new = (draw(st.sampled_from(words)) for _ in range(2))
+        return text.replace(old, draw(st.sampled_from([new, b"0", b"None", b"self", b"[1000000, 1000000]", b"x" * 99])))
+
+    def reads_or_refuses(self, members: dict[str, bytes]) -> bool:
+        """Whether it was read; then the actor must act."""
+        with zipfile.ZipFile(self._path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        options: dict[str, Any] = {} if self._kind == "TorchScript" else {"activation": "elu"}
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                actor = load_actor(self._path, **options)
+        except (SourceError, UnsupportedLayerError) as error:
+            return "\n" in str(error) and pytest.fail(f"more than one line: {error}")
+        except TypeError as error:  # what is left is another kind of file, which takes no activation
+            return "does not take this argument" not in str(error) and pytest.fail(str(error))
+        with np.errstate(all="ignore"):
+            actor.step(np.zeros(actor.observation_shape, np.float32), ())
+        return True
+
+
 def fuzz(name: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], bool], inputs: int, first: int) -> None:
     """Check so many inputs, in chunks of their own seed (hypothesis remembers what it tried, which takes memory)."""
     tried, read, started = 0, 0, time.perf_counter()
@@ -270,6 +333,10 @@ def main() -> None:
                     bundles = Bundles(place / kind, kind)
                     share = (inputs + index) // 2
                     fuzz(f"{what}, {kind}", bundles.strategy(), bundles.loads_or_refuses, share, given_.seed)
+            elif what == "archives":
+                for kind in ("TorchScript", "checkpoint"):
+                    archives = Archives(place, kind)
+                    fuzz(f"{what}, {kind}", archives.strategy(), archives.reads_or_refuses, inputs // 2, given_.seed)
             else:
                 states = States(place)
                 fuzz(what, states.strategy(), states.restores_or_refuses, inputs, given_.seed)

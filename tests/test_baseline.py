@@ -32,6 +32,11 @@ PER_HIDDEN_LAYER = {
     "leaky_relu": ["Gemm", "LeakyRelu"],
     "silu": ["Gemm", "Sigmoid", "Mul"],
     "qcfs": ["Gemm", "Floor", "Clip"],
+    "softplus": ["Gemm", "Softplus"],
+    "softsign": ["Gemm", "Softsign"],
+    "mish": ["Gemm", "Softplus", "Tanh", "Mul"],
+    "gelu": ["Gemm", "Mul", "Mul", "Erf", "Add", "Mul"],
+    "gelu_tanh": ["Gemm", "Mul", "Mul", "Add", "Mul", "Tanh", "Mul", "Add", "Mul"],
 }
 
 

@@ -14,6 +14,8 @@ from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.actors import ALL_ACTIVATIONS, HEAD_KINDS, random_actor, reference_actor, walk
 
 ROWS = 600
+SEEDS = {"softplus": 1}
+"""Of random weights with which no action stands at its bound throughout: sensitivities would count before the bound."""
 
 
 def action_in_units(actor: Actor, unit: Any, y: Any) -> Any:
@@ -38,7 +40,7 @@ def open_loop_error(policy: Any, observations: Any) -> float:
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 @pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name != "qcfs"], ids=lambda a: a.name)
 def test_sensitivities_equal_finite_differences(activation: Any, kind: Any) -> None:
-    actor = random_actor(activation=activation, kind=kind, widths=(7, 5))
+    actor = random_actor(SEEDS.get(activation.name, 0), activation=activation, kind=kind, widths=(7, 5))
     recording = Recording(actor, walk(40, seed=3))
     weights = [(layer.weight.astype(np.float64), layer.bias.astype(np.float64)) for layer in actor.layers]
 
@@ -73,7 +75,8 @@ def test_quanta_are_shares_of_the_inverse_sensitivity_with_a_floor() -> None:
 @pytest.mark.parametrize("kind", ["tanh", "clip"])
 @pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
 def test_acting_on_the_recording_errs_by_the_tolerance(activation: Any, kind: Any, tolerance: float) -> None:
-    actor, observations = random_actor(activation=activation, kind=kind, normalised=True), walk(ROWS)
+    seed, observations = SEEDS.get(activation.name, 0), walk(ROWS)
+    actor = random_actor(seed, activation=activation, kind=kind, normalised=True)
     policy = convert(actor, observations, tolerance=tolerance)
     assert open_loop_error(policy, observations) == pytest.approx(tolerance, rel=0.02)
     assert policy.conversion["open_loop_error"] == pytest.approx(tolerance, rel=0.02)

@@ -74,12 +74,6 @@ def test_methods_and_functions_say_what_to_pass(name: str) -> None:
 
 
 FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "scripted": ("p.pt", lambda path: torch.jit.script(network()).save(str(path)), "a TorchScript archive"),
-    "traced": (
-        "p.jit",
-        lambda path: torch.jit.trace(network(), torch.zeros(1, 3)).save(str(path)),  # pyright: ignore
-        "a TorchScript archive.*original module",
-    ),
     "state dict": ("p.pth", lambda path: torch.save(network().state_dict(), path), r"a checkpoint.*0\.weight.*load_st"),
     "nested": (
         "model_500.pt",
@@ -99,7 +93,6 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "a pickled module",
     ),
     "module as zip": ("p.zip", lambda path: torch.save(network(), path), "a pickled module"),
-    "script as zip": ("p.zip", lambda path: torch.jit.script(network()).save(str(path)), "a TorchScript archive"),
     "pickle": ("p.pkl", lambda path: path.write_bytes(pickle.dumps(Named())), "a pickled .*Named"),
     "no ending": ("policy", lambda path: torch.save(network().state_dict(), path), "a checkpoint"),
     "text": ("p.pt", lambda path: path.write_text("hello"), "unknown ending"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import QRDQN, TQC, TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib import TQC, TRPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -177,16 +177,12 @@ class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 
-_DICT = spaces.Dict({"a": spaces.Box(-1, 1, (2,))})
-_GELU = {"activation_fn": torch.nn.GELU}
+_HARD = {"activation_fn": torch.nn.Hardswish}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "dictionary": (lambda: PPO("MultiInputPolicy", Arm(observations=_DICT), policy_kwargs=_net()), "feature|Box"),
     "discrete": (lambda: PPO("MlpPolicy", Arm(observations=spaces.Discrete(4)), policy_kwargs=_net()), "only Box"),
-    "gelu": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_GELU)), "GELU"),
+    "hardswish": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardswish"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),
     "own": (lambda: PPO(OwnPolicy, Arm(), policy_kwargs=_net()), "torch module"),
-    "qrdqn": (lambda: QRDQN("MlpPolicy", Arm(None), policy_kwargs=_net(), buffer_size=1), "qrdqn"),
-    "maskable": (lambda: MaskablePPO("MlpPolicy", Arm(None), policy_kwargs=_net()), "maskable"),
     "recurrent": (lambda: RecurrentPPO("MlpLstmPolicy", Arm()), "recurrent"),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 
 from snn_policy.observations import ArrayForm, described, host_array, numbers_of, place, unusable
-from snn_policy.protocol import Mask, Policy
+from snn_policy.protocol import Mask, Policy, joined
 
 
 class Intake:
@@ -26,7 +26,7 @@ class Intake:
 
     def __init__(self, name: str, shape: tuple[int, ...], rows: int | None = None) -> None:
         self._name, self._batch = name, () if rows is None else (rows,)
-        self._shape = (*self._batch, *shape)
+        self._one, self._shape = shape, (*self._batch, *shape)
         self._seeds: list[int | None] = [None] * (rows or 1)
         self.form = ArrayForm()
 
@@ -72,7 +72,7 @@ class Intake:
 
     def _observed(self, obs: Any, steps: npt.NDArray[Any]) -> npt.NDArray[Any]:
         try:
-            values = numbers_of(obs, self._shape, "observation")
+            values = numbers_of(joined(obs, self._one), self._shape, "observation")
         except ValueError as problem:
             place_of_all = f"environment {self._name}, all rows" if self._batch else self._place(0, steps)
             raise ValueError(f"{place_of_all}: {problem}") from None

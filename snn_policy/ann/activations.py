@@ -6,7 +6,9 @@ from typing import Any, Literal, get_args
 
 from array_api_compat import array_namespace
 
-ActivationName = Literal["relu", "tanh", "elu", "silu", "leaky_relu", "qcfs"]
+ActivationName = Literal[
+    "relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu", "gelu_tanh"
+]
 MOST_LEVELS = 2**16
 ACTIVATION_NAMES: tuple[str, ...] = get_args(ActivationName)
 
@@ -17,7 +19,9 @@ class Activation:
 
     Attributes:
         name: relu max(z, 0) · tanh · elu z or a·(eᶻ−1) · silu z·σ(z) (swish) · leaky_relu z or a·z ·
-            qcfs (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), quantised clip-floor-shift (Bu et al. 2022; docs/methods.md §4).
+            qcfs (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), quantised clip-floor-shift (Bu et al. 2022; docs/methods.md §4) ·
+            softplus log(1 + eᶻ) · softsign z/(1 + |z|) · mish z·tanh(softplus(z)) · gelu z·Φ(z) with the normal
+            distribution's Φ · gelu_tanh the same by its approximation with a tanh.
         parameter: a, for elu and leaky_relu; λ > 0, for qcfs.
         levels: L, for qcfs.
     """
@@ -54,6 +58,16 @@ class Activation:
                 return xp.where(z > 0, z, z * self.parameter)
             case "qcfs":
                 return quantised(z, self.parameter, self.levels)
+            case "softplus":
+                return xp.maximum(z, xp.zeros_like(z)) + xp.log1p(xp.exp(-abs(z)))
+            case "softsign":
+                return z / (abs(z) + 1)
+            case "mish":
+                return z * _tanh_of_softplus(z, xp)
+            case "gelu":
+                return z * (_erf(z * _ROOT_HALF, xp) * 0.5 + 0.5)
+            case "gelu_tanh":
+                return z * (xp.tanh(z * (z * z * _GELU_CUBIC + _GELU_LINEAR)) * 0.5 + 0.5)
 
     def derivative(self, z: Any) -> Any:
         """f'(z), elementwise; 0 at a ReLU's kink, straight through the steps of qcfs."""
@@ -73,6 +87,21 @@ class Activation:
             case "qcfs":
                 shifted = z * (self.levels / self.parameter) + 0.5
                 return xp.astype((shifted > 0) & (shifted < self.levels + 1), z.dtype)
+            case "softplus":
+                return xp.tanh(z * 0.5) * 0.5 + 0.5
+            case "softsign":
+                return 1 / (abs(z) + 1) ** 2
+            case "mish":
+                inner = _tanh_of_softplus(z, xp)
+                return inner + z * (xp.tanh(z * 0.5) * 0.5 + 0.5) * (1 - inner**2)
+            case "gelu":
+                density = xp.exp(-0.5 * xp.minimum(z * z, 200 * xp.ones_like(z))) * _DENSITY
+                return _erf(z * _ROOT_HALF, xp) * 0.5 + 0.5 + z * density
+            case "gelu_tanh":
+                bounded = xp.maximum(xp.minimum(z, 20 * xp.ones_like(z)), -20 * xp.ones_like(z))
+                inner = xp.tanh(bounded * (bounded * bounded * _GELU_CUBIC + _GELU_LINEAR))
+                slope = bounded * bounded * (3 * _GELU_CUBIC) + _GELU_LINEAR
+                return inner * 0.5 + 0.5 + bounded * 0.5 * (1 - inner**2) * slope
 
 
 def quantised(z: Any, threshold: Any, levels: int) -> Any:
@@ -81,6 +110,36 @@ def quantised(z: Any, threshold: Any, levels: int) -> Any:
     step = threshold / levels * xp.ones_like(z)
     safe = xp.where(step > 0, step, xp.ones_like(step))
     return xp.clip(xp.floor(z / safe + 0.5), 0.0, float(levels)) * step
+
+
+_ROOT_HALF, _DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+_GELU_LINEAR, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715 * math.sqrt(2 / math.pi)
+_ERF_SMALL = (0.128379166, -0.376126379, 0.112837829, -0.0268654451, 0.00522107491, -0.000848471187, 0.000112705457,
+              -9.68014047e-06)  # fmt: skip
+_ERF_LARGE = (1.12848902, 0.635978341, 0.104414701, -0.0215389915, 0.0020040283, 0.000421882054, -0.000191807005,
+              3.0197938e-05, -1.86072259e-06)  # fmt: skip
+
+
+def _tanh_of_softplus(z: Any, xp: Any) -> Any:
+    """tanh(log(1 + e)) = n/(n + 2) with e = eᶻ and n = e·(e + 2); 1 beyond z = 20."""
+    e = xp.exp(xp.minimum(z, 20 * xp.ones_like(z)))
+    n = e * (e + 2)
+    return n / (n + 2)
+
+
+def _erf(z: Any, xp: Any) -> Any:
+    """The error function in float32 (array libraries have none in common), by the core's polynomials."""
+    a = xp.minimum(abs(z), 4 * xp.ones_like(z))
+    small = z + z * _polynomial(a * a, _ERF_SMALL)
+    large = 1 - xp.exp(-(a * _polynomial(a, _ERF_LARGE)))
+    return xp.where(a < 1, small, xp.where(z > 0, large, -large))
+
+
+def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    value: Any = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        value = x * value + coefficient
+    return value
 
 
 RELU = Activation("relu")

@@ -32,6 +32,7 @@ from snn_policy.bundle.files import (
 from snn_policy.bundle.sparse import compact_weights, stored_weight
 from snn_policy.checks import frozen_array, whole
 from snn_policy.errors import SourceError
+from snn_policy.protocol import KeyedShape
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
@@ -146,6 +147,7 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         "name": actor.name,
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
+        **_keys(actor.observation_shape),
         "layers": [
             {**_describe_layer(layer), "activation": layer.activation and asdict(layer.activation)}
             for layer in actor.layers
@@ -246,6 +248,23 @@ def _infinite(value: float | None) -> float:
     return float("inf") if value is None else float(value)
 
 
+def _keys(shape: tuple[int, ...]) -> dict[str, Any]:
+    """The keys of observations that are dictionaries, in the order in which they are joined."""
+    if not isinstance(shape, KeyedShape):
+        return {}
+    return {"observation_keys": [[key, list(part)] for key, part in shape.parts.items()]}
+
+
+def _read_shape(described: dict[str, Any]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in described["observation_shape"])
+    if "observation_keys" not in described:
+        return shape
+    keyed = KeyedShape({str(key): tuple(int(size) for size in part) for key, part in described["observation_keys"]})
+    if tuple(keyed) != shape:
+        raise ValueError(f"observation_keys give {tuple(keyed)} values, observation_shape {shape}")
+    return keyed
+
+
 def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     layers, room = [], MOST_WEIGHT_BYTES
     for index, entry in enumerate(described["layers"]):
@@ -258,7 +277,7 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
     return Actor(
         tuple(layers),
         _read_head(head, arrays, layers[-1].outputs),
-        tuple(int(size) for size in described["observation_shape"]),
+        _read_shape(described),
         None
         if normaliser is None
         else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 RESULT_OF = "snn-policy"
-FORMATS = "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a reference .safetensors + .json pair"
+FORMATS = (
+    "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a TorchScript archive or a checkpoint (.pt, .pth), "
+    "a reference .safetensors + .json pair"
+)
 
 EnvironmentOption = Annotated[
     str | None,

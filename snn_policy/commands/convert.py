@@ -84,6 +84,13 @@ Output = Annotated[
     str | None,
     typer.Option("--output", "--onnx-output", metavar="NAME", help="The ONNX output that is the action.", **_SOURCE),
 ]
+Activation = Annotated[
+    str | None,
+    typer.Option(metavar="NAME[,NAME]", help="A checkpoint's hidden activation, and that of its output.", **_SOURCE),
+]
+Prefix = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which of a checkpoint's networks is the policy.", **_SOURCE)
+]
 ObservationShape = Annotated[
     str | None,
     typer.Option(metavar="N[,N…]", help="One observation's shape, as 48 or 3,84,84, if the source is open.", **_SOURCE),
@@ -120,6 +127,8 @@ def convert(
     high: High = None,
     output: Output = None,
     observation_shape: ObservationShape = None,
+    activation: Activation = None,
+    prefix: Prefix = None,
 ) -> None:
     """Convert a trained actor, without retraining, into a spiking policy: a directory to load, evaluate and ship.
 
@@ -139,10 +148,7 @@ def convert(
 
     check_target(json)
     check_directory(out)
-    given = {
-        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
-        "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
-    }  # fmt: skip
+    given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
     actor = read_actor(source, **given)
     settings = settings_of(
         neuron, tolerance=tolerance, digits=_one_or_more("digits", digits, int), base=base,
@@ -156,6 +162,23 @@ def convert(
     policy.save(out)
     if not write_json({"out": str(out), **_summary(policy)}, json):
         _print_summary(policy, out)
+
+
+def source_options(
+    vecnormalize: Path | None,
+    low: str | None,
+    high: str | None,
+    output: str | None,
+    observation_shape: str | None,
+    activation: str | None,
+    prefix: str | None,
+) -> dict[str, Any]:
+    """Return `load_actor`'s arguments from the options of the source."""
+    return {
+        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
+        "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
+        "activation": activation, "prefix": prefix,
+    }  # fmt: skip
 
 
 def _converted(

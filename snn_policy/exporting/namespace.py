@@ -11,7 +11,7 @@ from snn_policy.exporting.tracing import BATCH, Dimension, Traced, binary, broad
 
 __all__ = [
     "argmax", "astype", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
-    "full_like", "int64", "largest", "log", "matmul", "maximum", "minimum", "ones_like", "reshape", "round",
+    "full_like", "int64", "largest", "log", "log1p", "matmul", "maximum", "minimum", "ones_like", "reshape", "round",
     "sign", "split", "stack", "sum", "take", "tanh", "where", "zeros_like",
 ]  # fmt: skip
 
@@ -87,6 +87,11 @@ def expm1(x: Traced) -> Traced:
 
 def log(x: Any) -> Any:
     return unary("Log", np.log, x) if isinstance(x, Traced) else np.log(x)
+
+
+def log1p(x: Traced) -> Traced:
+    """log(1 + x), with the rounding of 1 + x."""
+    return log(x + 1)
 
 
 def floor(x: Traced) -> Traced:

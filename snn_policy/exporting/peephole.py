@@ -7,6 +7,7 @@ that a rule cannot part from the function that it stands for. Results may differ
 spiking networks, which must not, are left as they were traced.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ from snn_policy.exporting.tracing import Graph, Node, Shape, Traced, broadcast
 
 ELEMENTWISE = (
     "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Exp", "Floor", "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip",
-    "Greater", "Where",
+    "Greater", "Where", "Softplus", "Softsign", "Erf", "Log", "Abs", "Neg", "Less",
 )  # fmt: skip
 """Operators that commute with a change of shape."""
 
@@ -95,7 +96,31 @@ def _silu(z: Traced, _: float) -> Traced:
     return _elementwise(z.graph, "Mul", [z, _elementwise(z.graph, "Sigmoid", [z], z.dtype)], z.dtype)
 
 
-OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {"leaky_relu": _leaky_relu, "elu": _elu, "silu": _silu}
+def _softplus(z: Traced, _: float) -> Traced:
+    return _elementwise(z.graph, "Softplus", [z], z.dtype)
+
+
+def _softsign(z: Traced, _: float) -> Traced:
+    return _elementwise(z.graph, "Softsign", [z], z.dtype)
+
+
+def _mish(z: Traced, _: float) -> Traced:
+    return _elementwise(z.graph, "Mul", [z, _elementwise(z.graph, "Tanh", [_softplus(z, 0.0)], z.dtype)], z.dtype)
+
+
+def _gelu(z: Traced, _: float) -> Traced:
+    """z·(1 + erf(z/√2))/2: the operator Gelu is younger than the graphs' operator set."""
+    scaled, half = (_elementwise(z.graph, "Mul", [z, z.graph.constant(np.array(number, z.dtype))], z.dtype)
+                    for number in (math.sqrt(0.5), 0.5))  # fmt: skip
+    erf = _elementwise(z.graph, "Erf", [scaled], z.dtype)
+    one = z.graph.constant(np.array(1, z.dtype))
+    return _elementwise(z.graph, "Mul", [half, _elementwise(z.graph, "Add", [erf, one], z.dtype)], z.dtype)
+
+
+OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {
+    "leaky_relu": _leaky_relu, "elu": _elu, "silu": _silu, "softplus": _softplus, "softsign": _softsign, "mish": _mish,
+    "gelu": _gelu,
+}  # fmt: skip
 """Activations that take more nodes traced than written with ONNX's operators: f of (z, its parameter)."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.checks import whole
-from snn_policy.protocol import FloatArray, as_batch
+from snn_policy.protocol import FloatArray, KeyedShape, as_batch
 
 OBSERVATION_KEYS = ("observation", "obs", "state", "observation/state")
 KEYS = (*OBSERVATION_KEYS, "reset", "env_id", "session")
@@ -114,7 +114,7 @@ def _request(fields: dict[Any, Any], shape: tuple[int, ...]) -> Request:
         if not reset:
             raise MessageError(f"message: no observation (key {OBSERVATION_KEYS[0]!r}) and no reset")
         return Request(None, False, True, env_id, session)
-    batch, batched = as_batch(_array(fields[given[0]], given[0]), shape, given[0])
+    batch, batched = as_batch(_observation(fields[given[0]], given[0], shape), shape, given[0])
     if len(batch) != 1:
         raise MessageError(f"{given[0]}: one observation per message, got a batch of {len(batch)}; use env_id")
     return Request(batch, batched, reset, env_id, session)
@@ -145,6 +145,16 @@ def _dtype(name: Any, what: str) -> np.dtype[Any]:
     if dtype is None:
         raise MessageError(f"{what}: dtype {str(name)[:40]!r} is not accepted; send numbers such as '<f4'")
     return dtype
+
+
+def _observation(value: Any, what: str, shape: tuple[int, ...]) -> Any:
+    """An encoded observation: an array, or a map of arrays where the policy takes dictionaries."""
+    if not isinstance(shape, KeyedShape) or not isinstance(value, dict):
+        return _array(value, what)
+    texts = {key.decode("latin-1") if isinstance(key, bytes) else str(key): each for key, each in value.items()}
+    if set(texts) != set(shape.parts):
+        return _array(value, what)
+    return {key: _array(each, f"{what}/{key[:40]}") for key, each in texts.items()}
 
 
 def _array(value: Any, what: str) -> Any:

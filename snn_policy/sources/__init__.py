@@ -3,7 +3,7 @@
 torch, onnx and stable-baselines3 are imported only where their own files are read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from snn_policy.actor import Actor
 from snn_policy.bundle.files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
-from snn_policy.sources.torch_files import describe, is_sb3_zip
+from snn_policy.sources.torch_files import describe, is_sb3_zip, torch_kind
 from snn_policy.sources.training_run import is_training_run, read_training_run
 
 ACCEPTED = (
-    "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a reference .safetensors + .json pair, "
+    "a Stable-Baselines3 .zip or algorithm, a torch.nn.Module, an .onnx file, a TorchScript archive, "
+    "a checkpoint (.pt, .pth, .safetensors, or a state dictionary), a reference .safetensors + .json pair, "
     "a bundle directory, a training run's directory, or an Actor"
 )
 
@@ -32,6 +33,8 @@ def load_actor(
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
     output: str | None = None,
+    activation: str | Sequence[str] | None = None,
+    prefix: str | None = None,
     name: str | None = None,
 ) -> Actor:
     """Read a trained policy.
@@ -47,6 +50,9 @@ def load_actor(
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
         output: for ONNX, the output that is the action; by default the one that an ArgMax makes, or whose name says so.
+            For TorchScript, which of several results is, by name or number.
+        activation: for checkpoints, which do not store it: the hidden layers' function, or "HIDDEN,OUTPUT".
+        prefix: for checkpoints that hold several networks, the one that is the policy.
         name: for messages and plots; by default the file's stem.
 
     Raises:
@@ -57,6 +63,7 @@ def load_actor(
     given: dict[str, Any] = {
         "observation_shape": observation_shape, "low": low, "high": high, "env_id": env_id, "name": name,
         "vecnormalize": vecnormalize, "normaliser": normaliser, "output": output,
+        "activation": activation, "prefix": prefix,
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
     if {"vecnormalize", "normaliser"} <= options.keys():
@@ -78,12 +85,22 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
         _takes(options, "a Stable-Baselines3 algorithm", "vecnormalize", "normaliser", "low", "high", "env_id", "name")
         return read_algorithm(source, **_renamed(options))
     if _has_base(source, "Module", "torch.nn"):
+        from snn_policy.sources.rsl_rl import exportable
         from snn_policy.sources.torch_module import read_torch_module
 
         names = ("normaliser", "vecnormalize", "observation_shape", "low", "high", "env_id", "name")
+        if _has_base(source, "ScriptModule", "torch.jit"):
+            from snn_policy.sources.torchscript import read_live_script
+
+            _takes(options, "a scripted module", *names, "output")
+            return read_live_script(source, **_with_statistics(options))
         _takes(options, "a torch module", *names)
-        return read_torch_module(source, **_with_statistics(options))
-    if isinstance(source, dict):
+        return read_torch_module(exportable(source), **_with_statistics(options))
+    if isinstance(source, Mapping):
+        from snn_policy.sources.weight_names import flattened
+
+        if any("." in key for key in flattened(source)):
+            return _read_weights(source, options)
         remedy = "build the network, call its load_state_dict, and pass the module"
         what = f"cannot read a policy from {type(source).__name__}: weights without their network"
         raise TypeError(f"{what}; {remedy}; expected {ACCEPTED}")
@@ -128,6 +145,17 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
 
         _takes(options, "an ONNX file", "normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
         return read_onnx(path, **_with_statistics(options))
+    kind = torch_kind(path)
+    if kind == "checkpoint" or (
+        ending == ".safetensors" and not path.with_suffix(".json").is_file() and path.is_file()
+    ):
+        return _read_weights(path, options)
+    if kind == "TorchScript":
+        from snn_policy.sources.torchscript import read_torchscript
+
+        names = ("normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
+        _takes(options, "a TorchScript archive", *names)
+        return read_torchscript(path, **_with_statistics(options))
     if ending == ".zip" or (ending not in (".safetensors", ".json") and is_sb3_zip(path)):
         from snn_policy.sources.sb3 import read_zip
 
@@ -148,6 +176,16 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
         raise SourceError(f"{path}: {what}")
     what = f"directory without {POLICY_FILE}" if path.is_dir() else "file of unknown ending"
     raise SourceError(f"{path}: {what}; expected {ACCEPTED}")
+
+
+def _read_weights(source: Any, options: dict[str, Any]) -> Actor:
+    from snn_policy.sources.checkpoints import read_checkpoint
+
+    names = ("activation", "prefix", "normaliser", "observation_shape", "low", "high", "env_id", "name")
+    _takes(options, "a checkpoint", *names)
+    read = _with_statistics(options)
+    without: dict[str, Any] = {"normaliser": ()} if options.get("normaliser", True) is False else {}
+    return read_checkpoint(source, **read, **without)
 
 
 def _takes(options: dict[str, Any], source: str, *names: str) -> None:

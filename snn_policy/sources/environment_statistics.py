@@ -5,7 +5,7 @@ Wrappers are read from the innermost to the outermost: `VecNormalize` and `Norma
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ def holds_statistics(environment: Any) -> bool:
     return any(is_a(layer, "VecNormalize") or _is_normaliser(layer) for layer in _layers(environment))
 
 
-def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
+def read_environment(environment: Any, shape: Sequence[int] | None = None) -> tuple[ObservationStatistics, ...]:
     """Read the statistics of all its wrappers, in the order of application.
 
     Raises:
@@ -55,7 +55,7 @@ def read_environment(environment: Any) -> tuple[ObservationStatistics, ...]:
             read.append({None: moments(layer.obs_rms, float(layer.epsilon), float("inf"), "NormalizeObservation")})
         elif read:
             read = [_reshaped(layer, parts) for parts in read]
-    return tuple(statistics for parts in read for statistics in of_one_array(parts))
+    return tuple(statistics for parts in read for statistics in of_one_array(parts, shape))
 
 
 def _layers(environment: Any) -> Iterator[Any]:

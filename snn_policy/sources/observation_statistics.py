@@ -4,6 +4,7 @@ They are read from a live `VecNormalize` or `NormalizeObservation` (or whatever 
 `RunningMeanStd`, from (mean, variance), and from a pickle, without running it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from snn_policy.ann.layers import Normaliser
 from snn_policy.errors import SourceError
 from snn_policy.sources.environment_statistics import holds_statistics, read_environment
 from snn_policy.sources.operations import entries
-from snn_policy.sources.unpickling import Stub, load_numbers
+from snn_policy.sources.unpickling import Stub, load_numbers, mappings
 from snn_policy.sources.vecnormalize import (
     EPSILON,
     ObservationStatistics,
@@ -27,12 +28,13 @@ from snn_policy.untrusted_files import MEGABYTE, checked, reading
 _LARGEST = 64 * MEGABYTE
 
 
-def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
+def read_statistics(source: Any, shape: Sequence[int] | None = None) -> tuple[ObservationStatistics, ...]:
     """Read statistics from whatever holds some, in the order of application; none if it leaves observations alone.
 
     Args:
         source: the path of a pickled `VecNormalize`; an environment wrapped in `VecNormalize` or
             `NormalizeObservation`; a `RunningMeanStd`; (mean, variance); a `Normaliser`.
+        shape: of observations; with keys, statistics of dictionaries are joined in their order.
 
     Raises:
         SourceError: an unreadable file, or an object whose statistics are not numbers.
@@ -40,7 +42,7 @@ def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
         TypeError: another kind of object.
     """
     if isinstance(source, str | Path):
-        return _pickled(Path(source))
+        return _pickled(Path(source), shape)
     if isinstance(source, Normaliser):
         scale = source.scale.astype(np.float64)
         return (ObservationStatistics(source.mean.astype(np.float64), scale**2, 0.0, source.clip, "normaliser"),)
@@ -49,7 +51,7 @@ def read_statistics(source: Any) -> tuple[ObservationStatistics, ...]:
     if hasattr(source, "var") and not callable(getattr(source, "mean", callable)):
         return (moments(source, EPSILON, float("inf"), "normaliser"),)
     if holds_statistics(source):
-        return read_environment(source)
+        return read_environment(source, shape)
     raise TypeError(
         f"normaliser: cannot read observation statistics from {type(source).__name__}: expected a VecNormalize (or the "
         "path of its pickle), a NormalizeObservation or its obs_rms, or (mean, variance)"
@@ -68,13 +70,13 @@ def _pair(mean: Any, variance: Any) -> ObservationStatistics:
     return statistics
 
 
-def _pickled(path: Path) -> tuple[ObservationStatistics, ...]:
+def _pickled(path: Path, shape: Sequence[int] | None) -> tuple[ObservationStatistics, ...]:
     with reading(checked(path, _LARGEST), "VecNormalize pickle"):
-        root = load_numbers(path.read_bytes())
+        root = load_numbers(path.read_bytes(), mappings)
     kind = root.stands_for.rpartition(".")[2] if isinstance(root, Stub) else ""
     if kind == "RunningMeanStd":
         with reading(path, "RunningMeanStd"):
             return (moments(root, EPSILON, float("inf"), str(path)),)
     if kind != "VecNormalize":
         raise SourceError(f"{path}: holds no VecNormalize")
-    return of_one_array(of_vecnormalize(root.fields, str(path)))
+    return of_one_array(of_vecnormalize(root.fields, str(path)), shape)

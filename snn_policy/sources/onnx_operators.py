@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.sources.onnx_constants import zero_divisor
-from snn_policy.sources.operations import Operation, activate, clip, scale
+from snn_policy.sources.operations import SELU, Operation, activate, clip, scale
 from snn_policy.sources.refusals import refusal
 
 
@@ -21,6 +21,15 @@ def activation_operations(
             return activate(path, kind, "elu", options.get("alpha", 1.0))
         case "LeakyRelu":
             return activate(path, kind, "leaky_relu", options.get("alpha", 0.01))
+        case "Softplus" | "Softsign" | "Mish":
+            return activate(path, kind, kind.lower())
+        case "Celu" if options.get("alpha", 1.0) > 0:
+            return activate(path, kind, "celu", options.get("alpha", 1.0))
+        case "Selu":
+            alpha, gamma = (options.get(key, number) for key, number in zip(("alpha", "gamma"), SELU, strict=True))
+            return [*activate(path, kind, "elu", alpha), scale(path, kind, gamma)]
+        case "Gelu":
+            return activate(path, kind, "gelu_tanh" if options.get("approximate", b"none") == b"tanh" else "gelu")
         case "Swish" if options.get("alpha", 1.0) == 1.0:
             return activate(path, kind, "silu")
         case "PRelu" if 1 in constants and constants[1].size == 1:

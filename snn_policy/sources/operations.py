@@ -176,11 +176,28 @@ def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
 
 
 def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
-    """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away."""
+    """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away.
+
+    So do SELU, CELU (parameter a) and softplus (parameter β) with theirs.
+    """
     if name == "sigmoid":
         half = scale(path, kind, 0.5)
         return [half, *activate(path, kind, "tanh"), scale(path, kind, 0.5, 0.5)]
+    if name == "selu":  # γ·elu with α
+        return [*activate(path, kind, "elu", SELU[0]), scale(path, kind, SELU[1])]
+    if name == "celu":  # a·elu(z/a)
+        return [*_widened(path, kind, "elu", 1.0, 1 / parameter)]
+    if name == "softplus" and parameter not in (0.0, 1.0):  # log(1 + e^{βz})/β
+        return [*_widened(path, kind, "softplus", 0.0, parameter)]
     return [Activate(Activation(name, float(parameter)), path=path, kind=kind)]  # pyright: ignore[reportArgumentType]
+
+
+SELU = 1.6732632423543772, 1.0507009873554805
+
+
+def _widened(path: str, kind: str, name: str, parameter: float, factor: float) -> list[Operation]:
+    """f(factor · z) / factor."""
+    return [scale(path, kind, factor), *activate(path, kind, name, parameter), scale(path, kind, 1 / factor)]
 
 
 def normalise(

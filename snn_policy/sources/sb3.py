@@ -1,4 +1,7 @@
-"""Stable-Baselines3 and sb3-contrib: saved zips and live algorithms of TD3, DDPG, SAC, TQC, PPO, A2C, TRPO and DQN."""
+"""Stable-Baselines3 and sb3-contrib: saved zips and live algorithms.
+
+TD3, DDPG, SAC, TQC, CrossQ, PPO, MaskablePPO (without its masks), A2C, TRPO, DQN, QR-DQN and ARS.
+"""
 
 import re
 import warnings
@@ -11,12 +14,13 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.protocol import KeyedShape
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
 from snn_policy.sources.environment_statistics import read_environment
 from snn_policy.sources.images import convolve
 from snn_policy.sources.observation_statistics import read_statistics
-from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, clip, scale, squash
+from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, batch_norm, clip, scale, squash
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
 from snn_policy.sources.sb3_agreement import check_agreement
 from snn_policy.sources.sb3_archive import (
@@ -27,7 +31,7 @@ from snn_policy.sources.sb3_archive import (
     features_refused,
     read_archive,
 )
-from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions
+from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions, checked_part, several_choices
 from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
 from snn_policy.sources.vecnormalize import ObservationStatistics
 from snn_policy.untrusted_files import reading
@@ -39,9 +43,17 @@ _ACTIVATIONS = {
     "SiLU": ("silu", 0.0),
     "LeakyReLU": ("leaky_relu", 0.01),
     "Sigmoid": ("sigmoid", 0.0),
+    "SELU": ("selu", 0.0),
+    "CELU": ("celu", 1.0),
+    "Mish": ("mish", 0.0),
+    "Softsign": ("softsign", 0.0),
+    "Softplus": ("softplus", 0.0),
+    "GELU": ("gelu", 0.0),
 }
+_SQUASHED = ("td3", "sac", "crossq")
 _NATURE_STRIDES = {"cnn.0": 4, "cnn.2": 2, "cnn.4": 1}
-_DEFAULTS = {"td3": "ReLU", "sac": "ReLU", "dqn": "ReLU", "actor-critic": "Tanh"}
+_DEFAULTS = {"actor-critic": "Tanh"}
+"""Of the hidden layers; ReLU where nothing stands here."""
 
 
 def read_zip(
@@ -56,20 +68,20 @@ def read_zip(
     """Read a saved algorithm; `load_actor` describes the arguments."""
     archive = read_archive(path)
     source = beside(path) if vecnormalize is None else vecnormalize
-    statistics = _missing(path, archive) if source is None else _given(source)
+    statistics = _missing(path, archive) if source is None else _given(source, archive.observation_shape)
     with reading(path, "Stable-Baselines3 zip"):
         return _actor(archive, statistics, low, high, env_id, name or stem(path).name)
 
 
-def _given(source: Any) -> tuple[ObservationStatistics, ...]:
-    return () if source is False else read_statistics(source)
+def _given(source: Any, shape: tuple[int, ...]) -> tuple[ObservationStatistics, ...]:
+    return () if source is False else read_statistics(source, shape)
 
 
 def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
     """Statistics in the folder of an environment, told aloud, if they fit; else a warning where there must be some."""
     place = None if archive.normalised == "no" else one_down(path)
     try:
-        statistics = () if place is None else read_statistics(place)
+        statistics = () if place is None else read_statistics(place, archive.observation_shape)
         fitting = tuple(each.fitted(archive.observation_shape) for each in statistics)
     except ValueError:  # another policy's
         fitting = ()
@@ -93,8 +105,8 @@ def read_algorithm(
     policy = getattr(algorithm, "policy", algorithm)
     title = name or type(algorithm).__name__.lower()
     archive = _live(policy)
-    found = _live_statistics(algorithm, archive.family, title) if vecnormalize is None else None
-    statistics = _given(vecnormalize) if found is None else found
+    found = _live_statistics(algorithm, archive, title) if vecnormalize is None else None
+    statistics = _given(vecnormalize, archive.observation_shape) if found is None else found
     known = env_id or _environment(algorithm)
     actor = _actor(archive, statistics, low, high, known, title)
     bare = _actor(archive, (), *_own_bounds(archive), None, title)
@@ -102,21 +114,23 @@ def read_algorithm(
     return actor
 
 
-def _live_statistics(algorithm: Any, family: str, name: str) -> tuple[ObservationStatistics, ...]:
+def _live_statistics(algorithm: Any, archive: Archive, name: str) -> tuple[ObservationStatistics, ...]:
     environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
     if environment is not None:
-        return read_environment(environment)
+        return read_environment(environment, archive.observation_shape)
     space = getattr(algorithm, "observation_space", None)
     low, high = getattr(space, "low", None), getattr(space, "high", None)
     last, original = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
-    warn_of_missing(name, told_by(last, original, low, high, off_policy=family != "actor-critic"))
+    if isinstance(archive.observation_shape, KeyedShape):
+        return ()
+    warn_of_missing(name, told_by(last, original, low, high, off_policy=archive.family != "actor-critic"))
     return ()
 
 
 def _own_bounds(archive: Archive) -> tuple[float, float] | tuple[None, None]:
     """±1 where the policy has no bounds to scale its actions to; else None, for its own."""
     own = archive.actions
-    squashed = archive.family in ("td3", "sac") or archive.squash
+    squashed = archive.family in _SQUASHED or archive.squash
     if own.low is None or own.high is None or not squashed:
         return None, None
     return (None, None) if np.isfinite([own.low, own.high]).all() else (-1.0, 1.0)
@@ -131,6 +145,8 @@ def _live(policy: Any) -> Archive:
             check_extractor(f"policy.{path}", f"{type(module).__module__}.{type(module).__qualname__}")
     if kinds[1] == "Discrete":
         space = ActionSpace(choices=int(actions.n))
+    elif kinds[1] == "MultiDiscrete":
+        space = ActionSpace(choices=several_choices(actions.nvec, actions.start))
     else:
         checked_actions(kinds[1], tuple(actions.shape or ()))
         space = ActionSpace(actions.low.astype(np.float64), actions.high.astype(np.float64))
@@ -140,10 +156,21 @@ def _live(policy: Any) -> Archive:
         f"<class '{policy.activation_fn.__module__}.{policy.activation_fn.__qualname__}'>",
         float(getattr(getattr(policy, "actor", None), "clip_mean", 2.0)),
         bool(policy.squash_output),
-        checked_observations(kinds[0], tuple(observations.shape or ())),
-        policy.normalize_images and _holds_bytes(observations),
+        _observation_shape(observations),
+        policy.normalize_images and kinds[0] != "Dict" and _holds_bytes(observations),
         space,
+        None,
+        "maskable" in type(policy).__module__,
+        next((float(each.eps) for each in policy.modules() if type(each).__name__.startswith("BatchRenorm")), 1e-3),
     )
+
+
+def _observation_shape(space: Any) -> tuple[int, ...]:
+    kind = type(space).__name__
+    if kind == "Dict":
+        parts = {key: (type(part).__name__, part.shape) for key, part in space.spaces.items()}
+        return KeyedShape({key: checked_part(key, *part) for key, part in parts.items()})
+    return checked_observations(kind, tuple(space.shape or ()))
 
 
 def _holds_bytes(space: Any) -> bool:
@@ -169,6 +196,12 @@ def _actor(
     env_id: str | None,
     name: str,
 ) -> Actor:
+    if archive.masked:
+        warnings.warn(
+            f"{name}: a MaskablePPO's masks are no part of the actor, which may choose actions that they rule out: "
+            "it acts as predict does without action_masks",
+            stacklevel=5,
+        )
     fitted = [each.fitted(archive.observation_shape) for each in statistics]
     operations = [operation for each in fitted for operation in each.operations()]
     operations += [*_features(archive), *_layers(archive), *_head(archive, low, high)]
@@ -178,7 +211,7 @@ def _actor(
 def _features(archive: Archive) -> list[Operation]:
     """Return the preprocessing of images, and NatureCNN where the weights have one; flat rows at the end."""
     divided = [scale("preprocess_obs", "normalize_images", 1 / 255)] if archive.divides else []
-    own = {"td3": "actor.", "sac": "actor.", "dqn": "q_net.", "actor-critic": "pi_"}[archive.family]
+    own = {"dqn": "q_net.", "qrdqn": "quantile_net.", "actor-critic": "pi_", "ars": ""}.get(archive.family, "actor.")
     names = (f"{own}features_extractor", "features_extractor")  # files of old releases have the latter alone
     found = [name for name in names if any(key.startswith(f"{name}.") for key in archive.weights)]
     layers = _nature_cnn(archive, found[0]) if found else []
@@ -209,6 +242,12 @@ def _layers(archive: Archive) -> list[Operation]:
             paths = _sequence(archive, "actor.mu")
         case "dqn":
             paths = _sequence(archive, "q_net.q_net")
+        case "qrdqn":
+            paths = _sequence(archive, "quantile_net.quantile_net")
+        case "ars":
+            paths = ["action_net"] if "action_net.weight" in archive.weights else _sequence(archive, "action_net")
+        case "crossq":
+            paths = [*_numbered(archive, "actor.latent_pi"), "actor.mu.0" if _clips_mean(archive) else "actor.mu"]
         case "sac":
             paths = [*_sequence(archive, "actor.latent_pi"), "actor.mu.0" if _clips_mean(archive) else "actor.mu"]
         case "actor-critic":
@@ -217,13 +256,41 @@ def _layers(archive: Archive) -> list[Operation]:
     activation = _activation(archive)
     operations: list[Operation] = []
     for path in paths:
+        if f"{path}.ra_mean" in archive.weights:
+            operations.append(_renormalised(archive, path))
+            continue
         weights = [archive.weights.get(f"{path}.{part}") for part in ("weight", "bias")]
-        if weights[0] is None or weights[1] is None:
+        if archive.family == "qrdqn" and path == paths[-1]:
+            weights = [_mean_quantile(path, each, archive.actions.choices) for each in weights]
+        if weights[0] is None or (weights[1] is None and archive.family != "ars"):
             raise SourceError(f"{path}: its weight or bias is missing; expected a linear layer there")
         operations.append(affine(path, "Linear", *weights))
         if path != paths[-1]:
             operations += activate(f"{path} activation", *activation)
     return operations
+
+
+def _numbered(archive: Archive, prefix: str) -> list[str]:
+    """The modules of a Sequential that hold arrays, in order."""
+    matches = [re.match(rf"{re.escape(prefix)}\.(\d+)\.", key) for key in archive.weights]
+    return [f"{prefix}.{number}" for number in sorted({int(match[1]) for match in matches if match})]
+
+
+def _renormalised(archive: Archive, path: str) -> Operation:
+    """CrossQ's BatchRenorm, which acts in evaluation by its running statistics alone."""
+    mean, variance, factor, offset = (
+        archive.weights.get(f"{path}.{key}") for key in ("ra_mean", "ra_var", "scale", "bias")
+    )
+    if variance is None or not (variance + archive.norm_epsilon > 0).all():
+        raise SourceError(f"{path}: its running variance is missing or not positive")
+    return batch_norm(path, "BatchRenorm", mean, variance, archive.norm_epsilon, factor, offset)
+
+
+def _mean_quantile(path: str, array: Any, choices: Any) -> Any:
+    """The mean over quantiles, which come first in a row of (quantiles · actions), folded into the last layer."""
+    if array is None or not isinstance(choices, int) or len(array) % max(1, choices):
+        raise SourceError(f"{path}: its outputs do not fit {choices} actions")
+    return array.reshape(-1, choices, *array.shape[1:]).astype(np.float64).mean(axis=0)
 
 
 def _sequence(archive: Archive, prefix: str) -> list[str]:
@@ -243,7 +310,7 @@ def _sequence(archive: Archive, prefix: str) -> list[str]:
 
 
 def _activation(archive: Archive) -> tuple[str, str, float]:
-    text = _DEFAULTS[archive.family] if archive.activation is None else archive.activation
+    text = _DEFAULTS.get(archive.family, "ReLU") if archive.activation is None else archive.activation
     name = re.sub(r"^<class 'torch\.nn\.modules\.activation\.(\w+)'>$", r"\1", text)
     if name not in _ACTIVATIONS:
         raise UnsupportedLayerError("policy_kwargs.activation_fn", text, "it is not supported", f"Use {ACTIVATIONS}")
@@ -252,18 +319,19 @@ def _activation(archive: Archive) -> tuple[str, str, float]:
 
 def _clips_mean(archive: Archive) -> bool:
     """SAC and TQC with gSDE clip the mean to ±clip_mean before the tanh, unless that is 0."""
-    return archive.family == "sac" and "actor.mu.0.weight" in archive.weights
+    return archive.family in ("sac", "crossq") and "actor.mu.0.weight" in archive.weights
 
 
 def _head(archive: Archive, low: npt.ArrayLike | None, high: npt.ArrayLike | None) -> Sequence[Operation]:
     if archive.actions.choices is not None:
         if low is not None or high is not None:
             raise SourceError("low, high: a discrete policy takes no bounds")
-        return [ArgMax(path="action_space", kind="Discrete")]
+        several = archive.actions.choices if isinstance(archive.actions.choices, tuple) else None
+        return [ArgMax(several, path="action_space", kind="Discrete")]
     bottom, top = (archive.actions.low if low is None else low), (archive.actions.high if high is None else high)
     if bottom is None or top is None:
         raise SourceError("the action bounds are only printed in this zip, and shortened: pass low= and high=")
-    if archive.family in ("td3", "sac") or archive.squash:
+    if archive.family in _SQUASHED or archive.squash:
         if not (np.isfinite(bottom).all() and np.isfinite(top).all()):
             raise SourceError("a squashed policy needs finite action bounds: pass low= and high=")
         return squash("action_space", bottom, top, archive.clip_mean if _clips_mean(archive) else None)

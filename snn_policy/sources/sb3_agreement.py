@@ -17,7 +17,15 @@ _MOST_ROWS, _MOST_VALUES = 1024, 2**19
 _UNBOUNDED = 1e6
 _SCALES = (0.03, 0.3, 1.0, 10.0)
 _TOLERANCE = 1e-4
-_HIDDEN = ("actor.mu", "actor.latent_pi", "q_net.q_net", "mlp_extractor.policy_net", "mlp_extractor.shared_net")
+_HIDDEN = (
+    "actor.mu",
+    "actor.latent_pi",
+    "q_net.q_net",
+    "quantile_net.quantile_net",
+    "action_net",
+    "mlp_extractor.policy_net",
+    "mlp_extractor.shared_net",
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _REMEDY = "Undo the change, or pass the changed network as a torch module of its own"
 
@@ -36,10 +44,10 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
     """
     rows = min(_MOST_ROWS, max(16, _MOST_VALUES // actor.layers[0].inputs))
     space = policy.observation_space
-    observations = _normal(rows, space.shape) if normalised else random_observations(space, rows)
+    given, observations = _drawn(space, rows, normalised)
     modes = [(module, module.training) for module in policy.modules()]
     try:
-        own, outputs = _actions(source, policy, observations), _outputs(policy, observations)
+        own, outputs = _actions(source, policy, given), _outputs(policy, given)
     except Exception as problem:
         line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
         shape = observations.shape
@@ -51,6 +59,17 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
         suspects = ", ".join(_suspects(policy)) or "exchanged modules, hooks, slopes, a forward or predict of its own?"
         reason = f"its predict differs from what its weights and options tell ({suspects})"
         raise UnsupportedLayerError("policy", type(policy).__name__, reason, _REMEDY)
+
+
+def _drawn(space: Any, rows: int, normalised: bool) -> tuple[Any, npt.NDArray[Any]]:
+    """Random observations in the form that the policy takes, and as one array."""
+    if not hasattr(space, "spaces"):
+        drawn = _normal(rows, space.shape) if normalised else random_observations(space, rows)
+        return drawn, drawn
+    given = {key: _drawn(part, rows, normalised)[0] for key, part in space.spaces.items()}
+    rng = np.random.default_rng(2)  # or all keys would be drawn alike
+    given = {key: np.ascontiguousarray(each[rng.permutation(rows)]) for key, each in given.items()}
+    return given, np.concatenate([each.reshape(rows, -1) for each in given.values()], axis=1)
 
 
 def random_observations(space: Any, rows: int) -> npt.NDArray[Any]:
@@ -75,7 +94,7 @@ def _scales(rows: int, axes: int) -> npt.NDArray[np.float64]:
     return np.resize(_SCALES, rows).reshape(-1, *[1] * axes)
 
 
-def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _actions(source: Any, policy: Any, observations: Any) -> npt.NDArray[np.float64]:
     """Return the object's own deterministic actions; those within ±1 where it has no bounds to scale them to."""
     space = policy.action_space
     if hasattr(space, "low") and policy.squash_output and not np.isfinite([space.low, space.high]).all():
@@ -88,7 +107,7 @@ def _actions(source: Any, policy: Any, observations: npt.NDArray[Any]) -> npt.ND
     return np.asarray(source.predict(observations, deterministic=True)[0], np.float64)
 
 
-def _outputs(policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+def _outputs(policy: Any, observations: Any) -> npt.NDArray[np.float64] | None:
     """What its last layer gives, before an argmax or a clip hides differences; None before a tanh, which does not."""
     import torch
 
@@ -96,8 +115,16 @@ def _outputs(policy: Any, observations: npt.NDArray[Any]) -> npt.NDArray[np.floa
         return None
     with torch.no_grad():
         tensor, _ = policy.obs_to_tensor(observations)
-        if hasattr(policy, "q_net"):
+        if hasattr(policy, "quantile_net"):
+            given = policy.quantile_net(tensor).mean(dim=1)
+        elif hasattr(policy, "q_net"):
             given = policy.q_net(tensor)
+        elif not hasattr(policy, "get_distribution"):
+            return None
+        elif hasattr(policy.action_space, "nvec"):
+            held = policy.get_distribution(tensor)
+            parts = held.distributions if hasattr(held, "distributions") else held.distribution
+            given = torch.cat([each.logits for each in parts], dim=1)
         elif hasattr(policy.action_space, "n"):
             given = policy.get_distribution(tensor).distribution.logits
         else:
@@ -120,14 +147,25 @@ def _agree(
         return False
     if actor.discrete:
         noise = _TOLERANCE * np.ptp(outputs, axis=0).max() + 1e-5 * np.abs(outputs).max()
-        chosen = np.take_along_axis(outputs, own.astype(np.int64)[:, None], axis=1)[:, 0]
-        return bool((outputs.max(axis=1) - chosen <= noise).all())
+        return all(
+            (scores.max(axis=1) - np.take_along_axis(scores, column[:, None], axis=1)[:, 0] <= noise).all()
+            for scores, column in zip(
+                _pieces(actor, outputs), own.astype(np.int64).reshape(len(own), -1).T, strict=True
+            )
+        )
     return _close(own, actions.astype(np.float64))
 
 
 def _centred(actor: Actor, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Logits without what is common to a row: a distribution stores them normalised."""
-    return outputs - outputs.mean(axis=-1, keepdims=True) if actor.discrete else outputs
+    if not actor.discrete:
+        return outputs
+    return np.concatenate([each - each.mean(axis=-1, keepdims=True) for each in _pieces(actor, outputs)], axis=1)
+
+
+def _pieces(actor: Actor, outputs: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """The scores of every discrete action."""
+    return np.split(outputs, np.cumsum(actor.head.choices)[:-1], axis=1)
 
 
 def _close(own: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> bool:

@@ -22,6 +22,7 @@ from snn_policy.sources.sb3_spaces import (
     ActionSpace,
     action_space,
     holds_bytes,
+    keyed_shape,
     kind_of,
     serialised_array,
     serialised_bounds,
@@ -38,8 +39,8 @@ from snn_policy.untrusted_files import (
     reading,
 )
 
-Family = Literal["td3", "sac", "dqn", "actor-critic"]
-ALGORITHMS = "TD3, DDPG, SAC, TQC, PPO, A2C, TRPO or DQN"
+Family = Literal["td3", "sac", "dqn", "actor-critic", "crossq", "qrdqn", "ars"]
+ALGORITHMS = "TD3, DDPG, SAC, TQC, CrossQ, PPO, MaskablePPO, A2C, TRPO, DQN, QR-DQN or ARS"
 
 FAMILIES: dict[str, Family] = {
     "stable_baselines3.td3.policies": "td3",
@@ -47,9 +48,15 @@ FAMILIES: dict[str, Family] = {
     "sb3_contrib.tqc.policies": "sac",
     "stable_baselines3.dqn.policies": "dqn",
     "stable_baselines3.common.policies": "actor-critic",
+    "sb3_contrib.common.maskable.policies": "actor-critic",
+    "sb3_contrib.crossq.policies": "crossq",
+    "sb3_contrib.qrdqn.policies": "qrdqn",
+    "sb3_contrib.ars.policies": "ars",
 }
 
-_EXTRACTORS = tuple(f"stable_baselines3.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN"))
+_EXTRACTORS = tuple(
+    f"stable_baselines3.common.torch_layers.{name}" for name in ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +67,8 @@ class Archive:
         activation: the hidden layers' class as text, None for the family's default.
         divides: whether observations are images of bytes, which the policy divides by 255.
         normalised: whether it tells that it was trained in `VecNormalize`; None where it does not say.
+        masked: whether masks rule out actions at every step, which are no part of an actor.
+        norm_epsilon: of CrossQ's BatchRenorm layers.
     """
 
     family: Family
@@ -71,6 +80,8 @@ class Archive:
     divides: bool
     actions: ActionSpace
     normalised: Told | None = None
+    masked: bool = False
+    norm_epsilon: float = 1e-3
 
 
 def family_of(module: Any) -> Family:
@@ -121,22 +132,32 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         extractor = re.sub(r"^<class '(.*)'>$", r"\1", str(options["features_extractor_class"]))
         check_extractor("policy_kwargs.features_extractor_class", extractor)
     space = data["observation_space"]
+    keyed, box = (kind_of(space) == kind for kind in ("Dict", "Box"))
     family = family_of(data["policy_class"].get("__module__"))
     return Archive(
         family,
         _state_dict(weights, path),
         None if options.get("activation_fn") is None else str(options["activation_fn"]),
         float(options.get("clip_mean", 2.0)),
-        bool(options.get("squash_output", False)),
-        checked_observations(kind_of(space), shape_of(space) if kind_of(space) == "Box" else ()),
-        bool(options.get("normalize_images", True)) and holds_bytes(space),
+        bool(options.get("squash_output", family == "ars" and not _is_linear(data["policy_class"]))),
+        keyed_shape(space) if keyed else checked_observations(kind_of(space), shape_of(space) if box else ()),
+        bool(options.get("normalize_images", True)) and not keyed and holds_bytes(space),
         action_space(data["action_space"]),
         _told(data, space, family),
+        "maskable" in str(data["policy_class"].get("__module__")),
+        float(options.get("batch_norm_eps", 1e-3)),
     )
+
+
+def _is_linear(policy_class: dict[str, Any]) -> bool:
+    """Whether a class of ARS's is its linear policy, which does not squash its actions by default."""
+    return "Linear" in f"{policy_class.get('__init__')} {str(policy_class.get('__doc__')).strip()[:20]}"
 
 
 def _told(data: dict[str, Any], space: dict[str, Any], family: Family) -> Told | None:
     last, original = (data.get(key) for key in ("_last_obs", "_last_original_obs"))
+    if kind_of(space) == "Dict":
+        return None
     low, high = serialised_bounds(space) or (None, None)
     values = serialised_array(original)
     kept = original if values is None else values

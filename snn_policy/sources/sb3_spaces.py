@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.unpickling import Array, Stub, load_numbers
+from snn_policy.protocol import KeyedShape
+from snn_policy.sources.unpickling import Array, Stub, load_numbers, mappings
 
 _GIVE = "pass low= and high="
 _EXACT_DIGITS = {"float32": 9, "float64": 17}
@@ -22,11 +23,11 @@ _EXACT_DIGITS = {"float32": 9, "float64": 17}
 
 @dataclass(frozen=True, eq=False)
 class ActionSpace:
-    """A Box's bounds, each (n,) float64 or unknown; or the number of discrete `choices`."""
+    """A Box's bounds, each (n,) float64 or unknown; or the number of discrete `choices`, of several actions a tuple."""
 
     low: npt.NDArray[np.float64] | None = None
     high: npt.NDArray[np.float64] | None = None
-    choices: int | None = None
+    choices: int | tuple[int, ...] | None = None
 
 
 def kind_of(space: Any) -> str:
@@ -44,7 +45,7 @@ def serialised(value: Any) -> Any:
     if not isinstance(text, str):
         return None
     try:
-        return load_numbers(base64.b64decode(text, validate=True))
+        return load_numbers(base64.b64decode(text, validate=True), mappings)
     except Exception:  # whatever a malformed pickle raises
         return None
 
@@ -90,6 +91,13 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
     kind = kind_of(space)
     if kind == "Discrete":
         return ActionSpace(choices=int(space["n"]))
+    if kind == "MultiDiscrete":
+        root = serialised(space)
+        held = [root.fields.get(key) if isinstance(root, Stub) else None for key in ("nvec", "start")]
+        nvec, start = (each.values if isinstance(each, Array) else None for each in held)
+        if nvec is None:
+            nvec = np.array([int(word) for word in _words(space.get("nvec"))])
+        return ActionSpace(choices=several_choices(nvec, np.zeros_like(nvec) if start is None else start))
     size = checked_actions(kind, shape_of(space) if kind == "Box" else ())
     exact = serialised_bounds(space)
     if exact is None:
@@ -102,14 +110,52 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
     return ActionSpace(exact[0].astype(np.float64), exact[1].astype(np.float64)) if sound else ActionSpace()
 
 
+def keyed_shape(space: dict[str, Any]) -> KeyedShape:
+    """Return the shape of a Dict of Boxes from its serialised form.
+
+    Raises:
+        UnsupportedLayerError: other spaces within, or images.
+    """
+    root = serialised(space)
+    inner = root.fields.get("spaces") if isinstance(root, Stub) else None
+    if not isinstance(inner, dict):
+        raise SourceError("observation_space: its dictionary of spaces cannot be read; pass the live algorithm")
+    parts: dict[str, tuple[int, ...]] = {}
+    for key, part in inner.items():
+        bounds = part.fields.get("low") if isinstance(part, Stub) else None
+        kind = part.stands_for.rpartition(".")[2] if isinstance(part, Stub) else type(part).__name__
+        shape = bounds.values.shape if isinstance(bounds, Array) and bounds.values is not None else None
+        parts[str(key)] = checked_part(str(key), kind, shape)
+    return KeyedShape(parts)
+
+
+def checked_part(key: str, kind: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of one of a Dict's spaces, a Box that is no image."""
+    if kind != "Box" or shape is None or len(shape) == 3:
+        reason = "of a dictionary's spaces, only Boxes of vectors are read"
+        what = f"{kind} of shape {shape}" if shape else kind
+        raise UnsupportedLayerError(f"observation_space[{key!r}]", what, reason, "Train on vectors, or pass a module")
+    return shape
+
+
+def several_choices(nvec: npt.NDArray[Any], start: npt.NDArray[Any]) -> tuple[int, ...]:
+    """Return how many choices each action of a MultiDiscrete has.
+
+    Raises:
+        UnsupportedLayerError: a grid of actions, or actions that are not counted from zero.
+    """
+    if nvec.ndim != 1 or not nvec.size or np.any(start) or not (nvec > 0).all():
+        reason = "only one row of actions that count from zero is read"
+        raise UnsupportedLayerError("action_space", "MultiDiscrete", reason, "Flatten the action space")
+    return tuple(int(each) for each in nvec)
+
+
 def checked_actions(kind: str, shape: tuple[int, ...]) -> int:
     """Return the number of actions of a one-dimensional Box."""
     if kind != "Box" or len(shape) != 1:
         what = kind if kind != "Box" else f"Box of shape {shape}"
         reason = "only Discrete and one-dimensional Box actions are read"
         remedy = "Flatten the action space"
-        if kind == "MultiDiscrete":
-            remedy = "Export the policy to ONNX (its documented export is read), or flatten the action space"
         raise UnsupportedLayerError("action_space", what, reason, remedy)
     return shape[0]
 

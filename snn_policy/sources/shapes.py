@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.protocol import KeyedShape
 from snn_policy.sources.elementwise import stretched
 from snn_policy.sources.images import MOST_VALUES, Filter, placed
 from snn_policy.sources.operations import (
@@ -44,7 +45,7 @@ def observation_shape(operations: Sequence[Operation], given: Sequence[int] | No
         UnsupportedLayerError: there is no such layer, or a selection of observations before it.
     """
     if given is not None:
-        shape = tuple(int(size) for size in given)
+        shape = given if isinstance(given, KeyedShape) else tuple(int(size) for size in given)
         if math.prod(shape) > MOST_VALUES:
             raise SourceError(f"{name}: observations of shape {shape} have more than the {MOST_VALUES} values allowed")
         return shape

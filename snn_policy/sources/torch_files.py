@@ -5,12 +5,14 @@ import pickletools
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that files of torch.save began with before they were zips; two more pickles stand between."""
 _STATE_DICTS = ("collections OrderedDict", "builtins dict", "torch._utils _rebuild_tensor_v2")
+_CHECKPOINT = "a checkpoint"
 _MOST_OPCODES = 200_000
 
 
@@ -29,6 +31,22 @@ def describe(path: Path) -> str | None:
     return None
 
 
+def torch_kind(path: Path) -> Literal["TorchScript", "checkpoint"] | None:
+    """Return which of the archives that are read a file is, whatever its name; None for other files."""
+    try:
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            inner = {name.partition("/")[2] for name in archive.namelist()}
+            if "data.pkl" not in inner:
+                return None
+            if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+                return "TorchScript"
+    except (OSError, zipfile.BadZipFile):
+        return None
+    return "checkpoint" if (describe(path) or _CHECKPOINT).startswith(_CHECKPOINT) else None
+
+
 def is_sb3_zip(path: Path) -> bool:
     """Return whether a file, whatever its name, is a zip with the members of a Stable-Baselines3 model."""
     try:
@@ -44,9 +62,6 @@ def _zipped(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         inner = {name.partition("/")[2] for name in names}
-        if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-            remedy = "pass the original module, or export it to ONNX"
-            return f"a TorchScript archive, a program, which is not read; {remedy}"
         if any(name.startswith("models/") for name in inner) or "serialized_exported_program.json" in names:
             return "a torch.export program, which is not read; pass the original module, or export it to ONNX"
         pickled = next((name for name in names if name.endswith("/data.pkl") or name == "data.pkl"), None)
@@ -94,7 +109,7 @@ def _root(content: bytes) -> str | None:
         keys = [text for text in strings if "." in text and text.rpartition(".")[2] in ("weight", "bias")]
         some = f" ({', '.join(keys[:3])}, …)" if keys else ""
         remedy = "build the network, call its load_state_dict, and pass the module"
-        what = f"a checkpoint: weights without their network{some}, which is not read"
+        what = f"{_CHECKPOINT}: weights without their network{some}, in torch's form before 1.6, which is not read"
         return f"{what}; {remedy}" if torch_named else None
     kind = named[0].replace(" ", ".")
     remedy = "if you trust it, torch.load(path, weights_only=False) it yourself, and pass the module"

@@ -26,6 +26,8 @@ from snn_policy.sources.operations import (
 )
 from snn_policy.sources.refusals import refusal
 
+MOST_EXACT = 15
+"""From this threshold on, torch's softplus is its definition to within float32."""
 _CONVOLUTION = (("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
 _POOLING = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode", False))
 
@@ -48,6 +50,14 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
             return activate(path, kind, "elu", layer.alpha)
         case nn.LeakyReLU():
             return activate(path, kind, "leaky_relu", layer.negative_slope)
+        case nn.SELU() | nn.Mish() | nn.Softsign():
+            return activate(path, kind, kind.lower())
+        case nn.CELU() if layer.alpha > 0:
+            return activate(path, kind, "celu", layer.alpha)
+        case nn.Softplus() if layer.beta > 0 and layer.threshold >= MOST_EXACT:
+            return activate(path, kind, "softplus", layer.beta)
+        case nn.GELU():
+            return activate(path, kind, "gelu" if layer.approximate == "none" else "gelu_tanh")
         case nn.PReLU() if layer.num_parameters == 1:
             return activate(path, kind, "leaky_relu", float(_array(layer.weight)[0]))
         case QCFS():
@@ -80,8 +90,14 @@ def function_operations(kind: str, path: str, arguments: list[Any], keywords: di
         return keywords.get(name, arguments[index] if index < len(arguments) else default)
 
     match kind:
-        case "relu" | "tanh" | "sigmoid" | "silu":
+        case "relu" | "tanh" | "sigmoid" | "silu" | "selu" | "mish" | "softsign":
             return activate(path, kind, kind)
+        case "celu" if option(0, "alpha", 1.0) > 0:
+            return activate(path, kind, "celu", option(0, "alpha", 1.0))
+        case "softplus" if option(0, "beta", 1.0) > 0 and option(1, "threshold", 20.0) >= MOST_EXACT:
+            return activate(path, kind, "softplus", option(0, "beta", 1.0))
+        case "gelu":
+            return activate(path, kind, "gelu" if option(0, "approximate", "none") == "none" else "gelu_tanh")
         case "elu":
             return activate(path, kind, "elu", option(0, "alpha", 1.0))
         case "leaky_relu":

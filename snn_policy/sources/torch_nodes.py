@@ -180,7 +180,7 @@ class TorchNodeReader:
             return [affine(path, kind, values[1].T, values[0])]
         if kind == "matmul" and first and values[0].ndim == 2:
             return [affine(path, kind, values[0].T)]
-        return [_scaling(kind, path, values[0], first)]
+        return [scaling(kind, path, values[0], first)]
 
     def _flatten(self, node: fx.Node, kind: str, path: str) -> Operation:
         reason, remedy = "it does more than give one row per observation", "Use flatten(1) or reshape(len(x), -1)"
@@ -235,7 +235,7 @@ class TorchNodeReader:
         return Select(indices, path=path, kind=kind)
 
 
-def _scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
+def scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
     """x ∘ constant, or constant ∘ x where not `first`."""
     if kind == "div" and first and (constant == 0).any():
         raise divided_by_zero(path, kind, constant)

@@ -9,6 +9,7 @@ import io
 import pickle
 import pickletools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,25 +111,61 @@ _NUMPY: dict[tuple[str, str], Any] = {
 
 
 class _NumbersOnly(pickle.Unpickler):
+    def __init__(
+        self, content: bytes, names: Callable[[str, str], Any], storages: Callable[[Any], Any], what: str
+    ) -> None:
+        super().__init__(io.BytesIO(content))
+        self._names, self._storages, self._what = names, storages, what
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        return self._storages(pid)
+
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        own = _NUMPY.get((module_name.replace("numpy._core", "numpy.core"), global_name))
+        own = self._names(module_name, global_name)
+        own = _NUMPY.get((module_name.replace("numpy._core", "numpy.core"), global_name)) if own is None else own
         if own is not None:
             return own
         inert = any(module_name == package or module_name.startswith(f"{package}.") for package in _INERT)
         if inert or (module_name, global_name) in _INERT_NAMES:
             return type(global_name, (Stub,), {"stands_for": f"{module_name}.{global_name}"})
-        raise SourceError(f"holds {module_name}.{global_name}, which observation statistics never need; refused")
+        raise SourceError(f"holds {module_name}.{global_name}, which {self._what} never need; refused")
 
 
-def load_numbers(content: bytes) -> Any:
+class _Mapping(dict[Any, Any]):
+    """An ordered dictionary; its other attributes are left out."""
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def mappings(module: str, name: str) -> Any:
+    """Names for `load_numbers` that keep what ordered dictionaries hold."""
+    return _Mapping if (module, name) == ("collections", "OrderedDict") else None
+
+
+def _no_names(*_: Any) -> None:
+    return None
+
+
+def load_numbers(
+    content: bytes,
+    names: Callable[[str, str], Any] = _no_names,
+    storages: Callable[[Any], Any] = _no_names,
+    what: str = "observation statistics",
+) -> Any:
     """Rebuild a pickle's root from numbers, plain containers and stubs.
+
+    Args:
+        names: (module, name) → the class that stands for it, None for no opinion; it must do nothing but keep numbers.
+        storages: what stands for a persistent id, by which files of PyTorch's refer to their arrays.
+        what: the content, for messages.
 
     Raises:
         SourceError: it names anything else, or would take far more memory or time than its size tells.
         Exception: whatever the unpickler raises where the content is damaged.
     """
     _check_costs(content)
-    return _NumbersOnly(io.BytesIO(content)).load()
+    return _NumbersOnly(content, names, storages, what).load()
 
 
 def _check_costs(content: bytes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.protocol import KeyedShape
 from snn_policy.sources.operations import Float64, Operation, clip, entries, normalise
 from snn_policy.sources.unpickling import Array, Stub
 from snn_policy.untrusted_files import reading
@@ -118,13 +119,33 @@ def of_vecnormalize(fields: Mapping[str, Any], path: str) -> dict[str | None, Ob
         return {key: moments(part, epsilon, reach, "vecnormalize") for key, part in parts.items()}
 
 
-def of_one_array(parts: dict[str | None, ObservationStatistics]) -> tuple[ObservationStatistics, ...]:
-    """Refuse statistics of a dictionary of observations."""
+def of_one_array(
+    parts: dict[str | None, ObservationStatistics], shape: Sequence[int] | None = None
+) -> tuple[ObservationStatistics, ...]:
+    """Return statistics of one array; those of a dictionary of observations joined as its shape says.
+
+    Raises:
+        UnsupportedLayerError: a dictionary, but the observations are none; or statistics of some of its keys only.
+    """
     named = [str(key) for key in parts if key is not None]
+    if named and isinstance(shape, KeyedShape):
+        return _joined(parts, shape)
     if named:
         reason = f"observations are a dictionary ({', '.join(named)})"
         raise UnsupportedLayerError("vecnormalize", "dict", reason, _ONE_ARRAY)
     return tuple(parts.values())
+
+
+def _joined(
+    parts: dict[str | None, ObservationStatistics], shape: KeyedShape
+) -> tuple[ObservationStatistics, ...]:  # fmt: skip
+    """The statistics of all keys, side by side in the order of the shape's keys."""
+    if set(parts) != set(shape.parts):
+        reason = f"only {', '.join(map(str, parts))} of {', '.join(shape.parts)} are normalised"
+        raise UnsupportedLayerError("vecnormalize", "norm_obs_keys", reason, _ONE_ARRAY)
+    fitted = [parts[key].fitted(own) for key, own in shape.parts.items()]
+    mean, variance = (np.concatenate([getattr(each, part).ravel() for each in fitted]) for part in ("mean", "variance"))
+    return (replace(fitted[0], mean=mean, variance=variance),)
 
 
 def numbers_of(value: Any, key: str) -> Float64:

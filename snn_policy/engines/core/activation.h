@@ -49,6 +49,33 @@ SNN_FUNCTION void snn_activate(float *z, int32_t n, const snn_stage *stage) {
         }
         break;
     }
+    case SNN_SOFTPLUS: /* log(1 + e^z) */
+        for (k = 0; k < n; k++) {
+            z[k] = snn_max(z[k], 0.0f) + snn_log1p(snn_exp(-snn_abs(z[k])));
+        }
+        break;
+    case SNN_SOFTSIGN:
+        for (k = 0; k < n; k++) {
+            z[k] = z[k] / (snn_abs(z[k]) + 1.0f);
+        }
+        break;
+    case SNN_MISH: /* z·tanh(log(1 + e)) = z·m/(m + 2), m = e·(e + 2), e = e^z */
+        for (k = 0; k < n; k++) {
+            const float e = snn_exp(snn_min(z[k], 20.0f)), m = e * (e + 2.0f);
+            z[k] = z[k] * (m / (m + 2.0f));
+        }
+        break;
+    case SNN_GELU: /* z·(1 + erf(z/√2))/2 */
+        for (k = 0; k < n; k++) {
+            z[k] = z[k] * (snn_erf(z[k] * 0.707106769f) * 0.5f + 0.5f);
+        }
+        break;
+    case SNN_GELU_TANH: /* z·(1 + tanh(√(2/π)·(z + 0.044715·z³)))/2 */
+        for (k = 0; k < n; k++) {
+            const float inner = z[k] * (z[k] * z[k] * 0.0356774069f + 0.797884583f);
+            z[k] = z[k] * (snn_tanh(inner) * 0.5f + 0.5f);
+        }
+        break;
     default:
         break;
     }

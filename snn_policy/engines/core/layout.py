@@ -18,7 +18,8 @@ from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import accumulator_sizes
 
 NEURONS = ("sigma-delta", "if", "snm", "mt")
-ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", None)
+ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu",
+               "gelu_tanh", None)  # fmt: skip
 HEADS = ("tanh", "clip", "argmax")
 LINEAR, CONV2D, SPARSE = range(3)
 LANES, NONE = 16, -1

@@ -12,7 +12,8 @@
 
 enum snn_neuron { SNN_SIGMA_DELTA, SNN_IF, SNN_SNM, SNN_MT };
 enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D, SNN_SPARSE };
-enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_NO_ACTIVATION };
+enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_SOFTPLUS, SNN_SOFTSIGN,
+                      SNN_MISH, SNN_GELU, SNN_GELU_TANH, SNN_NO_ACTIVATION };
 enum snn_head { SNN_HEAD_TANH, SNN_HEAD_CLIP, SNN_HEAD_ARGMAX };
 
 /* A row's counts: spikes of every spiking stage, neurons that spiked of every spiking stage, then these, then the sums

@@ -1,0 +1,209 @@
+"""Checkpoints: dictionaries of weights, whose networks are told from names and shapes alone (`weight_names`).
+
+rsl_rl's, rl_games', skrl's, Sample Factory's, safe-control-gym's, CleanRL's and plain state dictionaries are read, from
+`.pt` and `.pth` files, as objects, and from safetensors. None stores its activation functions: the user says them.
+Observation statistics are read by the names and the formulas of the libraries that keep them.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.errors import SourceError
+from snn_policy.sources.assemble import assemble
+from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
+from snn_policy.sources.torch_archive import TorchArchive
+from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
+from snn_policy.sources.weight_names import (
+    Network,
+    Weights,
+    chosen_network,
+    flattened,
+    shape_of,
+    values_of,
+    weight_name,
+)
+from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
+
+ACTIVATIONS: dict[str, tuple[str, float]] = {
+    "relu": ("relu", 0.0), "tanh": ("tanh", 0.0), "elu": ("elu", 1.0), "silu": ("silu", 0.0), "swish": ("silu", 0.0),
+    "leaky_relu": ("leaky_relu", 0.01), "lrelu": ("leaky_relu", 0.01), "sigmoid": ("sigmoid", 0.0),
+    "selu": ("selu", 0.0), "celu": ("celu", 1.0), "mish": ("mish", 0.0), "softsign": ("softsign", 0.0),
+    "softplus": ("softplus", 0.0), "gelu": ("gelu", 0.0), "gelu_tanh": ("gelu_tanh", 0.0),
+}  # fmt: skip
+"""By the names of training configurations."""
+_OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """How a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach)."""
+
+    mean: str
+    spread: str
+    squared: bool
+    epsilon: float
+    within: bool
+    reach: float
+    libraries: str
+
+
+_KINDS = (
+    _Statistics("_mean", "_std", False, 1e-2, False, np.inf, "rsl_rl"),
+    _Statistics("running_mean", "running_var", True, 1e-5, True, 5.0, "rl_games, Sample Factory"),
+    _Statistics("running_mean", "running_variance", True, 1e-8, False, 5.0, "skrl"),
+    _Statistics("mean", "var", True, 1e-8, True, 10.0, "safe-control-gym"),
+)
+
+
+def read_checkpoint(
+    source: Any,
+    *,
+    activation: str | Sequence[str] | None = None,
+    prefix: str | None = None,
+    observation_shape: Sequence[int] | None = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    name: str | None = None,
+    normaliser: Sequence[ObservationStatistics] | None = None,
+) -> Actor:
+    """Read a file of `torch.save`, a safetensors file, or a dictionary of arrays; `load_actor` describes the arguments.
+
+    Args:
+        activation: of the hidden layers; or, of those and of the output, two names ("relu,tanh").
+        normaliser: stands in for the statistics that the checkpoint holds; none, if empty.
+
+    Raises:
+        SourceError: damaged, or it holds several networks, or no `activation` is given; it names what can be said.
+        UnsupportedLayerError: layers that are no chain of linear ones.
+    """
+    if isinstance(source, Path):
+        with reading(source, "checkpoint"):
+            if source.suffix.lower() == ".safetensors":
+                from safetensors.numpy import load_file
+
+                return _read(load_file(checked(source, LARGEST_WEIGHTS)), activation, prefix, observation_shape, low,
+                             high, env_id, name or source.stem, normaliser)  # fmt: skip
+            with TorchArchive(source) as archive:
+                return _read(archive.pickled("data.pkl"), activation, prefix, observation_shape, low, high, env_id,
+                             name or source.stem, normaliser)  # fmt: skip
+    return _read(source, activation, prefix, observation_shape, low, high, env_id, name or "checkpoint", normaliser)
+
+
+def _read(
+    root: Any, activation: Any, prefix: str | None, shape: Sequence[int] | None, low: Any, high: Any,
+    env_id: str | None, name: str, normaliser: Sequence[ObservationStatistics] | None,
+) -> Actor:  # fmt: skip
+    weights = flattened(root)
+    network = chosen_network(weights, prefix)
+    hidden, last = _activations(activation, network, weights)
+    own = _own_statistics(weights, network) if normaliser is None else []
+    size, before = normalised(normaliser or (), shape)
+    operations = [*before, *own, *_layers(weights, network, hidden), *_output(weights, network, last)]
+    return assemble(operations, name=name, observation_shape=size, low=low, high=high, env_id=env_id)
+
+
+def _activations(given: Any, network: Network, weights: Weights) -> tuple[str, str | None]:
+    names = given.split(",") if isinstance(given, str) else list(given or ())
+    names = [str(each).strip().lower() for each in names]
+    choices = ", ".join(ACTIVATIONS)
+    if not names:
+        keys = ", ".join(weight_name(weights, layer) for layer in network.layers[:3])
+        where = "the training configuration names it: policy.activation in rsl_rl, mlp.activation in rl_games"
+        raise SourceError(
+            f"a checkpoint: weights without their network ({keys}, …: {network}), which stores no activation function; "
+            f"pass activation= ({choices}; {where}), or "
+            "build the network, call its load_state_dict, and pass the module"
+        )
+    unknown = [each for each in names if each not in ACTIVATIONS and each not in ("identity", "linear", "none")]
+    if unknown or len(names) > 2:
+        raise SourceError(
+            f"activation {given!r}: expected one of {choices}, or two: of hidden layers and of the output"
+        )
+    last = names[1] if len(names) == 2 and names[1] in ACTIVATIONS else None
+    if names[0] not in ACTIVATIONS:
+        raise SourceError(f"activation {names[0]!r}: hidden layers need one of {choices}")
+    return names[0], last
+
+
+def _layers(weights: Weights, network: Network, hidden: str) -> list[Operation]:
+    operations: list[Operation] = []
+    for layer in network.layers:
+        key = weight_name(weights, layer)
+        matrix = values_of(weights[key])
+        bias = weights.get(key.rpartition(".")[0] + ".bias" if "." in key else "bias")
+        if bias is not None and shape_of(bias) != (matrix.shape[0 if key.endswith("weight") else 1],):
+            raise SourceError(f"{layer}: its bias of shape {shape_of(bias)} does not fit its weight {matrix.shape}")
+        matrix = matrix.T if key.endswith("kernel") else matrix
+        operations.append(affine(layer, "Linear", matrix, None if bias is None else values_of(bias)))
+        if layer != network.layers[-1]:
+            operations += activate(f"{layer} activation", hidden, *ACTIVATIONS[hidden])
+    return operations
+
+
+def _output(weights: Weights, network: Network, last: str | None) -> list[Operation]:
+    """What follows the last layer: half of it where it holds spreads, too; a tanh scaled by stored constants."""
+    operations: list[Operation] = []
+    width, end = network.sizes[-1], network.layers[-1]
+    gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
+    brax = weight_name(weights, end).endswith("kernel") and "hidden_" in end
+    if (gaussian or brax) and width % 2 == 0:
+        half = width // 2
+        told = (
+            "tanh of its first half (brax's distribution)" if brax else "its first half, the means (Sample Factory's)"
+        )
+        warnings.warn(f"{end}: of {width} outputs, the action is taken to be {told}", stacklevel=6)
+        operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
+        last = "tanh" if brax and last is None else last
+    where = network.layers[0].rpartition(".")[0]
+    folder = next((each for each in _folders(where) if f"{each}action_scale" in weights), None)
+    if folder is not None and f"{folder}action_bias" in weights:
+        factor, offset = (values_of(weights[f"{folder}{key}"]).reshape(-1) for key in ("action_scale", "action_bias"))
+        return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
+    if last is not None:
+        operations += activate("output activation", last, *ACTIVATIONS[last])
+    return operations
+
+
+def _folders(path: str) -> list[str]:
+    """The prefixes above a name, the nearest first."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
+
+
+def _own_statistics(weights: Weights, network: Network) -> list[Operation]:
+    """The normalisation by the statistics that the checkpoint holds for observations of this size."""
+    size, found = network.sizes[0], list[tuple[str, _Statistics]]()
+    for key in weights:
+        folder, _, last = key.rpartition(".")
+        for kind in _KINDS:
+            spread = f"{folder}.{kind.spread}" if folder else kind.spread
+            if last == kind.mean and spread in weights and not _OF_CRITICS.search(folder.lower()):
+                fits = [int(np.prod(shape_of(weights[each]))) == size for each in (key, spread)]
+                if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
+                    found.append((folder, kind))
+    if not found:
+        return []
+    if len(found) > 1:
+        named = ", ".join(folder for folder, _ in found)
+        raise SourceError(f"several observation statistics fit: {named}; pass normaliser=(mean, variance), or False")
+    folder, kind = found[0]
+    mean, spread = (
+        values_of(weights[f"{folder}.{key}" if folder else key]).reshape(-1) for key in (kind.mean, kind.spread)
+    )
+    if kind.squared:
+        spread = np.sqrt(spread + kind.epsilon) if kind.within else np.sqrt(spread) + kind.epsilon
+    else:
+        spread = spread + kind.epsilon
+    if not (spread > 0).all():
+        raise SourceError(f"{folder}: the standard deviation is zero (or no number) at {entries(~(spread > 0))}")
+    operations: list[Operation] = [scale(folder, "normaliser", 1 / spread, -mean / spread)]
+    return operations if kind.reach == np.inf else [*operations, clip(folder, "clip", -kind.reach, kind.reach)]

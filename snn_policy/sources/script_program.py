@@ -1,0 +1,132 @@
+"""The text of a TorchScript archive: its classes and functions, parsed, and never run.
+
+Archives hold their program as text (`code/`), in a language whose grammar is a part of Python's.
+"""
+
+import ast
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.script_values import ScriptModule
+from snn_policy.sources.torch_archive import Tensor, TorchArchive
+from snn_policy.untrusted_files import MEGABYTE
+
+LARGEST_CODE = 2 * MEGABYTE
+_HELPERS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist", "restore_type_tag")
+
+
+@dataclass(frozen=True)
+class ScriptClass:
+    """A class's methods, and the names of its fields in order (of a NamedTuple)."""
+
+    methods: dict[str, ast.FunctionDef] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an archive holds.
+
+    Attributes:
+        root: the saved module.
+        classes, functions: by full name.
+        constants: the tensors that the program refers to by number.
+    """
+
+    root: ScriptModule
+    classes: dict[str, ScriptClass]
+    functions: dict[str, ast.FunctionDef]
+    constants: tuple[Any, ...]
+
+
+class _Held:
+    """A function that hands on its first argument."""
+
+    def __new__(cls, value: Any = None, *_: Any) -> Any:
+        return value
+
+
+def read_program(archive: TorchArchive) -> Program:
+    """Parse an archive's text, and rebuild the module that it saves.
+
+    Raises:
+        SourceError: damaged, or with more text than a policy has.
+        UnsupportedLayerError: objects that restore themselves by a program of their own.
+    """
+    classes, functions, size = dict[str, ScriptClass](), dict[str, ast.FunctionDef](), 0
+    for name in sorted(archive.names):
+        inner = name.removeprefix(archive.root)
+        if not (name.startswith(archive.root) and inner.startswith("code/") and inner.endswith(".py")):
+            continue
+        text = archive.member(inner, LARGEST_CODE)
+        size += len(text)
+        if size > LARGEST_CODE:
+            raise SourceError(f"its program has more than {LARGEST_CODE // MEGABYTE} MB; refused")
+        module = inner.removeprefix("code/").removesuffix(".py").replace("/", ".")
+        with warnings.catch_warnings(action="ignore"):
+            parsed = ast.parse(text.decode())
+        _collect(parsed, module, classes, functions)
+    root = archive.pickled("data.pkl", _stand_in)
+    if not isinstance(root, ScriptModule):
+        raise SourceError(f"its root is a {type(root).__name__}, not a module")
+    held = archive.pickled("constants.pkl", _stand_in) if archive.holds("constants.pkl") else ()
+    constants = tuple(each.values if isinstance(each, Tensor) else each for each in held)
+    for module in _named(root):
+        if "__setstate__" in classes.get(module.kind, ScriptClass()).methods:
+            reason = "it restores itself by a program of its own, which is not run (quantised weights?)"
+            raise UnsupportedLayerError(module.path or "module", module.name, reason, "Export the float policy")
+    return Program(root, classes, functions, constants)
+
+
+def _stand_in(module: str, name: str) -> Any:
+    if module == "__torch__" or module.startswith("__torch__."):
+        return type(name, (ScriptModule,), {"kind": f"{module}.{name}"})
+    return _Held if module == "torch.jit._pickle" and name in _HELPERS else None
+
+
+def _collect(
+    parsed: ast.Module, module: str, classes: dict[str, ScriptClass], functions: dict[str, ast.FunctionDef]
+) -> None:
+    for node in parsed.body:
+        if isinstance(node, ast.FunctionDef):
+            functions[f"{module}.{node.name}"] = node
+        elif isinstance(node, ast.ClassDef):
+            methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
+            fields = [inner for inner in node.body if isinstance(inner, ast.AnnAssign)]
+            named = [each.target.id for each in fields if isinstance(each.target, ast.Name)]
+            constants = {
+                each.target.id: each.value.value
+                for each in fields
+                if isinstance(each.target, ast.Name) and isinstance(each.value, ast.Constant)
+            }
+            classes[f"{module}.{node.name}"] = ScriptClass(methods, named, constants)
+
+
+def _named(root: ScriptModule) -> Iterator[ScriptModule]:
+    """Yield all modules once, and give them their paths."""
+    seen, waiting = {id(root)}, [root]
+    while waiting:
+        module = waiting.pop()
+        yield module
+        for key, value in module.fields.items():
+            if isinstance(value, Tensor):
+                module.fields[key] = value = value.values
+            if isinstance(value, list) and value and all(isinstance(each, Tensor) for each in value):
+                module.fields[key] = [each.values for each in value]
+            if isinstance(value, ScriptModule) and id(value) not in seen:
+                seen.add(id(value))
+                value.path = f"{module.path}.{key}" if module.path else str(key)
+                waiting.append(value)
+
+
+def arrays_of(root: ScriptModule) -> list[np.ndarray[Any, Any]]:
+    """Return the arrays that modules hold, and which outlive a decision."""
+    found = [value for module in _named(root) for value in module.fields.values()]
+    flat = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
+    return [value for value in flat if isinstance(value, np.ndarray)]

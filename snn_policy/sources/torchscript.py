@@ -1,0 +1,213 @@
+"""TorchScript archives (`.pt`, `.pth`, `.jit`): legged_gym's and Isaac Lab's exported policies, and others.
+
+Neither loaded nor run: `script_program` parses the archive's text, `script_interpreter` follows it, and the functions
+of torch that lie between observation and action are then called, each by itself, on random observations, one row at a
+time, for a comparison with the actor.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.assemble import assemble
+from snn_policy.sources.script_interpreter import Interpreter
+from snn_policy.sources.script_program import Program, read_program
+from snn_policy.sources.script_values import Observed, SizeFound, Unread
+from snn_policy.sources.torch_archive import TorchArchive
+from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
+from snn_policy.untrusted_files import needs_extra, reading
+
+ROWS, MOST_READINGS = 16, 8
+_ACTIONS = re.compile(r"(deterministic_)?(mean_)?actions?(_mean)?|mu|mean")
+
+
+def read_torchscript(
+    path: Path,
+    *,
+    observation_shape: Sequence[int] | None = None,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    env_id: str | None = None,
+    output: str | None = None,
+    name: str | None = None,
+    normaliser: Sequence[ObservationStatistics] = (),
+) -> Actor:
+    """Read an archive of `torch.jit.save`; `load_actor` describes the arguments.
+
+    Args:
+        output: which of several results is the action: its name or its number.
+
+    Raises:
+        SourceError: damaged, too large, or a program that is none of TorchScript's.
+        UnsupportedLayerError: no chain of supported layers; recurrent policies are named as such.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as problem:
+        raise needs_extra("torch") from problem
+    title = name or path.stem
+    shape, before = normalised(normaliser, observation_shape)
+    with TorchArchive(path) as archive, reading(path, "TorchScript archive"):
+        program = read_program(archive)
+        value = _followed(program, shape, output)
+        operations = [*before, *value.operations]
+        actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
+        _check(actor, value, normaliser)
+    return actor
+
+
+def read_live_script(module: Any, *, name: str | None = None, **options: Any) -> Actor:
+    """Read a module that `torch.jit` has scripted, traced or loaded, by way of an archive of it."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "module.pt"
+        module.save(str(path))
+        return read_torchscript(path, name=name or str(getattr(module, "original_name", "module")), **options)
+
+
+def _followed(program: Program, shape: tuple[int, ...] | None, output: str | None) -> Observed:
+    """The action, once the inputs' sizes and what outlives a decision are known."""
+    sizes, written = dict[str, int](), frozenset[Any]()
+    names = _inputs(program)
+    for _ in range(MOST_READINGS + len(names)):
+        reader = Interpreter(program, written)
+        arguments = [Observed(each, (1, *(shape or (sizes.get(each),)))) for each in names]
+        try:
+            result = reader.run(arguments)
+        except SizeFound as found:
+            sizes[found.root] = found.size
+            continue
+        if reader.written <= written:
+            return _action(result, reader.returned, output)
+        written = frozenset(reader.written)
+    raise SourceError("its program cannot be followed")
+
+
+def _inputs(program: Program) -> list[str]:
+    known = program.classes.get(program.root.kind)
+    forward = known.methods.get("forward") if known else None
+    if forward is None:
+        remedy = "Export a module whose forward maps the observation to the deterministic action"
+        raise UnsupportedLayerError("forward", program.root.name, "it has no forward", remedy)
+    required = forward.args.args[1 : len(forward.args.args) - len(forward.args.defaults)]
+    for each in required:
+        kind = ast.unparse(each.annotation) if each.annotation is not None else "Tensor"
+        if kind != "Tensor":
+            remedy = "Export a module whose forward takes one tensor"
+            raise UnsupportedLayerError("forward", each.arg, f"it takes a {kind}", remedy)
+    if not required:
+        raise SourceError("its forward takes no observation")
+    return [each.arg for each in required]
+
+
+def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
+    """The result that is the action: the only one, the one asked for, or the one whose name says so."""
+    parts = _parts(result, node)
+    if len(parts) == 1 and output is None:
+        chosen = next(iter(parts.values()))
+    elif output is not None:
+        if output not in parts:
+            raise SourceError(f"output {output!r}: expected one of {', '.join(parts)}")
+        chosen = parts[output]
+    else:
+        named = [key for key in parts if _ACTIONS.fullmatch(key)]
+        if len(named) != 1:
+            found = ", ".join(f"{key} {_described(value)}" for key, value in parts.items())
+            raise SourceError(f"it returns several values: {found}; pass output= with the one that is the action")
+        warnings.warn(f"of {', '.join(parts)}, the output {named[0]} is taken; pass output= for another", stacklevel=5)
+        chosen = parts[named[0]]
+    if isinstance(chosen, Unread):
+        raise chosen.error
+    if not isinstance(chosen, Observed):
+        raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
+    return chosen
+
+
+def _parts(result: Any, node: ast.expr | None) -> dict[str, Any]:
+    if isinstance(result, dict):
+        return {str(key): value for key, value in result.items()}
+    if not isinstance(result, tuple | list):
+        return {"0": result}
+    nodes = node.elts if isinstance(node, ast.Tuple | ast.List) else []
+    names = [each.id if isinstance(each, ast.Name) and not each.id.startswith("_") else "" for each in nodes]
+    names += [""] * (len(result) - len(names))
+    plain = [re.sub(r"(?<=\D)\d+$", "", each) for each in names]
+    kept = [each if each and plain.count(each) == 1 else "" for each in plain]
+    return {each or str(index): value for index, (each, value) in enumerate(zip(kept, result, strict=True))}
+
+
+def _described(value: Any) -> str:
+    return str(tuple(value.shape[1:])) if isinstance(value, Observed) else f"({type(value).__name__.lower()})"
+
+
+def _check(actor: Actor, value: Observed, normaliser: Sequence[ObservationStatistics]) -> None:
+    """Compare with what torch's functions, called one by one, make of random observations, one row at a time."""
+    import torch
+
+    rng, shape = np.random.default_rng(0), actor.observation_shape
+    drawn = rng.standard_normal((ROWS, *shape)) * np.resize((0.1, 1.0, 3.0), ROWS).reshape(-1, *[1] * len(shape))
+    if actor.normaliser is not None:
+        drawn = drawn * actor.normaliser.scale + actor.normaliser.mean
+    observations = drawn.astype(np.float32)
+    given = observations
+    for statistics in normaliser:
+        given = statistics.fitted(shape)(given).astype(np.float32)
+    with torch.no_grad():
+        own = np.stack([_computed(value, torch.as_tensor(row[None])).double().numpy().ravel() for row in given])
+    actions, _ = actor.step(observations, ())
+    read = np.asarray(actions, np.float64).reshape(ROWS, -1)
+    if own.shape == read.shape and np.isfinite(own).all():
+        if actor.discrete:
+            agree = float(np.mean(own == read)) > 0.9
+        else:
+            own = np.clip(own, actor.low, actor.high)
+            agree = bool(np.abs(own - read).max() <= 1e-4 * (1 + np.abs(own).max()))
+        if agree:
+            return
+    reason = "torch's functions, called one by one, make other actions than its layers, as read"
+    raise UnsupportedLayerError("forward", "TorchScript", reason, "Export one chain of layers in evaluation mode")
+
+
+def _computed(value: Observed, observation: Any) -> Any:
+    """The value of one observation (1, *shape): every call on the way to it, in order, by torch."""
+    import torch
+
+    results: dict[int, Any] = {}
+    waiting = [value]
+    while waiting:
+        last = waiting[-1]
+        if last.call is None:
+            results[id(last)] = observation
+        missing = [each for each in _observed(last) if id(each) not in results]
+        waiting += missing
+        if missing:
+            continue
+        if last.call is not None and id(last) not in results:
+            arguments = [_torch(argument, results) for argument in last.call.arguments]
+            keywords = {key: _torch(argument, results) for key, argument in last.call.keywords.items()}
+            results[id(last)] = getattr(torch.ops.aten, last.call.name)(*arguments, **keywords)
+        waiting.pop()
+    return results[id(value)]
+
+
+def _observed(value: Observed) -> list[Observed]:
+    return [] if value.call is None else [each for each in value.call.arguments if isinstance(each, Observed)]
+
+
+def _torch(argument: Any, results: dict[int, Any]) -> Any:
+    import torch
+
+    if isinstance(argument, Observed):
+        return results[id(argument)]
+    if isinstance(argument, np.ndarray | np.generic):
+        array = np.asarray(argument)
+        return torch.as_tensor(np.array(array, np.float32) if array.dtype.kind == "f" else np.array(array))
+    return argument

@@ -1,0 +1,225 @@
+"""Networks in a dictionary of weights, by nothing but names and shapes: a prefix, ordered numbers, (out, in) chains.
+
+`actor.0.weight, actor.2.weight, …` are the layers of the network `actor`; `fc1.weight, fc2.weight` those of `fc`; a
+layer without a number that takes what the last of them gives (`mu`, `fc_mean`, `action_net`) is its end.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.refusals import refusal
+from snn_policy.sources.torch_archive import Tensor
+from snn_policy.sources.unpickling import Array
+
+MOST_ENTRIES, DEEPEST = 100_000, 16
+Weights = dict[str, Any]
+"""Tensors and arrays by their full names, joined by points."""
+_NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
+_POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
+_OTHERS = re.compile(
+    r"critic|value|(^|[._])(v|q|q\d|qf|vf|qf\d|q_net\d?)([._]|$)|targ|optim|discriminator|std|sigma|teacher|reward"
+)
+_ENDS = re.compile(r"(^|[._])(mu|mean|action|actions|action_net|fc_mean|fc_mu|mu_layer|mean_layer|mean_linear|loc|"
+                   r"distribution_linear|policy_layer|out|output|output_layer|head|last_layer|fc_out)$")  # fmt: skip
+_RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain of linear layers by their names.
+
+    Attributes:
+        prefix: what their names have in common.
+        layers: the layers' full names, without `.weight`.
+        sizes: of the input, then of every layer's output.
+    """
+
+    prefix: str
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.prefix or 'without a prefix'} ({' → '.join(map(str, self.sizes))})"
+
+
+def flattened(root: Any) -> Weights:
+    """Return what has numbers in nested dictionaries, by names joined with points.
+
+    Raises:
+        SourceError: too much, too deep, or in a circle.
+    """
+    found: Weights = {}
+    waiting: list[tuple[str, Any, int]] = [("", root, 0)]
+    seen = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        seen += 1
+        if seen > MOST_ENTRIES or depth > DEEPEST:
+            raise SourceError("a checkpoint of more entries than one has, or in a circle; refused")
+        if isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+            value = dict(enumerate(value))
+        if isinstance(value, Mapping):
+            parts = [(str(key)[:200].replace("/", "."), inner) for key, inner in value.items()]
+            waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in reversed(parts)]
+        elif _is_array(value):
+            found[name] = value
+    return found
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, Array):
+        return value.values is not None
+    return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    held: Any = value.values if isinstance(value, Array) else value
+    return tuple(int(size) for size in held.shape)
+
+
+def values_of(value: Any) -> Any:
+    """Return what is held as an array of float64."""
+    held: Any = value.values if isinstance(value, Array | Tensor) else value
+    if hasattr(held, "detach"):
+        held = held.detach().cpu().double().numpy()
+    return np.asarray(held, np.float64)
+
+
+def chosen_network(weights: Weights, prefix: str | None) -> Network:
+    """Return the network that is the policy: the one under the prefix, or the only one that can be.
+
+    Raises:
+        SourceError: none, or several; it lists them.
+        UnsupportedLayerError: the policy is recurrent, convolutional, or holds a LayerNorm.
+    """
+    if prefix is not None:
+        wanted = prefix.rstrip(".")
+        found = _networks(weights, lambda name: name == wanted or name.startswith(f"{wanted}."))
+        found = [each for each in found if each.prefix == wanted] or found
+    else:
+        _refuse_recurrent(weights)
+        found = _networks(weights, lambda name: not _OTHERS.search(name.lower()))
+    if not found:
+        others = _networks(weights, lambda name: bool(_OTHERS.search(name.lower())))
+        known = ", ".join(map(str, others)) or f"none among {len(weights)} arrays"
+        under = "" if prefix is None else f" under {prefix!r}"
+        raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(map(str, found))
+    named = [each for each in found if _POLICY.search(each.prefix.lower())]
+    rest = [each for each in found if each not in named]
+    if len(named) == 1 and prefix is None and not rest:
+        return named[0]
+    raise SourceError(f"several networks fit: {listed}; pass prefix= with the one that is the whole policy")
+
+
+def _refuse_recurrent(weights: Weights) -> None:
+    for key, value in weights.items():
+        match = _RECURRENT.match(key)
+        if match and not _OTHERS.search(key.lower()) and "memory_c" not in key and len(shape_of(value)) == 2:
+            gates, rest = divmod(shape_of(value)[0], max(1, shape_of(value)[1]))
+            kind = {4: "LSTM", 3: "GRU"}.get(gates, "RNN") if rest == 0 else "RNN"
+            raise refusal(match[1] or key, kind)
+
+
+def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
+    """All numbered chains of wanted names, each with its end, where it has one."""
+    groups: dict[tuple[str, str], dict[int, str]] = {}
+    plain: list[str] = []
+    for key in weights:
+        base, _, last = key.rpartition(".")
+        if last not in ("weight", "kernel"):
+            continue
+        number = _NUMBER.search(base)
+        if number is None:
+            plain.append(base)
+        else:
+            template = base[: number.start()], base[number.end() :]
+            groups.setdefault(template, {})[int(number[0])] = base
+    found = []
+    for (before, after), layers in groups.items():
+        name = (before + after.lstrip(".") if not before.endswith(".") else before.rstrip(".") + after).rstrip("._")
+        if wanted(name):
+            found += _chain(weights, name, [layers[number] for number in sorted(layers)], plain)
+    return found
+
+
+def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> list[Network]:
+    """The network of these layers; none if they are of something else than a policy, which may hold anything."""
+    kept = []
+    other = _OTHERS.search(name.lower()) is not None
+    for layer in layers:
+        shape = shape_of(weights[weight_name(weights, layer)])
+        if len(shape) == 2:
+            kept.append(layer)
+        elif other or "optim" in name:
+            return []
+        elif len(shape) == 1 and f"{layer}.running_mean" not in weights:
+            raise refusal(layer, "LayerNorm" if f"{layer}.bias" in weights else "RMSNorm")
+        elif len(shape) == 1:
+            raise UnsupportedLayerError(layer, "BatchNorm", "its place among activations is not stored", _MODULE)
+        else:
+            raise UnsupportedLayerError(
+                layer, f"Conv{len(shape) - 2}d", "its stride and padding are not stored", _MODULE
+            )
+    if not kept:
+        return []
+    sizes = [layer_shape(weights, kept[0])[1]]
+    for layer in kept:
+        outputs, inputs = layer_shape(weights, layer)
+        if inputs != sizes[-1]:
+            if other:
+                return []
+            reason = f"it takes {inputs} values, but the layer before gives {sizes[-1]}"
+            raise UnsupportedLayerError(layer, "Linear", reason, _MODULE)
+        sizes.append(outputs)
+    end = _end(weights, kept[0], sizes[-1], plain)
+    if end is not None:
+        kept.append(end)
+        sizes.append(layer_shape(weights, end)[0])
+    return [Network(name, tuple(kept), tuple(sizes))]
+
+
+_MODULE = "Build the network, call its load_state_dict, and pass the module"
+
+
+def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
+    """The unnumbered layer nearest by name that takes `width` values and is named like an action."""
+    fitting = [
+        base
+        for base in plain
+        if _ENDS.search(base.lower())
+        and not _OTHERS.search(base.lower().rpartition(".")[2])
+        and len(shape_of(weights[weight_name(weights, base)])) == 2
+        and layer_shape(weights, base)[1] == width
+    ]
+    shared = {base: _shared(base.split("."), first.split(".")) for base in fitting}
+    nearest = [base for base in fitting if shared[base] == max(shared.values())]
+    return nearest[0] if len(nearest) == 1 else None
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def weight_name(weights: Weights, layer: str) -> str:
+    prefix = f"{layer}." if layer else ""
+    return f"{prefix}weight" if f"{prefix}weight" in weights else f"{prefix}kernel"
+
+
+def layer_shape(weights: Weights, layer: str) -> tuple[int, int]:
+    """(outputs, inputs); kernels are stored the other way round."""
+    name = weight_name(weights, layer)
+    first, second = shape_of(weights[name])
+    return (second, first) if name.endswith("kernel") else (first, second)
