@@ -5,7 +5,7 @@ so no conversion can change the actor it came from.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Actor:
         observation_shape: one observation's shape; flattened before the first layer.
         env_id: the environment it was trained on, where known.
         name: where it came from, for messages and plots.
+        provenance: what was done to it since, as `compress` does (plain JSON data).
     """
 
     layers: tuple[Layer, ...]
@@ -37,6 +38,7 @@ class Actor:
     normaliser: Normaliser | None = None
     env_id: str | None = None
     name: str = "actor"
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     last_decision: Decision | None = field(default=None, init=False, repr=False)
     counters: Counters = field(default_factory=Counters.zeros, init=False, repr=False)
 
