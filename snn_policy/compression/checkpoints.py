@@ -1,4 +1,5 @@
-"""A compression as a directory: what it is (`compression.json`, written once), where it stands (`checkpoint.safetensors`).
+"""A compression as a directory: what it is (`compression.json`, written once), and where it stands
+(`checkpoint.safetensors`).
 
 Everything that changes is in the one file, replaced in one rename: after a kill or on a full disk the last complete
 checkpoint is still there. Neither file is ever executed.
@@ -136,6 +137,8 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
             raise SourceError(f"{path}: {name} holds something else than finite float32 numbers")
+        if "mask." in name and not ((tensor == 0) | (tensor == 1)).all():
+            raise SourceError(f"{path}: {name} holds something else than zeros and ones")
     return tensors, progress
 
 

@@ -3,7 +3,6 @@
 Equations, sources and figures: docs/compression.md.
 """
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,8 +50,8 @@ def compress(
 ) -> Actor:
     """Distil a sparse ReLU actor whose default conversion needs a fraction of the energy; the given one stays as it is.
 
-    The student begins as a copy (activations other than ReLU: anew, with the same widths), learns the actor's actions on
-    the actor's states and on those of its own spiking episodes, and is pruned on the way. Runs on one core for some
+    The student begins as a copy (activations other than ReLU: anew, with the same widths), learns the actor's actions
+    on the actor's states and on those of its own spiking episodes, and is pruned on the way. Runs on one core for some
     minutes; needs torch. The same arguments give the same bytes on the same machine.
 
     Args:
@@ -83,11 +82,9 @@ def compress(
     settings = CompressionSettings(wanted, steps, seed, block, count, tolerance)
     place = env if env is not None else source.env_id if observations is None else None
     _check(source, wanted, place, observations)
-    with tempfile.TemporaryDirectory() as scratch:
-        return _run(
-            source, settings, place, observations, Path(directory or scratch), resume or directory is None, progress,
-            report, directory is not None,
-        )  # fmt: skip
+    return run_compression(
+        source, settings, place, observations, None if directory is None else Path(directory), resume, progress, report
+    )
 
 
 def _as_actor(actor: Any) -> Actor:
@@ -126,10 +123,17 @@ def _require_torch() -> None:
         raise ImportError("compress trains, and needs torch: pip install 'snn-policy[convert]'") from None
 
 
-def _run(
-    actor: Actor, settings: CompressionSettings, env: EnvironmentSource | None, observations: Any, directory: Path,
-    resume: bool, progress: bool, report: Report, stored: bool,
-) -> Actor:  # fmt: skip
+def run_compression(
+    actor: Actor,
+    settings: CompressionSettings,
+    env: EnvironmentSource | None,
+    observations: Any = None,
+    directory: Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    report: Report = lambda state: None,
+) -> Actor:
+    """Compress with any settings; all else as in `compress`."""
     from snn_policy.compression.checkpoints import claim_directory, describe_run, restore, save_checkpoint
     from snn_policy.compression.distillation import Distillation
     from snn_policy.compression.states import States, one_thread
@@ -137,28 +141,36 @@ def _run(
     given = None if observations is None else _recording(observations, actor)
     with one_thread():
         described = describe_run(actor, settings, _name(env), "" if given is None else States(actor, given).fingerprint)
-        going_on = claim_directory(directory, described, resume)
-        if going_on:
+        if directory is not None and claim_directory(directory, described, resume):
             run = restore(directory, described, actor, settings, env)
         else:
             if given is None:
                 assert env is not None
                 given = actor.collect(env, settings.observations, RECORDING_SEED + settings.seed, progress=progress)
             run = Distillation(actor, States(actor, given), settings, env)
-        with counting(f"compressing {actor.name}", settings.steps, progress) as advance:
-            for _ in range(run.progress.step):
-                advance()
-            while not run.progress.finished:
-                before = run.progress.step
-                run.run_block()
-                for _ in range(run.progress.step - before):
-                    advance()
-                _require_finite(run, directory)
-                if run.progress.step % CHECKPOINT_EVERY == 0 or run.progress.finished:
-                    if stored:
-                        save_checkpoint(run, directory, described)
-                    report(_state(run))
+
+        def keep() -> None:
+            if directory is not None:
+                save_checkpoint(run, directory, described)
+            report(_state(run))
+
+        _train(run, keep, progress)
     return _result(run, _name(env))
+
+
+def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> None:
+    """Run blocks until the run is finished, and `keep` what there is now and then."""
+    with counting(f"compressing {run.teacher.name}", run.settings.steps, progress) as advance:
+        for _ in range(run.progress.step):
+            advance()
+        while not run.progress.finished:
+            before = run.progress.step
+            run.run_block()
+            _require_finite(run)
+            for _ in range(run.progress.step - before):
+                advance()
+            if run.progress.step % CHECKPOINT_EVERY == 0 or run.progress.finished:
+                keep()
 
 
 def _recording(observations: Any, actor: Actor) -> FloatArray:
@@ -172,11 +184,9 @@ def _name(env: EnvironmentSource | None) -> str | None:
     return env if isinstance(env, str) or env is None else getattr(env, "__name__", type(env).__name__)
 
 
-def _require_finite(run: "Distillation", directory: Path) -> None:
+def _require_finite(run: "Distillation") -> None:
     if not run.parameters.values.isfinite().all():
-        raise ValueError(
-            f"{directory}: training diverged before step {run.progress.step}; the last checkpoint is whole"
-        )
+        raise ValueError(f"{run.teacher.name}: training diverged before step {run.progress.step}; use other states")
 
 
 def _state(run: "Distillation") -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""The training of a student: minibatches, pruning, the weight of the spikes, DAgger, judging. Equations: docs/compression.md.
+"""The training of a student: minibatches, pruning, the weight of the spikes, DAgger, judging (docs/compression.md).
 
 Everything random depends on the seed and the step alone, so that a run resumes where it stopped, to the bit.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from snn_policy.actor import Actor
-from snn_policy.calibration.recordings import CHUNK_ROWS
 from snn_policy.compression import plan
 from snn_policy.compression.judging import Judge, Verdict, energy_share
 from snn_policy.compression.loss import COUNTS
@@ -53,14 +51,16 @@ class Progress:
     """What a run knows of itself beside its arrays; plain data, stored in checkpoints.
 
     Attributes:
-        weight: λ; `correction`: the converted student's energy over the expected one; `energy`: the expected one, at
-            `step`; `error`: RMS action error there.
+        weight: λ; `scale`: s, the converted student's quanta in those that the tolerance alone would give;
+            `correction`: its energy over the expected one.
+        energy, error: expected energy and RMS action error at the latest profile.
         retries: students in a row that failed at the present goal.
         added: how often the student's states were added.
     """
 
     step: int = 0
     weight: float = FIRST_WEIGHT
+    scale: float = 1.0
     correction: float = 1.0
     energy: float = 0.0
     error: float = 0.0
@@ -134,13 +134,18 @@ class Distillation:
     def _profile(self, rng: np.random.Generator) -> Profile:
         rows = torch.from_numpy(rng.integers(1, len(self.states), PROFILED))
         before, now = self.states.inputs[rows - 1], self.states.inputs[rows]
-        states, settings = self.states, self.settings
-        found = profile(self.student, states.error, before, now, states.offset, settings.tolerance, self._count)
+        states = self.states
+        found = profile(self.student, states.error, before, now, states.offset, self._quanta, self._count)
         with torch.no_grad():
             difference = states.error.action(self.student(now)[1]) - states.actions[rows]
         self.progress.error = float(difference.square().mean().sqrt())
         self.progress.energy = operations(self.student, found.rate) / self._dense * self.progress.correction
         return found
+
+    @property
+    def _quanta(self) -> float:
+        """s·tolerance, the common factor of the quanta."""
+        return self.progress.scale * self.settings.tolerance
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
         """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy."""
@@ -175,18 +180,22 @@ class Distillation:
             self._add_states(policy)
         rows = self.states.observations[-CONVERSION_ROWS:]
         real = energy_share(policy, self.teacher, rows)
-        expected = self._expected_energy(len(rows))
-        now.correction = float(np.clip(real / max(expected, 1e-12), 0.3, 3.0))
+        self._learn_from(policy, real, len(rows))
         if over:
             self._judge_student(policy, real)
 
-    def _expected_energy(self, rows: int) -> float:
-        """Expected of the last rows, not corrected."""
+    def _learn_from(self, policy: SpikingPolicy, energy: float, rows: int) -> None:
+        """Take the quanta from the converted student, and how its energy on the last rows differs from the expected."""
         indices = torch.arange(len(self.states) - rows + 1, len(self.states))
-        states = self.states
-        found = profile(self.student, states.error, states.inputs[indices - 1], states.inputs[indices], states.offset,
-                        self.settings.tolerance, self._count)  # fmt: skip
-        return operations(self.student, found.rate) / self._dense
+        before, after, states = self.states.inputs[indices - 1], self.states.inputs[indices], self.states
+
+        def measured() -> Profile:
+            return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
+
+        now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
+        now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), 0.05, 20))
+        expected = operations(self.student, measured().rate) / self._dense
+        now.correction = float(np.clip(energy / max(expected, 1e-12), 0.2, 5))
 
     def _add_states(self, policy: SpikingPolicy) -> None:
         """DAgger: the converted student's own episodes, and what the teacher does there."""

@@ -1,7 +1,7 @@
 """What a student is worth: its conversion's return, paired with the teacher's, and its energy.
 
-Episodes are run until the verdict is clear, at most `MOST_EPISODES`: the student passes as soon as its mean retention is
-above the wanted one by a standard error, and fails as soon as it is below by two. Energy counts the weights that are
+Episodes are run until the verdict is clear, at most `MOST_EPISODES`: the student passes as soon as its mean retention
+is above the wanted one by a standard error, and fails as soon as it is below by two. Energy counts the weights that are
 left (docs/methods.md §1).
 """
 

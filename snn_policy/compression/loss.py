@@ -1,6 +1,6 @@
-"""What the student is trained on: its action error against the teacher's, and the spikes its neurons are expected to send.
+"""What the student is trained on: its action error, and the spikes that its neurons are expected to send.
 
-    L = mean ‖a_student − a_teacher‖² / tolerance² + λ · Σ_l Σ_j fan-out_j · s(|h_j − γ_j·h_j,previous| · g_j / ε_l) / synapses
+    L = mean (a_student − a_teacher)² / tolerance² + λ/macs · Σ_l Σ_j fan-out_j · s(|h_j − γ_j·h_j,before| · g_j/ε_l)
 
 with s(u) = log₂(1 + u) for spikes, 1 − 2^(−u) for events (neurons that say anything at all). g_j: RMS of ∂action/∂h_j,
 ε_l: the quanta's shares (docs/methods.md §1); so the cost of a neuron does not change if it is rescaled.

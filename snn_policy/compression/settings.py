@@ -32,7 +32,7 @@ class Target:
             share = float(value)
         except ValueError:
             share = -1.0
-        known = kind == "energy" and 0 < share < 1 or kind == "retention" and 0 < share <= 1
+        known = (kind == "energy" and 0 < share < 1) or (kind == "retention" and 0 < share <= 1)
         require(bool(colon) and known, f"target {text!r}: {EXPECTED}")
         return cls(kind, share)  # pyright: ignore[reportArgumentType]
 

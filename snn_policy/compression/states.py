@@ -2,7 +2,7 @@
 Ross et al. 2011), all with the teacher's outputs."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class States:
         return torch.from_numpy(inputs), torch.from_numpy(outputs)
 
 
-def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -> Iterator[npt.NDArray[Any]]:
+def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -> Generator[npt.NDArray[Any]]:
     """Yield the observations of a spiking policy's own episodes, one after another, as many as are asked for."""
     made, episode = make_environment(env, policy), 0
     try:
