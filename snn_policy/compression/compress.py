@@ -38,7 +38,7 @@ def compress(
     *,
     target: "str | Target" = "retention:0.99",
     observations: Any = None,
-    steps: int = 8_000,
+    steps: int = 12_000,
     seed: int = 0,
     block: int = 16,
     count: str = "spikes",

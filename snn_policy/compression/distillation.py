@@ -31,6 +31,10 @@ PROFILED = 2_048
 ADDITIONS = 4
 CONVERSION_ROWS = 6_000
 FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 300.0
+WEIGHT_GAIN = 1.5
+"""λ changes by this power of the energy over what it may be, every block."""
+ENOUGH = 0.99
+"""Retention at which a student of a wanted energy is good enough to stop."""
 MARGIN = 0.97
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
@@ -101,9 +105,9 @@ class Distillation:
         """Take the next hundred steps (fewer at the end), and do what is due after them."""
         now, settings = self.progress, self.settings
         rng = np.random.default_rng([settings.seed, now.step])
-        found = self._profile(rng)
         if now.step == 0:
             self._begin_first_stretch()
+        found = self._profile(rng)
         stretch = plan.Stretch(now.begin, now.end, now.above, now.goal)
         self._tighten(found, stretch, rng)
         rows = rng.integers(1, len(self.states), (BLOCK_STEPS, settings.batch))
@@ -158,16 +162,20 @@ class Distillation:
             slope = slope.square().sum(1).mean(0).sqrt()
             prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
         else:
-            change = (now.energy / allowed) ** 0.5
+            change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 
     def _begin_first_stretch(self) -> None:
+        """From the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
-        if target.kind == "energy":
-            now.begin, now.end, now.above, now.goal = 0, steps, max(now.energy, target.value), target.value
-        else:
-            length = min(steps, plan.stretch_length(plan.FIRST_STRETCH, steps, BLOCK_STEPS))
-            now.begin, now.end, now.above, now.goal = 0, length, now.energy, plan.FIRST_SHARE * now.energy
+        rows = self.states.observations[-CONVERSION_ROWS:]
+        policy = convert(self.teacher, rows, tolerance=self.settings.tolerance)
+        now.above = energy_share(policy, self.teacher, rows)
+        if self.student.copied:
+            self._learn_from(policy, now.above, len(rows))
+        length = plan.stretch_length(plan.FIRST_STRETCH[target.kind], steps, BLOCK_STEPS)
+        now.begin, now.end = 0, min(steps, length)
+        now.goal = min(target.value, now.above) if target.kind == "energy" else plan.FIRST_SHARE * now.above
 
     def _after_block(self) -> None:
         now, steps = self.progress, self.settings.steps
@@ -216,29 +224,36 @@ class Distillation:
     def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:
         """At a stretch's end: keep the student if it is the best so far, and set out the next stretch or stop."""
         now, target = self.progress, self.settings.target
-        wanted = target.value if target.kind == "retention" else 1.0
+        wanted = target.value if target.kind == "retention" else ENOUGH
         verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted, energy)
         now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})
         if self._better(verdict):
             masks = [kept.clone() for kept in self.student.kept]
             self.kept = Kept(self.parameters.values.clone(), masks, verdict, now.step)
-        passed = verdict.passes(target.value)
+        passed = self._passes(verdict)
         now.retries = 0 if passed else now.retries + 1
-        left = self.settings.steps - now.step
-        if target.kind == "energy" or left < BLOCK_STEPS or now.retries > 1:
+        left, retention = self.settings.steps - now.step, target.kind == "retention"
+        if left < BLOCK_STEPS or (now.retries > 1 if retention else passed):
             now.finished = True
             return
-        length = min(left, plan.stretch_length(plan.NEXT_STRETCH, self.settings.steps, BLOCK_STEPS))
-        now.begin, now.end, now.above = now.step, now.step + length, now.energy
-        now.goal = now.goal * plan.NEXT_SHARE if passed else now.goal
+        length = plan.stretch_length(plan.NEXT_STRETCH[target.kind], self.settings.steps, BLOCK_STEPS)
+        now.begin, now.end, now.above = now.step, now.step + min(left, length), now.energy
+        now.goal = now.goal * plan.NEXT_SHARE if passed and retention else now.goal
+
+    def _passes(self, verdict: Verdict) -> bool:
+        """Whether the student has all that is wanted."""
+        if self.settings.target.kind == "retention":
+            return verdict.passes(self.settings.target.value)
+        return verdict.energy <= self.settings.target.value and verdict.passes(ENOUGH)
 
     def _better(self, verdict: Verdict) -> bool:
-        """Of those that pass the one of least energy; of those that fail the one that keeps most."""
-        if self.kept is None or self.settings.target.kind == "energy":
-            return True
-        wanted, best = self.settings.target.value, self.kept.verdict
-        if verdict.passes(wanted) != best.passes(wanted):
-            return verdict.passes(wanted)
-        if verdict.passes(wanted):
-            return verdict.energy < best.energy
-        return (verdict.retention or 0) > (best.retention or 0)
+        return self.kept is None or self._rank(verdict) > self._rank(self.kept.verdict)
+
+    def _rank(self, verdict: Verdict) -> tuple[bool, float]:
+        """Of those that reach the target the one that has most of the other is best, else the one nearest to it."""
+        target, retention = self.settings.target, verdict.retention or 0.0
+        if target.kind == "energy":
+            reached = verdict.energy <= target.value
+            return reached, retention if reached else -verdict.energy
+        reached = verdict.passes(target.value)
+        return reached, -verdict.energy if reached else retention

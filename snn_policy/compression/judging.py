@@ -68,7 +68,7 @@ class Judge:
             verdict = _paired(np.array(self._returns[: len(returns)]), np.array(returns), energy)
             assert verdict.retention is not None
             above = (verdict.retention - wanted) / max(verdict.standard_error, 1e-9)
-            if len(returns) >= MOST_EPISODES or above < -2 or (above > 1 and len(returns) >= 2 * EPISODES):
+            if len(returns) >= MOST_EPISODES or (len(returns) > EPISODES and not -2 < above < 1):
                 return verdict
 
 

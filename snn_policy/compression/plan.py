@@ -1,16 +1,20 @@
 """How much energy a student may need at each step, and with which learning rate: the path that a target sets out.
 
-"energy:E" is one stretch, from the teacher's energy to E. "retention:R" is several: a long one to `FIRST_SHARE` of the
-teacher's energy, then short ones, each to `NEXT_SHARE` of the one before, for as long as students pass.
-Within a stretch the energy falls along a cubic (Zhu & Gupta 2018) over its first 60 %, and the learning rate to a
-fiftieth over its last 40 %.
+A target is a number of stretches, at the end of each of which the student is judged. "energy:E": a long one from the
+teacher's energy to E, then short ones there. "retention:R": a long one to `FIRST_SHARE` of the teacher's energy, then
+short ones, each to `NEXT_SHARE` of the one before, for as long as students pass.
+Within a stretch the energy falls along a parabola over its first 60 %, and the learning rate to a fiftieth over its
+last 40 % (after Zhu & Gupta 2018, who prune along a cubic; spikes need time to become fewer by themselves).
 """
 
 from dataclasses import dataclass
 
 PRUNING, COOLING = 0.6, 0.4
 COLDEST = 0.02
-FIRST_STRETCH, NEXT_STRETCH = 0.5, 0.125
+FIRST_STRETCH, NEXT_STRETCH = {"energy": 0.7, "retention": 0.5}, {"energy": 0.15, "retention": 0.125}
+"""Shares of all steps."""
+NEXT_RATE = 0.5
+"""Learning rate of all stretches but the first."""
 FIRST_SHARE, NEXT_SHARE = 0.45, 0.8
 
 
@@ -26,14 +30,15 @@ class Stretch:
     def energy(self, step: int) -> float:
         """What the student may need at this step."""
         done = min(1.0, self.progress(step) / PRUNING)
-        return self.goal + (self.above - self.goal) * (1 - done) ** 3
+        return self.goal + (self.above - self.goal) * (1 - done) ** 2
 
     def pruning(self, step: int) -> bool:
         return self.progress(step) <= PRUNING
 
     def rate(self, step: int) -> float:
         """The learning rate's share of its largest value."""
-        return min(1.0, max(COLDEST, (1 - self.progress(step)) / COOLING))
+        cooling = min(1.0, max(COLDEST, (1 - self.progress(step)) / COOLING))
+        return cooling if self.begin == 0 else NEXT_RATE * cooling
 
     def progress(self, step: int) -> float:
         return (step - self.begin) / (self.end - self.begin)

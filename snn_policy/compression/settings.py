@@ -56,7 +56,7 @@ class CompressionSettings:
     """
 
     target: Target
-    steps: int = 8_000
+    steps: int = 12_000
     seed: int = 0
     block: int = 16
     count: str = "spikes"

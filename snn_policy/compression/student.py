@@ -22,7 +22,7 @@ class Student(nn.Module):
     """A chain of linear layers with ReLU between them.
 
     Attributes:
-        teacher: the actor whose normaliser, head and widths it has.
+        teacher: the actor whose normaliser, head and widths it has; `copied`: and whose weights it began with.
         weights: (outputs, inputs) per layer; `biases`: (outputs,).
         kept: (outputs, inputs) per layer, 1 where the weight is there and 0 where it is pruned.
     """
@@ -30,11 +30,11 @@ class Student(nn.Module):
     def __init__(self, teacher: Actor, seed: int) -> None:
         super().__init__()
         self.teacher = teacher
-        copied = all(layer.activation is not None and layer.activation.name == "relu" for layer in teacher.hidden)
+        self.copied = all(layer.activation is not None and layer.activation.name == "relu" for layer in teacher.hidden)
         rng, weights, biases = np.random.default_rng(seed), [], []
         for index, layer in enumerate(teacher.layers):
             weight, bias = np.array(layer.weight), np.array(layer.bias)
-            if not copied:
+            if not self.copied:
                 gain = 2 if index < len(teacher.layers) - 1 else 0.1
                 weight = rng.normal(size=weight.shape) * math.sqrt(gain / layer.inputs)
                 bias = np.zeros_like(bias)
