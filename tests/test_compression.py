@@ -17,6 +17,7 @@ from snn_policy.ann.layers import Linear
 from snn_policy.cli import main
 from snn_policy.compression.checkpoints import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.compression.compress import run_compression
+from snn_policy.compression.distillation import Distillation
 from snn_policy.compression.judging import Verdict, energy_share, synaptic_operations
 from snn_policy.compression.loss import COUNTS, ActionError
 from snn_policy.compression.plan import Stretch
@@ -338,7 +339,7 @@ def test_a_directory_with_another_run_is_not_taken(tmp_path: Path) -> None:
             run_compression(other, settings, None, rows, tmp_path, resume=True)
 
 
-def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> None:
+def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]) -> None:
     """Change the tensors and the progress of a checkpoint."""
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -351,7 +352,7 @@ def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, A
     save_file(tensors, path, {**metadata, "progress": json.dumps(progress)})
 
 
-FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], None]] = {
+FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "NaN": lambda tensors, progress: tensors["values"].fill_(torch.nan),
     "half a mask": lambda tensors, progress: tensors["mask.1"].fill_(0.5),
     "another shape": lambda tensors, progress: tensors.update(values=torch.zeros(3)),
@@ -364,6 +365,8 @@ FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], None]] = {
     "a text": lambda tensors, progress: progress.update(weight="much"),
     "an unknown field": lambda tensors, progress: progress.update(command="rm"),
     "no numbers": lambda tensors, progress: progress.update(weight=float("nan")),
+    "a verdict of texts": lambda tensors, progress: progress["kept"]["verdict"].update(energy="low"),
+    "verdicts that are none": lambda tensors, progress: progress.update(verdicts=[{"retention": "all"}]),
     "a forged verdict": lambda tensors, progress: progress.update(kept={"verdict": {"what": 1}, "step": 0}),
 }  # fmt: skip
 
@@ -432,6 +435,32 @@ def test_the_command_compresses_a_recording_and_its_card_says_so(
     assert "holds a policy already" in capsys.readouterr().err
     assert main([*command, "--target", "energy:0.5", "--resume"]) == 0
     assert "of td3-Pendulum-v1's weights, energy" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_keeps_its_checkpoint_and_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording, out = tmp_path / "log.npy", tmp_path / "small"
+    np.save(recording, walk(400, 3))
+    command = ["compress", "td3-Pendulum-v1", "--observations", str(recording), "--out", str(out), "--steps", "300"]
+    command += ["--target", "energy:0.5"]
+    monkeypatch.setattr("snn_policy.compression.compress.CHECKPOINT_EVERY", 100)
+    with monkeypatch.context() as patched:
+        run_block, blocks = Distillation.run_block, 0
+
+        def stop_in_the_second(run: Distillation) -> None:
+            nonlocal blocks
+            blocks += 1
+            if blocks == 2:
+                raise KeyboardInterrupt
+            run_block(run)
+
+        patched.setattr(Distillation, "run_block", stop_in_the_second)
+        assert main(command) == 130
+    assert (out / "compression" / CHECKPOINT_FILE).is_file()
+    assert not (out / "policy.json").exists()
+    assert main([*command, "--resume", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["compression"]["steps"] == 300
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def restore(
         if kept is not None:
             masks = [_like(f"kept.mask.{index}", tensors, own) for index, own in enumerate(run.student.kept)]
             values = _like("kept.values", tensors, run.parameters.values)
-            run.kept = Kept(values, masks, Verdict(**kept["verdict"]), int(kept["step"]))
+            run.kept = Kept(values, masks, _verdict(kept["verdict"]), int(kept["step"]))
         return run
 
 
@@ -186,9 +186,20 @@ def _progress(given: dict[str, Any]) -> Progress:
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or isinstance(value, bool) != (kind is bool) or (kind in (int, float) and not 0 <= value < 1e9):
             raise ValueError(f"{each.name} is {value!r}")
+    for each in read.verdicts:
+        _verdict({name: value for name, value in each.items() if name not in ("step", "density")})
     if read.added > ADDITIONS or not read.begin <= read.step <= read.end:
         raise ValueError(f"step {read.step} of {read.begin} to {read.end} does not fit")
     return read
+
+
+def _verdict(given: dict[str, Any]) -> Verdict:
+    """A verdict of plain, finite numbers; the retention may be unknown."""
+    for name, value in given.items():
+        known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+        if not known and not (name == "retention" and value is None):
+            raise ValueError(f"{name} is {value!r}")
+    return Verdict(**given)
 
 
 def _like(name: str, tensors: dict[str, Tensor], own: Tensor) -> Tensor:

@@ -173,7 +173,10 @@ class Distillation:
         now.above = energy_share(policy, self.teacher, rows)
         if self.student.copied:
             self._learn_from(policy, now.above, len(rows))
-        length = plan.stretch_length(plan.FIRST_STRETCH[target.kind], steps, BLOCK_STEPS)
+        share = (
+            1.0 if self.env is None else plan.FIRST_STRETCH[target.kind]
+        )  # with nothing to judge there is one stretch
+        length = plan.stretch_length(share, steps, BLOCK_STEPS)
         now.begin, now.end = 0, min(steps, length)
         now.goal = min(target.value, now.above) if target.kind == "energy" else plan.FIRST_SHARE * now.above
 
