@@ -128,7 +128,7 @@ def test_blocks_fall_whole_until_the_operations_are_as_few_as_allowed(block: int
     prune(student, found, slope, block, 0.7 * before)
     assert 0.5 * before < operations(student, found.rate) <= 0.7 * before
     for kept, weight in zip(student.kept, student.weights, strict=True):
-        alive = kept[:, kept.sum(0) > 0][kept.sum(1) > 0]  # useless neurons go with all of their weights
+        alive = kept[:, kept.sum(0) > 0][kept.sum(1) > 0]  # unheard neurons go with their weights
         width = min(block, len(kept))
         if len(alive) == len(kept):
             assert set(blocked(alive, width).unique().tolist()) <= {0.0, float(width), float(len(kept) % width)}

@@ -160,8 +160,10 @@ class Distillation:
             with torch.no_grad():
                 slope = self.states.error.derivative(self.student(self.states.inputs[rows])[1])
             slope = slope.square().sum(1).mean(0).sqrt()
-            prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
-        else:
+            prune(
+                self.student, found, slope, self.settings.block, plan.PRUNED_TO * allowed / now.correction * self._dense
+            )
+        if not stretch.pruning(now.step):
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 

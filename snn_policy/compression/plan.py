@@ -10,6 +10,8 @@ last 40 % (after Zhu & Gupta 2018, who prune along a cubic; spikes need time to 
 from dataclasses import dataclass
 
 PRUNING, COOLING = 0.6, 0.4
+PRUNED_TO = 1.2
+"""Of the energy that is allowed: the last sixth is left to the spikes' weight, so that not all is paid with weights."""
 COLDEST = 0.02
 FIRST_STRETCH, NEXT_STRETCH = {"energy": 0.7, "retention": 0.5}, {"energy": 0.15, "retention": 0.125}
 """Shares of all steps."""
@@ -33,7 +35,8 @@ class Stretch:
         return self.goal + (self.above - self.goal) * (1 - done) ** 2
 
     def pruning(self, step: int) -> bool:
-        return self.progress(step) <= PRUNING
+        """Whether weights may fall; not where the energy is low enough already: then those left are trained."""
+        return self.progress(step) <= PRUNING and self.above > 1.05 * self.goal
 
     def rate(self, step: int) -> float:
         """The learning rate's share of its largest value."""

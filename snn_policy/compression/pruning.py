@@ -3,8 +3,7 @@
 A weight from j to k matters to the action by |w_kj| · RMS(h_j) · G_k · √P(k active), G_k the action's sensitivity to k
 (docs/methods.md §1). A block's share is the sum of its weights' squares, and what it costs is its weights times the
 spikes that j is expected to send: blocks go in the order of share over cost, over all layers, until the expected
-operations of a decision are what they may be. Neurons that nothing listens to, or that never are active, go with all
-their weights.
+operations of a decision are what they may be. Neurons that nothing listens to go with all their weights.
 """
 
 import torch
@@ -59,15 +58,12 @@ def prune(student: Student, found: Profile, slope: Tensor, block: int, most: flo
         for kept, shape, part in zip(student.kept, sizes, gone.split([len(each) for each in ratios]), strict=True):
             width = min(block, len(kept))
             kept.mul_(1 - part.view(shape).float().repeat_interleave(width, 0)[: len(kept)])
-    remove_useless_neurons(student, found)
+    remove_unheard_neurons(student)
     student.apply_mask()
 
 
 @torch.no_grad()
-def remove_useless_neurons(student: Student, found: Profile) -> None:
-    """Prune all weights of hidden neurons that are never active or that nothing listens to; blocks fall whole."""
+def remove_unheard_neurons(student: Student) -> None:
+    """Prune all weights to hidden neurons that have no weights to others: the action does not change."""
     for layer in reversed(range(len(student.kept) - 1)):
-        outgoing, incoming = student.kept[layer + 1], student.kept[layer]
-        useless = (found.active[layer + 1] == 0) | (outgoing.sum(0) == 0)
-        outgoing[:, useless] = 0
-        incoming[useless] = 0
+        student.kept[layer][student.kept[layer + 1].sum(0) == 0] = 0

@@ -20,6 +20,8 @@ from snn_policy.observations import EnvironmentRow
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 
+ACTION_NOISE = 0.15
+"""Half-ranges."""
 NOISE = 0.05
 """Of states from a recording alone: standard deviation, in those of the recorded observation."""
 
@@ -75,7 +77,9 @@ class States:
 
 
 def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -> Generator[npt.NDArray[Any]]:
-    """Yield the observations of a spiking policy's own episodes, one after another, as many as are asked for."""
+    """Yield the observations of a spiking policy's own episodes, as many as are asked for; every second one has action
+    noise, as `Actor.collect` has: what happens rarely is met, too."""
+    rng = np.random.default_rng(seed)
     made, episode = make_environment(env, policy), 0
     try:
         row = EnvironmentRow(made, policy.observation_shape)
@@ -84,7 +88,10 @@ def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -
             policy.reset(num_envs=1)
             while not over:
                 yield obs
-                obs, _, terminated, truncated = row.step(policy.act(obs[None])[0])
+                action = policy.act(obs[None])[0]
+                if episode % 2:
+                    action = policy.actor.head.disturbed(action, ACTION_NOISE, rng)
+                obs, _, terminated, truncated = row.step(action)
                 over = terminated or truncated
             episode += 1
     finally:
