@@ -219,8 +219,10 @@ def test_a_stretch_goes_from_its_first_energy_to_its_goal_and_cools_down() -> No
     assert energies[0] == pytest.approx(0.1)
     assert energies == sorted(energies, reverse=True)
     assert energies[12] == pytest.approx(0.02)
-    assert (first.rate(500), first.rate(800), first.rate(1_000)) == pytest.approx((1.0, 0.5, 0.02))
-    assert (second.rate(1_500), second.rate(1_800)) == pytest.approx((0.5, 0.25))
+    assert (first.rate(500), first.rate(750), first.rate(1_000)) == pytest.approx((1.0, 0.5, 0.02))
+    assert (second.rate(1_500), second.rate(1_750)) == pytest.approx((0.3, 0.15))
+    assert (second.pruning(1_000), second.pruning(1_700)) == (True, False)
+    assert not Stretch(0, 1_000, 0.02, 0.02).pruning(0)
 
 
 @pytest.mark.parametrize(

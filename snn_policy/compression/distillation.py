@@ -30,12 +30,12 @@ BLOCK_STEPS = 100
 PROFILED = 2_048
 ADDITIONS = 4
 CONVERSION_ROWS = 6_000
-FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 300.0
-WEIGHT_GAIN = 1.5
+FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 20.0, 3.0, 100.0
+WEIGHT_GAIN = 0.5
 """λ changes by this power of the energy over what it may be, every block."""
 ENOUGH = 0.99
 """Retention at which a student of a wanted energy is good enough to stop."""
-MARGIN = 0.97
+MARGIN = 0.98
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
 
