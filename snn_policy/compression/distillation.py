@@ -30,7 +30,7 @@ BLOCK_STEPS = 100
 PROFILED = 2_048
 ADDITIONS = 4
 CONVERSION_ROWS = 6_000
-FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 20.0, 3.0, 100.0
+FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 40.0
 WEIGHT_GAIN = 0.5
 """λ changes by this power of the energy over what it may be, every block."""
 ENOUGH = 0.99
@@ -160,9 +160,7 @@ class Distillation:
             with torch.no_grad():
                 slope = self.states.error.derivative(self.student(self.states.inputs[rows])[1])
             slope = slope.square().sum(1).mean(0).sqrt()
-            prune(
-                self.student, found, slope, self.settings.block, plan.PRUNED_TO * allowed / now.correction * self._dense
-            )
+            prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
         if not stretch.pruning(now.step):
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))

@@ -10,8 +10,6 @@ last half (after Zhu & Gupta 2018, who prune along a cubic; spikes need time to 
 from dataclasses import dataclass
 
 PRUNING, COOLING = 0.6, 0.5
-PRUNED_TO = 1.08
-"""Of the energy that is allowed: the rest is left to the spikes' weight, so that not all is paid with weights."""
 COLDEST = 0.02
 FIRST_STRETCH, NEXT_STRETCH = {"energy": 0.8, "retention": 0.5}, {"energy": 0.2, "retention": 0.125}
 """Shares of all steps."""

@@ -20,8 +20,6 @@ from snn_policy.observations import EnvironmentRow
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 
-ACTION_NOISE = 0.15
-"""Half-ranges."""
 NOISE = 0.05
 """Of states from a recording alone: standard deviation, in those of the recorded observation."""
 
@@ -77,9 +75,7 @@ class States:
 
 
 def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -> Generator[npt.NDArray[Any]]:
-    """Yield the observations of a spiking policy's own episodes, as many as are asked for; every second one has action
-    noise, as `Actor.collect` has: what happens rarely is met, too."""
-    rng = np.random.default_rng(seed)
+    """Yield the observations of a spiking policy's own episodes, one after another, as many as are asked for."""
     made, episode = make_environment(env, policy), 0
     try:
         row = EnvironmentRow(made, policy.observation_shape)
@@ -88,10 +84,7 @@ def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -
             policy.reset(num_envs=1)
             while not over:
                 yield obs
-                action = policy.act(obs[None])[0]
-                if episode % 2:
-                    action = policy.actor.head.disturbed(action, ACTION_NOISE, rng)
-                obs, _, terminated, truncated = row.step(action)
+                obs, _, terminated, truncated = row.step(policy.act(obs[None])[0])
                 over = terminated or truncated
             episode += 1
     finally:
