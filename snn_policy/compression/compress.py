@@ -204,7 +204,7 @@ def _result(run: "Distillation", env: str | None) -> Actor:
     run.parameters.values.copy_(kept.values)
     run.student.kept = kept.masks
     target, verdict = settings.target, kept.verdict
-    reached = verdict.passes(target.value) if target.kind == "retention" else verdict.energy <= target.value
+    reached = verdict.passes(target.value) if target.kind == "retention" else verdict.needs_at_most(target.value)
     if not reached:
         got = f"energy {verdict.energy:.3f}, retention {verdict.retention}"
         warnings.warn(

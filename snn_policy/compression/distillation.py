@@ -247,7 +247,7 @@ class Distillation:
         """Whether the student has all that is wanted."""
         if self.settings.target.kind == "retention":
             return verdict.passes(self.settings.target.value)
-        return verdict.energy <= self.settings.target.value and verdict.passes(ENOUGH)
+        return verdict.needs_at_most(self.settings.target.value) and verdict.passes(ENOUGH)
 
     def _better(self, verdict: Verdict) -> bool:
         return self.kept is None or self._rank(verdict) > self._rank(self.kept.verdict)
@@ -256,7 +256,7 @@ class Distillation:
         """Of those that reach the target the one that has most of the other is best, else the one nearest to it."""
         target, retention = self.settings.target, verdict.retention or 0.0
         if target.kind == "energy":
-            reached = verdict.energy <= target.value
+            reached = verdict.needs_at_most(target.value)
             return reached, retention if reached else -verdict.energy
         reached = verdict.passes(target.value)
         return reached, -verdict.energy if reached else retention

@@ -22,6 +22,8 @@ from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 EPISODES, MOST_EPISODES = 10, 60
 MORE_FAILURES = 0.02
+ENERGY_SLACK = 1.01
+"""An open-loop energy is no more exact than that."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Verdict:
         """Whether so much of the return is kept, and no more episodes fail."""
         kept = self.retention is not None and self.retention >= wanted
         return kept and self.failed <= self.teacher_failed + MORE_FAILURES
+
+    def needs_at_most(self, energy: float) -> bool:
+        """Whether the energy is at most so large a share, within a hundredth of it."""
+        return self.energy <= ENERGY_SLACK * energy
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
