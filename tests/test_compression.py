@@ -499,3 +499,8 @@ def test_energy_is_a_share_of_the_dense_teachers() -> None:
     policy = convert(teacher, recording)
     share = synaptic_operations(policy, recording) * float(nanojoules(0, 1)) / float(nanojoules(teacher.dense_macs, 0))
     assert energy_share(policy, teacher, recording) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("energy", "reached"), [(0.0199, True), (0.0201, True), (0.0203, False), (0.03, False)])
+def test_an_energy_is_reached_within_a_hundredth(energy: float, reached: bool) -> None:
+    assert Verdict(energy).needs_at_most(0.02) is reached
