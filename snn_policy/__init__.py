@@ -23,6 +23,7 @@ from snn_policy.spiking.settings import IF, MT, SNM, SigmaDelta
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 if TYPE_CHECKING:
+    from snn_policy.compression.compress import compress
     from snn_policy.evaluation.evaluate import Comparison, Evaluation, compare, evaluate
     from snn_policy.exporting.onnx_policy import OnnxPolicy
 
@@ -43,6 +44,7 @@ __all__ = [
     "SpikingPolicy",
     "UnsupportedLayerError",
     "compare",
+    "compress",
     "convert",
     "evaluate",
     "load_actor",
@@ -54,6 +56,7 @@ _LAZY = {
     "Evaluation": "snn_policy.evaluation.evaluate",
     "OnnxPolicy": "snn_policy.exporting.onnx_policy",
     "compare": "snn_policy.evaluation.evaluate",
+    "compress": "snn_policy.compression.compress",
     "evaluate": "snn_policy.evaluation.evaluate",
 }
 """Names whose modules are loaded at their first use: Gymnasium and ONNX Runtime take longer than all the rest."""

@@ -5,7 +5,7 @@ so no conversion can change the actor it came from.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Actor:
             dictionary of arrays, which every method then takes, too.
         env_id: the environment it was trained on, where known.
         name: where it came from, for messages and plots.
+        provenance: what was done to it since, as `compress` does (plain JSON data).
     """
 
     layers: tuple[Layer, ...]
@@ -38,6 +39,7 @@ class Actor:
     normaliser: Normaliser | None = None
     env_id: str | None = None
     name: str = "actor"
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     last_decision: Decision | None = field(default=None, init=False, repr=False)
     counters: Counters = field(default_factory=Counters.zeros, init=False, repr=False)
 

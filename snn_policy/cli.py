@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from snn_policy.commands import bench, convert, export, inspecting, measure, serve, shipped, train
+from snn_policy.commands import bench, compress, convert, export, inspecting, measure, serve, shipped, train
 from snn_policy.commands.common import explicit_json_target
 from snn_policy.commands.interrupts import INTERRUPTED, MESSAGE, raise_from_now_on
 
@@ -52,6 +52,7 @@ app.command("demo")(shipped.demo)
 app.command("list")(shipped.list_policies)
 app.command("inspect")(inspecting.inspect)
 app.command("convert")(convert.convert)
+app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)

@@ -156,6 +156,7 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         if not head.discrete or head.action_shape == ()
         else {"kind": "argmaxes", "pre_clip": None, "choices": list(head.choices)},
         "normaliser": actor.normaliser and {"clip": _finite(actor.normaliser.clip)},
+        **({"provenance": dict(actor.provenance)} if actor.provenance else {}),
     }
     return described, arrays
 
@@ -283,6 +284,7 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
         else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
         env_id=_text_or_none(described["env_id"]),
         name=str(described["name"]),
+        provenance=dict(described.get("provenance", {})),
     )
 
 

@@ -1,0 +1,230 @@
+"""compress(): a trained actor → a sparse and quiet one that acts alike, by distillation on its own states.
+
+Equations, sources and figures: docs/compression.md.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snn_policy.actor import Actor
+from snn_policy.ann.layers import Linear
+from snn_policy.calibration.recordings import as_recordings
+from snn_policy.checks import require
+from snn_policy.compression.settings import CompressionSettings, Target
+from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.errors import UnsupportedLayerError
+from snn_policy.progress import counting
+from snn_policy.protocol import FloatArray
+
+if TYPE_CHECKING:
+    from snn_policy.compression.distillation import Distillation
+
+CHECKPOINT_EVERY = 1_000
+RECORDING_SEED = 500_000
+FEWEST_OBSERVATIONS = 256
+
+Report = Callable[[dict[str, Any]], None]
+"""Called now and then with step, error, density, energy, and the verdicts so far."""
+
+
+def compress(
+    actor: Any,
+    env: EnvironmentSource | None = None,
+    *,
+    target: "str | Target" = "retention:0.99",
+    observations: Any = None,
+    steps: int = 12_000,
+    seed: int = 0,
+    block: int = 16,
+    count: str = "spikes",
+    tolerance: float = 0.02,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    report: Report = lambda state: None,
+) -> Actor:
+    """Distil a sparse ReLU actor whose default conversion needs a fraction of the energy; the given one stays as it is.
+
+    The student begins as a copy (activations other than ReLU: anew, with the same widths), learns the actor's actions
+    on the actor's states and on those of its own spiking episodes, and is pruned on the way. Runs on one core for some
+    minutes; needs torch. The same arguments give the same bytes on the same machine.
+
+    Args:
+        actor: an `Actor` or anything `load_actor` reads, with vector observations.
+        env: a Gymnasium id, or a function that makes an environment; by default `actor.env_id`, unless `observations`
+            are given.
+        target: "energy:E", the spiking student's energy as a share of the dense actor's (profile fp32-45nm), or
+            "retention:R", the share of the mean return to be kept; the rest is as good as it gets.
+        observations: (N, *observation_shape) consecutive ones, in any form that `convert` takes. With no `env` they
+            are all there is: noise on them stands in for episodes, and only an energy can be wanted.
+        steps: gradient steps at most.
+        block: weights of one neuron to so many consecutive neurons are pruned together; 16 suit a processor's
+            registers.
+        count: what is kept low, "spikes" or "events" (neurons that say anything at all in a decision).
+        tolerance: of the conversion that the student is made for.
+        directory: where checkpoints go; with `resume` a run that was stopped there goes on.
+
+    Returns:
+        The student, dense arrays with exact zeros; `provenance` says what was done.
+
+    Raises:
+        ValueError: arguments that make no sense; an environment that does not fit; a directory with another run.
+        UnsupportedLayerError: pictures, or nothing to prune.
+        ImportError: torch is not installed.
+    """
+    wanted = Target.parse(target)
+    source = _as_actor(actor)
+    settings = CompressionSettings(wanted, steps, seed, block, count, tolerance)
+    place = env if env is not None else source.env_id if observations is None else None
+    _check(source, wanted, place, observations)
+    return run_compression(
+        source, settings, place, observations, None if directory is None else Path(directory), resume, progress, report
+    )
+
+
+def _as_actor(actor: Any) -> Actor:
+    if isinstance(actor, Actor):
+        return actor
+    from snn_policy.sources import load_actor
+
+    return load_actor(actor)
+
+
+def _check(actor: Actor, target: Target, env: EnvironmentSource | None, observations: Any) -> None:
+    """Refuse what cannot be compressed, before anything takes time."""
+    for index, layer in enumerate(actor.layers):
+        if not isinstance(layer, Linear):
+            raise UnsupportedLayerError(
+                f"{actor.name}.layers.{index}", type(layer).__name__, "compression takes vector observations only",
+                "Convert the actor as it is: convert(actor, observations).",
+            )  # fmt: skip
+    if not actor.hidden:
+        raise UnsupportedLayerError(
+            actor.name, "linear", "it has no hidden layer that could be pruned", "Convert it as it is."
+        )
+    if env is None:
+        require(observations is not None, f"{actor.name}: its environment is not known; give env, or observations")
+        remedy = "give env, or target='energy:E'"
+        require(target.kind == "energy", f"target {target}: a return needs an environment; {remedy}")
+    else:
+        make_environment(env, actor).close()
+    _require_torch()
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise ImportError("compress trains, and needs torch: pip install 'snn-policy[convert]'") from None
+
+
+def run_compression(
+    actor: Actor,
+    settings: CompressionSettings,
+    env: EnvironmentSource | None,
+    observations: Any = None,
+    directory: Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    report: Report = lambda state: None,
+) -> Actor:
+    """Compress with any settings; all else as in `compress`."""
+    from snn_policy.compression.checkpoints import claim_directory, describe_run, restore, save_checkpoint
+    from snn_policy.compression.distillation import Distillation
+    from snn_policy.compression.states import States, one_thread
+
+    given = None if observations is None else _recording(observations, actor)
+    with one_thread():
+        described = describe_run(actor, settings, _name(env), "" if given is None else States(actor, given).fingerprint)
+        if directory is not None and claim_directory(directory, described, resume):
+            run = restore(directory, described, actor, settings, env)
+        else:
+            if given is None:
+                assert env is not None
+                given = actor.collect(env, settings.observations, RECORDING_SEED + settings.seed, progress=progress)
+            run = Distillation(actor, States(actor, given), settings, env)
+
+        def keep() -> None:
+            if directory is not None:
+                save_checkpoint(run, directory, described)
+            report(_state(run))
+
+        _train(run, keep, progress)
+    return _result(run, _name(env))
+
+
+def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> None:
+    """Run blocks until the run is finished, and `keep` what there is now and then."""
+    with counting(f"compressing {run.teacher.name}", run.settings.steps, progress) as advance:
+        for _ in range(run.progress.step):
+            advance()
+        while not run.progress.finished:
+            before = run.progress.step
+            run.run_block()
+            _require_finite(run)
+            for _ in range(run.progress.step - before):
+                advance()
+            if run.progress.step % CHECKPOINT_EVERY == 0 or run.progress.finished:
+                keep()
+
+
+def _recording(observations: Any, actor: Actor) -> FloatArray:
+    recording = np.asarray(as_recordings(observations, actor.observation_shape), np.float32)
+    enough = len(recording) >= FEWEST_OBSERVATIONS
+    require(enough, f"observations: {len(recording)} of them; at least {FEWEST_OBSERVATIONS} are needed")
+    return recording
+
+
+def _name(env: EnvironmentSource | None) -> str | None:
+    return env if isinstance(env, str) or env is None else getattr(env, "__name__", type(env).__name__)
+
+
+def _require_finite(run: "Distillation") -> None:
+    if not run.parameters.values.isfinite().all():
+        raise ValueError(f"{run.teacher.name}: training diverged before step {run.progress.step}; use other states")
+
+
+def _state(run: "Distillation") -> dict[str, Any]:
+    now = run.progress
+    return {
+        "step": now.step, "error": now.error, "density": run.student.density, "energy": now.energy,
+        "spike_weight": now.weight, "verdicts": list(now.verdicts),
+    }  # fmt: skip
+
+
+def _result(run: "Distillation", env: str | None) -> Actor:
+    """The kept student, and in its provenance what was done and found."""
+    assert run.kept is not None
+    settings, kept = run.settings, run.kept
+    run.parameters.values.copy_(kept.values)
+    run.student.kept = kept.masks
+    target, verdict = settings.target, kept.verdict
+    reached = verdict.passes(target.value) if target.kind == "retention" else verdict.needs_at_most(target.value)
+    if not reached:
+        got = f"energy {verdict.energy:.3f}, retention {verdict.retention}"
+        warnings.warn(
+            f"{run.teacher.name}: {target} was not reached ({got}); give more steps, or ask less", stacklevel=4
+        )
+    record = {
+        "method": "distilled and pruned (docs/compression.md)",
+        "teacher": run.teacher.name,
+        "target": str(target),
+        "reached": reached,
+        "steps": kept.step,
+        "seed": settings.seed,
+        "block": settings.block,
+        "count": settings.count,
+        "tolerance": settings.tolerance,
+        "env": env,
+        "states": len(run.states),
+        "density": run.student.density,
+        "teacher_macs": run.teacher.dense_macs,
+        **verdict.as_dict(),
+    }
+    student = run.student.actor()
+    return replace(student, provenance={**student.provenance, "compression": record})

@@ -1,0 +1,262 @@
+"""The training of a student: minibatches, pruning, the weight of the spikes, DAgger, judging (docs/compression.md).
+
+Everything random depends on the seed and the step alone, so that a run resumes where it stopped, to the bit.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_policy.actor import Actor
+from snn_policy.compression import plan
+from snn_policy.compression.judging import Judge, Verdict, energy_share
+from snn_policy.compression.loss import COUNTS
+from snn_policy.compression.profile import Profile, profile
+from snn_policy.compression.pruning import operations, prune
+from snn_policy.compression.settings import CompressionSettings
+from snn_policy.compression.states import NOISE, States, spiking_episodes
+from snn_policy.compression.student import Student
+from snn_policy.convert import convert
+from snn_policy.energy import nanojoules
+from snn_policy.environments import EnvironmentSource
+from snn_policy.offline.td3bc_networks import FlatAdam, FlatParameters
+from snn_policy.policy import SpikingPolicy
+
+BLOCK_STEPS = 100
+"""Steps between two profiles; pruning, DAgger, judging and checkpoints come between two blocks."""
+PROFILED = 2_048
+ADDITIONS = 4
+CONVERSION_ROWS = 6_000
+FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 40.0
+WEIGHT_GAIN = 0.5
+"""λ changes by this power of the energy over what it may be, every block."""
+ENOUGH = 0.99
+"""Retention at which a student of a wanted energy is good enough to stop."""
+MARGIN = 0.98
+"""Of a wanted energy that is aimed at: open-loop estimates are that exact."""
+DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
+
+
+@dataclass
+class Kept:
+    """The best student so far: its flat parameters and masks, and its verdict."""
+
+    values: Tensor
+    masks: list[Tensor]
+    verdict: Verdict
+    step: int
+
+
+@dataclass
+class Progress:
+    """What a run knows of itself beside its arrays; plain data, stored in checkpoints.
+
+    Attributes:
+        weight: λ; `scale`: s, the converted student's quanta in those that the tolerance alone would give;
+            `correction`: its energy over the expected one.
+        energy, error: expected energy and RMS action error at the latest profile.
+        retries: students in a row that failed at the present goal.
+        added: how often the student's states were added.
+    """
+
+    step: int = 0
+    weight: float = FIRST_WEIGHT
+    scale: float = 1.0
+    correction: float = 1.0
+    energy: float = 0.0
+    error: float = 0.0
+    begin: int = 0
+    end: int = 0
+    above: float = 0.0
+    goal: float = 0.0
+    retries: int = 0
+    added: int = 0
+    finished: bool = False
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Distillation:
+    """One run. Deterministic, given one torch thread.
+
+    Args:
+        teacher: not changed.
+        states: the teacher's recording; the student's states are added to it.
+        env: None: no DAgger, no judging, noise instead.
+    """
+
+    def __init__(
+        self, teacher: Actor, states: States, settings: CompressionSettings, env: EnvironmentSource | None
+    ) -> None:
+        self.teacher, self.states, self.settings, self.env = teacher, states, settings, env
+        self.student = Student(teacher, settings.seed)
+        self.parameters = FlatParameters(self.student)
+        self.optimiser = FlatAdam(self.parameters, settings.learning_rate)
+        self.progress, self.kept = Progress(), None
+        self._count = COUNTS[settings.count]
+        self._dense = float(nanojoules(teacher.dense_macs, 0) / nanojoules(0, 1))
+        self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed)
+
+    kept: Kept | None
+
+    def run_block(self) -> None:
+        """Take the next hundred steps (fewer at the end), and do what is due after them."""
+        now, settings = self.progress, self.settings
+        rng = np.random.default_rng([settings.seed, now.step])
+        if now.step == 0:
+            self._begin_first_stretch()
+        found = self._profile(rng)
+        stretch = plan.Stretch(now.begin, now.end, now.above, now.goal)
+        self._tighten(found, stretch, rng)
+        rows = rng.integers(1, len(self.states), (BLOCK_STEPS, settings.batch))
+        noise = (
+            None if self.env is not None else rng.normal(scale=NOISE, size=(*rows.shape, self.states.inputs.shape[1]))
+        )
+        fan_out, until = self.student.fan_out, min(now.step + BLOCK_STEPS, now.end)
+        for index in range(until - now.step):
+            self.optimiser.learning_rate = settings.learning_rate * stretch.rate(now.step)
+            disturbance = None if noise is None else torch.from_numpy(noise[index].astype(np.float32))
+            self._step(torch.from_numpy(rows[index]), disturbance, found, fan_out)
+            now.step += 1
+        self._after_block()
+
+    def _step(self, rows: Tensor, noise: Tensor | None, found: Profile, fan_out: list[Tensor]) -> None:
+        inputs, wanted = self.states.batch(rows, noise)
+        hidden, y = self.student(inputs)
+        loss = (self.states.error.action(y) - wanted).square().mean() / self.settings.tolerance**2
+        weight = self.progress.weight / self.teacher.dense_macs
+        for stage, h in enumerate(hidden, 1):
+            before, now = h.split(len(rows))
+            size = (now - found.gamma[stage] * before).abs() * found.precision[stage]
+            loss = loss + weight * (self._count(size).mean(0) @ fan_out[stage])
+        loss.backward()
+        self.optimiser.step()
+        self.student.apply_mask()
+
+    def _profile(self, rng: np.random.Generator) -> Profile:
+        rows = torch.from_numpy(rng.integers(1, len(self.states), PROFILED))
+        before, now = self.states.inputs[rows - 1], self.states.inputs[rows]
+        states = self.states
+        found = profile(self.student, states.error, before, now, states.offset, self._quanta, self._count)
+        with torch.no_grad():
+            difference = states.error.action(self.student(now)[1]) - states.actions[rows]
+        self.progress.error = float(difference.square().mean().sqrt())
+        self.progress.energy = operations(self.student, found.rate) / self._dense * self.progress.correction
+        return found
+
+    @property
+    def _quanta(self) -> float:
+        """s·tolerance, the common factor of the quanta."""
+        return self.progress.scale * self.settings.tolerance
+
+    def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
+        """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy."""
+        now = self.progress
+        allowed = stretch.energy(now.step) * MARGIN
+        if stretch.pruning(now.step):
+            rows = torch.from_numpy(rng.integers(1, len(self.states), PROFILED // 4))
+            with torch.no_grad():
+                slope = self.states.error.derivative(self.student(self.states.inputs[rows])[1])
+            slope = slope.square().sum(1).mean(0).sqrt()
+            prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
+        if not stretch.pruning(now.step):
+            change = (now.energy / allowed) ** WEIGHT_GAIN
+            now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
+
+    def _begin_first_stretch(self) -> None:
+        """From the energy of the converted teacher, which a copy has, too."""
+        now, target, steps = self.progress, self.settings.target, self.settings.steps
+        rows = self.states.observations[-CONVERSION_ROWS:]
+        policy = convert(self.teacher, rows, tolerance=self.settings.tolerance)
+        now.above = energy_share(policy, self.teacher, rows)
+        if self.student.copied:
+            self._learn_from(policy, now.above, len(rows))
+        share = (
+            1.0 if self.env is None else plan.FIRST_STRETCH[target.kind]
+        )  # with nothing to judge there is one stretch
+        length = plan.stretch_length(share, steps, BLOCK_STEPS)
+        now.begin, now.end = 0, min(steps, length)
+        now.goal = min(target.value, now.above) if target.kind == "energy" else plan.FIRST_SHARE * now.above
+
+    def _after_block(self) -> None:
+        now, steps = self.progress, self.settings.steps
+        over = now.step >= now.end
+        due = self.env is not None and now.added < ADDITIONS and now.step * (ADDITIONS + 1) >= steps * (now.added + 1)
+        if not (over or (due and self.settings.added)):
+            return
+        policy = self.converted()
+        if due and self.settings.added and now.step < steps:
+            self._add_states(policy)
+        rows = self.states.observations[-CONVERSION_ROWS:]
+        real = energy_share(policy, self.teacher, rows)
+        self._learn_from(policy, real, len(rows))
+        if over:
+            self._judge_student(policy, real)
+
+    def _learn_from(self, policy: SpikingPolicy, energy: float, rows: int) -> None:
+        """Take the quanta from the converted student, and how its energy on the last rows differs from the expected."""
+        indices = torch.arange(len(self.states) - rows + 1, len(self.states))
+        before, after, states = self.states.inputs[indices - 1], self.states.inputs[indices], self.states
+
+        def measured() -> Profile:
+            return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
+
+        now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
+        now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), 0.05, 20))
+        expected = operations(self.student, measured().rate) / self._dense
+        now.correction = float(np.clip(energy / max(expected, 1e-12), 0.2, 5))
+
+    def _add_states(self, policy: SpikingPolicy) -> None:
+        """DAgger: the converted student's own episodes, and what the teacher does there."""
+        assert self.env is not None
+        seed = DAGGER_SEED + 1_000 * (self.settings.seed % 1_000) + 100_000_000 * self.progress.added
+        episodes = spiking_episodes(policy, self.env, seed)
+        try:
+            self.states.add(np.stack([next(episodes) for _ in range(self.settings.added)]))
+        finally:
+            episodes.close()
+        self.progress.added += 1
+
+    def converted(self) -> SpikingPolicy:
+        """The present student as the spiking policy that `convert` makes of it."""
+        rows = self.states.observations[-CONVERSION_ROWS:]
+        return convert(self.student.actor(), rows, tolerance=self.settings.tolerance)
+
+    def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:
+        """At a stretch's end: keep the student if it is the best so far, and set out the next stretch or stop."""
+        now, target = self.progress, self.settings.target
+        wanted = target.value if target.kind == "retention" else ENOUGH
+        verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted, energy)
+        now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})
+        if self._better(verdict):
+            masks = [kept.clone() for kept in self.student.kept]
+            self.kept = Kept(self.parameters.values.clone(), masks, verdict, now.step)
+        passed = self._passes(verdict)
+        now.retries = 0 if passed else now.retries + 1
+        left, retention = self.settings.steps - now.step, target.kind == "retention"
+        if left < BLOCK_STEPS or (now.retries > 1 if retention else passed):
+            now.finished = True
+            return
+        length = plan.stretch_length(plan.NEXT_STRETCH[target.kind], self.settings.steps, BLOCK_STEPS)
+        now.begin, now.end, now.above = now.step, now.step + min(left, length), now.energy
+        now.goal = now.goal * plan.NEXT_SHARE if passed and retention else now.goal
+
+    def _passes(self, verdict: Verdict) -> bool:
+        """Whether the student has all that is wanted."""
+        if self.settings.target.kind == "retention":
+            return verdict.passes(self.settings.target.value)
+        return verdict.needs_at_most(self.settings.target.value) and verdict.passes(ENOUGH)
+
+    def _better(self, verdict: Verdict) -> bool:
+        return self.kept is None or self._rank(verdict) > self._rank(self.kept.verdict)
+
+    def _rank(self, verdict: Verdict) -> tuple[bool, float]:
+        """Of those that reach the target the one that has most of the other is best, else the one nearest to it."""
+        target, retention = self.settings.target, verdict.retention or 0.0
+        if target.kind == "energy":
+            reached = verdict.needs_at_most(target.value)
+            return reached, retention if reached else -verdict.energy
+        reached = verdict.passes(target.value)
+        return reached, -verdict.energy if reached else retention

@@ -1,0 +1,116 @@
+"""What a student is worth: its conversion's return, paired with the teacher's, and its energy.
+
+Episodes are run until the verdict is clear, at most `MOST_EPISODES`: the student passes as soon as its mean retention
+is above the wanted one by a standard error, and fails as soon as it is below by two. Energy counts the weights that are
+left (docs/methods.md §1).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from snn_policy.actor import Actor
+from snn_policy.calibration.encode_sequence import encode_sequence
+from snn_policy.energy import nanojoules
+from snn_policy.environments import EnvironmentSource
+from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.statistics import failed_share
+from snn_policy.policy import SpikingPolicy
+from snn_policy.protocol import FloatArray
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
+
+EPISODES, MOST_EPISODES = 10, 60
+MORE_FAILURES = 0.02
+ENERGY_SLACK = 1.01
+"""An open-loop energy is no more exact than that."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A converted student beside its teacher, on the same episodes.
+
+    Attributes:
+        retention: of the mean return; `standard_error`: over the pairs.
+        failed, teacher_failed: shares of episodes below the teacher's median by more than 20 % of it.
+        energy: as a share of the dense teacher's.
+    """
+
+    energy: float
+    retention: float | None = None
+    standard_error: float = 0.0
+    failed: float = 0.0
+    teacher_failed: float = 0.0
+    episodes: int = 0
+
+    def passes(self, wanted: float) -> bool:
+        """Whether so much of the return is kept, and no more episodes fail."""
+        kept = self.retention is not None and self.retention >= wanted
+        return kept and self.failed <= self.teacher_failed + MORE_FAILURES
+
+    def needs_at_most(self, energy: float) -> bool:
+        """Whether the energy is at most so large a share, within a hundredth of it."""
+        return self.energy <= ENERGY_SLACK * energy
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Judge:
+    """Runs teacher and students on the same seeds; the teacher's episodes only once."""
+
+    def __init__(self, teacher: Actor, env: EnvironmentSource, seed: int) -> None:
+        self.teacher, self.env, self.seed = teacher, env, seed
+        self._returns: list[float] = []
+
+    def verdict(self, policy: SpikingPolicy, wanted: float, energy: float) -> Verdict:
+        """Run episodes until it is clear whether the policy keeps the wanted share of the return."""
+        returns: list[float] = []
+        while True:
+            seed = self.seed + len(returns)
+            if len(self._returns) == len(returns):
+                self._returns += evaluate(self.teacher, self.env, episodes=EPISODES, seed=seed).returns
+            returns += evaluate(policy, self.env, episodes=EPISODES, seed=seed).returns
+            verdict = _paired(np.array(self._returns[: len(returns)]), np.array(returns), energy)
+            assert verdict.retention is not None
+            above = (verdict.retention - wanted) / max(verdict.standard_error, 1e-9)
+            if len(returns) >= MOST_EPISODES or (len(returns) > EPISODES and not -2 < above < 1):
+                return verdict
+
+
+def _paired(teacher: np.ndarray, student: np.ndarray, energy: float) -> Verdict:
+    size = max(abs(float(teacher.mean())), 1e-12)
+    kept = 1 + (student - teacher) / size
+    return Verdict(
+        energy,
+        float(kept.mean()),
+        float(kept.std() / np.sqrt(len(kept))),
+        failed_share(student, teacher),
+        failed_share(teacher, teacher),
+        len(kept),
+    )
+
+
+def energy_share(policy: SpikingPolicy, teacher: Actor, observations: FloatArray) -> float:
+    """Energy of a decision of the sigma-delta policy, open loop on consecutive observations (N, *shape), as a share of
+    the dense teacher's; pruned weights cost nothing."""
+    spent = synaptic_operations(policy, observations)
+    return float(nanojoules(0, spent) / nanojoules(teacher.dense_macs, 0))
+
+
+def synaptic_operations(policy: SpikingPolicy, observations: FloatArray) -> float:
+    """Spikes times the weights that are left, per decision."""
+    neurons, actor, total = policy.network.neurons, policy.actor, 0.0
+    assert isinstance(neurons, SigmaDeltaNeurons)
+    h = actor.inputs(observations.astype(np.float32, copy=False)) - neurons.offset
+    for stage, layer in enumerate(actor.layers):
+        sent, spikes = np.empty_like(h), np.zeros(h.shape[1], np.int64)
+        memory = np.zeros(h.shape[1], np.float32)
+        encode_sequence(
+            np.ascontiguousarray(h), neurons.quanta[stage], neurons.predictor[stage], memory, neurons.digits[stage],
+            neurons.powers, sent, spikes,
+        )  # fmt: skip
+        total += float(spikes @ np.count_nonzero(layer.weight, axis=0)) / len(h)
+        z = layer.batched(sent + neurons.offset if stage == 0 else sent)
+        h = z if layer.activation is None else layer.activation(z)
+    return total

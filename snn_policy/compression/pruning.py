@@ -1,0 +1,69 @@
+"""Which weights are pruned: blocks of consecutive outputs of one source, the least missed per operation first.
+
+A weight from j to k matters to the action by |w_kj| · RMS(h_j) · G_k · √P(k active), G_k the action's sensitivity to k
+(docs/methods.md §1). A block's share is the sum of its weights' squares, and what it costs is its weights times the
+spikes that j is expected to send: blocks go in the order of share over cost, over all layers, until the expected
+operations of a decision are what they may be. Neurons that nothing listens to go with all their weights.
+"""
+
+import torch
+from torch import Tensor
+
+from snn_policy.compression.profile import Profile
+from snn_policy.compression.student import Student
+
+
+def operations(student: Student, rate: list[Tensor]) -> float:
+    """Expected synaptic operations of a decision."""
+    return float(sum((each * fan_out).sum() for each, fan_out in zip(rate, student.fan_out, strict=True)))
+
+
+def blocked(values: Tensor, block: int) -> Tensor:
+    """(outputs, inputs) → (blocks, inputs): sums over `block` consecutive outputs, the last block maybe shorter."""
+    outputs, inputs = values.shape
+    padded = torch.nn.functional.pad(values, (0, 0, 0, -outputs % block))
+    return padded.view(-1, block, inputs).sum(1)
+
+
+@torch.no_grad()
+def shares(student: Student, found: Profile, layer: int, slope: Tensor) -> Tensor:
+    """Each weight's squared effect on the action, (outputs, inputs).
+
+    Args:
+        slope: (outputs of the last layer,) RMS of ∂action/∂y.
+    """
+    last = layer == len(student.weights) - 1
+    listened = slope.square() if last else found.sensitivity[layer + 1].square() * found.active[layer + 1]
+    return student.weights[layer].square() * found.size[layer].square() * listened[:, None]
+
+
+@torch.no_grad()
+def prune(student: Student, found: Profile, slope: Tensor, block: int, most: float) -> None:
+    """Prune blocks until a decision is expected to take at most so many operations."""
+    sizes, ratios, costs = [], [], []
+    for layer, kept in enumerate(student.kept):
+        width = min(block, len(kept))
+        left = blocked(kept, width)
+        cost = left * found.rate[layer]
+        share = blocked(shares(student, found, layer, slope) * kept, width)
+        ratios.append((share / cost.clamp_min(1e-12)).masked_fill(left == 0, -1.0).flatten())
+        costs.append(cost.flatten())
+        sizes.append(left.shape)
+    excess = operations(student, found.rate) - most
+    if excess > 0:
+        order = torch.cat(ratios).argsort(stable=True)
+        saved = torch.cat(costs)[order].double().cumsum(0)
+        gone = torch.zeros(len(order), dtype=torch.bool)
+        gone[order[: int((saved < excess).sum()) + 1]] = True
+        for kept, shape, part in zip(student.kept, sizes, gone.split([len(each) for each in ratios]), strict=True):
+            width = min(block, len(kept))
+            kept.mul_(1 - part.view(shape).float().repeat_interleave(width, 0)[: len(kept)])
+    remove_unheard_neurons(student)
+    student.apply_mask()
+
+
+@torch.no_grad()
+def remove_unheard_neurons(student: Student) -> None:
+    """Prune all weights to hidden neurons that have no weights to others: the action does not change."""
+    for layer in reversed(range(len(student.kept) - 1)):
+        student.kept[layer][student.kept[layer + 1].sum(0) == 0] = 0

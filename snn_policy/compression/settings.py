@@ -1,0 +1,77 @@
+"""What the user wants of a compression, and how the student is trained: data that checks itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from snn_policy.checks import number, require, whole
+
+EXPECTED = "expected 'energy:E' with E in (0, 1), such as energy:0.03, or 'retention:R' with R in (0, 1], such as retention:0.99"  # fmt: skip  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Target:
+    """The one knob: "energy", the spiking student's energy as a share of the dense teacher's (profile fp32-45nm), which
+    is reached with as much return as possible; or "retention", the share of the teacher's mean return that must be
+    kept, with as little energy as possible.
+    """
+
+    kind: Literal["energy", "retention"]
+    value: float
+
+    @classmethod
+    def parse(cls, text: object) -> "Target":
+        """Read "energy:0.03" or "retention:0.99".
+
+        Raises:
+            ValueError: anything else.
+        """
+        if isinstance(text, Target):
+            return text
+        kind, colon, value = text.partition(":") if isinstance(text, str) else ("", "", "")
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        known = (kind == "energy" and 0 < share < 1) or (kind == "retention" and 0 < share <= 1)
+        require(bool(colon) and known, f"target {text!r}: {EXPECTED}")
+        return cls(kind, share)  # pyright: ignore[reportArgumentType]
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value:g}"
+
+
+@dataclass(frozen=True)
+class CompressionSettings:
+    """What identifies a run beside its teacher and its states.
+
+    Attributes:
+        target: see `Target`.
+        steps: gradient steps at most.
+        seed: of everything: recording, minibatches, the students' episodes, the judging ones.
+        block: weights of one source to so many consecutive outputs are pruned together (1, 8, 16, 32).
+        count: "spikes" or "events": what the loss counts, and the predictors are chosen by.
+        tolerance: of the conversion that the student is made for.
+        observations: recorded of the teacher; `added`: of the student's own episodes, each of `ADDITIONS` times.
+        batch: pairs of consecutive states in a step.
+    """
+
+    target: Target
+    steps: int = 12_000
+    seed: int = 0
+    block: int = 16
+    count: str = "spikes"
+    tolerance: float = 0.02
+    observations: int = 20_000
+    added: int = 8_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require(self.count in ("spikes", "events"), f"count {self.count!r}: expected spikes or events")
+        for name, low, high in (("steps", 1, 10**7), ("seed", 0, 2**30), ("block", 1, 1024), ("batch", 1, 2**16),
+                                ("observations", 2, 10**7), ("added", 0, 10**7)):  # fmt: skip
+            value = getattr(self, name)
+            require(whole(value, low, high), f"{name} {value!r}: expected a whole number from {low} to {high}")
+        for name in ("tolerance", "learning_rate"):
+            value = number(name, getattr(self, name))
+            require(0 < value <= 1, f"{name} {value!r}: expected a number in (0, 1]")

@@ -1,0 +1,77 @@
+"""The student: the weights that are trained, which of them are pruned, and the actor that they make.
+
+A ReLU teacher is copied; of any other activation only the widths are taken, and the weights begin anew, as He et al.
+(2015) draw them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snn_policy.actor import Actor
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Linear
+
+
+class Student(nn.Module):
+    """A chain of linear layers with ReLU between them.
+
+    Attributes:
+        teacher: the actor whose normaliser, head and widths it has; `copied`: and whose weights it began with.
+        weights: (outputs, inputs) per layer; `biases`: (outputs,).
+        kept: (outputs, inputs) per layer, 1 where the weight is there and 0 where it is pruned.
+    """
+
+    def __init__(self, teacher: Actor, seed: int) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.copied = all(layer.activation is not None and layer.activation.name == "relu" for layer in teacher.hidden)
+        rng, weights, biases = np.random.default_rng(seed), [], []
+        for index, layer in enumerate(teacher.layers):
+            weight, bias = np.array(layer.weight), np.array(layer.bias)
+            if not self.copied:
+                gain = 2 if index < len(teacher.layers) - 1 else 0.1
+                weight = rng.normal(size=weight.shape) * math.sqrt(gain / layer.inputs)
+                bias = np.zeros_like(bias)
+            weights.append(nn.Parameter(torch.tensor(weight, dtype=torch.float32)))
+            biases.append(nn.Parameter(torch.tensor(bias, dtype=torch.float32)))
+        self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
+        self.kept = [torch.ones_like(weight) for weight in weights]
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Normalised observations (N, inputs) → the hidden layers' values h_1 … h_H, (N, width) each, and y."""
+        hidden = []
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = torch.addmm(bias, x, weight.T).relu_()
+            hidden.append(x)
+        return hidden, torch.addmm(self.biases[-1], x, self.weights[-1].T)
+
+    @torch.no_grad()
+    def apply_mask(self) -> None:
+        """Set the pruned weights to exact zeros."""
+        for weight, kept in zip(self.weights, self.kept, strict=True):
+            weight.mul_(kept)
+
+    @property
+    def fan_out(self) -> list[Tensor]:
+        """Weights that are left of every neuron, (inputs,) per layer."""
+        return [kept.sum(0) for kept in self.kept]
+
+    @property
+    def density(self) -> float:
+        """Share of all the weights that is left."""
+        return float(sum(kept.sum() for kept in self.kept) / sum(kept.numel() for kept in self.kept))
+
+    def actor(self, name: str | None = None, provenance: Mapping[str, Any] | None = None) -> Actor:
+        """The student as an actor of its own: dense float32 arrays with exact zeros."""
+        last = len(self.weights) - 1
+        layers = tuple(
+            Linear(weight.detach().numpy(), bias.detach().numpy(), None if index == last else RELU)
+            for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True))
+        )
+        return replace(self.teacher, layers=layers, name=name or f"{self.teacher.name}-compressed")
