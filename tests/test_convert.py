@@ -30,7 +30,7 @@ def sigma_delta(**arguments: Any) -> SigmaDeltaNeurons:
     return neurons
 
 
-@pytest.mark.parametrize("name", [*(MEMBRANE_ONLY.keys() - {"alpha"}), "levels"])
+@pytest.mark.parametrize("name", [*sorted(MEMBRANE_ONLY.keys() - {"alpha"}), "levels"])
 def test_sigma_delta_refuses_the_membranes_arguments(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: not an argument of the 'sigma-delta' neuron"):
         convert(random_actor(), OBSERVATIONS, **{name: {**MEMBRANE_ONLY, "levels": 4}[name]})
