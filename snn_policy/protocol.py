@@ -19,6 +19,9 @@ LARGEST_OBSERVATION = 1e30
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Array = Any
+"""An array of any library: NumPy, torch, or `snn_policy.exporting.tracing`'s record of operations; the docstring has
+the shape. The libraries share no type; an array that is NumPy's in every case is an `NDArray`."""
 
 
 class Shaped(Protocol):
