@@ -166,7 +166,7 @@ class MembraneSettings:
 
 @dataclass(frozen=True, eq=False)
 class IF(MembraneSettings):
-    """Choose integrate-and-fire neurons with soft reset, as in CRPI: they stand for ReLU, under rate coding also for QCFS.
+    """Choose integrate-and-fire neurons with soft reset, as in CRPI; they stand for ReLU, under rate coding QCFS too.
 
     Attributes:
         calibration: spike calibration before each layer's T steps, under rate coding only.
