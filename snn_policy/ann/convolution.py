@@ -182,7 +182,7 @@ def transposed_convolution(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> npt.NDArray[Any]:
-    """Return (rows, outputs) times the convolution's matrix (outputs, inputs), (rows, inputs), in the arrays' precision."""
+    """Return (rows, outputs) times the convolution's matrix (outputs, inputs): (rows, inputs), of the arrays' dtype."""
     channels, height, width = convolved_shape(weight.shape, input_shape, stride, padding)
     maps = rows.reshape(-1, channels, height * width)
     (vertical, horizontal), (down, right) = padding, stride

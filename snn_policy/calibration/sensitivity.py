@@ -194,7 +194,7 @@ def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) 
 
 
 def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
-    """Return the RMS, (neurons,), of a stage's values around the offset, or of its largest neuron where all are 0; else 1."""
+    """Return the RMS of a stage's values around the offset, (neurons,); its largest neuron's where it is 0; else 1."""
     actor, total = recording.actor, np.zeros(recording.actor.layers[stage].inputs)
     for chunk in chunks(recording.inputs):
         before = actor.layers[stage - 1].activation
