@@ -134,7 +134,7 @@ class Conv2d:
         return xp.reshape(y, (*x.shape[:-1], self.outputs))
 
     def operations(self, counts: Array) -> Array:
-        """Return synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
         return array_namespace(counts).sum(counts * self.fan_out, axis=1)
 
     def _padded(self, images: FloatArray) -> FloatArray:

@@ -100,7 +100,7 @@ class Linear:
         return y @ self.weight
 
     def operations(self, counts: Array) -> Array:
-        """Return synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
         xp = array_namespace(counts)
         if self.uniform_fan_out is not None:
             return xp.sum(counts, axis=1) * self.uniform_fan_out

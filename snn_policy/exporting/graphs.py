@@ -25,13 +25,13 @@ def calibrates(network: SpikingNetwork) -> bool:
 
 
 def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
-    """Return names of the columns of the output `counts` of the "decision" or the "step" graph."""
+    """Return the names of the columns of the output `counts` of the "decision" or the "step" graph."""
     events = EVENTS if graph == "decision" or knows_first_spikes(network.neurons) else ()
     return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
 def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
-    """Return inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
+    """Return the inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
     graph, actor = Graph(batch), network.actor
     widths = {name: array.shape[1] for name, array in network.initial_state(1)._asdict().items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):

@@ -62,7 +62,7 @@ class OnnxPolicy(StatefulPolicy):
 
     @property
     def sha256(self) -> str:
-        """Return SHA-256 of the graph's file."""
+        """Return the SHA-256 of the graph's file."""
         return self._graph.graph.sha256
 
     @property

@@ -30,14 +30,14 @@ Step = tuple[Traced, Memory, Traced]
 
 
 def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
-    """Return widths of the memories: the residual of the last decision, then what this decision has reached."""
+    """Return the widths of the memories: the residual of the last decision, then what this decision has reached."""
     width = sum(actor.widths[1:])
     names = ("residual", "potential", "net", *(("inflow", "outflow") if neurons.coding == "differential" else ()))
     return {**dict.fromkeys(names, width), "timestep": 1}
 
 
 def sigma_delta_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
-    """Return widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
+    """Return the widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
     to send in this decision."""
     names = ("memory", *(("residual",) if neurons.carries else ()), "potential")
     return {**dict.fromkeys(names, sum(actor.widths)), "timestep": 1}

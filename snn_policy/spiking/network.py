@@ -35,7 +35,7 @@ class SpikingNetwork:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Return names of the columns of `Decision.spikes`."""
+        """Return the names of the columns of `Decision.spikes`."""
         stages = ("observation", *(f"hidden{i}" for i in range(1, len(self.actor.layers))))
         return stages[0 if isinstance(self.neurons, SigmaDeltaNeurons) else 1 :]
 

@@ -102,7 +102,7 @@ class MembraneNeurons:
 
     @property
     def calibration(self) -> SpikeCalibration | None:
-        """Return spike calibration before each layer's T steps, of IF under rate coding only."""
+        """Return the spike calibration before each layer's T steps, of IF under rate coding only."""
         return self.settings.calibration if isinstance(self.settings, IF) else None
 
     def base(self, threshold: Array) -> Array:

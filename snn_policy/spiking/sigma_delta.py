@@ -17,7 +17,7 @@ SigmaDeltaStates = SigmaDeltaState | CarryingState
 
 
 def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:
-    """Return outputs of every layer that keeps accumulators."""
+    """Return the outputs of every layer that keeps accumulators."""
     return tuple(layer.outputs for layer in layers if isinstance(layer, Linear))
 
 
