@@ -73,9 +73,9 @@ def make_environments(
             envs.append(made)
     except BaseException as error:
         shared = error.env if isinstance(error, SharedEnvironmentError) else None
-        for env in envs:
-            if shared is None or not _share(env, shared):
-                env.close()
+        for made in envs:
+            if shared is None or not _share(made, shared):
+                made.close()
         raise
     return envs
 

@@ -168,7 +168,7 @@ class Comparison:
 
     @property
     def zero_skipping_share(self) -> float:
-        """Return the energy of the ANN that skips zero activations, on its own episodes, as a share of the dense ANN's."""
+        """Return the energy of the ANN that skips zeros, on its own episodes, as a share of the dense ANN's."""
         return self.ann.energy / self.dense_energy
 
     def energies_by(self, profile: Profile) -> dict[str, float | None]:

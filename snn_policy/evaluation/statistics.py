@@ -27,7 +27,7 @@ def median(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def interquartile_mean(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the mean along the last axis without its lowest and highest quarter (each rounded down to whole episodes)."""
+    """Return the mean along the last axis less its lowest and highest quarter (each rounded down to whole episodes)."""
     ordered = np.sort(np.asarray(returns, np.float64), axis=-1)
     cut = ordered.shape[-1] // 4
     return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)

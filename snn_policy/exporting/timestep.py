@@ -37,7 +37,7 @@ def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
 
 
 def sigma_delta_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
-    """Return the widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
+    """Return widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
     to send in this decision."""
     names = ("memory", *(("residual",) if neurons.carries else ()), "potential")
     return {**dict.fromkeys(names, sum(actor.widths)), "timestep": 1}

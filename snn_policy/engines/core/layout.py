@@ -86,14 +86,14 @@ def count_size(spiking: int) -> int:
 
 
 def weight_stride(outputs: int, lanes: int = LANES) -> int:
-    """Return the floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where
+    """Return floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where
     rows are long, so that a tile of columns fills all of the cache's sets and not each fourth one."""
     whole = padded(outputs, lanes)
     return whole + LANES if lanes == LANES and whole >= 128 and whole // LANES % 2 == 0 else whole
 
 
 def row_size(widest: int, lanes: int = LANES) -> int:
-    """Return the floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so
+    """Return floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so
     that neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
     if lanes < LANES:
         return padded(widest) + LANES
