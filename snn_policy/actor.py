@@ -15,12 +15,12 @@ from array_api_compat import array_namespace
 
 from snn_policy.ann.layers import Head, Layer, Normaliser
 from snn_policy.checks import whole
-from snn_policy.protocol import Counters, Decision, KeyedShape, as_batch, as_mask, unbatch
+from snn_policy.protocol import Array, Counters, Decision, KeyedShape, as_batch, as_mask, unbatch
 
 
 @dataclass(eq=False)
 class Actor:
-    """A trained policy: normaliser → layers → head. Implements `Policy` without any state of its own.
+    """Hold a trained policy: normaliser → layers → head. Implements `Policy` without any state of its own.
 
     Having nothing to remember, it accepts any batch size at any time.
 
@@ -74,27 +74,27 @@ class Actor:
 
     @property
     def hidden(self) -> tuple[Layer, ...]:
-        """All layers but the last."""
+        """Return all layers but the last."""
         return self.layers[:-1]
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Neurons per stage: the observation, then every hidden layer."""
+        """Return neurons per stage: the observation, then every hidden layer."""
         return (self.layers[0].inputs, *(layer.outputs for layer in self.hidden))
 
     @property
     def groups(self) -> tuple[tuple[int, int], ...]:
-        """Per stage (groups, neurons per group): a convolution's channels, else single neurons."""
+        """Return per stage (groups, neurons per group): a convolution's channels, else single neurons."""
         return (self.layers[0].input_groups, *(layer.groups for layer in self.hidden))
 
     @property
     def dense_macs(self) -> int:
-        """Multiply-accumulates of one full forward pass, those with weights of zero included."""
+        """Return multiply-accumulates of one full forward pass, those with weights of zero included."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def synapses(self) -> int:
-        """Multiply-accumulates of one full forward pass that leaves out weights of zero."""
+        """Return multiply-accumulates of one full forward pass that leaves out weights of zero."""
         return sum(layer.synapses for layer in self.layers)
 
     @property
@@ -113,13 +113,13 @@ class Actor:
     def high(self) -> npt.NDArray[Any]:
         return self.head.high
 
-    def inputs(self, obs: Any) -> Any:
-        """Normalised, flattened observations: (N, *shape) → (N, inputs)."""
+    def inputs(self, obs: Array) -> Array:
+        """Return normalised, flattened observations: (N, *shape) → (N, inputs)."""
         x = obs if self.normaliser is None else self.normaliser(obs)
         return array_namespace(x).reshape(x, (x.shape[0], -1))
 
-    def activations(self, obs: Any) -> tuple[list[Any], Any]:
-        """One forward pass of (N, *shape): the stages' analog values h_0…h_H, each (N, width), and y (N, outputs)."""
+    def activations(self, obs: Array) -> tuple[list[Array], Array]:
+        """Make one forward pass of (N, *shape): the stages' analog values h_0…h_H, (N, width) each, y (N, outputs)."""
         h, stages = self.inputs(obs), []
         for layer in self.layers:
             stages.append(h)
@@ -137,7 +137,7 @@ class Actor:
             self.counters.clear(rows)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
-        """Actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
+        """Return actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
         actions, _, decision = self.decide(obs, ())
         rows, stages = decision.spikes.shape
         running = slice(None) if active is None else as_mask(active, rows, "active")
@@ -148,7 +148,7 @@ class Actor:
         return actions
 
     def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
-        """`step`, and what it cost."""
+        """Do as `step`, and return what it cost, too."""
         batch, batched = as_batch(obs, self.observation_shape)
         stages, y = self.activations(batch)
         none = np.zeros(len(batch), np.int64)
@@ -169,7 +169,7 @@ class Actor:
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], Any]:
-        """Stable-Baselines3's `PolicyPredictor`."""
+        """Act as Stable-Baselines3's `PolicyPredictor`."""
         return self.act(observation), state
 
     def initial_state(self, n: int) -> tuple[()]:

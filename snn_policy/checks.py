@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def require(condition: bool, message: str) -> None:
-    """`ValueError(message)` unless the condition holds."""
+    """Raise `ValueError(message)` unless the condition holds."""
     if not condition:
         raise ValueError(message)
 

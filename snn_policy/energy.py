@@ -22,7 +22,7 @@ HOROWITZ = "M. Horowitz, Computing's energy problem (and what we can do about it
 
 @dataclass(frozen=True)
 class Profile:
-    """What operations cost, in picojoules.
+    """Say what operations cost, in picojoules.
 
     Attributes:
         multiply_accumulate: one product and one addition of an ANN, or of a spiking network's analog first layer.
@@ -42,11 +42,11 @@ class Profile:
 
     @property
     def per_weight(self) -> float:
-        """Picojoules of one weight fetched."""
+        """Return picojoules of one weight fetched."""
         return self.weight_bytes * self.per_byte
 
     def nanojoules(self, multiply_accumulates: Any, synaptic_operations: Any, fetched: Any) -> npt.NDArray[np.float64]:
-        """Energy of the given counts (scalars or arrays of one shape)."""
+        """Return the energy of the given counts (scalars or arrays of one shape)."""
         return (
             np.asarray(multiply_accumulates) * self.multiply_accumulate
             + np.asarray(synaptic_operations) * self.synaptic_operation
@@ -85,7 +85,7 @@ def profiles_of(name: str) -> tuple[Profile, ...]:
 
 
 def nanojoules(multiply_accumulates: Any, synaptic_operations: Any) -> npt.NDArray[np.float64]:
-    """Energy in nanojoules by the profile fp32-45nm (scalars or arrays of one shape)."""
+    """Return the energy in nanojoules by the profile fp32-45nm (scalars or arrays of one shape)."""
     return PROFILES[DEFAULT].nanojoules(multiply_accumulates, synaptic_operations, 0)
 
 

@@ -73,9 +73,9 @@ def make_environments(
             envs.append(made)
     except BaseException as error:
         shared = error.env if isinstance(error, SharedEnvironmentError) else None
-        for each in envs:
-            if shared is None or not _share(each, shared):
-                each.close()
+        for made in envs:
+            if shared is None or not _share(made, shared):
+                made.close()
         raise
     return envs
 
@@ -128,7 +128,7 @@ def _reference(part: Any) -> Callable[[], Any]:
 
 
 def _share(one: gym.Env, other: gym.Env) -> bool:
-    return any(part is each for part in _parts(one) for each in _parts(other))
+    return any(part is another for part in _parts(one) for another in _parts(other))
 
 
 def _parts(env: Any) -> list[Any]:

@@ -124,7 +124,7 @@ def place(environment: str, row: int, seed: int | None, step: int) -> str:
 
 
 class ArrayForm:
-    """The library whose arrays an environment gives, and therefore takes: NumPy, or another one on the CPU.
+    """Know the library whose arrays an environment gives, and therefore takes: NumPy, or another one on the CPU.
 
     Args:
         example: one of its observations; it is not kept.
@@ -155,7 +155,7 @@ def _foreign(value: Any) -> bool:
 
 
 class EnvironmentRow:
-    """One environment of a loop: its observations and rewards are checked, and its episode's place is known.
+    """Run one environment of a loop: its observations and rewards are checked, and its episode's place is known.
 
     Args:
         env: a single environment.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SpikingPolicy(StatefulPolicy):
-    """A spiking network that acts: see `StatefulPolicy` for `reset`, `act`, `predict`, `step` and `state`.
+    """Act with a spiking network: see `StatefulPolicy` for `reset`, `act`, `predict`, `step` and `state`.
 
     Attributes:
         network: the spiking network.

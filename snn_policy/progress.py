@@ -27,7 +27,7 @@ def track(
 
 @contextmanager
 def counting(description: str, total: float | None = None, enabled: bool = True) -> Iterator[Callable[[], None]]:
-    """A bar for work that is not a plain loop: call what this yields whenever one more item is done.
+    """Show a bar for work that is not a plain loop: call what this yields whenever one more item is done.
 
     Example:
         with counting("episodes", total=20) as advance:
@@ -44,7 +44,7 @@ def counting(description: str, total: float | None = None, enabled: bool = True)
 
 @contextmanager
 def busy(description: str, enabled: bool = True) -> Iterator[None]:
-    """A spinner for work that cannot be counted."""
+    """Show a spinner for work that cannot be counted."""
     if not enabled:
         yield
         return
@@ -55,7 +55,7 @@ def busy(description: str, enabled: bool = True) -> Iterator[None]:
 
 
 class Passes:
-    """A bar for work that goes over the same data until it is good enough; silent without a bar.
+    """Show a bar for work that goes over the same data until it is good enough; silent without a bar.
 
     Attributes:
         note: what the next pass is shown with.
@@ -67,7 +67,7 @@ class Passes:
         self._task = None if bar is None else bar.add_task(description, total=None)
 
     def begin(self, total: int) -> None:
-        """The next pass, of so many parts."""
+        """Begin the next pass, of so many parts."""
         self._begun += 1
         if self._bar is not None and self._task is not None:
             text = f"{self._description}, pass {self._begun}{self.note}"
@@ -80,7 +80,7 @@ class Passes:
 
 @contextmanager
 def repeating(description: str, enabled: bool = True) -> Iterator[Passes]:
-    """A bar for `Passes`: their number, and how far the present one is."""
+    """Show a bar for `Passes`: their number, and how far the present one is."""
     if not enabled:
         yield Passes()
         return

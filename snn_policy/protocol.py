@@ -19,10 +19,13 @@ LARGEST_OBSERVATION = 1e30
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Array = Any
+"""An array of any library: NumPy, torch, or `snn_policy.exporting.tracing`'s record of operations; the docstring has
+the shape. The libraries share no type; an array that is NumPy's in every case is an `NDArray`."""
 
 
 class Shaped(Protocol):
-    """What goes into a policy and what comes out.
+    """Say what goes into a policy and what comes out.
 
     `observation_shape` is one observation's shape; `low` and `high` bound the action, shape `action_shape`
     (a discrete action is a scalar, shape `()`); `timesteps` counts the simulation steps of one decision.
@@ -45,7 +48,7 @@ class Shaped(Protocol):
 
 @runtime_checkable
 class Policy(Shaped, Protocol):
-    """Maps observations to actions and owns whatever it must remember between two decisions."""
+    """Map observations to actions and own whatever must be kept between two decisions."""
 
     @property
     def last_decision(self) -> "Decision | None": ...
@@ -68,7 +71,7 @@ class Policy(Shaped, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What decisions cost: the one record of it, of a single decision, of sums and of averages.
+    """Record what decisions cost: the one record of it, of a single decision, of sums and of averages.
 
     Arrays, first axis the environment row, also for a single row; of a `total` over rows without that axis.
 
@@ -98,12 +101,12 @@ class Costs:
 
     @property
     def energy(self) -> npt.NDArray[np.float64]:
-        """(rows,) nanojoules by the convention of `snn_policy.energy`."""
+        """Return (rows,) nanojoules by the convention of `snn_policy.energy`."""
         return nanojoules(self.multiply_accumulates, self.synaptic_operations)
 
     def named(self) -> dict[str, Any]:
         """Return every record that is known, by name."""
-        records = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        records = {record.name: getattr(self, record.name) for record in fields(Costs)}
         return {name: values for name, values in records.items() if values is not None}
 
     def __add__(self, other: "Costs") -> "Costs":
@@ -119,22 +122,22 @@ class Costs:
         """Return the sums over all rows: spikes (layers,), all else single numbers."""
         return self._each(lambda values: np.sum(values, axis=0))
 
-    def mean(self, decisions: Any) -> "Costs":
+    def mean(self, decisions: Array) -> "Costs":
         """Return averages, float64, over so many decisions: a number, or one per row, (rows,); of none, zeros."""
         counts = np.maximum(decisions, 1)
         return self._each(lambda values: values / (_beside(counts, values) if counts.ndim else counts))
 
-    def _each(self, function: Callable[[Any], Any]) -> "Costs":
+    def _each(self, function: Callable[[Array], Array]) -> "Costs":
         return Costs(**{name: function(values) for name, values in self.named().items()})
 
 
 class Decision(Costs):
-    """What one decision cost: `Costs`."""
+    """Record what one decision cost: `Costs`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Counters(Costs):
-    """Sums of `Decision`s per environment row since that row's last reset; arrays as there, updated in place.
+    """Sum `Decision`s per environment row since that row's last reset; arrays as there, updated in place.
 
     Attributes:
         decisions: (rows,) how many.
@@ -176,12 +179,12 @@ class Counters(Costs):
 
 
 def _beside(rows: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(rows,) with as many axes as the values."""
+    """Return (rows,) with as many axes as the values."""
     return rows.reshape(-1, *[1] * (np.ndim(values) - 1))
 
 
 class KeyedShape(tuple[int, ...]):
-    """The shape (n,) of observations that are dictionaries of arrays, flattened and joined in the order of their keys.
+    """Describe the shape (n,) of observations that are dictionaries of arrays, flattened and joined by their keys.
 
     Attributes:
         parts: key → the shape of one array under it.
@@ -253,7 +256,7 @@ def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observatio
 
 
 def _image_hint(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """What is probably wrong with images of another shape than (channels, height, width), where that is clear."""
+    """Return what is probably wrong with images of another shape than (channels, height, width), if clear."""
     if len(shape) != 3 or len(given) not in (3, 4):
         return ""
     for image, order in ((given[-3:], ""), ((given[-1], *given[-3:-1]), f"; images must be channel-first, {shape}")):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, FloatArray, Mask
+from snn_policy.protocol import LARGEST_OBSERVATION, Array, Counters, Decision, FloatArray, Mask
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.state import State
 
@@ -18,7 +18,7 @@ SURELY_USABLE = 1e30
 
 
 class Session(Protocol):
-    """Some environment rows at work. All memory is zero at first.
+    """Hold some environment rows at work. All memory is zero at first.
 
     Attributes:
         rows: how many.
@@ -36,11 +36,11 @@ class Session(Protocol):
     @property
     def counters(self) -> Counters: ...
 
-    def act(self, obs: Any) -> npt.NDArray[Any] | None:
-        """`accept`, `run` of every row and `actions_like` in one; None where one of them refuses."""
+    def act(self, obs: Array) -> npt.NDArray[Any] | None:
+        """Do `accept`, `run` of every row and `actions_like` in one; None where one of them refuses."""
         ...
 
-    def accept(self, obs: Any) -> bool:
+    def accept(self, obs: Array) -> bool:
         """Copy one observation or a batch into the buffers; False where it is not an array that fits as it is."""
         ...
 
@@ -65,11 +65,11 @@ class Session(Protocol):
 
 
 class SessionInSteps:
-    """A session with one float32 buffer of observations, whose `act` is nothing but its steps."""
+    """Hold one float32 buffer of observations; `act` is nothing but its steps."""
 
     _obs: FloatArray
 
-    def accept(self, obs: Any) -> bool:
+    def accept(self, obs: Array) -> bool:
         """See `Session.accept`."""
         place = buffer_for(obs, self._obs)
         if place is None:
@@ -77,13 +77,13 @@ class SessionInSteps:
         place[...] = obs
         return True
 
-    def act(self: Session, obs: Any) -> npt.NDArray[Any] | None:
+    def act(self: Session, obs: Array) -> npt.NDArray[Any] | None:
         """See `Session.act`."""
         return self.actions_like(obs) if self.accept(obs) and self.run() else None
 
 
 class PureEngine(Protocol):
-    """A pure decision: `SpikingNetwork.decide`, and whatever computes the same."""
+    """Make a pure decision: `SpikingNetwork.decide`, and whatever computes the same."""
 
     def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
         """Decide for every row; may be called from several threads.
@@ -96,7 +96,7 @@ class PureEngine(Protocol):
 
 
 class Engine(PureEngine, Protocol):
-    """Decides purely, and makes sessions that decide in place."""
+    """Decide purely, and make sessions that decide in place."""
 
     def session(self, rows: int) -> Session:
         """Return a session of that many rows, all memory zero.
@@ -108,7 +108,7 @@ class Engine(PureEngine, Protocol):
 
 
 class ReferenceSession(SessionInSteps):
-    """The session of an engine that has only `decide`; see `Session`."""
+    """Serve as the session of an engine that has only `decide`; see `Session`."""
 
     def __init__(self, engine: PureEngine, network: SpikingNetwork, rows: int) -> None:
         """Run the network by the engine's `decide`."""
@@ -116,7 +116,7 @@ class ReferenceSession(SessionInSteps):
         self.counters = Counters.zeros(rows, len(network.layer_names))
         self._engine, self._decision = engine, None
         self._obs = np.zeros((rows, *network.actor.observation_shape), np.float32)
-        self._actions: Any = None
+        self._actions: Array = None
 
     @property
     def memory(self) -> tuple[npt.NDArray[Any], ...]:
@@ -138,7 +138,7 @@ class ReferenceSession(SessionInSteps):
         self.state = copied(state)
 
 
-def buffer_for(obs: Any, batch: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+def buffer_for(obs: Array, batch: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     """Return the part of the float32 buffer `batch` that `obs` can be copied into as it is; None for everything else.
 
     One observation fits a batch of one row. Nothing that is not finite, or beyond `LARGEST_OBSERVATION`, fits.

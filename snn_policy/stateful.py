@@ -16,7 +16,7 @@ from snn_policy.spiking.state import State
 
 
 class StatefulPolicy(ABC):
-    """A policy with memory; implements `Policy` on an engine's pure decisions and on the sessions that it makes.
+    """Add memory to a policy: implement `Policy` on an engine's pure decisions and on the sessions that it makes.
 
     A fresh or just reset policy adopts the batch size of the next observation; after that another batch
     size is an error, because each row's memory belongs to one environment.
@@ -37,13 +37,13 @@ class StatefulPolicy(ABC):
 
     @property
     def counters(self) -> Counters:
-        """Sums of all decisions since each row's reset."""
+        """Return sums of all decisions since each row's reset."""
         return self._session.counters
 
     @property
     @abstractmethod
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers whose spikes are counted."""
+        """Return the names of the layers whose spikes are counted."""
 
     @abstractmethod
     def initial_state(self, n: int) -> State:
@@ -128,7 +128,7 @@ class StatefulPolicy(ABC):
         return self._act_on_checked(obs, active)
 
     def _act_on_checked(self, obs: npt.ArrayLike, active: npt.ArrayLike | None) -> npt.NDArray[Any]:
-        """`act` for whatever does not fit the buffers as it is: lists, other batch sizes, mistakes."""
+        """Do as `act` for whatever does not fit the buffers as it is: lists, other batch sizes, mistakes."""
         batch, batched = as_batch(obs, self.observation_shape)
         running = None if active is None else as_mask(active, len(batch), "active")
         self._adopt(len(batch))
@@ -148,7 +148,7 @@ class StatefulPolicy(ABC):
         return actions, new_state
 
     def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
-        """`step`, and what it cost.
+        """Do as `step`, and return what it cost, too.
 
         Raises:
             ValueError: as `step`.
@@ -164,7 +164,7 @@ class StatefulPolicy(ABC):
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], State]:
-        """Stable-Baselines3's `PolicyPredictor`: actions and the state to pass to the next call.
+        """Act as Stable-Baselines3's `PolicyPredictor`: actions and the state to pass to the next call.
 
         Args:
             state: what an earlier call returned; then the policy's own state is neither used nor changed.
@@ -203,8 +203,8 @@ class StatefulPolicy(ABC):
 
     @property
     def state(self) -> State:
-        """A copy of the memory of all rows (first axis), to pause, store and resume a loop: to the bit, but for sums of
-        convolutions, which are no part of it and are derived anew."""
+        """Return a copy of the memory of all rows (first axis), to pause, store and resume a loop: to the bit, but for
+        sums of convolutions, which are no part of it and are derived anew."""
         return copied(self._session.state)
 
     @state.setter
@@ -238,7 +238,7 @@ class StatefulPolicy(ABC):
         """Return what copies and pickles need: they go on from the same memory, on buffers of their own."""
         return {
             "made_of": self._made_of(),
-            "memory": tuple(each.copy() for each in self._session.memory),
+            "memory": tuple(array.copy() for array in self._session.memory),
             "counters": self.counters.copy(),
             "rest": (self._size_is_open, self.last_decision, self._unconfirmed),
         }

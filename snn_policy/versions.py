@@ -10,7 +10,7 @@ RECORDED = (
 
 
 def installed_versions() -> dict[str, str]:
-    """Version per installed package of those that results depend on, and Python's."""
+    """Return the version per installed package of those that results depend on, and Python's."""
     versions = {"python": platform.python_version()}
     for name in RECORDED:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from snn_policy import IF
 from snn_policy.calibration.encode_sequence import encode_with_numpy
-from snn_policy.exporting.sigma_delta import HALF, told_table
+from snn_policy.exporting.sigma_delta import HALF, sent_table
 from snn_policy.spiking.firing import fire_if
 from snn_policy.spiking.neurons import (
     Membrane,
@@ -102,7 +102,7 @@ def test_the_exporters_tables_hold_what_the_digits_tell(digits: int):
     for _ in range(digits):
         s = sigma_delta_spike(v, np.ones_like(v), neurons.powers)
         v, told = v - s, told + s
-    assert np.array_equal(told_table(neurons, digits)[index], 4 * told)
+    assert np.array_equal(sent_table(neurons, digits)[index], 4 * told)
 
 
 @pytest.mark.parametrize("base", [2.0, 3.0, 1.5])

@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 from array_api_compat import array_namespace
 
+from snn_policy.protocol import Array
+
 ActivationName = Literal[
     "relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu", "gelu_tanh"
 ]
@@ -15,7 +17,7 @@ ACTIVATION_NAMES: tuple[str, ...] = get_args(ActivationName)
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function f.
+    """Apply an elementwise function f.
 
     Attributes:
         name: relu max(z, 0) · tanh · elu z or a·(eᶻ−1) · silu z·σ(z) (swish) · leaky_relu z or a·z ·
@@ -43,7 +45,7 @@ class Activation:
         if quantised and not self.parameter > 0:
             raise ValueError(f"activation 'qcfs': λ must be positive, got {self.parameter!r}")
 
-    def __call__(self, z: Any) -> Any:
+    def __call__(self, z: Array) -> Array:
         xp = array_namespace(z)
         match self.name:
             case "relu":
@@ -69,8 +71,8 @@ class Activation:
             case "gelu_tanh":
                 return z * (xp.tanh(z * (z * z * _GELU_CUBIC + _GELU_LINEAR)) * 0.5 + 0.5)
 
-    def derivative(self, z: Any) -> Any:
-        """f'(z), elementwise; 0 at a ReLU's kink, straight through the steps of qcfs."""
+    def derivative(self, z: Array) -> Array:
+        """Return f'(z), elementwise; 0 at a ReLU's kink, straight through the steps of qcfs."""
         xp = array_namespace(z)
         match self.name:
             case "relu":
@@ -104,8 +106,8 @@ class Activation:
                 return inner * 0.5 + 0.5 + bounded * 0.5 * (1 - inner**2) * slope
 
 
-def quantised(z: Any, threshold: Any, levels: int) -> Any:
-    """h(z) = (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), λ a number or (neurons,); 0 for a dead neuron, λ = 0."""
+def quantised(z: Array, threshold: Array, levels: int) -> Array:
+    """Return h(z) = (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), λ a number or (neurons,); 0 for a dead neuron, λ = 0."""
     xp = array_namespace(z)
     step = threshold / levels * xp.ones_like(z)
     safe = xp.where(step > 0, step, xp.ones_like(step))
@@ -120,23 +122,23 @@ _ERF_LARGE = (1.12848902, 0.635978341, 0.104414701, -0.0215389915, 0.0020040283,
               3.0197938e-05, -1.86072259e-06)  # fmt: skip
 
 
-def _tanh_of_softplus(z: Any, xp: Any) -> Any:
-    """tanh(log(1 + e)) = n/(n + 2) with e = eᶻ and n = e·(e + 2); 1 beyond z = 20."""
+def _tanh_of_softplus(z: Array, xp: Any) -> Array:
+    """Return tanh(log(1 + e)) = n/(n + 2) with e = eᶻ and n = e·(e + 2); 1 beyond z = 20."""
     e = xp.exp(xp.minimum(z, 20 * xp.ones_like(z)))
     n = e * (e + 2)
     return n / (n + 2)
 
 
-def _erf(z: Any, xp: Any) -> Any:
-    """The error function in float32 (array libraries have none in common), by the core's polynomials."""
+def _erf(z: Array, xp: Any) -> Array:
+    """Return the error function in float32 (array libraries have none in common), by the core's polynomials."""
     a = xp.minimum(abs(z), 4 * xp.ones_like(z))
     small = z + z * _polynomial(a * a, _ERF_SMALL)
     large = 1 - xp.exp(-(a * _polynomial(a, _ERF_LARGE)))
     return xp.where(a < 1, small, xp.where(z > 0, large, -large))
 
 
-def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
-    value: Any = coefficients[-1]
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    value: Array = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         value = x * value + coefficient
     return value

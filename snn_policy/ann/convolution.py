@@ -13,7 +13,7 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
 from snn_policy.ann.activations import Activation
 from snn_policy.checks import frozen_array, whole
-from snn_policy.protocol import FloatArray, IntArray
+from snn_policy.protocol import Array, FloatArray, IntArray
 
 MOST_PATCH_BYTES = 2**22
 """Rows are convolved in pieces whose patches take at most so much memory, of a core's cache (a single row may more)."""
@@ -21,7 +21,7 @@ MOST_PATCH_BYTES = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Conv2d:
-    """z = weight ∗ x + bias (a cross-correlation, as in torch), then the activation.
+    """Compute z = weight ∗ x + bias (a cross-correlation, as in torch), then the activation.
 
     Attributes:
         weight: (output channels, input channels, kernel height, kernel width) float32.
@@ -47,9 +47,9 @@ class Conv2d:
         object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
         for name, length, least in (("input_shape", 3, 1), ("stride", 2, 1), ("padding", 2, 0)):
             values = tuple(getattr(self, name))
-            if len(values) != length or not all(whole(each, least, 2**15) for each in values):
+            if len(values) != length or not all(whole(value, least, 2**15) for value in values):
                 raise ValueError(f"{name} {values!r}: expected {length} whole numbers of at least {least}")
-            object.__setattr__(self, name, tuple(int(each) for each in values))
+            object.__setattr__(self, name, tuple(int(value) for value in values))
         if self.bias.shape != self.weight.shape[:1]:
             raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
         if self.weight.shape[1] != self.input_shape[0]:
@@ -61,7 +61,7 @@ class Conv2d:
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """Return (channels, height, width)."""
         return convolved_shape(self.weight.shape, self.input_shape, self.stride, self.padding)
 
     @property
@@ -74,27 +74,27 @@ class Conv2d:
 
     @property
     def input_groups(self) -> tuple[int, int]:
-        """(channels, positions): neurons that share a quantum."""
+        """Return (channels, positions): neurons that share a quantum."""
         return self.input_shape[0], self.inputs // self.input_shape[0]
 
     @property
     def groups(self) -> tuple[int, int]:
-        """(channels, positions): neurons that share a threshold."""
+        """Return (channels, positions): neurons that share a threshold."""
         return self.output_shape[0], self.outputs // self.output_shape[0]
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image, those with weights of zero included, those with the padding left out."""
-        vertical, horizontal = (int(each.sum()) for each in self._reached())
+        """Return multiply-accumulates of one image, those of zero weights included, those with the padding left out."""
+        vertical, horizontal = (int(reached.sum()) for reached in self._reached())
         return vertical * horizontal * self.weight.shape[0] * self.weight.shape[1]
 
     @property
     def synapses(self) -> int:
-        """Multiply-accumulates of one image that leave out weights of zero."""
+        """Return multiply-accumulates of one image that leave out weights of zero."""
         return int(self.fan_out.sum())
 
     def _reached(self) -> list[IntArray]:
-        """Along each axis (kernel, size): 1 where an output's window has this place of the kernel at that pixel."""
+        """Return along each axis (kernel, size): 1 where an output's window has this kernel place at that pixel."""
         along = []
         sizes = zip(self.input_shape[1:], self.output_shape[1:], self.weight.shape[2:], self.stride, self.padding,
                     strict=True)  # fmt: skip
@@ -113,14 +113,14 @@ class Conv2d:
         counts.flags.writeable = False
         return counts
 
-    def __call__(self, x: Any) -> Any:
-        """weight ∗ x + bias of (rows, inputs), (rows, outputs)."""
+    def __call__(self, x: Array) -> Array:
+        """Return weight ∗ x + bias of (rows, inputs), (rows, outputs)."""
         return self.product(x) + self.unit_bias
 
     batched = __call__
 
-    def product(self, x: Any) -> Any:
-        """weight ∗ x of (rows, inputs) or (rows, T, inputs); on NumPy, a row's result does not depend on its batch."""
+    def product(self, x: Array) -> Array:
+        """Return weight ∗ x of (rows, inputs) or (rows, T, inputs); on NumPy, a row does not depend on its batch."""
         xp = array_namespace(x)
         images = xp.reshape(x, (-1, *self.input_shape))
         if is_numpy_array(x):
@@ -133,8 +133,8 @@ class Conv2d:
             y = xp.conv2d(images, self.weight, stride=self.stride, padding=self.padding)
         return xp.reshape(y, (*x.shape[:-1], self.outputs))
 
-    def operations(self, counts: Any) -> Any:
-        """Synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+    def operations(self, counts: Array) -> Array:
+        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
         return array_namespace(counts).sum(counts * self.fan_out, axis=1)
 
     def _padded(self, images: FloatArray) -> FloatArray:
@@ -169,7 +169,7 @@ class Conv2d:
 def convolved_shape(
     weight_shape: tuple[int, ...], input_shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
 ) -> tuple[int, int, int]:
-    """(channels, height, width) of what a convolution makes of images (channels, height, width)."""
+    """Return (channels, height, width) of what a convolution makes of images (channels, height, width)."""
     sizes = zip(input_shape[1:], weight_shape[2:], stride, padding, strict=True)
     height, width = ((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes)
     return weight_shape[0], height, width
@@ -182,7 +182,7 @@ def transposed_convolution(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> npt.NDArray[Any]:
-    """(rows, outputs) times the convolution's matrix, (outputs, inputs): (rows, inputs), in the arrays' precision."""
+    """Return (rows, outputs) times the convolution's matrix (outputs, inputs): (rows, inputs), of the arrays' dtype."""
     channels, height, width = convolved_shape(weight.shape, input_shape, stride, padding)
     maps = rows.reshape(-1, channels, height * width)
     (vertical, horizontal), (down, right) = padding, stride

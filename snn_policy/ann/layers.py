@@ -14,14 +14,14 @@ from array_api_compat import array_namespace
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.checks import frozen_array
-from snn_policy.protocol import FloatArray, IntArray
+from snn_policy.protocol import Array, FloatArray, IntArray
 
 HeadKind = Literal["tanh", "clip", "argmax"]
 
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """z = weight · x + bias, then the activation (None on the last layer: the head follows).
+    """Compute z = weight · x + bias, then the activation (None on the last layer: the head follows).
 
     Attributes:
         weight: (outputs, inputs) float32; a weight of exactly zero is no synapse.
@@ -57,50 +57,50 @@ class Linear:
 
     @property
     def input_groups(self) -> tuple[int, int]:
-        """(inputs, 1): every neuron has a quantum of its own."""
+        """Return (inputs, 1): every neuron has a quantum of its own."""
         return self.inputs, 1
 
     @property
     def groups(self) -> tuple[int, int]:
-        """(outputs, 1): every neuron has a threshold of its own."""
+        """Return (outputs, 1): every neuron has a threshold of its own."""
         return self.outputs, 1
 
     @property
     def unit_bias(self) -> FloatArray:
-        """(outputs,) the bias of every output neuron."""
+        """Return (outputs,) the bias of every output neuron."""
         return self.bias
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one dense product, those with weights of zero included."""
+        """Return multiply-accumulates of one dense product, those with weights of zero included."""
         return self.inputs * self.outputs
 
     @property
     def synapses(self) -> int:
-        """Multiply-accumulates of one product that leaves out weights of zero."""
+        """Return multiply-accumulates of one product that leaves out weights of zero."""
         return int(self.fan_out.sum())
 
-    def __call__(self, x: Any) -> Any:
-        """weight · x + bias of (rows, inputs), (rows, outputs)."""
+    def __call__(self, x: Array) -> Array:
+        """Return weight · x + bias of (rows, inputs), (rows, outputs)."""
         return self.product(x) + self.bias
 
-    def product(self, x: Any) -> Any:
-        """weight · x of (rows, inputs) or (rows, T, inputs), each row by itself: it never depends on its batch."""
+    def product(self, x: Array) -> Array:
+        """Return weight · x of (rows, inputs) or (rows, T, inputs), each row by itself, never by its batch."""
         xp = array_namespace(x)
         if x.ndim == 3:
             return xp.matmul(x, self.weight.T)
         return xp.matmul(x[:, None, :], self.weight.T)[:, 0, :]
 
     def batched(self, x: FloatArray) -> FloatArray:
-        """weight · x + bias of (rows, inputs) in one matrix product, whose rounding depends on the batch."""
+        """Return weight · x + bias of (rows, inputs) in one matrix product, whose rounding depends on the batch."""
         return x @ self.weight.T + self.bias
 
     def transposed(self, y: FloatArray) -> FloatArray:
-        """weightᵀ · y, (…, outputs) → (…, inputs): how derivatives travel backwards."""
+        """Return weightᵀ · y, (…, outputs) → (…, inputs): how derivatives travel backwards."""
         return y @ self.weight
 
-    def operations(self, counts: Any) -> Any:
-        """Synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
+    def operations(self, counts: Array) -> Array:
+        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
         xp = array_namespace(counts)
         if self.uniform_fan_out is not None:
             return xp.sum(counts, axis=1) * self.uniform_fan_out
@@ -128,7 +128,7 @@ def inner_bounds(low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[FloatArray, F
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
-    """x = clip((obs − mean) / scale, −clip, clip), mean and scale broadcast over the observation's shape."""
+    """Compute x = clip((obs − mean) / scale, −clip, clip), mean and scale broadcast over the observation's shape."""
 
     mean: FloatArray
     scale: FloatArray
@@ -140,14 +140,14 @@ class Normaliser:
         if self.mean.shape != self.scale.shape or not (self.scale > 0).all() or not self.clip > 0:
             raise ValueError("normaliser: mean and scale must have one shape, scale and clip be positive")
 
-    def __call__(self, obs: Any) -> Any:
+    def __call__(self, obs: Array) -> Array:
         x = (obs - self.mean) / self.scale
         return array_namespace(x).clip(x, -self.clip, self.clip) if self.clip != float("inf") else x
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The last layer's output y, (…, outputs), to an action.
+    """Turn the last layer's output y, (…, outputs), into an action.
 
     tanh: tanh(clip(y, ±pre_clip))·scale + offset, within [low, high] · clip: clip(y, low, high) ·
     argmax: the index of the largest y, an integer; or, of several discrete actions, the index of the largest among each
@@ -225,7 +225,7 @@ class Head:
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """Of every discrete action, how many; none of a continuous one."""
+        """Return, of every discrete action, how many choices it has; none of a continuous one."""
         return tuple(int(high) + 1 for high in self.high.ravel()) if self.discrete else ()
 
     def half_range(self, infinite: float = 1.0, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
@@ -252,7 +252,7 @@ class Head:
         spread = noise * self.half_range(dtype=np.float32)
         return np.clip(action + rng.normal(size=action.shape) * spread, self.low, self.high).astype(np.float32)
 
-    def __call__(self, y: Any) -> Any:
+    def __call__(self, y: Array) -> Array:
         xp = array_namespace(y)
         if self.kind == "argmax":
             return self._choose(y, xp)
@@ -261,10 +261,10 @@ class Head:
             y = squashed * self.scale + self.offset
         return xp.minimum(xp.maximum(y, self.low), self.high)
 
-    def _choose(self, y: Any, xp: Any) -> Any:
+    def _choose(self, y: Array, xp: Any) -> Array:
         if not self.action_shape:
             return xp.argmax(y, axis=-1)
         ends = np.cumsum(self.choices)
         rows = (slice(None),) * (y.ndim - 1)
         own = [(*rows, slice(int(end) - size, int(end))) for end, size in zip(ends, self.choices, strict=True)]
-        return xp.stack([xp.argmax(y[each], axis=-1) for each in own], axis=y.ndim - 1)
+        return xp.stack([xp.argmax(y[columns], axis=-1) for columns in own], axis=y.ndim - 1)

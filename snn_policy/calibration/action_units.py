@@ -72,7 +72,7 @@ def choice_scores(actor: Actor, y: FloatArray) -> list[FloatArray]:
 
 
 def single_choice(actor: Actor, y: FloatArray) -> bool:
-    """Whether some discrete action with a choice is the same in every recorded row."""
+    """Return whether some discrete action with a choice is the same in every recorded row."""
     return any(_always_the_same(scores) for scores in choice_scores(actor, y))
 
 
@@ -81,7 +81,7 @@ def _always_the_same(scores: FloatArray) -> bool:
 
 
 def _logit_spread(scores: FloatArray) -> float:
-    """Half the RMS spread between the logits; where the choice never changes, of what the logits do around their mean.
+    """Return half the RMS spread of the logits; where the choice never changes, of what they do around their mean.
 
     A margin that is never crossed says nothing about how exactly the logits must be known where it is.
     """
@@ -97,7 +97,7 @@ def _logit_spread(scores: FloatArray) -> float:
 
 
 def _recorded_spread(action: FloatArray, y: FloatArray) -> npt.NDArray[np.float64]:
-    """The action's standard deviation; where it has none, that of the head's input; where that has none, its size."""
+    """Return the action's standard deviation; where it has none, its input's; where that has none, its size."""
     spread = action.std(axis=0)
     for values, instead in ((action, y.astype(np.float64).std(axis=0)), (y, _size(y))):
         spread = np.where(spread > NO_SPREAD * _size(values), spread, instead)

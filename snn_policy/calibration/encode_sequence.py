@@ -31,7 +31,7 @@ def encode_with_numpy(
     h: FloatArray, quantum: FloatArray, predictor: FloatArray, memory: FloatArray, digits: int, powers: FloatArray,
     sent: FloatArray, spikes: IntArray, alpha: float = 0.0, residual: FloatArray | None = None,
 ) -> None:  # fmt: skip
-    """As `encode_sequence`, decision by decision."""
+    """Encode as `encode_sequence`, decision by decision."""
     for row, values in enumerate(h):
         kept = predictor * memory
         v, total = (values - kept)[None], np.zeros((1, len(memory)), np.float32)

@@ -93,7 +93,7 @@ def drawn_observations(network: SpikingNetwork, count: int = OBSERVATIONS) -> Fl
 
 
 def _outputs(actor: Actor, observations: FloatArray) -> FloatArray:
-    """(N, outputs) of the last layer."""
+    """Return (N, outputs) of the last layer."""
     outputs = []
     for chunk in chunks(observations, rows=32):
         h = actor.inputs(chunk)

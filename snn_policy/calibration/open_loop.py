@@ -1,4 +1,4 @@
-"""Sigma-delta neurons run over a whole recording, stage by stage, on what the stages before have told: the open loop.
+"""Sigma-delta neurons run over a whole recording, stage by stage, on what the stages before have sent: the open loop.
 
 Equations: docs/methods.md §1. A stage's predictors are chosen from all of its spikes, so its values are kept, in memory
 or in a file (`recordings.scratch`), until the next stage's are there.
@@ -33,7 +33,7 @@ saving counts, and the quanta are fitted without the residual."""
 
 @dataclass(frozen=True, eq=False)
 class OpenLoop:
-    """What sigma-delta neurons do on recorded observations.
+    """Record what sigma-delta neurons do on recorded observations.
 
     Attributes:
         error: RMS action error in the action's unit (`action_units`, docs/methods.md §1).
@@ -48,7 +48,7 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How stages encode, whatever their quanta: `SigmaDeltaNeurons` says what each means.
+    """Say how stages encode, whatever their quanta: `SigmaDeltaNeurons` says what each means.
 
     Attributes:
         predictor: "auto" chooses γ per neuron by its spikes.
@@ -68,7 +68,7 @@ class Encoding:
 
 
 class Recording:
-    """The recorded observations seen through the actor.
+    """Show the recorded observations seen through the actor.
 
     Attributes:
         inputs: (N, inputs) normalised; `outputs`: (N, outputs) of the ANN's last layer; `offset`: the mean input.
@@ -95,7 +95,7 @@ class Recording:
         self.saturated = saturated_outputs(actor, self.outputs)
 
     def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
-        """In units, what errors are measured on: the action; saturated, the head's input; discrete, centred logits."""
+        """Return in units what is judged: the action; saturated, the head's input; discrete, centred logits."""
         if self.actor.discrete:
             return np.concatenate([_centred(scores) for scores in choice_scores(self.actor, y)], axis=1) / self.unit
         action = self.actor.head(y)
@@ -109,7 +109,7 @@ def _centred(scores: FloatArray) -> FloatArray:
 
 
 def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
-    """Pre-activations z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
+    """Return z_1 … z_L of normalised inputs, (rows, outputs) each: plain matrix products, for batches."""
     h, pre_activations = inputs, []
     for layer in actor.layers:
         z = layer.batched(h)
@@ -148,7 +148,7 @@ def encode(
 
 
 class _Neurons(NamedTuple):
-    """A stage's neurons at work; all (neurons,).
+    """Hold a stage's neurons at work; all (neurons,).
 
     Attributes:
         residual: None where none is carried.
@@ -163,7 +163,7 @@ class _Neurons(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _StageEncoder:
-    """Encodes a stage's recorded values h (decisions, neurons), piece after piece."""
+    """Encode a stage's recorded values h (decisions, neurons), piece after piece."""
 
     h: FloatArray
     offset: FloatArray | None
@@ -172,22 +172,22 @@ class _StageEncoder:
     passes: Passes
 
     def run(self, neurons: _Neurons, layer: Layer) -> Iterator[tuple[slice, FloatArray]]:
-        """Rows, and what the layer knows of their values, (rows, neurons).
+        """Yield rows, and what the layer knows of their values, (rows, neurons).
 
         A linear layer's product depends on its batch: its pieces are those of the ANN.
         """
         for rows in pieces(self.h, most=BLOCK_VALUES) if isinstance(layer, Conv2d) else pieces(self.h):
-            told = self._told(self._values(rows), neurons)
-            yield rows, told if self.offset is None else told + self.offset
-            self.passes.advance(len(told))
+            reconstruction = self._encoded(self._values(rows), neurons)
+            yield rows, reconstruction if self.offset is None else reconstruction + self.offset
+            self.passes.advance(len(reconstruction))
 
     def cheapest(self, groups: tuple[int, int]) -> FloatArray:
-        """γ per neuron, equal within a group: 1 where that saves spikes, see `LEAST_SAVING`."""
+        """Return γ per neuron, equal within a group: 1 where that saves spikes, see `LEAST_SAVING`."""
         afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
         for rows in pieces(self.h, most=BLOCK_VALUES):
             values = self._values(rows)
-            self._told(values, afresh)
-            self._told(values, changes)
+            self._encoded(values, afresh)
+            self._encoded(values, changes)
             self.passes.advance(len(values))
         least = LEAST_SAVING if len(self.h) >= SHORT else 0.0
         return (group_means(changes.spikes - (1 - least) * afresh.spikes, groups) < 0).astype(np.float32)
@@ -202,18 +202,18 @@ class _StageEncoder:
     def _values(self, rows: slice) -> FloatArray:
         return self.h[rows] if self.offset is None else self.h[rows] - self.offset
 
-    def _told(self, values: FloatArray, neurons: _Neurons) -> FloatArray:
-        """What the neurons tell of consecutive values; their memories and spikes go on."""
+    def _encoded(self, values: FloatArray, neurons: _Neurons) -> FloatArray:
+        """Return the reconstruction (rows, neurons) of consecutive values; the neurons' memories and spikes go on."""
         from snn_policy.calibration.encode_sequence import encode_sequence
 
-        told, of, stage = np.empty_like(values), self.of, self.stage
+        reconstruction, of, stage = np.empty_like(values), self.of, self.stage
         encode_sequence(
-            values, of.quanta[stage], neurons.gamma, neurons.memory, of.digits[stage], of.powers, told, neurons.spikes,
-            of.alpha[stage] if of.carries else 0.0, neurons.residual,
+            values, of.quanta[stage], neurons.gamma, neurons.memory, of.digits[stage], of.powers, reconstruction,
+            neurons.spikes, of.alpha[stage] if of.carries else 0.0, neurons.residual,
         )  # fmt: skip
-        return told
+        return reconstruction
 
 
 def group_means(values: npt.NDArray[Any], groups: tuple[int, int]) -> npt.NDArray[Any]:
-    """(neurons,) each group's mean in place of its neurons' values: the positions of a channel share one quantum."""
+    """Return each group's mean in place of its neurons' values, (neurons,): a channel's positions share a quantum."""
     return values if groups[1] == 1 else np.repeat(values.reshape(groups).mean(axis=1), groups[1])

@@ -17,7 +17,7 @@ HANDFUL = 20
 
 
 def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """All observations as one array (N, *shape), in their order: float32, or uint8 where all of them are images of it.
+    """Return the observations as one array (N, *shape), in order: float32, or uint8 where all are images of it.
 
     Args:
         observations: an array (N, *shape), which is only read; an iterable of arrays (N_i, *shape) or (*shape,),
@@ -43,7 +43,7 @@ def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]
 
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
-    """(N, *shape): images stay bytes, in a quarter of the memory."""
+    """Return (N, *shape): images stay bytes, in a quarter of the memory."""
     images = isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.size > 0
     if images and shape in (part.shape, part.shape[1:]):
         return part.reshape(-1, *shape)
@@ -62,7 +62,7 @@ def distinct_rows(values: npt.NDArray[Any], most: int) -> int:
 
 
 def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS, most: int | None = None) -> Iterator[slice]:
-    """Consecutive rows, at most `rows` at a time, and at most so many values, to bound the memory of a pass."""
+    """Yield consecutive rows, at most `rows` at a time and at most so many values, to bound the memory of a pass."""
     rows = max(1, min(rows, (most or CHUNK_VALUES) * len(values) // max(values.size, 1)))
     for start in range(0, len(values), rows):
         yield slice(start, start + rows)
@@ -70,13 +70,13 @@ def pieces(values: npt.NDArray[Any], rows: int = CHUNK_ROWS, most: int | None = 
 
 
 def chunks(observations: npt.NDArray[Any], rows: int = CHUNK_ROWS) -> Iterator[FloatArray]:
-    """The recordings' `pieces` as float32."""
+    """Yield the recordings' `pieces` as float32."""
     for piece in pieces(observations, rows):
         yield observations[piece].astype(np.float32, copy=False)
 
 
 def scratch(rows: int, width: int) -> FloatArray:
-    """An array (rows, width) to fill; a large one lies in a temporary file, which goes when the array does."""
+    """Return an array (rows, width) to fill; a large one lies in a temporary file, which goes when the array does."""
     if 4 * rows * width <= MOST_SCRATCH_BYTES:
         return np.empty((rows, width), np.float32)
     with TemporaryFile() as file:

@@ -59,7 +59,7 @@ def calibrated_neurons(
     encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
-    """Neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
+    """Return neurons whose open-loop RMS action error on the (consecutive) observations is the tolerance.
 
     Where the digits do not allow the tolerance, a warning says what was reached; where the recording says too little,
     another says what about, and the error that is given is one that is expected.
@@ -78,13 +78,13 @@ def calibrated_neurons(
 
     scale, (neurons, measured) = search(encoding.digits)
     doubts = recording_doubts(recording, flat)
-    each = _independent_error(recording, sensitivities, shapes, encoding.base)
-    if flat or _decides_nothing(recording, measured, tolerance, scale * each):
+    expected = _independent_error(recording, sensitivities, shapes, encoding.base)
+    if flat or _decides_nothing(recording, measured, tolerance, scale * expected):
         doubts = doubts or ["the actor's errors hardly show on it"]
-        if scale * each > tolerance:
-            scale = tolerance / each
+        if scale * expected > tolerance:
+            scale = tolerance / expected
             neurons, measured = at(scale)
-        measured = replace(measured, error=max(measured.error, scale * each))
+        measured = replace(measured, error=max(measured.error, scale * expected))
     warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
     if measured.error > tolerance * UNREACHED:
         _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
@@ -92,7 +92,7 @@ def calibrated_neurons(
 
 
 def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
-    """Whether the error on the recording cannot tell how large the quanta may be.
+    """Return whether the error on the recording cannot tell how large the quanta may be.
 
     Args:
         independent: the error that neurons with independent errors would have.
@@ -104,7 +104,7 @@ def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float,
 
 
 def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) -> tuple[float, Encoded]:
-    """The scale whose error is nearest to the tolerance, and what it gives."""
+    """Return the scale whose error is nearest to the tolerance, and what it gives."""
 
     def distance(tried: tuple[float, Encoded]) -> float:
         return abs(tried[1][1].error / tolerance - 1)
@@ -140,7 +140,7 @@ def _warn_unreached(
 
 
 def _next_scale(scale: float, low: float, high: float, error: float, tolerance: float) -> float:
-    """The error grows about linearly with the scale: try that first, kept well inside the bracket."""
+    """Return the scale to try next: the error grows about linearly with it; kept well inside the bracket."""
     guess = scale * (tolerance / error if error > 0 else 8.0)
     if low == SMALLEST_SCALE or high == LARGEST_SCALE:
         return float(np.clip(guess, max(low, scale / 8), min(high, scale * 8)))
@@ -155,7 +155,7 @@ def given_neurons(
     encoding: Encoding,
     passes: Passes,
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
-    """Neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data.
+    """Return neurons with explicit quanta, (neurons,) per stage; offset, and predictor if "auto", from the data.
 
     Where the recording says too little, a warning says what about, and the error given is one that is expected.
     """
@@ -172,14 +172,14 @@ def given_neurons(
 def _independent_error(
     recording: Recording, sensitivities: list[npt.NDArray[np.float64]], quanta: Sequence[npt.NDArray[Any]], base: float
 ) -> float:
-    """The RMS action error, per unit of s, of neurons whose rounding errors are uniform within ±k·q and independent."""
+    """Return the RMS action error, per unit of s, of independent rounding errors that are uniform within ±k·q."""
     reach = (1 + 1 / base) / 2
     squares = sum(float(np.sum((q * g) ** 2)) for q, g in zip(quanta, sensitivities, strict=True))
     return reach * float(np.sqrt(squares / 3 / recording.actor.head.outputs))
 
 
 def _quantum_shapes(recording: Recording) -> list[npt.NDArray[np.float64]]:
-    """ε_l / g_j per stage, for s = 1."""
+    """Return ε_l / g_j per stage, for s = 1."""
     return _shapes(recording, _sensitivities(recording))
 
 
@@ -194,7 +194,7 @@ def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) 
 
 
 def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
-    """(neurons,) RMS of a stage's values around the offset, or of the largest neuron where they are all 0; else 1."""
+    """Return the RMS of a stage's values around the offset, (neurons,); its largest neuron's where it is 0; else 1."""
     actor, total = recording.actor, np.zeros(recording.actor.layers[stage].inputs)
     for chunk in chunks(recording.inputs):
         before = actor.layers[stage - 1].activation
@@ -205,19 +205,19 @@ def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
 
 
 def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
-    """g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
+    """Return g per stage: sqrt(mean over the data of Σ_actions (∂action/∂h_j)²), actions in their unit."""
     return _sensitivities_and_flat_layers(recording)[0]
 
 
 def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
-    """g per stage, and the hidden layers that were taken for linear, being flat on the whole recording."""
+    """Return g per stage, and the hidden layers taken for linear, being flat on the whole recording."""
     sensitivities, steepest = _averaged(recording, ())
     flat = tuple(index for index, slope in enumerate(steepest) if slope < FLAT_SLOPE)
     return (_averaged(recording, flat)[0] if flat else sensitivities), flat
 
 
 def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.NDArray[np.float64]], list[float]]:
-    """g per stage, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
+    """Return g per stage, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
     actor = recording.actor
     squares, steepest = [np.zeros(layer.inputs) for layer in actor.layers], [0.0] * len(actor.hidden)
     apart = -(-recording.inputs.size // SENSITIVITY_VALUES)
@@ -240,7 +240,7 @@ def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.N
 
 
 def _head_jacobian(recording: Recording, y: FloatArray) -> FloatArray:
-    """(rows, actions, outputs): derivative of what is judged with respect to y."""
+    """Return (rows, actions, outputs): derivative of what is judged with respect to y."""
     head, outputs = recording.actor.head, y.shape[1]
     if head.kind == "argmax":
         own = np.repeat(np.arange(len(head.choices)), head.choices)

@@ -14,7 +14,7 @@ from snn_policy.spiking.neurons import MembraneNeurons
 
 
 def equal_counts(network: SpikingNetwork, observations: FloatArray) -> float:
-    """Share of the living hidden neurons whose T-step count is the shadow's, from a reset state without CRPI's charge.
+    """Return the share of living hidden neurons whose T-step count is the shadow's, reset and without CRPI's charge.
 
     Args:
         observations: (N, *observation_shape) float32.

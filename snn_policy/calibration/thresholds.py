@@ -33,7 +33,7 @@ Counts = npt.NDArray[np.int64]
 def recorded_thresholds(
     actor: Actor, observations: FloatArray, rule: str, timesteps: int, passes: Passes | None = None
 ) -> Layers:
-    """θ per hidden layer, each (neurons,) float32; equal within a channel.
+    """Return θ per hidden layer, each (neurons,) float32; equal within a channel.
 
     Args:
         observations: (N, *observation_shape).
@@ -51,7 +51,7 @@ def recorded_thresholds(
 
 
 def _completed(recorded: "_Recorded", thresholds: Layers) -> Layers:
-    """One θ per neuron, from one per group; what the recording does not tell is added, with a warning."""
+    """Return θ per neuron from θ per group; what the recording does not show is added, with a warning."""
     rows = distinct_rows(recorded.observations, HANDFUL)
     dead = [index for index, theta in enumerate(thresholds) if not theta.any()]
     if dead or rows < HANDFUL:
@@ -69,7 +69,7 @@ def _completed(recorded: "_Recorded", thresholds: Layers) -> Layers:
 
 
 def _input_sizes(recorded: "_Recorded", dead: list[int]) -> list[FloatArray]:
-    """The largest |z| per hidden layer, (groups,), of layers in `dead` also what they pass on."""
+    """Return the largest |z| per hidden layer, (groups,), of layers in `dead` also what they pass on."""
     layers = recorded.actor.hidden
     sizes = [np.zeros(layer.groups[0], np.float32) for layer in layers]
     for chunk in chunks(recorded.observations):
@@ -83,20 +83,20 @@ def _input_sizes(recorded: "_Recorded", dead: list[int]) -> list[FloatArray]:
 
 
 def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:
-    """From one θ per group to one per neuron."""
-    return tuple(np.repeat(each, layer.groups[1]) for layer, each in zip(actor.hidden, thresholds, strict=True))
+    """Return one θ per neuron from one per group."""
+    return tuple(np.repeat(theta, layer.groups[1]) for layer, theta in zip(actor.hidden, thresholds, strict=True))
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """The activations of recorded observations."""
+    """Hold the activations of recorded observations."""
 
     actor: Actor
     observations: FloatArray
     passes: Passes
 
     def hidden(self, rows: int = CHUNK_ROWS) -> Iterator[list[FloatArray]]:
-        """One pass: piece by piece, per hidden layer (values, groups), in a convolution one value per position."""
+        """Yield, piece by piece, per hidden layer (values, groups), in a convolution one value per position."""
         self.passes.begin(len(self.observations))
         for chunk in chunks(self.observations, rows):
             yield [
@@ -115,7 +115,7 @@ def _maxima(recorded: _Recorded) -> Layers:
 
 
 def _percentiles(recorded: _Recorded, percentile: float) -> Layers:
-    """From a histogram per group: exact to 1/4096 of the group's maximum."""
+    """Return percentiles from a histogram per group, exact to 1/4096 of the group's maximum."""
     maxima, thresholds = _maxima(recorded), []
     counts = [_no_counts(largest) for largest in maxima]
     for hidden in recorded.hidden():
@@ -141,7 +141,7 @@ def _count(count: Counts, largest: FloatArray, h: FloatArray) -> None:
 
 
 def _least_rounding_error(recorded: _Recorded, timesteps: int) -> Layers:
-    """Of linear layers from every activation, of convolutions, which have thousands per channel, from histograms."""
+    """Return θ of linear layers from every activation; of convolutions, with thousands per channel, from histograms."""
     maxima = _maxima(recorded)
     convolutional = [layer.groups[1] > 1 for layer in recorded.actor.hidden]
     errors = [np.zeros((len(CANDIDATES), len(largest))) for largest in maxima]
@@ -166,7 +166,7 @@ def _add_rounding_errors(errors: npt.NDArray[np.float64], largest: FloatArray, h
 
 
 def _histogram_errors(count: Counts, largest: FloatArray, timesteps: int) -> npt.NDArray[np.float64]:
-    """(candidates, groups): squared rounding errors, each activation taken for its bin's centre, and 0 for 0."""
+    """Return squared rounding errors, (candidates, groups), each activation taken for its bin's centre; 0 for 0."""
     centres = (np.arange(HISTOGRAM_BINS, dtype=np.float32) + 0.5) / HISTOGRAM_BINS
     centres[0] = 0  # silent neurons fill the first bin
     values = centres[:, None] * largest

@@ -118,12 +118,12 @@ def export(
         "files": [file.name for file in made.files],
         "step_left_out": made.step_left_out,
         "verified_on": found.source if verify else None,
-        "verification": [each.as_dict() for each in compared],
+        "verification": [verification.as_dict() for verification in compared],
         "action_unit": None if policy.actor.discrete else unit_name(policy.actor),
     }
     if not write_json(document, json):
         _print_result(document)
-    failed = [each.graph for each in compared if not each.passed]
+    failed = [verification.graph for verification in compared if not verification.passed]
     if failed:
         raise ValueError(f"{directory}: {' and '.join(failed)}.onnx differ from the policy by more than rounding")
 
@@ -174,7 +174,7 @@ def _document(policy: "SpikingPolicy", directory: Path, file: Path, found: "_Fou
         "out": str(directory),
         "files": [file.name],
         "verified_on": found.source if compared else None,
-        "verification": [{**each.as_dict(), "graph": file.name} for each in compared],
+        "verification": [{**verification.as_dict(), "graph": file.name} for verification in compared],
         "action_unit": None if policy.actor.discrete else unit_name(policy.actor),
     }
 
@@ -226,15 +226,15 @@ def _print_result(document: dict[str, Any]) -> None:
     print(f"{document['out']}: {', '.join(document['files'])}")
     if document.get("step_left_out"):
         print(f"no step.onnx: {document['step_left_out']}")
-    for each in document["verification"]:
-        memories = ", ".join(f"{name} {value:.1e}" for name, value in each["memory_differences"].items())
-        difference = f"{each['action_difference']:.1e} {document['action_unit']}"
+    for verified in document["verification"]:
+        memories = ", ".join(f"{name} {value:.1e}" for name, value in verified["memory_differences"].items())
+        difference = f"{verified['action_difference']:.1e} {document['action_unit']}"
         if document["action_unit"] is None:
-            difference = "another choice" if each["action_difference"] else "none"
-        name = f"{each['graph']}.onnx" if each["graph"] in GRAPHS else each["graph"]
+            difference = "another choice" if verified["action_difference"] else "none"
+        name = f"{verified['graph']}.onnx" if verified["graph"] in GRAPHS else verified["graph"]
         print(
-            f"{name} on {document['verified_on']}: {each['decisions']} decisions, flip rate "
-            f"{each['flip_rate']:.1e}, largest difference of an action {difference}; "
+            f"{name} on {document['verified_on']}: {verified['decisions']} decisions, flip rate "
+            f"{verified['flip_rate']:.1e}, largest difference of an action {difference}; "
             f"of memories: {memories}"
         )
     if DECISION_FILE in document["files"]:

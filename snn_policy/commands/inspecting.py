@@ -92,7 +92,7 @@ def _looked_at(source: str, path: Path, said: dict[str, Any]) -> dict[str, Any]:
         except Exception as problem:  # whatever it is: this command answers, and never with a traceback
             reason = " ".join(str(problem).split()).removeprefix(f"{path}: ") or type(problem).__name__
             return {"converts": False, "reason": reason, "command": _with_missing(source, said, reason)}
-    told = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return {"converts": True, **_described(actor), "warnings": told, "command": _command(source, said, actor)}
 
 
@@ -130,7 +130,7 @@ def _layer(layer: "Layer") -> dict[str, Any]:
 
 
 def _finite(bounds: Any) -> list[Any]:
-    return [float(each) if math.isfinite(each) else None for each in bounds.ravel()]
+    return [float(bound) if math.isfinite(bound) else None for bound in bounds.ravel()]
 
 
 def _neurons(actor: "Actor") -> list[str]:
@@ -186,7 +186,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{found['multiply_accumulates']:,} multiply-accumulates per decision; neurons: {_joined(found['neurons'])}"
     )
     lines.append(f"environment: {found['environment'] or 'not known'}")
-    lines += [f"note: {' '.join(each.split())}" for each in found["warnings"]]
+    lines += [f"note: {' '.join(note.split())}" for note in found["warnings"]]
     return [*lines, f"to convert: {found['command']}"]
 
 

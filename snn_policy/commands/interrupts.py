@@ -16,9 +16,9 @@ MESSAGE = "snn-policy: interrupted"
 def is_command() -> bool:
     """Return whether this process is the command: its script, `python -m snn_policy.cli`, or the like; no worker."""
     given = sys.orig_argv[1:]
-    if any("multiprocessing" in each for each in given):
+    if any("multiprocessing" in argument for argument in given):
         return False
-    return any(each.endswith("snn_policy.cli") or "snn_policy.cli import" in each for each in given) or (
+    return any(argument.endswith("snn_policy.cli") or "snn_policy.cli import" in argument for argument in given) or (
         len(given) > 0 and PurePath(sys.argv[0]).stem == "snn-policy"
     )
 

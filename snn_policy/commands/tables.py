@@ -78,7 +78,7 @@ def task_table(result: Comparison) -> Table:
     for heading in ("return", "median", "retention\nof means", "retention\nof medians", "failed\nepisodes"):
         table.add_column(heading, justify="right")
     table.add_row("ANN", _spread(ann), _decimal(ann.median), "1", "1", _count(result.ann_failed, ann))
-    retention = (_share_of_one(each) for each in (result.retention_of_means, result.retention_of_medians))
+    retention = (_share_of_one(share) for share in (result.retention_of_means, result.retention_of_medians))
     table.add_row("SNN", _spread(snn), _decimal(snn.median), *retention, _count(result.snn_failed, snn))
     return table
 
@@ -153,7 +153,7 @@ def shipped_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         share = measured.get("energy_share")
         table.add_row(
             row["name"], row["conversion"].get("neuron", UNKNOWN),
-            *(_card_return(measured.get(each, {})) for each in ("ann", "snn")),
+            *(_card_return(measured.get(kind, {})) for kind in ("ann", "snn")),
             UNKNOWN if share is None else f"{share:.1%}",
         )  # fmt: skip
     return table
@@ -169,7 +169,7 @@ def dataset_table(made: Mapping[str, Any]) -> Table:
     table.add_row("episodes", f"{made['episodes']:,}")
     table.add_row("unfinished episodes", f"{made['episodes'] - made['whole_episodes']:,}")
     table.add_row("terminated episodes", f"{made['terminated']:,}")
-    table.add_row("episode length", " to ".join(str(each) for each in sorted(set(lengths))))
+    table.add_row("episode length", " to ".join(str(length) for length in sorted(set(lengths))))
     mean, score = made["mean"], made["score"]
     table.add_row("return, mean ± std", UNKNOWN if mean is None else _mean_and_std(mean, made["std"]))
     table.add_row("D4RL normalised score", UNKNOWN if score is None else f"{score:.1f}")
@@ -181,9 +181,9 @@ def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
     table = _table(f"{name}, one row at a time", corner="one decision")
     for heading in ("median\nµs", "p99\nµs", "× baseline", "quartiles", "× its\np99"):
         table.add_column(heading, justify="right")
-    for each in timings:
-        ratio, low, high, tail = (_ratio(value) for value in (each.ratio, *each.spread, each.p99_ratio))
-        table.add_row(each.name, _decimal(each.median), _decimal(each.p99), ratio, f"{low}–{high}", tail)
+    for timing in timings:
+        ratio, low, high, tail = (_ratio(value) for value in (timing.ratio, *timing.spread, timing.p99_ratio))
+        table.add_row(timing.name, _decimal(timing.median), _decimal(timing.p99), ratio, f"{low}–{high}", tail)
     return table
 
 
@@ -192,10 +192,14 @@ def overhead_table(overheads: "Sequence[Overhead]") -> Table:
     table = _table("policy.act beyond the compiled kernel", corner="event engine, one row")
     for heading in ("act µs", "kernel µs", "more", "quartiles"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in overheads:
-        low, high = each.spread
+    for overhead in overheads:
+        low, high = overhead.spread
         table.add_row(
-            each.name, f"{each.act:.1f}", f"{each.kernel:.1f}", f"{each.share:+.0%}", f"{low:+.0%} to {high:+.0%}"
+            overhead.name,
+            f"{overhead.act:.1f}",
+            f"{overhead.kernel:.1f}",
+            f"{overhead.share:+.0%}",
+            f"{low:+.0%} to {high:+.0%}",
         )
     return table
 

@@ -91,7 +91,7 @@ def _check_options(quality: str, given: set[str]) -> None:
     if quality not in QUALITIES:
         raise ValueError(f"--quality {quality!r}: expected one of {', '.join(QUALITIES)}")
     for name in sorted(given - TAKES[quality]):
-        takes = ", ".join(f"--{each}" for each in sorted(TAKES[quality]))
+        takes = ", ".join(f"--{option}" for option in sorted(TAKES[quality]))
         raise ValueError(f"--{name}: the quality {quality} does not take it; it takes {takes}")
 
 

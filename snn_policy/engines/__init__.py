@@ -19,7 +19,7 @@ ENGINE_NAMES = ("auto", "event", "numpy", "torch")
 
 
 class ReferenceEngine:
-    """The network's own code on NumPy: what the other engines are held to."""
+    """Run the network's own code on NumPy: what the other engines are held to."""
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network, self.decide = network, network.decide

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Decision, FloatArray
+from snn_policy.protocol import Array, Decision, FloatArray
 from snn_policy.session import ReferenceSession
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -15,16 +15,16 @@ from snn_policy.spiking.state import State
 
 
 def with_arrays(value: Any, convert: Any) -> Any:
-    """A copy of nested dataclasses and tuples in which every array is replaced by `convert(array)`."""
+    """Return a copy of nested dataclasses and tuples in which every array is replaced by `convert(array)`."""
     if isinstance(value, np.ndarray):
         return convert(value)
     if isinstance(value, tuple):
-        converted = [with_arrays(each, convert) for each in value]
+        converted = [with_arrays(item, convert) for item in value]
         return type(value)(*converted) if hasattr(value, "_fields") else tuple(converted)
     if dataclasses.is_dataclass(value):
         twin = copy.copy(value)
-        for each in dataclasses.fields(value):
-            object.__setattr__(twin, each.name, with_arrays(getattr(value, each.name), convert))
+        for field in dataclasses.fields(value):
+            object.__setattr__(twin, field.name, with_arrays(getattr(value, field.name), convert))
         return twin
     return value
 
@@ -55,7 +55,7 @@ def usable_device(name: str) -> Any:
 
 
 class TorchEngine:
-    """Runs decisions on a torch device; takes and gives NumPy arrays.
+    """Run decisions on a torch device; take and give NumPy arrays.
 
     Raises:
         ValueError: a device that torch does not know, or that is not there.
@@ -65,7 +65,7 @@ class TorchEngine:
         self.device, self._of_arrays = usable_device(device), network
         self.network = torch_network(network, self._tensor)
 
-    def _tensor(self, array: npt.NDArray[Any]) -> Any:
+    def _tensor(self, array: npt.NDArray[Any]) -> Array:
         import torch
 
         return torch.tensor(array, device=self.device)
@@ -74,10 +74,10 @@ class TorchEngine:
         return ReferenceSession(self, self._of_arrays, rows)
 
     def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
-        """As `SpikingNetwork.decide`, with NumPy arrays in and out."""
+        """Decide as `SpikingNetwork.decide`, with NumPy arrays in and out."""
         import torch
 
         with torch.inference_mode():
             action, new_state, decision = self.network.decide(self._tensor(obs), with_arrays(state, self._tensor))
-        arrays = [getattr(decision, each.name).cpu().numpy() for each in dataclasses.fields(decision)]
-        return action.cpu().numpy(), type(state)(*(each.cpu().numpy() for each in new_state)), Decision(*arrays)
+        arrays = [getattr(decision, field.name).cpu().numpy() for field in dataclasses.fields(decision)]
+        return action.cpu().numpy(), type(state)(*(array.cpu().numpy() for array in new_state)), Decision(*arrays)

@@ -71,7 +71,7 @@ def _evaluate(
     progress: bool | str,
     given: Distinct,
 ) -> Evaluation:
-    """`evaluate` with environments none of which has been given before."""
+    """Do as `evaluate` with environments none of which has been given before."""
     check_counts(episodes, num_envs, seed, workers)
     rows = rows_of_workers(episodes, num_envs, workers)
     bar = counting(progress if isinstance(progress, str) else "episodes", episodes, bool(progress))
@@ -131,7 +131,7 @@ def compare(
 
 
 def _refuse_other_order(function: str, order: str, policies: Sequence[Any], env: Any) -> None:
-    """`TypeError` where a policy stands in the environment's place, or the environment in a policy's."""
+    """Raise `TypeError` where a policy stands in the environment's place, or the environment in a policy's."""
     if isinstance(env, Policy) or not all(isinstance(policy, Policy) for policy in policies):
         kinds = ", ".join(type(given).__name__ for given in (*policies, env))
         swapped = "; the arguments are swapped" if isinstance(env, Policy) else ""
@@ -169,7 +169,7 @@ def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0, work
 
 
 def rows_of_workers(episodes: int, num_envs: int | None, workers: int) -> list[int]:
-    """Environments of every worker.
+    """Return environments of every worker.
 
     By default each begins at most half of its share at once, so that those whose episodes are short take more.
     """

@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes of one policy, in the order of their seeds, and the average cost of its decisions.
+    """Hold episodes of one policy, in the order of their seeds, and the average cost of its decisions.
 
     Attributes:
         environment: its id, or its class's name where it has none.
@@ -63,7 +63,7 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Standard deviation over episodes (population, as Stable-Baselines3 gives it)."""
+        """Return the standard deviation over episodes (population, as Stable-Baselines3 gives it)."""
         return float(np.std(self.returns))
 
     @property
@@ -76,21 +76,21 @@ class Evaluation:
 
     @cached_property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of the interquartile mean."""
+        """Return 95 % bootstrap interval of the interquartile mean."""
         return statistics.bootstrap_interval(statistics.interquartile_mean, self.returns)
 
     @property
     def spikes_per_decision(self) -> float:
-        """Over all layers."""
+        """Sum over all layers."""
         return float(sum(self.spikes))
 
     @property
     def energy(self) -> float:
-        """Nanojoules per decision, by the profile fp32-45nm."""
+        """Return nanojoules per decision, by the profile fp32-45nm."""
         return float(nanojoules(self.multiply_accumulates, self.synaptic_operations))
 
     def energy_by(self, profile: Profile) -> float | None:
-        """Nanojoules per decision by another profile; None where weights fetched matter and events are not known."""
+        """Return nanojoules per decision by another profile; None where events matter and are not known."""
         if self.events is None and profile.per_weight:
             return None
         counts = self.multiply_accumulates, self.synaptic_operations
@@ -102,7 +102,7 @@ class Evaluation:
         return {name: self.energy_by(profile) for name, profile in PROFILES.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything above as plain data; a number that is not finite becomes None."""
+        """Return everything above as plain data; a number that is not finite becomes None."""
         derived = ("mean", "std", "median", "interquartile_mean", "interval", "spikes_per_decision", "energy",
                    "energies")  # fmt: skip
         names = (*(field.name for field in fields(self)), *derived)
@@ -114,7 +114,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An ANN and its spiking conversion on the same seeds.
+    """Compare an ANN and its spiking conversion on the same seeds.
 
     Attributes:
         dense_multiply_accumulates: of one forward pass of the ANN, zeros included.
@@ -130,7 +130,7 @@ class Comparison:
 
     @property
     def retention_of_means(self) -> float:
-        """1 − (ANN − SNN)/|ANN| of the mean returns."""
+        """Return 1 − (ANN − SNN)/|ANN| of the mean returns."""
         return float(statistics.retention(self.ann.mean, self.snn.mean))
 
     @property
@@ -139,7 +139,7 @@ class Comparison:
 
     @cached_property
     def retention_of_means_interval(self) -> Interval:
-        """95 % bootstrap interval over episodes, paired by seed."""
+        """Return 95 % bootstrap interval over episodes, paired by seed."""
         return statistics.retention_interval(statistics.mean, self.ann.returns, self.snn.returns)
 
     @cached_property
@@ -148,17 +148,17 @@ class Comparison:
 
     @property
     def ann_failed(self) -> float:
-        """Share of the ANN's episodes below its own median by more than 20 % of that median's size."""
+        """Return the share of the ANN's episodes below its own median by more than 20 % of that median's size."""
         return statistics.failed_share(self.ann.returns, self.ann.returns)
 
     @property
     def snn_failed(self) -> float:
-        """Share of the SNN's episodes below the ANN's median by more than 20 % of that median's size."""
+        """Return the share of the SNN's episodes below the ANN's median by more than 20 % of that median's size."""
         return statistics.failed_share(self.snn.returns, self.ann.returns)
 
     @property
     def dense_energy(self) -> float:
-        """Nanojoules per decision of the ANN, zeros included."""
+        """Return nanojoules per decision of the ANN, zeros included."""
         return float(nanojoules(self.dense_multiply_accumulates, 0))
 
     @property
@@ -168,12 +168,13 @@ class Comparison:
 
     @property
     def zero_skipping_share(self) -> float:
-        """Energy of the ANN that skips zero activations, on its own episodes, as a share of the dense ANN's."""
+        """Return the energy of the ANN that skips zeros, on its own episodes, as a share of the dense ANN's."""
         return self.ann.energy / self.dense_energy
 
     def energies_by(self, profile: Profile) -> dict[str, float | None]:
-        """Nanojoules per decision of the SNN and of every opponent: `snn`, `ann_dense`, `ann_skipping`, both again with
-        8-bit weights and activations (`_8bit`), and, where there is a compressed ANN, `compressed_…` likewise."""
+        """Return nanojoules per decision of the SNN and of every opponent: `snn`, `ann_dense`, `ann_skipping`, both
+        again with 8-bit weights and activations (`_8bit`), and, where there is a compressed ANN, `compressed_…`
+        likewise."""
         found: dict[str, float | None] = {"snn": self.snn.energy_by(profile)}
         found |= ann_energies(profile, self.dense_multiply_accumulates, self.ann.multiply_accumulates)
         if self.compressed is not None and self.compressed_synapses is not None:
@@ -183,11 +184,11 @@ class Comparison:
 
     @property
     def energies(self) -> dict[str, dict[str, float | None]]:
-        """`energies_by` every profile of `snn_policy.energy`."""
+        """Return `energies_by` every profile of `snn_policy.energy`."""
         return {name: self.energies_by(profile) for name, profile in PROFILES.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything above as plain data; a number that is not finite becomes None."""
+        """Return everything above as plain data; a number that is not finite becomes None."""
         names = [name for name, value in vars(Comparison).items() if isinstance(value, (property, cached_property))]
         return {
             "ann": self.ann.as_dict(),
@@ -204,7 +205,7 @@ class Comparison:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,10 +5,11 @@ The interquartile mean is the mean without the lowest and the highest quarter (A
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from snn_policy.protocol import Array
 
 RESAMPLES = 5_000
 FAILURE_MARGIN = 0.2
@@ -26,14 +27,14 @@ def median(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def interquartile_mean(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Mean along the last axis without its lowest and highest quarter (each rounded down to whole episodes)."""
+    """Return the mean along the last axis less its lowest and highest quarter (each rounded down to whole episodes)."""
     ordered = np.sort(np.asarray(returns, np.float64), axis=-1)
     cut = ordered.shape[-1] // 4
     return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
 
 
-def retention(ann: Any, snn: Any) -> Any:
-    """1 − (ANN − SNN)/|ANN|, elementwise: 1 when nothing is lost, also where returns are negative.
+def retention(ann: Array, snn: Array) -> Array:
+    """Return 1 − (ANN − SNN)/|ANN|, elementwise: 1 when nothing is lost, also where returns are negative.
 
     Where the ANN's return is zero there is no share of it: 1 if the SNN's is zero too, else NaN.
     """
@@ -43,7 +44,7 @@ def retention(ann: Any, snn: Any) -> Any:
 
 
 def bootstrap_interval(statistic: Statistic, returns: npt.ArrayLike, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a statistic of these returns, resampling episodes."""
+    """Return 95 % interval of a statistic of these returns, resampling episodes."""
     values = np.asarray(returns, np.float64)
     return _central(statistic(values[_resamples(len(values), seed)]))
 
@@ -51,14 +52,14 @@ def bootstrap_interval(statistic: Statistic, returns: npt.ArrayLike, seed: int =
 def retention_interval(
     statistic: Statistic, ann: npt.ArrayLike, snn: npt.ArrayLike, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the retention of a statistic, resampling episodes in pairs of one seed."""
+    """Return 95 % interval of the retention of a statistic, resampling episodes in pairs of one seed."""
     ann, snn = np.asarray(ann, np.float64), np.asarray(snn, np.float64)
     drawn = _resamples(len(ann), seed)
     return _central(retention(statistic(ann[drawn]), statistic(snn[drawn])))
 
 
 def failed_share(returns: npt.ArrayLike, ann: npt.ArrayLike) -> float:
-    """Share of episodes below the ANN's median return by more than 20 % of that median's size."""
+    """Return the share of episodes below the ANN's median return by more than 20 % of that median's size."""
     typical = float(median(ann))
     return float(np.mean(np.asarray(returns) < typical - FAILURE_MARGIN * abs(typical)))
 

@@ -49,7 +49,7 @@ class WorkerResult:
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Hold what a worker is told; policy and environment are pickled apart, to name the one that cannot be read."""
+    """Hold what a worker is sent; policy and environment are pickled apart, to name the one that cannot be read."""
 
     pickled: dict[str, bytes]
     seed: int

@@ -12,7 +12,7 @@ from snn_policy.exporting.tracing import Graph, Traced
 
 
 def actor_onnx(actor: Actor) -> bytes:
-    """The actor's forward pass, normaliser and head included: input `obs` (N, *shape), output `action`.
+    """Return the actor's forward pass, normaliser and head included: input `obs` (N, *shape), output `action`.
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.

@@ -97,12 +97,12 @@ void loop() {
 
 
 def cpp_header(prefix: str, header: str) -> str:
-    """policy.hpp, which includes `header`."""
+    """Return policy.hpp, which includes `header`."""
     return _filled(CPP, prefix).replace("@header@", header)
 
 
 def arduino_library(prefix: str, described: str, header: str, source: str) -> dict[str, str]:
-    """The files of a library folder for 32-bit boards, by path; `header` and `source` are policy.h and policy.c.
+    """Return the files of a library folder for 32-bit boards, by path; `header` and `source` are policy.h and policy.c.
 
     Files are named after the prefix: the Arduino IDE finds a library by its headers' names.
     """

@@ -21,7 +21,7 @@ from snn_policy.engines.core import build
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
 from snn_policy.engines.core.layout import Layout, Writer, aligned, count_size
 from snn_policy.exporting import c_libraries, c_texts
-from snn_policy.protocol import FloatArray
+from snn_policy.protocol import Array, FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 WORK_ROWS = 12
@@ -33,7 +33,7 @@ STRICT = ("-std=c99", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedanti
 
 @dataclass(frozen=True)
 class ExportedC:
-    """What was written.
+    """Say what was written.
 
     Attributes:
         files: the paths.
@@ -75,7 +75,7 @@ def export_c(
     for name, text in texts.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place / name, text.encode())
-    flash = sum(each.nbytes for each in vars(blocks).values())
+    flash = sum(block.nbytes for block in vars(blocks).values())
     ram = 4 * (sizes["STATE"] + sizes["FLOATS"] + sizes["INTEGERS"]) + 8 * sizes["COUNTS"]
     verified, left_out = 0, "not asked for"
     if verify:
@@ -90,7 +90,7 @@ def export_c(
 def _files(
     bundle: Bundle, blocks: Layout, prefix: str, sizes: dict[str, int], arrangement: str
 ) -> dict[str, str]:  # fmt: skip
-    """The texts to write, by path."""
+    """Return the texts to write, by path."""
     described = _described(bundle)
     header, source = c_texts.header(prefix, sizes, described), _source(bundle, blocks, prefix)
     if arrangement == "arduino":
@@ -138,7 +138,7 @@ def verify_c(
         reset(ctypes.c_void_p(state.ctypes.data))
         for step, obs in enumerate(stream):
             values = np.ascontiguousarray(obs.ravel(), np.float32)
-            act(*(ctypes.c_void_p(each.ctypes.data) for each in (state, values, action)))
+            act(*(ctypes.c_void_p(array.ctypes.data) for array in (state, values, action)))
             twin.accept(obs)
             twin.run()
             expected = np.atleast_1d(twin.actions_like(obs))
@@ -148,7 +148,7 @@ def verify_c(
 
 
 def _walk(bundle: Bundle) -> FloatArray:
-    """A slow random walk around what the policy was calibrated on, as far as it tells."""
+    """Return a slow random walk around what the policy was calibrated on, as far as it shows."""
     rng, shape = np.random.default_rng(0), bundle.actor.observation_shape
     noise = rng.normal(size=(LEAST_DECISIONS, *shape)).astype(np.float32)
     for row in range(1, len(noise)):
@@ -160,7 +160,7 @@ def _walk(bundle: Bundle) -> FloatArray:
 
 
 def _sizes(bundle: Bundle, blocks: Layout) -> dict[str, int]:
-    """The lengths that policy.h names."""
+    """Return the lengths that policy.h names."""
     header, neurons = blocks.header[0], bundle.network.neurons
     trains = 2 if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
     row = int(header["row_size"])
@@ -175,7 +175,7 @@ def _sizes(bundle: Bundle, blocks: Layout) -> dict[str, int]:
 
 
 def _described(bundle: Bundle) -> str:
-    """One line for the comment on top; whatever a name may hold, it cannot end the comment."""
+    """Return one line for the comment on top; whatever a name may hold, it cannot end the comment."""
     return re.sub(r"[^A-Za-z0-9 ._:,+()-]", "?", f"{bundle.actor.name}, {bundle.conversion.get('neuron', '')}")[:200]
 
 
@@ -197,7 +197,7 @@ def _source(bundle: Bundle, blocks: Layout, prefix: str) -> str:
 
 
 def _inlined(name: str, seen: set[str]) -> Iterator[str]:
-    """The lines of a core file, those that it includes before it, each file once."""
+    """Return the lines of a core file, those that it includes before it, each file once."""
     if name in seen:
         return
     seen.add(name)
@@ -210,20 +210,20 @@ def _inlined(name: str, seen: set[str]) -> Iterator[str]:
 
 
 def _number(value: Any) -> str:
-    """A float32 literal that reads back as the same number; infinities as the largest number."""
+    """Return a float32 literal that reads back as the same number; infinities as the largest number."""
     limit = np.finfo(np.float32).max
     text = f"{np.clip(np.float32(value), -limit, limit):.9g}"
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
-def _table(kind: str, name: str, values: Any) -> str:
+def _table(kind: str, name: str, values: Array) -> str:
     listed = list(values) or ["0"]
     lines = [", ".join(listed[i : i + 12]) for i in range(0, len(listed), 12)]
     return f"static const {kind} {name}[{len(listed)}] = {{\n    " + ",\n    ".join(lines) + ",\n};\n"
 
 
-def _record(kind: str, name: str, records: Any) -> str:
-    rows = "".join(f"    {{{_fields(each)}}},\n" for each in records)
+def _record(kind: str, name: str, records: Array) -> str:
+    rows = "".join(f"    {{{_fields(record)}}},\n" for record in records)
     return f"static const {kind} {name}[{len(records)}] = {{\n{rows}}};\n"
 
 

@@ -30,7 +30,7 @@ target_link_libraries(@prefix@_example PRIVATE @prefix@)
 
 
 def header(prefix: str, sizes: dict[str, int], described: str) -> str:
-    """policy.h."""
+    """Return policy.h."""
     upper = prefix.upper()
     macros = "\n".join(f"#define {upper}_{name} {value}" for name, value in sizes.items())
     return f"""/* A spiking policy in C: {described}
@@ -84,7 +84,7 @@ size_t {prefix}_state_size(void);
 
 
 def functions(prefix: str, spiking: int) -> str:
-    """The functions that policy.h declares; `spiking` stages are counted."""
+    """Return the functions that policy.h declares; `spiking` stages are counted."""
     upper = prefix.upper()
     return f"""static const snn_program program = {{&header, stages, connections, parameters, indices}};
 
@@ -120,7 +120,7 @@ size_t {prefix}_state_size(void) {{ return sizeof({prefix}_state); }}
 
 
 def example(prefix: str) -> str:
-    """main.c: a control loop with a deadline."""
+    """Return main.c: a control loop with a deadline."""
     upper = prefix.upper()
     return f"""/* A control loop: observations on standard input, actions on standard output, late ones counted. */
 #include <stdio.h>

@@ -16,7 +16,7 @@ EXACT = 2**24
 
 
 def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: bool = False) -> FloatArray:
-    """(neurons of all spiking layers, spiking layers + 1): which layer a neuron is of, and its synapses.
+    """Return (neurons of all spiking layers, spiking layers + 1): which layer a neuron is of, and its synapses.
 
     With events (twice as many neurons, spiking layers + 2): below them, the synapses once more in a column of their
     own, for those that spiked at all.
@@ -31,10 +31,10 @@ def cost_matrix(receivers: Sequence[Layer], dtype: Any = np.float32, events: boo
 
 
 def counted(fired: Traced, receivers: Sequence[Layer], first: Traced | None = None) -> Traced:
-    """(rows, spiking layers + 1 or 2) int64 of (rows, neurons) booleans: spikes per layer, synaptic operations, and
-    events, where it is known which of the spikes are their neuron's `first` one in the decision."""
+    """Return (rows, spiking layers + 1 or 2) int64 of (rows, neurons) booleans: spikes per layer, synaptic operations,
+    and events, where it is known which of the spikes are their neuron's `first` one in the decision."""
     most = sum(int(layer.fan_out.sum()) for layer in receivers)
     dtype = np.float32 if most < EXACT else np.float64
-    told = fired if first is None else xp.concat([fired, first], axis=1)
+    counting = fired if first is None else xp.concat([fired, first], axis=1)
     matrix = cost_matrix(receivers, dtype, events=first is not None)
-    return xp.astype(xp.matmul(xp.astype(told, dtype), matrix), np.int64)
+    return xp.astype(xp.matmul(xp.astype(counting, dtype), matrix), np.int64)

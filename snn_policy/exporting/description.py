@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class Description:
-    """One graph of a spiking policy.
+    """Describe one graph of a spiking policy.
 
     Attributes:
         graph: "decision" (all timesteps in one call) or "step" (one timestep).
@@ -65,18 +65,18 @@ class Description:
     versions: dict[str, str]
 
     def bounds(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """`low` and `high` as the policy's arrays."""
+        """Return `low` and `high` as the policy's arrays."""
         if self.discrete:
             both = (np.array(side, np.int64).reshape(self.action_shape) for side in (self.low, self.high))
             low, high = both
             return low, high
         infinite = -np.inf, np.inf
-        low, high = (np.array([edge if each is None else each for each in side], np.float32).reshape(self.action_shape)
+        low, high = (np.array([edge if end is None else end for end in side], np.float32).reshape(self.action_shape)
                      for side, edge in zip((self.low, self.high), infinite, strict=True))  # fmt: skip
         return low, high
 
     def properties(self) -> dict[str, str]:
-        """As a model's `metadata_props`."""
+        """Return it as a model's `metadata_props`."""
         memories = [{"name": name, "shape": [width], "dtype": "float32"} for name, width in self.memories]
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self), "memories": memories}
         if self.control_period is None:
@@ -86,7 +86,7 @@ class Description:
 
 
 def read_description(text: str | None) -> Description:
-    """The description in a model's metadata.
+    """Return the description in a model's metadata.
 
     Raises:
         SourceError: none, another format, or fields that are missing or no sense.
@@ -100,7 +100,7 @@ def read_description(text: str | None) -> Description:
         version = document["format_version"]
         if document["format"] != FORMAT or not whole(version, FORMAT_VERSION, FORMAT_VERSION):
             raise ValueError(f"format {document['format']!r} {version!r}, expected {FORMAT!r} {FORMAT_VERSION}")
-        names = {each.name for each in fields(Description)}
+        names = {field.name for field in fields(Description)}
         return _checked(Description(**{name: _frozen(document[name]) for name in names - {"memories"}},
                                     memories=tuple(map(_memory, document["memories"]))))  # fmt: skip
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError, OverflowError) as problem:
@@ -122,7 +122,7 @@ def _checked(given: Description) -> Description:
     _require(given.graph in GRAPHS, f"graph {given.graph!r}")
     for name in ("observation_shape", "action_shape"):
         shape = getattr(given, name)
-        fits = isinstance(shape, tuple) and len(shape) <= 8 and all(whole(each, 1, MOST_ELEMENTS) for each in shape)
+        fits = isinstance(shape, tuple) and len(shape) <= 8 and all(whole(length, 1, MOST_ELEMENTS) for length in shape)
         _require(fits and np.prod(shape, dtype=object) <= MOST_ELEMENTS, f"{name} {shape!r}")
     dimensions = (0, 1) if given.discrete else (1,)
     _require(isinstance(given.discrete, bool) and len(given.action_shape) in dimensions, "action_shape")
@@ -130,7 +130,7 @@ def _checked(given: Description) -> Description:
     for name in ("low", "high"):
         side = getattr(given, name)
         fits = isinstance(side, tuple) and len(side) == actions
-        _require(fits and all(_is_number(each) or (each is None and not given.discrete) for each in side), name)
+        _require(fits and all(_is_number(bound) or (bound is None and not given.discrete) for bound in side), name)
     _require(whole(given.timesteps, 1, 2**20), f"timesteps {given.timesteps!r}")
     _require(given.batch is None or whole(given.batch, 1, MOST_ELEMENTS), f"batch {given.batch!r}")
     _check_names([name for name, _ in given.memories], "memories")
@@ -138,14 +138,14 @@ def _checked(given: Description) -> Description:
     _check_names(given.layers, "layers", least=0)
     _check_names(given.counted, "counted", least=0)
     costs = [(*OPERATIONS, *events, *more) for events in ((), EVENTS) for more in ((), CALIBRATION_COSTS)]
-    _require(given.counted in [(), *((*given.layers, *each) for each in costs)], f"counted {given.counted!r}")
+    _require(given.counted in [(), *((*given.layers, *names) for names in costs)], f"counted {given.counted!r}")
     for name in ("multiply_accumulates", "iterations"):
         _require(whole(getattr(given, name), 0, 2**62), f"{name} {getattr(given, name)!r}")
     for name in ("name", "neuron", "env_id", "coding"):
         value = getattr(given, name)
         _require(isinstance(value, str) or (name in ("env_id", "coding") and value is None), f"{name} {value!r}")
     _require(given.alpha is None or all(map(_is_number, given.alpha)), f"alpha {given.alpha!r}")
-    _require(all(isinstance(each, str) for each in given.versions.values()), "versions")
+    _require(all(isinstance(version, str) for version in given.versions.values()), "versions")
     _require(given.env_id is None or ":" not in given.env_id, f"env_id {given.env_id!r}: would import a module")
     period = given.control_period
     _require(period is None or (_is_number(period) and 0 < period < 1e9), f"control_period {period!r}")
@@ -158,7 +158,7 @@ def _is_number(value: Any) -> bool:
 
 def _check_names(names: Any, what: str, least: int = 1) -> None:
     fits = least <= len(names) <= MOST_NAMES and len(set(names)) == len(names)
-    _require(fits and all(isinstance(each, str) and _NAME.fullmatch(each) for each in names), what)
+    _require(fits and all(isinstance(name, str) and _NAME.fullmatch(name) for name in names), what)
 
 
 def _require(condition: Any, what: str) -> None:

@@ -32,7 +32,7 @@ NO_STEP = (
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Say what was written.
 
     Attributes:
         files: the graphs.
@@ -54,7 +54,7 @@ def export_bundle(
     """Write `decision.onnx` and `step.onnx`, and the bundle beside them.
 
     Args:
-        bundle: a policy's network, and what is told of its making.
+        bundle: a policy's network, and what is said of its making.
         directory: made if missing; an earlier export or bundle in it is replaced as a whole.
         batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
         counts: give the graphs a further output `counts`, int64: spikes, synaptic operations and, where known, events.

@@ -8,18 +8,19 @@ import numpy as np
 from snn_policy.exporting.model import needed
 from snn_policy.exporting.namespace import reshape
 from snn_policy.exporting.tracing import Graph, Node, Traced
+from snn_policy.protocol import Array
 
 PRODUCTS = ("Gemm", "Conv")
 
 
 def folded(output: Traced) -> Traced:
-    """The same value, computed in a new graph; `output` is of nodes with one output each."""
+    """Return the same value, computed in a new graph; `output` is of nodes with one output each."""
     graph, made = Graph(output.graph.batch), {}
     nodes = needed([output])
-    uses = Counter(id(each) for node in nodes for each in node.inputs)
+    uses = Counter(id(operand) for node in nodes for operand in node.inputs)
     for node in nodes:
         (value,) = node.outputs
-        operands = [copied(each, graph, made) for each in node.inputs]
+        operands = [copied(operand, graph, made) for operand in node.inputs]
         alone = uses[id(node.inputs[0])] == 1
         made[id(value)] = (_after_product(node, operands) if alone else None) or _scaled_before(node, operands, graph)
         if made[id(value)] is None:
@@ -27,8 +28,8 @@ def folded(output: Traced) -> Traced:
     return copied(output, graph, made)
 
 
-def copied(operand: Any, graph: Graph, made: dict[int, Any]) -> Traced:
-    """The operand in the new graph, where `made` has the values of its nodes by the id of the old ones."""
+def copied(operand: Array, graph: Graph, made: dict[int, Any]) -> Traced:
+    """Return the operand in the new graph, where `made` has the values of its nodes by the id of the old ones."""
     if not isinstance(operand, Traced):
         return graph.constant(operand)
     if operand.value is not None:
@@ -39,7 +40,7 @@ def copied(operand: Any, graph: Graph, made: dict[int, Any]) -> Traced:
 
 
 def _after_product(node: Node, operands: list[Traced]) -> Traced | None:
-    """A product followed by a known factor or summand, as one product."""
+    """Return a product followed by a known factor or summand, as one product."""
     if node.operator not in ("Add", "Sub", "Mul", "Div") or operands[1].value is None:
         return None
     product, known = operands[0].node, operands[1].value.astype(np.float64)
@@ -61,7 +62,7 @@ def _after_product(node: Node, operands: list[Traced]) -> Traced | None:
 
 
 def _scaled_before(node: Node, operands: list[Traced], graph: Graph) -> Traced | None:
-    """A product of something times a known factor, as one product."""
+    """Return a product of something times a known factor, as one product."""
     if node.operator not in PRODUCTS:
         return None
     x, factor = _unscaled(operands[0])
@@ -74,8 +75,8 @@ def _scaled_before(node: Node, operands: list[Traced], graph: Graph) -> Traced |
     return _product(new, x, weight, bias, graph.constant(np.zeros(1, np.float32), node.outputs[0].shape))
 
 
-def _unscaled(x: Traced) -> tuple[Traced, Any]:
-    """What x is a known multiple of, and the factor, one number or one per column; None where there is none."""
+def _unscaled(x: Traced) -> tuple[Traced, Array]:
+    """Return what x is a known multiple of, and the factor, one number or one per column; None where there is none."""
     if x.node is None:
         return x, None
     if x.made_by("Reshape"):
@@ -90,16 +91,16 @@ def _unscaled(x: Traced) -> tuple[Traced, Any]:
     return first, known if x.node.operator == "Mul" else 1 / known
 
 
-def _weights(product: Node, outputs: Any) -> tuple[Any, Any]:
-    weight, *bias = (np.asarray(each.value, np.float64) for each in product.inputs[1:])
+def _weights(product: Node, outputs: Any) -> tuple[Array, Array]:
+    weight, *bias = (np.asarray(operand.value, np.float64) for operand in product.inputs[1:])
     return weight, bias[0] if bias else np.zeros(outputs)
 
 
-def _product(product: Node, x: Traced, weight: Any, bias: Any, like: Traced) -> Traced | None:
-    """The product with other weights; None where float32 cannot hold them."""
+def _product(product: Node, x: Traced, weight: Array, bias: Array, like: Traced) -> Traced | None:
+    """Return the product with other weights; None where float32 cannot hold them."""
     with np.errstate(over="ignore"):
-        constants = [each.astype(np.float32) for each in (weight, bias)]
-    if not all(np.isfinite(each).all() for each in constants):
+        constants = [array.astype(np.float32) for array in (weight, bias)]
+    if not all(np.isfinite(array).all() for array in constants):
         return None
-    known = [like.graph.constant(each) for each in constants]
+    known = [like.graph.constant(array) for array in constants]
     return like.graph.add(product.operator, [x, *known], [like.shape], np.float32, **product.attributes)[0]

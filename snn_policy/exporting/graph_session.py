@@ -30,7 +30,7 @@ ArrayTuple = tuple[FloatArray, ...]
 
 
 class Outcome(NamedTuple):
-    """One call: the action, the memories in the description's order, the counts (rows, columns)."""
+    """Hold one call: the action, the memories in the description's order, the counts (rows, columns)."""
 
     action: npt.NDArray[Any]
     memory: ArrayTuple
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class Graph:
-    """A graph that was loaded and fits its description.
+    """Run a graph that was loaded and fits its description.
 
     Attributes:
         path: the file; `sha256`: of its content.
@@ -63,14 +63,14 @@ class Graph:
         self._inputs, self._outputs = _names(self.description)
 
     def run(self, obs: FloatArray, memory: ArrayTuple) -> Outcome:
-        """One call; nothing given is changed."""
-        feeds = {name: np.ascontiguousarray(each) for name, each in zip(self._inputs, (obs, *memory), strict=True)}
-        action, *rest = (np.asarray(each) for each in self._session.run(list(self._outputs), feeds))
+        """Make one call; nothing given is changed."""
+        feeds = {name: np.ascontiguousarray(array) for name, array in zip(self._inputs, (obs, *memory), strict=True)}
+        action, *rest = (np.asarray(array) for array in self._session.run(list(self._outputs), feeds))
         counts = rest.pop() if self.description.counted else np.zeros((len(obs), 0), np.int64)
         return Outcome(action, tuple(rest), counts)
 
     def bound(self, obs: FloatArray, memory: ArrayTuple, outcome: Outcome) -> Any:
-        """A call without arguments: from these arrays to those."""
+        """Return a call without arguments: from these arrays to those."""
         binding = self._session.io_binding()
         for name, array in zip(self._inputs, (obs, *memory), strict=True):
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
@@ -86,7 +86,7 @@ class Graph:
 
 
 class GraphEngine:
-    """Decisions by an exported graph; a step graph is called T times for one.
+    """Decide by an exported graph; a step graph is called T times for one.
 
     Attributes:
         graph: as loaded.
@@ -150,7 +150,7 @@ class GraphEngine:
 
 
 class GraphSession(SessionInSteps):
-    """Arrays bound to a graph: two sets of memories that take turns, so that no call copies any. See `Session`."""
+    """Bind arrays to a graph: two sets of memories that take turns, so that no call copies any. See `Session`."""
 
     def __init__(self, engine: GraphEngine, rows: int) -> None:
         about = engine.graph.description
@@ -195,7 +195,7 @@ class GraphSession(SessionInSteps):
         return True
 
     def _run_some(self, running: Mask) -> None:
-        kept = [each[~running] for each in self.memory]
+        kept = [array[~running] for array in self.memory]
         self._advance()
         for own, before in zip(self.memory, kept, strict=True):
             own[~running] = before
@@ -250,7 +250,7 @@ def _read(path: Path) -> bytes:
 
 
 class NotOfThisPolicy(SourceError):
-    """A graph beside the bundle of a policy that it was not exported from."""
+    """Refuse a graph beside the bundle of a policy that it was not exported from."""
 
 
 def open_graph(path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> Graph:
@@ -271,14 +271,14 @@ def open_graph(path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> 
 
 
 def _named_sum(path: Path) -> str | None:
-    """The SHA-256 that `policy.json` beside the graph has for it, "" if it has none; None without a `policy.json`."""
+    """Return the SHA-256 that `policy.json` beside the graph has for it, "" if it has none; None without the file."""
     if not path.with_name(POLICY_FILE).is_file():
         return None
     return named_graphs(read_document(path.parent) or {}).get(path.name, "")
 
 
 def _read_named(path: Path) -> bytes:
-    """The graph's content, or what is about to become it, where `policy.json` names that already."""
+    """Return the graph's content, or what is about to become it, where `policy.json` names that already."""
     total = _named_sum(path)
     about_to_be = path.with_name(name_with_sum(path.name, total)) if total else path
     if about_to_be.is_file() and not (path.is_file() and sha256(_read(path)) == total):
@@ -287,7 +287,7 @@ def _read_named(path: Path) -> bytes:
 
 
 def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) -> Any:
-    names = [each if isinstance(each, str) else each[0] for each in providers]
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
     missing = sorted(set(names) - set(onnxruntime.get_available_providers()))
     if missing or not names:
         available = ", ".join(onnxruntime.get_available_providers())
@@ -317,7 +317,7 @@ def _check_signature(session: Any, about: Description) -> None:
     outputs = [action, *memories, *([("tensor(int64)", (len(about.counted),))] if about.counted else [])]
     names = _names(about)
     for side, wanted, given in ((names[0], inputs, session.get_inputs()), (names[1], outputs, session.get_outputs())):
-        found = {each.name: each for each in given}
+        found = {argument.name: argument for argument in given}
         if set(found) != set(side):
             raise SourceError(f"expected {', '.join(side)}, found {', '.join(sorted(found))}")
         for name, (kind, shape) in zip(side, wanted, strict=True):

@@ -25,15 +25,15 @@ def calibrates(network: SpikingNetwork) -> bool:
 
 
 def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
-    """Names of the columns of the output `counts` of the "decision" or the "step" graph."""
+    """Return the names of the columns of the output `counts` of the "decision" or the "step" graph."""
     events = EVENTS if graph == "decision" or knows_first_spikes(network.neurons) else ()
     return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
 def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
-    """Inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
+    """Return the inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
     graph, actor = Graph(batch), network.actor
-    widths = {name: each.shape[1] for name, each in network.initial_state(1)._asdict().items()}
+    widths = {name: array.shape[1] for name, array in network.initial_state(1)._asdict().items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
         kept = ("memory", "residual") if network.neurons.carries else ("memory",)
         widths = {name: widths[name] for name in kept}  # accumulators are derived from the memory
@@ -48,30 +48,30 @@ def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
         new = after._asdict()
         costs = [decision.synaptic_operations, decision.events]
         costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
-        counts = xp.concat([decision.spikes, *(each[:, None] for each in costs)], axis=1)
+        counts = xp.concat([decision.spikes, *(cost[:, None] for cost in costs)], axis=1)
     return [obs, *memory.values()], _outputs(action, new, counts), widths
 
 
 def trace_timestep(network: SpikingNetwork, batch: Dimension) -> Traces:
-    """The same of the graph of one timestep."""
+    """Return the same of the graph of one timestep."""
     inputs, (y, new, counts) = timestep_graph(Graph(batch), network.actor, network.neurons)
-    widths = {str(each.name).split(".")[1]: int(each.shape[1]) for each in inputs[1:]}
+    widths = {str(value.name).split(".")[1]: int(value.shape[1]) for value in inputs[1:]}
     return inputs, _outputs(network.actor.head(y), {name: new[name] for name in widths}, counts), widths
 
 
 def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> dict[str, Traced]:
-    named = {"action": action, **{f"memory.{name}.out": each for name, each in memory.items()}, "counts": counts}
-    return {name: materialised(each) for name, each in named.items()}
+    named = {"action": action, **{f"memory.{name}.out": value for name, value in memory.items()}, "counts": counts}
+    return {name: materialised(value) for name, value in named.items()}
 
 
 def _sigma_delta(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
-    """Action, counts and the new memories: looked up where that is possible, else computed as defined."""
+    """Return action, counts and the new memories: looked up where that is possible, else computed as defined."""
     defined = _as_defined(x, memory, actor, neurons)
     if not fits_tables(actor.layers, neurons):
         return defined
     y, counts, within, *after = decide_by_tables(x, memory, actor.layers, neurons)
-    found = [materialised(each) for each in (actor.head(y), counts, *after)]
-    return x.graph.conditional(within, found, [materialised(each) for each in defined])
+    found = [materialised(value) for value in (actor.head(y), counts, *after)]
+    return x.graph.conditional(within, found, [materialised(value) for value in defined])
 
 
 def _as_defined(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
@@ -91,7 +91,7 @@ def graph_bytes(name: str, traces: Traces, metadata: Mapping[str, str], counts: 
 
 
 def action_bounds(actor: Actor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """`low` and `high` as a description holds them: None for an infinite bound."""
-    low, high = ([each if np.isfinite(each) else None for each in np.ravel(side).tolist()]
+    """Return `low` and `high` as a description holds them: None for an infinite bound."""
+    low, high = ([bound if np.isfinite(bound) else None for bound in np.ravel(side).tolist()]
                  for side in (actor.low, actor.high))  # fmt: skip
     return tuple(low), tuple(high)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.exporting.tracing import Node, Traced
+from snn_policy.protocol import Array
 
 OPSET, IR_VERSION = 18, 8
 
@@ -13,7 +14,7 @@ OPSET, IR_VERSION = 18, 8
 def model_bytes(
     name: str, inputs: Sequence[Traced], outputs: Mapping[str, Traced], metadata: Mapping[str, str]
 ) -> bytes:
-    """The serialised model, checked; equal bytes for equal graphs.
+    """Return the serialised model, checked; equal bytes for equal graphs.
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
@@ -24,8 +25,8 @@ def model_bytes(
     writer = _Writer()
     nodes = writer.nodes(outputs, needed(outputs.values()))
     described = (
-        [_tensor(str(each.name), each) for each in inputs],
-        [_tensor(key, each) for key, each in outputs.items()],
+        [_tensor(str(value.name), value) for value in inputs],
+        [_tensor(key, value) for key, value in outputs.items()],
     )
     graph = helper.make_graph(nodes, name, *described, list(writer.initializers.values()))
     model = helper.make_model(
@@ -40,16 +41,16 @@ def model_bytes(
 
 
 def needed(outputs: Iterable[Traced], beyond: Iterable[Node] = ()) -> list[Node]:
-    """The nodes that the values depend on, in the order of their making, those of `beyond` left out."""
+    """Return the nodes that the values depend on, in the order of their making, those of `beyond` left out."""
     found: dict[int, Node] = {}
     known = {node.order for node in beyond}
-    waiting = [each.node for each in outputs]
+    waiting = [value.node for value in outputs]
     while waiting:
         node = waiting.pop()
         if node is None or node.order in found or node.order in known:
             continue
         found[node.order] = node
-        waiting += [each.node for each in node.inputs if isinstance(each, Traced)]
+        waiting += [operand.node for operand in node.inputs if isinstance(operand, Traced)]
     return [found[order] for order in sorted(found)]
 
 
@@ -60,7 +61,7 @@ def _tensor(name: str, value: Traced) -> Any:
 
 
 class _Writer:
-    """Gives names, and collects the constants of all graphs in the outermost one."""
+    """Give names, and collect the constants of all graphs in the outermost one."""
 
     def __init__(self) -> None:
         self.initializers: dict[Any, Any] = {}
@@ -68,7 +69,7 @@ class _Writer:
         self._count = 0
 
     def nodes(self, outputs: Mapping[str, Traced], wanted: list[Node], outer: Sequence[Node] = ()) -> list[Any]:
-        """The written nodes of one graph, whose outputs get the given names."""
+        """Return the written nodes of one graph, whose outputs get the given names."""
         from onnx import helper
 
         own = {node.order for node in wanted}
@@ -84,9 +85,9 @@ class _Writer:
     def _node(self, node: Node, known: list[Node]) -> Any:
         from onnx import helper
 
-        inputs = [self._operand(each) for each in node.inputs]
-        outputs = [self._value(node, each) for each in node.outputs]
-        attributes = {key: _attribute(each) for key, each in node.attributes.items()}
+        inputs = [self._operand(operand) for operand in node.inputs]
+        outputs = [self._value(node, output) for output in node.outputs]
+        attributes = {key: _attribute(attribute) for key, attribute in node.attributes.items()}
         if node.branches is not None:
             for key, values in zip(("then_branch", "else_branch"), node.branches, strict=True):
                 attributes[key] = self._branch(f"{outputs[0]}_{key}", values, known)
@@ -96,10 +97,10 @@ class _Writer:
         from onnx import helper
 
         outer_names = dict(self._names)
-        outputs = {f"{name}_{place}": each for place, each in enumerate(values)}
+        outputs = {f"{name}_{place}": value for place, value in enumerate(values)}
         nodes = self.nodes(outputs, needed(values, known), known)
         self._names = outer_names
-        return helper.make_graph(nodes, name, [], [_tensor(key, each) for key, each in outputs.items()])
+        return helper.make_graph(nodes, name, [], [_tensor(key, value) for key, value in outputs.items()])
 
     def _value(self, node: Node, value: Traced) -> str:
         if id(value) not in self._names:
@@ -107,12 +108,12 @@ class _Writer:
             self._count += 1
         return self._names[id(value)]
 
-    def _operand(self, operand: Any) -> str:
+    def _operand(self, operand: Array) -> str:
         if isinstance(operand, Traced) and operand.value is None:
             return operand.name or self._names[id(operand)]
         return self._constant(operand.value if isinstance(operand, Traced) else operand)
 
-    def _constant(self, values: Any) -> str:
+    def _constant(self, values: Array) -> str:
         from onnx import numpy_helper
 
         array = np.ascontiguousarray(values).reshape(np.shape(values))

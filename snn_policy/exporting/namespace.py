@@ -8,6 +8,7 @@ import numpy as np
 from numpy import int64
 
 from snn_policy.exporting.tracing import BATCH, Dimension, Traced, binary, broadcast, expand_dims, index, lift, unary
+from snn_policy.protocol import Array
 
 __all__ = [
     "argmax", "astype", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
@@ -16,11 +17,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _first_traced(*operands: Any) -> Traced | None:
-    return next((each for each in operands if isinstance(each, Traced)), None)
+def _first_traced(*operands: Array) -> Traced | None:
+    return next((operand for operand in operands if isinstance(operand, Traced)), None)
 
 
-def where(condition: Any, first: Any, second: Any) -> Any:
+def where(condition: Array, first: Array, second: Array) -> Array:
     traced = _first_traced(first, second)
     if traced is None:
         like = _first_traced(condition)
@@ -38,7 +39,7 @@ def where(condition: Any, first: Any, second: Any) -> Any:
     return traced.graph.add("Where", [c, a, b], [shape], a.dtype)[0]
 
 
-def maximum(first: Any, second: Any) -> Any:
+def maximum(first: Array, second: Array) -> Array:
     traced = _first_traced(first, second)
     if traced is None:
         return np.maximum(first, second)
@@ -48,8 +49,8 @@ def maximum(first: Any, second: Any) -> Any:
     return binary("Max", a, b, traced)
 
 
-def minimum(first: Any, second: Any) -> Any:
-    """min; of a max with the other bound, one Clip where both bounds are single numbers."""
+def minimum(first: Array, second: Array) -> Array:
+    """Return min; of a max with the other bound, one Clip where both bounds are single numbers."""
     traced = _first_traced(first, second)
     if traced is None:
         return np.minimum(first, second)
@@ -65,10 +66,10 @@ def _uniform(x: Traced) -> Any:
     return x.value is not None and x.value.size > 0 and x.known(x.value.flat[0])
 
 
-def clip(x: Traced, low: Any, high: Any) -> Traced:
+def clip(x: Traced, low: Array, high: Array) -> Traced:
     if x.value is not None:
         return x.graph.constant(np.clip(x.value, low, high), x.shape)
-    bounds = [np.asarray(each, x.dtype) for each in (low, high)]
+    bounds = [np.asarray(bound, x.dtype) for bound in (low, high)]
     return x.graph.add("Clip", [x, *bounds], [x.shape], x.dtype)[0]
 
 
@@ -81,16 +82,16 @@ def exp(x: Traced) -> Traced:
 
 
 def expm1(x: Traced) -> Traced:
-    """eˣ − 1, with the rounding of eˣ: 6e-8 near 0."""
+    """Return eˣ − 1, with the rounding of eˣ: 6e-8 near 0."""
     return exp(x) - 1
 
 
-def log(x: Any) -> Any:
+def log(x: Array) -> Array:
     return unary("Log", np.log, x) if isinstance(x, Traced) else np.log(x)
 
 
 def log1p(x: Traced) -> Traced:
-    """log(1 + x), with the rounding of 1 + x."""
+    """Return log(1 + x), with the rounding of 1 + x."""
     return log(x + 1)
 
 
@@ -103,7 +104,7 @@ def ceil(x: Traced) -> Traced:
 
 
 def round(x: Traced) -> Traced:
-    """To the nearest whole number, halves to the even one."""
+    """Round to the nearest whole number, halves to the even one."""
     return unary("Round", np.round, x)
 
 
@@ -111,17 +112,17 @@ def sign(x: Traced) -> Traced:
     return unary("Sign", np.sign, x)
 
 
-def full_like(x: Any, number: Any) -> Any:
+def full_like(x: Array, number: float) -> Array:
     if not isinstance(x, Traced):
         return np.full_like(x, number)
     return x.graph.constant(np.full((1,) * x.ndim, number, x.dtype), x.shape)
 
 
-def zeros_like(x: Any) -> Any:
+def zeros_like(x: Array) -> Array:
     return full_like(x, 0)
 
 
-def ones_like(x: Any) -> Any:
+def ones_like(x: Array) -> Array:
     return full_like(x, 1)
 
 
@@ -145,18 +146,18 @@ def sum(x: Traced, axis: int | tuple[int, ...]) -> Traced:
 
 
 def largest(x: Traced) -> Traced:
-    """The largest value of all, a scalar."""
+    """Return the largest value of all, a scalar."""
     return x.graph.add("ReduceMax", [x], [()], x.dtype, keepdims=0)[0]
 
 
 def split(x: Traced, sizes: Sequence[int]) -> list[Traced]:
-    """x (batch, Σ sizes) cut apart along its second axis."""
+    """Return x (batch, Σ sizes) cut apart along its second axis."""
     if len(sizes) < 2:
         return [x][: len(sizes)]
     if x.value is not None:
         ends = np.cumsum(sizes).tolist()
         return [index(x, (slice(None), slice(end - size, end))) for size, end in zip(sizes, ends, strict=True)]
-    return x.graph.add("Split", [x, np.array(sizes)], [(x.shape[0], each) for each in sizes], x.dtype, axis=1)
+    return x.graph.add("Split", [x, np.array(sizes)], [(x.shape[0], size) for size in sizes], x.dtype, axis=1)
 
 
 def argmax(x: Traced, axis: int) -> Traced:
@@ -166,7 +167,7 @@ def argmax(x: Traced, axis: int) -> Traced:
 
 
 def reshape(x: Traced, shape: Sequence[Any]) -> Traced:
-    """x in another shape; one length may be −1, and the batch axis may stand first."""
+    """Return x in another shape; one length may be −1, and the batch axis may stand first."""
     target: list[Dimension] = list(shape)
     if -1 in target:
         target[target.index(-1)] = _remaining(x.shape, target)
@@ -174,23 +175,23 @@ def reshape(x: Traced, shape: Sequence[Any]) -> Traced:
         return x
     if x.value is not None:
         x = materialised(x)
-    symbols = [each for each in target if not isinstance(each, int)]
-    sizes = [-1 if not isinstance(each, int) else each for each in target]
+    symbols = [length for length in target if not isinstance(length, int)]
+    sizes = [-1 if not isinstance(length, int) else length for length in target]
     if len(symbols) > 1:
         raise ValueError(f"shape {tuple(target)}: more than one length is unknown")
     return x.graph.add("Reshape", [x, np.array(sizes)], [tuple(target)], x.dtype)[0]
 
 
 def _remaining(given: Sequence[Dimension], target: list[Dimension]) -> Dimension:
-    """The length that −1 stands for: a number, `BATCH`, or another unknown."""
-    left, right = list(given), [each for each in target if each != -1]
-    symbols = [each for each in left if not isinstance(each, int)]
-    for each in [each for each in right if not isinstance(each, int)]:
-        if each not in symbols:
-            raise ValueError(f"shape {tuple(target)}: {each} is not a length of {tuple(given)}")
-        symbols.remove(each)
-    have = int(np.prod([each for each in left if isinstance(each, int)], dtype=np.int64))
-    need = int(np.prod([each for each in right if isinstance(each, int)], dtype=np.int64))
+    """Return the length that −1 stands for: a number, `BATCH`, or another unknown."""
+    left, right = list(given), [length for length in target if length != -1]
+    symbols = [length for length in left if not isinstance(length, int)]
+    for length in [length for length in right if not isinstance(length, int)]:
+        if length not in symbols:
+            raise ValueError(f"shape {tuple(target)}: {length} is not a length of {tuple(given)}")
+        symbols.remove(length)
+    have = int(np.prod([length for length in left if isinstance(length, int)], dtype=np.int64))
+    need = int(np.prod([length for length in right if isinstance(length, int)], dtype=np.int64))
     factor = have // need if need else 0
     if not symbols:
         return factor
@@ -198,10 +199,10 @@ def _remaining(given: Sequence[Dimension], target: list[Dimension]) -> Dimension
 
 
 def materialised(x: Traced) -> Traced:
-    """A known array in its full shape, as a node where that depends on the batch."""
+    """Return a known array in its full shape, as a node where that depends on the batch."""
     if x.value is None:
         return x
-    numbers = [each for each in x.shape if isinstance(each, int)]
+    numbers = [length for length in x.shape if isinstance(length, int)]
     if len(numbers) == x.ndim:
         return x.graph.constant(np.ascontiguousarray(np.broadcast_to(x.value, numbers)))
     obs = Traced(x.graph, (BATCH,), np.dtype(np.float32), name="obs")
@@ -210,28 +211,28 @@ def materialised(x: Traced) -> Traced:
     return x.graph.add("Expand", [x.value, sizes], [x.shape], x.dtype)[0]
 
 
-def concat(arrays: Sequence[Any], axis: int) -> Any:
+def concat(arrays: Sequence[Array], axis: int) -> Array:
     traced = _first_traced(*arrays)
     if traced is None:
         return np.concatenate(arrays, axis)
-    parts = [materialised(lift(each, traced)) for each in arrays]
+    parts = [materialised(lift(array, traced)) for array in arrays]
     if len(parts) == 1:
         return parts[0]
-    length: Any = np.sum([each.shape[axis] for each in parts])
+    length: Any = np.sum([part.shape[axis] for part in parts])
     shape = (*parts[0].shape[:axis], int(length), *parts[0].shape[axis + 1 :])
     return traced.graph.add("Concat", parts, [shape], parts[0].dtype, axis=axis)[0]
 
 
 def stack(arrays: Sequence[Traced], axis: int) -> Traced:
-    """Along a new axis 1: arrays (batch, n) side by side, then cut apart; (batch,) one by one."""
+    """Stack along a new axis 1: arrays (batch, n) side by side, then cut apart; (batch,) one by one."""
     if arrays[0].ndim == 1:
-        return concat([expand_dims(materialised(each), 1) for each in arrays], axis)
+        return concat([expand_dims(materialised(array), 1) for array in arrays], axis)
     rows, width = arrays[0].shape
     return reshape(concat(arrays, axis), (rows, len(arrays), width))
 
 
-def take(x: Any, indices: Traced) -> Traced:
-    """x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)"""
+def take(x: Array, indices: Traced) -> Traced:
+    """Return x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)"""
     values = np.asarray(x)
     if indices.value is not None:
         return indices.graph.constant(values[indices.value], indices.shape)
@@ -242,16 +243,16 @@ def take(x: Any, indices: Traced) -> Traced:
     return reshape(taken, indices.shape)
 
 
-def matmul(x: Traced, weight: Any) -> Traced:
-    """x · weight, (…, inputs) · (inputs, outputs); a row with an axis of its own is multiplied without it."""
+def matmul(x: Traced, weight: Array) -> Traced:
+    """Return x · weight, (…, inputs) · (inputs, outputs); a row with an axis of its own is multiplied without it."""
     if x.made_by("Unsqueeze") and x.node is not None and x.ndim == 3 and x.shape[1] == 1:
         return expand_dims(matmul(x.node.inputs[0], weight), 1)
     matrix = np.ascontiguousarray(weight)
     return x.graph.add("MatMul", [materialised(x), matrix], [(*x.shape[:-1], matrix.shape[1])], x.dtype)[0]
 
 
-def conv2d(images: Traced, weight: Any, *, stride: tuple[int, int], padding: tuple[int, int]) -> Traced:
-    """A cross-correlation of (N, channels, height, width), without bias."""
+def conv2d(images: Traced, weight: Array, *, stride: tuple[int, int], padding: tuple[int, int]) -> Traced:
+    """Return a cross-correlation of (N, channels, height, width), without bias."""
     kernel = weight.shape[2:]
     sizes = zip(images.shape[2:], kernel, stride, padding, strict=True)
     maps = [(int(size) + 2 * pad - length) // step + 1 for size, length, step, pad in sizes]

@@ -12,7 +12,7 @@ from snn_policy.ann.convolution import Conv2d
 from snn_policy.exporting.export import describe
 from snn_policy.exporting.graph_session import Outcome
 from snn_policy.exporting.verification import Verification, compare
-from snn_policy.protocol import FloatArray
+from snn_policy.protocol import Array, FloatArray
 from snn_policy.spiking.crpi import residual_potential, start_potential
 from snn_policy.spiking.firing import fire_if
 from snn_policy.spiking.network import SpikingNetwork
@@ -37,7 +37,7 @@ def verify_nir(network: SpikingNetwork, graph: Any, stream: BytesIO, observation
 
 
 class NirPolicy:
-    """Decisions of a NIR graph as `verification.compare` takes them; the network only says what to compare."""
+    """Make the decisions of a NIR graph as `verification.compare` takes them; the network only says what to compare."""
 
     def __init__(self, graph: Any, network: SpikingNetwork) -> None:
         widths = {"residual": sum(network.spiking_widths)}
@@ -50,7 +50,7 @@ class NirPolicy:
             self._chain.append(graph.nodes[name])
 
     def run(self, obs: FloatArray, memory: tuple[FloatArray, ...]) -> Outcome:
-        """One decision from the residual of the one before; thresholds are per neuron, spikes 1."""
+        """Make one decision from the residual of the one before; thresholds are per neuron, spikes 1."""
         said, (before,) = self._said, memory
         x, residuals, start, layer = self._normalised(obs)[None], [], 0, 0
         arriving = np.repeat(x, int(said["timesteps"]), axis=0)  # (T, rows, …)
@@ -67,21 +67,21 @@ class NirPolicy:
         residual = np.concatenate([before[:, :0], *residuals], axis=1)
         return Outcome(self._head(y), (residual,), np.zeros((len(obs), 0), np.int64))
 
-    def _fired(self, node: Any, current: Any, carried: Any, alpha: float) -> tuple[Any, Any]:
+    def _fired(self, node: Any, current: Array, carried: Array, alpha: float) -> tuple[Array, Array]:
         """Return the spikes (T, rows, …) and the residual."""
         threshold, said = node.v_threshold, self._said
         bound = threshold * np.float32(said["alpha_clip"])
         v_start = start_potential(threshold * np.float32(0.5), carried, alpha, bound)  # pyright: ignore
         v, spikes = v_start, []
-        for each in current:
-            v = v + node.r * each
+        for x in current:
+            v = v + node.r * x
             o = fire_if(v, threshold)
             v = v - o
             spikes.append((o != 0).astype(np.float32))
         net = threshold * np.sum(spikes, axis=0)
         return np.stack(spikes), residual_potential(v, v_start, net, said["residual"])
 
-    def _normalised(self, obs: FloatArray) -> Any:
+    def _normalised(self, obs: FloatArray) -> Array:
         said = self._said
         shape = tuple(int(size) for size in self._chain[0].input_type["input"])
         if "normaliser_mean" in said:
@@ -89,7 +89,7 @@ class NirPolicy:
             obs = np.clip(scaled, -said["normaliser_clip"], said["normaliser_clip"])
         return np.asarray(obs, np.float32).reshape(len(obs), *shape)
 
-    def _head(self, y: Any) -> Any:
+    def _head(self, y: Array) -> Array:
         said = self._said
         if said["head"] == "argmax":
             parts = np.split(y, np.cumsum(said["head_choices"])[:-1], axis=1)
@@ -101,8 +101,8 @@ class NirPolicy:
         return np.clip(y, said["head_low"], said["head_high"])
 
 
-def _passed(node: Any, arriving: Any) -> Any:
-    """(T, rows, …) through a node that is no neuron."""
+def _passed(node: Any, arriving: Array) -> Array:
+    """Pass (T, rows, …) through a node that is no neuron."""
     match type(node).__name__:
         case "Affine":
             return arriving @ node.weight.T + node.bias

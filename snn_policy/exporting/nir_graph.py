@@ -49,7 +49,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class ExportedNir:
-    """What was written.
+    """Say what was written.
 
     Attributes:
         file: the path.

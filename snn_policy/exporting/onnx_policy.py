@@ -19,7 +19,7 @@ from snn_policy.stateful import StatefulPolicy
 
 
 class OnnxPolicy(StatefulPolicy):
-    """An exported policy: see `StatefulPolicy` for `reset`, `act`, `predict`, `step` and `state`.
+    """Run an exported policy: see `StatefulPolicy` for `reset`, `act`, `predict`, `step` and `state`.
 
     Attributes:
         description: what the graph says about itself.
@@ -62,7 +62,7 @@ class OnnxPolicy(StatefulPolicy):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the graph's file."""
+        """Return the SHA-256 of the graph's file."""
         return self._graph.graph.sha256
 
     @property

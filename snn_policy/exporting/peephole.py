@@ -18,6 +18,7 @@ from snn_policy.exporting.folding import copied, folded
 from snn_policy.exporting.model import needed
 from snn_policy.exporting.namespace import reshape
 from snn_policy.exporting.tracing import Graph, Node, Shape, Traced, broadcast
+from snn_policy.protocol import Array
 
 ELEMENTWISE = (
     "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Exp", "Floor", "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip",
@@ -27,7 +28,7 @@ ELEMENTWISE = (
 
 
 def simplified(output: Traced, activations: Iterable[Activation]) -> Traced:
-    """The same value, computed in a new graph.
+    """Return the same value, computed in a new graph.
 
     Args:
         output: of nodes with one output each.
@@ -37,39 +38,43 @@ def simplified(output: Traced, activations: Iterable[Activation]) -> Traced:
 
 
 def _with_operators(output: Traced, activations: Iterable[Activation]) -> Traced:
-    patterns = [(each, *_pattern(each)) for each in dict.fromkeys(activations) if each.name in OPERATORS]
+    patterns = [
+        (activation, *_pattern(activation)) for activation in dict.fromkeys(activations) if activation.name in OPERATORS
+    ]
     graph, made = Graph(output.graph.batch), {}
     for node in needed([output]):
         (value,) = node.outputs
         made[id(value)] = _by_operator(value, patterns, graph, made)
         if made[id(value)] is None:
-            made[id(value)] = _rebuilt(node, [copied(each, graph, made) for each in node.inputs], graph)
+            made[id(value)] = _rebuilt(node, [copied(operand, graph, made) for operand in node.inputs], graph)
     return copied(output, graph, made)
 
 
 def _elementwise(graph: Graph, operator: str, operands: list[Traced], dtype: Any, **attributes: Any) -> Traced:
-    """One operation, before rather than after a change of shape, so that the change can go or be the last."""
+    """Add one operation, before rather than after a change of shape, so that the change can go or be the last."""
     shape: Shape = ()
-    for each in operands:
-        shape = broadcast(shape, each.shape)
-    sources = {each.node.inputs[0].shape for each in operands if each.node is not None and each.made_by("Reshape")}
+    for operand in operands:
+        shape = broadcast(shape, operand.shape)
+    sources = {
+        operand.node.inputs[0].shape for operand in operands if operand.node is not None and operand.made_by("Reshape")
+    }
     if len(sources) == 1:
         (source,) = sources
-        moved = [_before_reshape(each, source) for each in operands]
+        moved = [_before_reshape(operand, source) for operand in operands]
         if None not in moved:
             return reshape(graph.add(operator, moved, [source], dtype, **attributes)[0], shape)
     return graph.add(operator, operands, [shape], dtype, **attributes)[0]
 
 
 def _before_reshape(operand: Traced, source: Shape) -> Traced | None:
-    """The operand as it stands beside an array of the shape `source`, (N, channels, …); None where it cannot."""
+    """Return the operand as it stands beside an array of the shape `source`, (N, channels, …); None where it cannot."""
     if operand.node is not None:
         return operand.node.inputs[0] if operand.made_by("Reshape") else None
     if operand.value is None:
         return None
     if operand.value.size == 1:
         return operand.graph.constant(operand.value.reshape(()))
-    channels, *rest = (int(each) for each in source[1:])
+    channels, *rest = (int(length) for length in source[1:])
     if operand.value.ndim != 1 or operand.value.size != np.prod([channels, *rest]):
         return None
     values = operand.value.reshape(channels, -1)
@@ -109,7 +114,7 @@ def _mish(z: Traced, _: float) -> Traced:
 
 
 def _gelu(z: Traced, _: float) -> Traced:
-    """z·(1 + erf(z/√2))/2: the operator Gelu is younger than the graphs' operator set."""
+    """Return z·(1 + erf(z/√2))/2: the operator Gelu is younger than the graphs' operator set."""
     scaled, half = (_elementwise(z.graph, "Mul", [z, z.graph.constant(np.array(number, z.dtype))], z.dtype)
                     for number in (math.sqrt(0.5), 0.5))  # fmt: skip
     erf = _elementwise(z.graph, "Erf", [scaled], z.dtype)
@@ -125,7 +130,7 @@ OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {
 
 
 def _pattern(activation: Activation) -> tuple[Traced, Traced]:
-    """An unknown z, and the activation's trace f(z)."""
+    """Return an unknown z, and the activation's trace f(z)."""
     z = Graph().input("z", (1,))
     return z, activation(z)
 
@@ -138,14 +143,14 @@ def _by_operator(value: Traced, patterns: list[Any], graph: Graph, made: dict[in
     return None
 
 
-def _matches(pattern: Any, value: Any, z: Traced, found: list[Traced]) -> bool:
-    """Whether the value is the pattern with one and the same array for z, which is then in `found`."""
+def _matches(pattern: Array, value: Array, z: Traced, found: list[Traced]) -> bool:
+    """Return whether the value is the pattern with one and the same array for z, which is then in `found`."""
     if pattern is z:
         found.append(value)
         return value is found[0] and isinstance(value, Traced) and value.value is None
-    known = [np.ravel(each.value if isinstance(each, Traced) else each) for each in (pattern, value)]
-    if any(each.dtype != object for each in known):  # object: None, not known
-        return [len(each) for each in known] == [1, 1] and bool(known[0] == known[1])
+    known = [np.ravel(operand.value if isinstance(operand, Traced) else operand) for operand in (pattern, value)]
+    if any(values.dtype != object for values in known):  # object: None, not known
+        return [len(values) for values in known] == [1, 1] and bool(known[0] == known[1])
     ours, theirs = pattern.node, value.node
     if theirs is None or (ours.operator, ours.attributes, len(ours.inputs)) != (
         theirs.operator, theirs.attributes, len(theirs.inputs)
@@ -155,7 +160,7 @@ def _matches(pattern: Any, value: Any, z: Traced, found: list[Traced]) -> bool:
 
 
 def _rebuilt(node: Node, operands: list[Traced], graph: Graph) -> Traced:
-    """The node's value of its operands in the new graph."""
+    """Return the node's value of its operands in the new graph."""
     first, shape, dtype = operands[0], node.outputs[0].shape, node.outputs[0].dtype
     if _bounds_nothing(node.operator, operands):
         return first
@@ -171,4 +176,4 @@ def _rebuilt(node: Node, operands: list[Traced], graph: Graph) -> Traced:
 
 def _bounds_nothing(operator: str, operands: list[Traced]) -> bool:
     limits = {"Max": (-np.inf,), "Min": (np.inf,), "Clip": (-np.inf, np.inf)}.get(operator)
-    return limits is not None and all(each.known(limit) for each, limit in zip(operands[1:], limits, strict=True))
+    return limits is not None and all(operand.known(limit) for operand, limit in zip(operands[1:], limits, strict=True))

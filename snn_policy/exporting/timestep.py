@@ -12,6 +12,7 @@ from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
 from snn_policy.exporting.tracing import Graph, Traced
+from snn_policy.protocol import Array
 from snn_policy.spiking.crpi import residual_potential, start_potential
 from snn_policy.spiking.neurons import (
     DifferentialMembrane,
@@ -29,28 +30,28 @@ Step = tuple[Traced, Memory, Traced]
 
 
 def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
-    """Widths of the memories: the residual of the last decision, then what this decision has reached."""
+    """Return the widths of the memories: the residual of the last decision, then what this decision has reached."""
     width = sum(actor.widths[1:])
     names = ("residual", "potential", "net", *(("inflow", "outflow") if neurons.coding == "differential" else ()))
     return {**dict.fromkeys(names, width), "timestep": 1}
 
 
 def sigma_delta_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
-    """Widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet to
-    send in this decision."""
+    """Return widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
+    to send in this decision."""
     names = ("memory", *(("residual",) if neurons.carries else ()), "potential")
     return {**dict.fromkeys(names, sum(actor.widths)), "timestep": 1}
 
 
 def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
-    """Whether this timestep is the decision's last, and the memory that counts on, 0 after the last."""
+    """Return whether this timestep is the decision's last, and the memory that counts on, 0 after the last."""
     following = timestep + 1
     last = following > timesteps - 0.5
     return last, xp.where(last, following * 0, following)
 
 
 def knows_first_spikes(neurons: MembraneNeurons | SigmaDeltaNeurons) -> bool:
-    """Whether one timestep shows which spikes are their neuron's first of the decision: the events.
+    """Return whether one timestep shows which spikes are their neuron's first of the decision: the events.
 
     A sigma-delta neuron that is silent at its stage's first digit has no later one; an IF neuron's net output grows
     with every spike. That of SNM and MT neurons may return to zero.
@@ -59,7 +60,7 @@ def knows_first_spikes(neurons: MembraneNeurons | SigmaDeltaNeurons) -> bool:
 
 
 def membrane_step(x: Traced, memory: Memory, actor: Actor, neurons: MembraneNeurons) -> Step:
-    """Timestep memory.timestep + 1 of all layers: y as far as it is decoded, the memories, what was spent."""
+    """Run timestep memory.timestep + 1 of all layers: y as far as it is decoded, the memories, what was spent."""
     begins = memory["timestep"] < 0.5
     widths = actor.widths[1:]
     threshold = np.concatenate([np.zeros(0, np.float32), *neurons.thresholds])
@@ -88,12 +89,12 @@ def membrane_step(x: Traced, memory: Memory, actor: Actor, neurons: MembraneNeur
 def _step_layers(
     x: Traced, current: Memory, timestep: Traced, begins: Traced, actor: Actor, neurons: MembraneNeurons
 ) -> tuple[Memory, list[Traced], Traced]:
-    """The memories after the step, the outputs layer by layer, and what the last layer has decoded."""
+    """Return the memories after the step, the outputs layer by layer, and what the last layer has decoded."""
     differential = neurons.coding == "differential"
     parts = {name: xp.split(value, actor.widths[1:]) for name, value in current.items()}
     outputs, states, decoded = [], [], x
     for place, (layer, threshold) in enumerate(zip(actor.hidden, neurons.thresholds, strict=True)):
-        state = [each[place] for each in parts.values()]
+        state = [part[place] for part in parts.values()]
         arriving = layer.product(outputs[-1] if outputs else x)
         if differential:
             d = arriving if outputs else xp.where(begins, arriving, arriving * 0)
@@ -110,16 +111,16 @@ def _step_layers(
 
 
 def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDeltaNeurons) -> Step:
-    """One digit of the stage whose turn it is; a stage starts from what the stage before it has told by then."""
+    """Run one digit of the stage whose turn it is; a stage starts from what the stage before it has sent by then."""
     widths, starts = actor.widths, np.cumsum((0, *neurons.digits))
-    begin, end = (np.repeat(each, widths).astype(np.float32) for each in (starts[:-1], starts[1:]))
+    begin, end = (np.repeat(edge, widths).astype(np.float32) for edge in (starts[:-1], starts[1:]))
     quantum, predictor = np.concatenate(neurons.quanta), np.concatenate(neurons.predictor)
-    offset = np.concatenate([neurons.offset, *(np.zeros_like(each) for each in neurons.quanta[1:])])
+    offset = np.concatenate([neurons.offset, *(np.zeros_like(quanta) for quanta in neurons.quanta[1:])])
     stages = xp.split(memory["memory"] + offset, widths)
-    analog: list[Any] = [x]
-    for layer, heard in zip(actor.hidden, stages[:-1], strict=True):
+    analog: list[Array] = [x]
+    for layer, reconstruction in zip(actor.hidden, stages[:-1], strict=True):
         assert layer.activation is not None
-        analog.append(layer.activation(layer(heard)))
+        analog.append(layer.activation(layer(reconstruction)))
     t = memory["timestep"]
     begins, runs = abs(t - begin) < 0.5, (t > begin - 0.5) & (t < end - 0.5)
     kept = predictor * memory["memory"]
@@ -128,11 +129,11 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
         owed = owed + np.repeat(np.array(neurons.alpha, np.float32), widths) * memory["residual"]
     v = xp.where(begins, owed, memory["potential"])
     s = xp.where(runs, sigma_delta_spike(v, quantum, neurons.powers), v * 0)
-    told = xp.where(begins, kept, memory["memory"]) + s
-    y = actor.layers[-1](xp.split(told + offset, widths)[-1])
+    updated = xp.where(begins, kept, memory["memory"]) + s
+    y = actor.layers[-1](xp.split(updated + offset, widths)[-1])
     _, timestep = next_timestep(t, neurons.timesteps)
     fired = s != 0
-    new = {"memory": told, "potential": v - s, "timestep": timestep}
+    new = {"memory": updated, "potential": v - s, "timestep": timestep}
     if neurons.carries:
         left = sigma_delta_residual(v - s, fired, quantum)
         new["residual"] = xp.where(begins, left, memory["residual"])  # silent at its first digit: no later spike
@@ -140,7 +141,7 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
 
 
 def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
-    """The inputs and what they become."""
+    """Return the inputs and what they become."""
     sigma_delta = isinstance(neurons, SigmaDeltaNeurons)
     widths = (sigma_delta_memories if sigma_delta else membrane_memories)(actor, neurons)
     obs = graph.input("obs", actor.observation_shape)

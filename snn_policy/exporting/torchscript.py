@@ -41,7 +41,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class ExportedTorchScript:
-    """What was written.
+    """Say what was written.
 
     Attributes:
         file: the path.
@@ -89,8 +89,10 @@ def export_torchscript(
         torch.jit.save(module, saved, _extra_files={POLICY_FILE: json.dumps(metadata(description), indent=1)})
         content = _without_source_paths(saved.getvalue())
         found = _verify(network, content, description, observations) if verify else ()
-    for each in found:
-        require(each.passed, f"{path}: the TorchScript module does not act as the policy, nothing is written: {each}")
+    for result in found:
+        require(
+            result.passed, f"{path}: the TorchScript module does not act as the policy, nothing is written: {result}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return ExportedTorchScript(path, found)
@@ -98,7 +100,7 @@ def export_torchscript(
 
 def memory_widths(network: SpikingNetwork) -> dict[str, int]:
     """Return the columns of every memory, by name: what a decision needs of the one before."""
-    widths = {name: each.shape[1] for name, each in network.initial_state(1)._asdict().items()}
+    widths = {name: array.shape[1] for name, array in network.initial_state(1)._asdict().items()}
     return {"memory": widths["memory"]} if isinstance(network.neurons, SigmaDeltaNeurons) else widths
 
 
@@ -146,7 +148,7 @@ def _verify(
 
 
 class _Loaded:
-    """A saved module as `verification.compare` takes it: read back, and used by nothing but its methods and memory."""
+    """Run a saved module as `verification.compare` takes it: read back, and used by its methods and memory alone."""
 
     def __init__(self, content: bytes, description: Description, rows: int) -> None:
         import torch
@@ -163,6 +165,6 @@ class _Loaded:
         if before.any():
             self._module.memory = torch.from_numpy(before)
         action = self._module(torch.from_numpy(obs)).numpy()
-        ends = np.cumsum([each.shape[1] for each in memory])[:-1]
+        ends = np.cumsum([array.shape[1] for array in memory])[:-1]
         after = np.split(self._module.memory.numpy(), ends, axis=1)
         return Outcome(action, tuple(after), np.zeros((len(obs), 0), np.int64))

@@ -17,7 +17,7 @@ from snn_policy.spiking.state import SigmaDeltaState
 
 
 class Decision(nn.Module):
-    """A decision as a pure function of tensors: (obs, memory) → (action, memory), memory (rows, width)."""
+    """Wrap a decision as a pure function of tensors: (obs, memory) → (action, memory), memory (rows, width)."""
 
     def __init__(self, network: SpikingNetwork, widths: dict[str, int]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Decision(nn.Module):
 
 
 class OnBuffers(nn.Module):
-    """A traced function of (obs, memory, *arrays) whose arrays are buffers, so that `.to(device)` takes them along."""
+    """Wrap a traced function of (obs, memory, *arrays) whose arrays are buffers, so that `.to(device)` moves them."""
 
     def __init__(self, function: Any, arrays: list[Tensor]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class OnBuffers(nn.Module):
 
 
 class RecurrentPolicy(nn.Module):
-    """What deployment scripts load: `policy(obs)`, `policy.reset_memory()`.
+    """Act as deployment scripts expect: `policy(obs)`, `policy.reset_memory()`.
 
     Attributes:
         memory: (rows, width) of what is carried between decisions; (0, width) until the first one says how many rows.

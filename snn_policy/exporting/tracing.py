@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.protocol import Array
+
 BATCH = "batch"
 Dimension = int | str
 Shape = tuple[Dimension, ...]
@@ -24,10 +26,10 @@ _LOGICAL = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", 
 
 @dataclass(eq=False)
 class Node:
-    """One operation. `branches`: of an If, the values that either branch gives."""
+    """Record one operation. `branches`: of an If, the values that either branch gives."""
 
     operator: str
-    inputs: tuple[Any, ...]
+    inputs: tuple[Array, ...]
     attributes: dict[str, Any]
     order: int
     outputs: "list[Traced]" = field(default_factory=list)
@@ -35,7 +37,7 @@ class Node:
 
 
 class Graph:
-    """The nodes in the order of their making, and the batch axis: `BATCH`, or a number where it is fixed."""
+    """Hold the nodes in the order of their making, and the batch axis: `BATCH`, or a number where it is fixed."""
 
     def __init__(self, batch: Dimension = BATCH) -> None:
         self.batch = batch
@@ -43,19 +45,24 @@ class Graph:
         self._made: dict[Any, list[Traced]] = {}
 
     def input(self, name: str, shape: tuple[int, ...]) -> "Traced":
-        """A float32 input (batch, *shape)."""
+        """Return a float32 input (batch, *shape)."""
         return Traced(self, (self.batch, *shape), np.dtype(np.float32), name=name)
 
-    def constant(self, values: Any, shape: Shape | None = None) -> "Traced":
-        """A known array; `shape` where it stands for a batch."""
+    def constant(self, values: Array, shape: Shape | None = None) -> "Traced":
+        """Return a known array; `shape` where it stands for a batch."""
         array = np.asarray(values)
         return Traced(self, array.shape if shape is None else shape, array.dtype, value=array)
 
     def add(
-        self, operator: str, inputs: Sequence[Any], shapes: Sequence[Shape], dtype: Any, **attributes: Any
+        self, operator: str, inputs: Sequence[Array], shapes: Sequence[Shape], dtype: Any, **attributes: Any
     ) -> "list[Traced]":
         """Append a node (or find the same one) and give its outputs; inputs are traced or NumPy arrays."""
-        key = (operator, tuple(_identity(each) for each in inputs), repr(sorted(attributes.items())), tuple(shapes))
+        key = (
+            operator,
+            tuple(_identity(operand) for operand in inputs),
+            repr(sorted(attributes.items())),
+            tuple(shapes),
+        )
         if key not in self._made:
             node = Node(operator, tuple(inputs), attributes, len(self.nodes))
             node.outputs = [Traced(self, tuple(shape), np.dtype(dtype), node=node) for shape in shapes]
@@ -64,14 +71,14 @@ class Graph:
         return self._made[key]
 
     def conditional(self, condition: "Traced", chosen: "list[Traced]", otherwise: "list[Traced]") -> "list[Traced]":
-        """`chosen` where the scalar condition is true, else `otherwise`; only what is needed is computed."""
+        """Return `chosen` where the scalar condition is true, else `otherwise`; only what is needed is computed."""
         node = Node("If", (condition,), {}, len(self.nodes), branches=(chosen, otherwise))
-        node.outputs = [Traced(self, each.shape, each.dtype, node=node) for each in chosen]
+        node.outputs = [Traced(self, value.shape, value.dtype, node=node) for value in chosen]
         self.nodes.append(node)
         return node.outputs
 
 
-def _identity(operand: Any) -> Any:
+def _identity(operand: Array) -> Any:
     if isinstance(operand, Traced) and operand.value is None:
         return id(operand)
     array = operand.value if isinstance(operand, Traced) else operand
@@ -80,7 +87,8 @@ def _identity(operand: Any) -> Any:
 
 
 class Traced:
-    """One array: an input (`name`), a known array (`value`, broadcastable to `shape`), or an output of `node`.
+    """Stand for one array: an input (`name`), a known array (`value`, broadcastable to `shape`), or an output of
+    `node`.
 
     `namespace` is the module of its array-API functions, which that module sets as it is loaded.
     """
@@ -95,7 +103,7 @@ class Traced:
         dtype: Any,
         *,
         node: Node | None = None,
-        value: Any = None,
+        value: Array = None,
         name: str | None = None,
     ) -> None:
         self.graph, self.shape, self.dtype = graph, shape, np.dtype(dtype)
@@ -109,64 +117,64 @@ class Traced:
         return len(self.shape)
 
     def known(self, number: float) -> bool:
-        """Whether it is this number everywhere."""
+        """Return whether it is this number everywhere."""
         return self.value is not None and bool((self.value == number).all())
 
     def made_by(self, operator: str) -> bool:
         return self.node is not None and self.node.operator == operator
 
-    def _binary(self, operator: str, first: Any, second: Any) -> "Traced":
+    def _binary(self, operator: str, first: Array, second: Array) -> "Traced":
         return binary(operator, first, second, self)
 
-    def __add__(self, other: Any) -> "Traced":
+    def __add__(self, other: Array) -> "Traced":
         return self._binary("Add", self, other)
 
-    def __radd__(self, other: Any) -> "Traced":
+    def __radd__(self, other: Array) -> "Traced":
         return self._binary("Add", other, self)
 
-    def __sub__(self, other: Any) -> "Traced":
+    def __sub__(self, other: Array) -> "Traced":
         return self._binary("Sub", self, other)
 
-    def __rsub__(self, other: Any) -> "Traced":
+    def __rsub__(self, other: Array) -> "Traced":
         return self._binary("Sub", other, self)
 
-    def __mul__(self, other: Any) -> "Traced":
+    def __mul__(self, other: Array) -> "Traced":
         return self._binary("Mul", self, other)
 
-    def __rmul__(self, other: Any) -> "Traced":
+    def __rmul__(self, other: Array) -> "Traced":
         return self._binary("Mul", other, self)
 
-    def __truediv__(self, other: Any) -> "Traced":
+    def __truediv__(self, other: Array) -> "Traced":
         return self._binary("Div", self, other)
 
-    def __rtruediv__(self, other: Any) -> "Traced":
+    def __rtruediv__(self, other: Array) -> "Traced":
         return self._binary("Div", other, self)
 
-    def __gt__(self, other: Any) -> "Traced":
+    def __gt__(self, other: Array) -> "Traced":
         return self._binary("Greater", self, other)
 
-    def __ge__(self, other: Any) -> "Traced":
+    def __ge__(self, other: Array) -> "Traced":
         return self._binary("GreaterOrEqual", self, other)
 
-    def __lt__(self, other: Any) -> "Traced":
+    def __lt__(self, other: Array) -> "Traced":
         return self._binary("Less", self, other)
 
-    def __le__(self, other: Any) -> "Traced":
+    def __le__(self, other: Array) -> "Traced":
         return self._binary("LessOrEqual", self, other)
 
-    def __and__(self, other: Any) -> "Traced":
+    def __and__(self, other: Array) -> "Traced":
         return self._binary("And", self, other)
 
-    def __rand__(self, other: Any) -> "Traced":
+    def __rand__(self, other: Array) -> "Traced":
         return self._binary("And", other, self)
 
-    def __or__(self, other: Any) -> "Traced":
+    def __or__(self, other: Array) -> "Traced":
         return self._binary("Or", self, other)
 
-    def __ror__(self, other: Any) -> "Traced":
+    def __ror__(self, other: Array) -> "Traced":
         return self._binary("Or", other, self)
 
-    def __ne__(self, other: Any) -> "Traced":  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __ne__(self, other: Array) -> "Traced":  # pyright: ignore[reportIncompatibleMethodOverride]
         equal = self._binary("Equal", self, other)
         if equal.value is not None:
             return self.graph.constant(~equal.value, equal.shape)
@@ -182,8 +190,8 @@ class Traced:
         return index(self, key if isinstance(key, tuple) else (key,))
 
 
-def lift(operand: Any, like: Traced) -> Traced:
-    """A number or NumPy array as a known array, in the precision of `like`."""
+def lift(operand: Array, like: Traced) -> Traced:
+    """Return a number or NumPy array as a known array, in the precision of `like`."""
     if isinstance(operand, Traced):
         return operand
     array = np.asarray(operand)
@@ -193,8 +201,8 @@ def lift(operand: Any, like: Traced) -> Traced:
     return like.graph.constant(array)
 
 
-def binary(operator: str, first: Any, second: Any, like: Traced) -> Traced:
-    """One elementwise operation of two arrays or numbers."""
+def binary(operator: str, first: Array, second: Array, like: Traced) -> Traced:
+    """Add one elementwise operation of two arrays or numbers."""
     a, b = lift(first, like), lift(second, like)
     shape, dtype = broadcast(a.shape, b.shape), bool if operator in _LOGICAL else a.dtype
     if a.value is not None and b.value is not None:
@@ -209,7 +217,7 @@ def binary(operator: str, first: Any, second: Any, like: Traced) -> Traced:
 
 
 def _simplified(operator: str, a: Traced, b: Traced, shape: Shape) -> Traced | None:
-    """The result where nothing need be computed, else None."""
+    """Return the result where nothing need be computed, else None."""
     if operator in ("Add", "Mul", "And") and a.value is not None:
         a, b = b, a
     neutral = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "And": 1}
@@ -222,14 +230,14 @@ def _simplified(operator: str, a: Traced, b: Traced, shape: Shape) -> Traced | N
 
 
 def unary(operator: str, folded: Any, x: Traced, **attributes: Any) -> Traced:
-    """One elementwise operation of one array; `folded` computes it where the array is known."""
+    """Add one elementwise operation of one array; `folded` computes it where the array is known."""
     if x.value is not None:
         return x.graph.constant(folded(x.value), x.shape)
     return x.graph.add(operator, [x], [x.shape], x.dtype, **attributes)[0]
 
 
 def broadcast(first: Shape, second: Shape) -> Shape:
-    """The common shape; the batch axis meets itself or 1.
+    """Return the common shape; the batch axis meets itself or 1.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -242,29 +250,29 @@ def broadcast(first: Shape, second: Shape) -> Shape:
 
 
 def index(x: Traced, key: tuple[Any, ...]) -> Traced:
-    """x[key] of whole numbers, None and slices without steps, axis by axis."""
+    """Return x[key] of whole numbers, None and slices without steps, axis by axis."""
     axis = 0
-    for each in key:
-        if each is None:
+    for wanted in key:
+        if wanted is None:
             x = expand_dims(x, axis)
             axis += 1
-        elif isinstance(each, slice):
-            x = _slice(x, axis, each)
+        elif isinstance(wanted, slice):
+            x = _slice(x, axis, wanted)
             axis += 1
         else:
-            x = _pick(x, axis, int(each))
+            x = _pick(x, axis, int(wanted))
     return x
 
 
 def expand_dims(x: Traced, axis: int) -> Traced:
-    """A new axis of length 1."""
+    """Return a new axis of length 1."""
     shape = (*x.shape[:axis], 1, *x.shape[axis:])
     if x.value is not None:
         return x.graph.constant(np.expand_dims(_full_rank(x), axis), shape)
     return x.graph.add("Unsqueeze", [x, np.array([axis])], [shape], x.dtype)[0]
 
 
-def _full_rank(x: Traced) -> Any:
+def _full_rank(x: Traced) -> Array:
     assert x.value is not None
     return x.value.reshape((1,) * (x.ndim - x.value.ndim) + x.value.shape)
 
@@ -281,7 +289,7 @@ def _slice(x: Traced, axis: int, wanted: slice) -> Traced:
         values = _full_rank(x)
         kept = values if values.shape[axis] == 1 else values.take(range(start, stop), axis)
         return x.graph.constant(kept, shape)
-    bounds = [np.array([each]) for each in (start, stop, axis)]
+    bounds = [np.array([number]) for number in (start, stop, axis)]
     return x.graph.add("Slice", [x, *bounds], [shape], x.dtype)[0]
 
 

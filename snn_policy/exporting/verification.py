@@ -18,7 +18,7 @@ from snn_policy.calibration.action_units import error_unit
 from snn_policy.calibration.recordings import chunks
 from snn_policy.exporting.description import Description
 from snn_policy.exporting.graph_session import Graph, Outcome
-from snn_policy.protocol import FloatArray, as_batch
+from snn_policy.protocol import Array, FloatArray, as_batch
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 
@@ -26,7 +26,7 @@ DECISIONS = 200
 OBSERVATIONS = 500
 """Each is decided on twice: a thousand decisions."""
 COMPARED = ("memory", "residual")
-"""The memories of single neurons that the reference has, too; the first that a network has tells its flips."""
+"""The memories of single neurons that the reference has, too; the first that a network has shows its flips."""
 FEW_FLIPS = 3
 """So few are chance, in networks too small for a rate."""
 MOST_FLIPS, LARGEST_DIFFERENCE, LARGEST_MEMORY_DIFFERENCE = 1e-4, 1e-5, 1e-2
@@ -36,7 +36,7 @@ ROUNDING = 16 * 2.0**-23
 
 @dataclass(frozen=True)
 class Verification:
-    """What the comparison of one graph with the policy found.
+    """Say what the comparison of one graph with the policy found.
 
     Attributes:
         graph: "decision" or "step".
@@ -64,8 +64,8 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the graph stands for the policy: differences of rounding, and hardly any flip."""
-        memories = all(each <= LARGEST_MEMORY_DIFFERENCE for each in self.memory_differences.values())
+        """Return whether the graph stands for the policy: differences of rounding, and hardly any flip."""
+        memories = all(difference <= LARGEST_MEMORY_DIFFERENCE for difference in self.memory_differences.values())
         rarely = self.flip_rate < self.flip_limit or self.flips <= FEW_FLIPS
         return rarely and self.action_difference <= self.action_limit and memories
 
@@ -74,7 +74,7 @@ class Verification:
 
 
 class Decider(Protocol):
-    """What can be compared with a network: an exported graph, or whatever decides from given memories as one does."""
+    """Describe what can be compared with a network: an exported graph, or whatever decides from given memories."""
 
     @property
     def description(self) -> Description: ...
@@ -109,7 +109,7 @@ def compare(network: SpikingNetwork, session: Decider, observations: npt.NDArray
 
 
 class _Tally:
-    """Decides both ways, and keeps the largest differences."""
+    """Decide both ways, and keep the largest differences."""
 
     def __init__(self, network: SpikingNetwork, session: Decider, observations: FloatArray) -> None:
         self._network, self._session, self._about = network, session, session.description
@@ -118,7 +118,7 @@ class _Tally:
         self._unit, self._rounding = _memory_unit(network), _memory_rounding(network, rounding[:-1])
         self._ends = np.cumsum(network.spiking_widths)[:-1]
         unresolved = self._rounding > 0.5 * self._unit
-        self._resolved = np.array([not each.any() for each in np.split(unresolved, self._ends)])
+        self._resolved = np.array([not part.any() for part in np.split(unresolved, self._ends)])
         self._rounding = self._rounding + np.where(unresolved, self._unit, 0)  # whether these fire is chance
         self._span = error_unit(network.actor, y)
         self._limits = np.maximum(LARGEST_DIFFERENCE, rounding[-1] * abs(network.actor.head.scale) / self._span)
@@ -127,7 +127,7 @@ class _Tally:
         self._largest_with_flips, self._memories = 0.0, {}
 
     def compare(self, batch: FloatArray, state: Any) -> Any:
-        """One decision from this state; gives the reference's new state."""
+        """Make one decision from this state; gives the reference's new state."""
         action, after, decision = self._network.decide(batch, state)
         memory = tuple(
             np.asarray(getattr(state, name, np.zeros((len(batch), width), np.float32)))
@@ -151,15 +151,16 @@ class _Tally:
             self._note_actions(first > 0, abs(outcome.action - action) / self._span)
         return after
 
-    def _by_layer(self, memory: Any, after: Any) -> Any:
-        """(spiking layers,) neurons that differ by more than rounding."""
+    def _by_layer(self, memory: Any, after: Any) -> Array:
+        """Return (spiking layers,) neurons that differ by more than rounding."""
         difference, *_ = (abs(mine - getattr(after, name)) for (name, _), mine
                           in zip(self._about.memories, memory, strict=True) if name in COMPARED)  # fmt: skip
         flipped = difference > 0.5 * self._unit + self._rounding
-        return np.array([int(each.sum()) for each in np.split(flipped, self._ends, axis=1)][: len(self._about.layers)])
+        return np.array([int(part.sum()) for part in np.split(flipped, self._ends, axis=1)][: len(self._about.layers)])
 
-    def _differences(self, memory: Any, after: Any) -> dict[str, Any]:
-        """Of every memory that the reference has too, in units of a neuron's smallest spike, or of what rounds away."""
+    def _differences(self, memory: Any, after: Any) -> dict[str, Array]:
+        """Return the differences of every memory that the reference has too, in units of a neuron's smallest spike, or
+        of what rounds away."""
         found, unit = {}, np.maximum(self._unit, self._rounding / LARGEST_MEMORY_DIFFERENCE)
         for (name, _), mine in zip(self._about.memories, memory, strict=True):
             if name == "timestep":
@@ -168,32 +169,32 @@ class _Tally:
                 found[name] = abs(mine - getattr(after, name)) / (unit if name in COMPARED else 1.0)
         return found
 
-    def _note_memories(self, flips: int, differences: dict[str, Any], rows: int) -> None:
+    def _note_memories(self, flips: int, differences: dict[str, Array], rows: int) -> None:
         self._decisions += 1
         self._flips += flips
         self._neurons += rows * len(self._unit)
-        for name, each in differences.items():
-            worst = 0.0 if flips else float(each.max(initial=0))
+        for name, difference in differences.items():
+            worst = 0.0 if flips else float(difference.max(initial=0))
             self._memories[name] = max(self._memories.get(name, 0.0), worst)
 
-    def _note_actions(self, flipped: bool, differences: Any) -> None:
-        """(rows, actions) in units."""
+    def _note_actions(self, flipped: bool, differences: Array) -> None:
+        """Note (rows, actions) in units."""
         if flipped:
             self._largest_with_flips = max(self._largest_with_flips, float(differences.max()))
             return
         worst = int((differences / self._limits).max(axis=0).argmax())
         found = float(differences[:, worst].max()), float(self._limits[worst])
-        self._nearest = max(self._nearest, found, key=lambda each: each[0] / each[1])
+        self._nearest = max(self._nearest, found, key=lambda candidate: candidate[0] / candidate[1])
 
-    def _note_choices(self, flipped: bool, mine: Any, expected: Any, batch: FloatArray, state: Any) -> None:
-        """Another choice counts, but for logits that differ by no more than rounding."""
+    def _note_choices(self, flipped: bool, mine: Array, expected: Array, batch: FloatArray, state: Any) -> None:
+        """Note another choice, but for logits that differ by no more than rounding."""
         if (mine == expected).all():
             return
         logits, rows = self._logits(batch, state), np.arange(len(batch))
         margin = np.where(mine == expected, 0.0, logits[rows, expected] - logits[rows, mine])
         self._note_actions(flipped, (margin > self._tie).astype(np.float64)[:, None])
 
-    def _logits(self, batch: FloatArray, state: Any) -> Any:
+    def _logits(self, batch: FloatArray, state: Any) -> Array:
         actor = self._network.actor
         unbounded = np.full(actor.head.outputs, np.inf)
         analog = replace(actor, head=Head.clip(-unbounded, unbounded))
@@ -222,29 +223,29 @@ def _outputs_and_rounding(actor: Actor, observations: FloatArray) -> tuple[Float
     return np.concatenate(outputs), [ROUNDING * most for most in largest]
 
 
-def _memory_rounding(network: SpikingNetwork, rounding: list[Any]) -> npt.NDArray[np.float64]:
-    """(neurons,) what rounding may change of a memory in one decision.
+def _memory_rounding(network: SpikingNetwork, rounding: list[Array]) -> npt.NDArray[np.float64]:
+    """Return (neurons,) what rounding may change of a memory in one decision.
 
     A neuron whose smallest spike is not far above it was nearly silent on the recording, or must resolve very much:
     rounding decides when it fires.
     """
     if isinstance(network.neurons, SigmaDeltaNeurons):
         return np.concatenate(rounding)
-    return np.concatenate([np.zeros(0), *(each * network.neurons.timesteps for each in rounding[1:])])
+    return np.concatenate([np.zeros(0), *(error * network.neurons.timesteps for error in rounding[1:])])
 
 
 def smallest_change(network: SpikingNetwork) -> FloatArray:
-    """(neurons of all spiking layers,) the size of the smallest spike; 1 for dead neurons."""
+    """Return (neurons of all spiking layers,) the size of the smallest spike; 1 for dead neurons."""
     neurons = network.neurons
     sizes = neurons.quanta if isinstance(neurons, SigmaDeltaNeurons) else neurons.thresholds
     if isinstance(neurons, MembraneNeurons) and neurons.model == "mt":
-        sizes = tuple(each * 2.0 ** (1 - neurons.levels) for each in sizes)
+        sizes = tuple(size * 2.0 ** (1 - neurons.levels) for size in sizes)
     joined = np.concatenate([np.zeros(0, np.float32), *sizes])
     return np.where(joined > 0, joined, np.float32(1))
 
 
 def _memory_unit(network: SpikingNetwork) -> FloatArray:
-    """(neurons,) the sizes of `smallest_change`; infinite where a dead neuron's residual is clipped to 0 anyway."""
+    """Return (neurons,) the sizes of `smallest_change`; infinite where a dead neuron's residual is clipped."""
     unit = smallest_change(network)
     if isinstance(network.neurons, SigmaDeltaNeurons):
         return unit
@@ -253,7 +254,7 @@ def _memory_unit(network: SpikingNetwork) -> FloatArray:
 
 
 def plausible_observations(network: SpikingNetwork, count: int = DECISIONS) -> FloatArray:
-    """(count, *observation_shape) a slow random walk around the mean observation, where nothing was recorded."""
+    """Return (count, *observation_shape) a slow random walk around the mean observation, where nothing was recorded."""
     rng, normaliser, neurons = np.random.default_rng(0), network.actor.normaliser, network.neurons
     shape = network.actor.observation_shape
     walk = np.zeros((count, *shape))

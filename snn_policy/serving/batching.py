@@ -79,10 +79,10 @@ class Batcher:
             self._due.cancel()
             self._due = None
         placed = self._place()
-        deciding = [each for each in placed if each.answer is None]
+        deciding = [request for request in placed if request.answer is None]
         answers = iter(self._decide(deciding)) if deciding else iter(())
-        for each in placed:
-            each.waiting.client.answer(next(answers) if each.answer is None else each.answer)
+        for request in placed:
+            request.waiting.client.answer(next(answers) if request.answer is None else request.answer)
         if self._queue:
             self._soon()
 
@@ -96,14 +96,14 @@ class Batcher:
             if waiting.client in held:
                 kept.append(waiting)
                 continue
-            each = self._find(waiting, rows)
-            if each is None:
+            found = self._find(waiting, rows)
+            if found is None:
                 held.add(waiting.client)
                 kept.append(waiting)
             else:
-                placed.append(each)
-                if each.answer is None:
-                    rows.add(each.row)
+                placed.append(found)
+                if found.answer is None:
+                    rows.add(found.row)
         self._queue.extendleft(reversed(kept))
         return placed
 
@@ -133,25 +133,25 @@ class Batcher:
     def _decide(self, placed: list[Placed]) -> list[bytes | str]:
         """One call of the policy; where it refuses the batch, each row alone, so that one cannot harm the others."""
         memories = self._sessions.memories
-        rows = [each.row for each in placed]
-        obs = np.concatenate([_observation(each) for each in placed])
+        rows = [item.row for item in placed]
+        obs = np.concatenate([_observation(item) for item in placed])
         started = time.perf_counter()
         try:
             actions, state, decision = self._policy.decide(obs, memories.gather(rows))
         except Exception as error:  # whatever the engine raises, every client must get an answer
             if len(placed) > 1:
-                return [answer for each in placed for answer in self._decide([each])]
+                return [answer for item in placed for answer in self._decide([item])]
             memories.clear(rows[0])
             log.warning("a decision failed, its memory was reset: %s", " ".join(str(error).split()))
             self._metrics.refused["decision"] += 1
             return [f"no decision, and the memory was reset: {error}"]
         memories.scatter(rows, state)
         self._count(placed, decision, time.perf_counter() - started)
-        return [_answer(each, action, memories) for each, action in zip(placed, actions, strict=True)]
+        return [_answer(item, action, memories) for item, action in zip(placed, actions, strict=True)]
 
     def _count(self, placed: list[Placed], decision: Decision, seconds: float) -> None:
         now = time.perf_counter()
-        latencies = np.fromiter((now - each.waiting.received_at for each in placed), np.float64, len(placed))
+        latencies = np.fromiter((now - item.waiting.received_at for item in placed), np.float64, len(placed))
         self._metrics.count_batch(decision, latencies, seconds)
 
 

@@ -219,7 +219,11 @@ class PolicyServer:
             await asyncio.sleep(min(UPKEEP_EVERY, self.settings.idle_timeout))
             self.sessions.expire()
             oldest = time.monotonic() - self.settings.idle_timeout
-            idle = [each for each in self._connections if each.last_message < oldest and not each.closed]
+            idle = [
+                connection
+                for connection in self._connections
+                if connection.last_message < oldest and not connection.closed
+            ]
             self.metrics.refused["idle"] += len(idle)
             self._dismiss(idle, "no message within the idle timeout")
 

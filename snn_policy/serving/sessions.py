@@ -36,7 +36,7 @@ class Memories:
 
     def __init__(self, policy: Servable, most: int) -> None:
         self.most, self._fresh = most, policy.initial_state(1)
-        self.arrays = [np.empty((0, *each.shape[1:]), each.dtype) for each in self._fresh]
+        self.arrays = [np.empty((0, *array.shape[1:]), array.dtype) for array in self._fresh]
         self.decisions = np.zeros(0, np.int64)
         self._free: list[int] = []
 
@@ -172,7 +172,9 @@ class Sessions:
     def expire(self) -> None:
         """Forget named sessions that no connection has used for the time to live."""
         oldest = time.monotonic() - self._ttl
-        for name in [name for name, each in self.named.items() if each.owner is None and each.used_at < oldest]:
+        for name in [
+            name for name, session in self.named.items() if session.owner is None and session.used_at < oldest
+        ]:
             self._drop(name)
 
     def adopt(self, name: Name, state: Sequence[npt.NDArray[Any]], decisions: int) -> None:

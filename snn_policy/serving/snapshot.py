@@ -131,7 +131,7 @@ def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> in
     if not path.exists():
         return 0
     fresh, most = policy.initial_state(1), sessions.memories.most
-    row_bytes = 8 + sum(each.nbytes for each in fresh)
+    row_bytes = 8 + sum(array.nbytes for array in fresh)
     if not path.is_file() or path.stat().st_size > most * (row_bytes + MOST_NAME_BYTES) + 2**16:
         raise SourceError(f"{path}: not a state file of at most {most} sessions; move it away to start without it")
     try:
@@ -172,7 +172,7 @@ def _names(metadata: dict[str, str], digest: str, most: int) -> list[Name]:
 
 
 def _check_arrays(arrays: dict[str, npt.NDArray[Any]], fresh: Any, rows: int) -> None:
-    expected = {name: (each.dtype, each.shape[1:]) for name, each in zip(field_names(fresh), fresh, strict=True)}
+    expected = {name: (array.dtype, array.shape[1:]) for name, array in zip(field_names(fresh), fresh, strict=True)}
     expected[DECISIONS] = (np.dtype(np.int64), ())
     if arrays.keys() != expected.keys():
         raise ValueError(f"arrays {sorted(arrays)}, expected {sorted(expected)}")

@@ -134,7 +134,7 @@ def valid_name(value: Any) -> bool:
 
 def _marked(value: dict[Any, Any], mark: str, names: tuple[str, ...], what: str) -> list[Any]:
     """Return the named entries of a marked map that has these entries and no others."""
-    texts = {key.decode("latin-1") if isinstance(key, bytes) else key: each for key, each in value.items()}
+    texts = {key.decode("latin-1") if isinstance(key, bytes) else key: entry for key, entry in value.items()}
     if texts.pop(mark, None) is not True or texts.keys() != set(names) or len(value) != len(names) + 1:
         raise MessageError(f"{what}: a map that is not an encoded array; expected {mark}, {', '.join(names)}")
     return [texts[name] for name in names]
@@ -151,10 +151,10 @@ def _observation(value: Any, what: str, shape: tuple[int, ...]) -> Any:
     """An encoded observation: an array, or a map of arrays where the policy takes dictionaries."""
     if not isinstance(shape, KeyedShape) or not isinstance(value, dict):
         return _array(value, what)
-    texts = {key.decode("latin-1") if isinstance(key, bytes) else str(key): each for key, each in value.items()}
+    texts = {key.decode("latin-1") if isinstance(key, bytes) else str(key): entry for key, entry in value.items()}
     if set(texts) != set(shape.parts):
         return _array(value, what)
-    return {key: _array(each, f"{what}/{key[:40]}") for key, each in texts.items()}
+    return {key: _array(entry, f"{what}/{key[:40]}") for key, entry in texts.items()}
 
 
 def _array(value: Any, what: str) -> Any:

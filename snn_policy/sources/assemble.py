@@ -57,7 +57,7 @@ def assemble(
     shape = shape_of(operations, observation_shape, name)
     try:
         chain = on_flat_rows(operations, shape)
-        first = next((i for i, each in enumerate(chain) if isinstance(each, Affine | Filter)), None)
+        first = next((i for i, operation in enumerate(chain) if isinstance(operation, Affine | Filter)), None)
         if first is None:
             raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
         normaliser, into_first = read_normaliser(chain[:first], shape)
@@ -81,19 +81,21 @@ class _Block:
 
 
 def _check_finite(operations: Sequence[Operation], name: str) -> None:
-    for each in operations:
-        arrays = (each.weight, each.bias) if isinstance(each, Affine | Convolve) else ()
-        arrays = (each.scale, each.offset) if isinstance(each, Scale) else arrays
+    for operation in operations:
+        arrays = (operation.weight, operation.bias) if isinstance(operation, Affine | Convolve) else ()
+        arrays = (operation.scale, operation.offset) if isinstance(operation, Scale) else arrays
         if not all(np.isfinite(array).all() for array in arrays):
-            what = f"holds NaN or infinity{_where(each)}; this file is of no use"
-            raise SourceError(f"{name}: {each.path} ({each.kind}) {what}")
-        if isinstance(each, Clip) and not (each.low <= each.high).all():
-            raise SourceError(f"{name}: {each.path} ({each.kind}): its lower bound is not below its upper bound")
-        if isinstance(each, Affine | Convolve):
-            axes = 2 if isinstance(each, Affine) else 4
-            if each.weight.ndim != axes or each.bias.shape != each.weight.shape[:1]:
-                shapes = f"weight {each.weight.shape}, bias {each.bias.shape}"
-                raise SourceError(f"{name}: {each.path} ({each.kind}): its shapes do not fit: {shapes}")
+            what = f"holds NaN or infinity{_where(operation)}; this file is of no use"
+            raise SourceError(f"{name}: {operation.path} ({operation.kind}) {what}")
+        if isinstance(operation, Clip) and not (operation.low <= operation.high).all():
+            raise SourceError(
+                f"{name}: {operation.path} ({operation.kind}): its lower bound is not below its upper bound"
+            )
+        if isinstance(operation, Affine | Convolve):
+            axes = 2 if isinstance(operation, Affine) else 4
+            if operation.weight.ndim != axes or operation.bias.shape != operation.weight.shape[:1]:
+                shapes = f"weight {operation.weight.shape}, bias {operation.bias.shape}"
+                raise SourceError(f"{name}: {operation.path} ({operation.kind}): its shapes do not fit: {shapes}")
 
 
 def _where(operation: Operation) -> str:
@@ -107,7 +109,7 @@ def _where(operation: Operation) -> str:
 
 
 def _blocks(chain: list[Operation]) -> list[_Block]:
-    starts = [i for i, each in enumerate(chain) if isinstance(each, Affine | Filter)]
+    starts = [i for i, operation in enumerate(chain) if isinstance(operation, Affine | Filter)]
     ends = [*starts[1:], len(chain)]
     blocks = []
     for start, end in zip(starts, ends, strict=True):
@@ -120,39 +122,43 @@ def _blocks(chain: list[Operation]) -> list[_Block]:
 def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _Block:
     width = affine.outputs
     runs, activation, argmax = [ScaleAndClip.identity(width)], None, None
-    for each in _tidied(following, last):
-        match each:
+    for operation in _tidied(following, last):
+        match operation:
             case _ if argmax is not None:
-                raise UnsupportedLayerError(each.path, each.kind, "it follows an argmax", "End with the argmax")
+                raise UnsupportedLayerError(
+                    operation.path, operation.kind, "it follows an argmax", "End with the argmax"
+                )
             case Scale(factor, offset):
                 runs[-1] = runs[-1].then_scale(factor, offset)
             case Clip(low, high):
-                runs[-1] = runs[-1].then_clip(low, high, each)
+                runs[-1] = runs[-1].then_clip(low, high, operation)
             case Activate() if activation is None:
-                activation = each
+                activation = operation
                 runs.append(ScaleAndClip.identity(width))
             case Activate():
                 reason = f"it follows another activation ({activation and activation.path})"
-                raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer between the two")
+                raise UnsupportedLayerError(
+                    operation.path, operation.kind, reason, "Put a linear layer between the two"
+                )
             case ArgMax() if last:
-                argmax = each
+                argmax = operation
             case _:
-                raise refusal(each.path, each.kind)
+                raise refusal(operation.path, operation.kind)
     return _Block(affine, runs[0], activation, runs[1] if len(runs) > 1 else ScaleAndClip.identity(width), argmax)
 
 
 def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
     """Without softmaxes before an argmax; max(x, 0) is a ReLU, at the end a clip."""
-    for index, each in enumerate(following):
-        match each:
+    for index, operation in enumerate(following):
+        match operation:
             case Softmax() if any(isinstance(later, ArgMax) for later in following[index:]):
                 pass
             case Activate(function) if last and function == RELU:
-                yield Clip(np.zeros(1), np.full(1, np.inf), path=each.path, kind=each.kind)
+                yield Clip(np.zeros(1), np.full(1, np.inf), path=operation.path, kind=operation.kind)
             case Clip(low, high) if not last and (low == 0).all() and (high == np.inf).all():
-                yield Activate(RELU, path=each.path, kind=each.kind)
+                yield Activate(RELU, path=operation.path, kind=operation.kind)
             case _:
-                yield each
+                yield operation
 
 
 def _layers_and_head(

@@ -113,7 +113,7 @@ def _read(
 
 def _activations(given: Any, network: Network, weights: Weights) -> tuple[str, str | None]:
     names = given.split(",") if isinstance(given, str) else list(given or ())
-    names = [str(each).strip().lower() for each in names]
+    names = [str(name).strip().lower() for name in names]
     choices = ", ".join(ACTIVATIONS)
     if not names:
         keys = ", ".join(weight_name(weights, layer) for layer in network.layers[:3])
@@ -123,7 +123,7 @@ def _activations(given: Any, network: Network, weights: Weights) -> tuple[str, s
             f"pass activation= ({choices}; {where}), or "
             "build the network, call its load_state_dict, and pass the module"
         )
-    unknown = [each for each in names if each not in ACTIVATIONS and each not in ("identity", "linear", "none")]
+    unknown = [name for name in names if name not in ACTIVATIONS and name not in ("identity", "linear", "none")]
     if unknown or len(names) > 2:
         raise SourceError(
             f"activation {given!r}: expected one of {choices}, or two: of hidden layers and of the output"
@@ -164,7 +164,7 @@ def _output(weights: Weights, network: Network, last: str | None) -> list[Operat
         operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
         last = "tanh" if brax and last is None else last
     where = network.layers[0].rpartition(".")[0]
-    folder = next((each for each in _folders(where) if f"{each}action_scale" in weights), None)
+    folder = next((prefix for prefix in _folders(where) if f"{prefix}action_scale" in weights), None)
     if folder is not None and f"{folder}action_bias" in weights:
         factor, offset = (values_of(weights[f"{folder}{key}"]).reshape(-1) for key in ("action_scale", "action_bias"))
         return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
@@ -187,7 +187,7 @@ def _own_statistics(weights: Weights, network: Network) -> list[Operation]:
         for kind in _KINDS:
             spread = f"{folder}.{kind.spread}" if folder else kind.spread
             if last == kind.mean and spread in weights and not _OF_CRITICS.search(folder.lower()):
-                fits = [int(np.prod(shape_of(weights[each]))) == size for each in (key, spread)]
+                fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
                 if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
                     found.append((folder, kind))
     if not found:

@@ -111,7 +111,7 @@ def _reshaped(layer: Any, parts: dict[str | None, ObservationStatistics]) -> dic
             warn_of_stacking(stack.n_stack)
             return {None: parts[None].stacked(stack.n_stack, stack.repeat_axis)}
     if is_a(layer, "VecTransposeImage") and None in parts and not getattr(layer, "skip", False):
-        mean, variance = (np.moveaxis(each, -1, 0) for each in (parts[None].mean, parts[None].variance))
+        mean, variance = (np.moveaxis(values, -1, 0) for values in (parts[None].mean, parts[None].variance))
         return {None: replace(parts[None], mean=mean, variance=variance)}
     changes = is_a(layer, "ObservationWrapper", "VectorObservationWrapper", "LambdaObservation")
     changes |= is_a(layer, "VecEnvWrapper") and not is_a(layer, *_PASSED_ON, "VecFrameStack", "VecTransposeImage")

@@ -49,12 +49,12 @@ class Filter(Convolve):
 
     def then(self, scale: Float64, offset: Float64) -> "Filter":
         """y · scale + offset after it; both (outputs,), equal within a channel."""
-        factor, shift = (self._per_channel(each, self.output_shape, "follow") for each in (scale, offset))
+        factor, shift = (self._per_channel(values, self.output_shape, "follow") for values in (scale, offset))
         return replace(self, weight=self.weight * factor[:, None, None, None], bias=self.bias * factor + shift)
 
     def preceded(self, scale: Float64, offset: Float64) -> "Filter":
         """x · scale + offset before it; both (inputs,), equal within a channel."""
-        factor, shift = (self._per_channel(each, self.shape, "precede") for each in (scale, offset))
+        factor, shift = (self._per_channel(values, self.shape, "precede") for values in (scale, offset))
         if shift.any() and any(self.padding):
             reason = "a shift before its zero padding (BatchNorm2d, a sigmoid) does not fold into it at the borders"
             remedy = "Retrain with padding=0, with ReLU or tanh, or with BatchNorm2d after the convolution"
@@ -130,11 +130,11 @@ def _check_geometry(path: str, kernel: tuple[int, ...], stride: Pair, padding: P
 
 
 def _pair(value: Any) -> Pair:
-    both = tuple(int(each) for each in np.atleast_1d(value))
+    both = tuple(int(side) for side in np.atleast_1d(value))
     return (both[0], both[0]) if len(both) == 1 else (both[0], both[1])
 
 
-def placed(each: Convolve | AveragePool | AdaptivePool, shape: tuple[int, ...]) -> Filter:
+def placed(operation: Convolve | AveragePool | AdaptivePool, shape: tuple[int, ...]) -> Filter:
     """Return the operation on values of one row's `shape`.
 
     Raises:
@@ -143,35 +143,41 @@ def placed(each: Convolve | AveragePool | AdaptivePool, shape: tuple[int, ...]) 
     """
     if len(shape) != 3:
         reason, remedy = f"it takes images, but values have shape {shape}", "Flatten after the last such layer only"
-        raise UnsupportedLayerError(each.path, each.kind, reason, remedy)
+        raise UnsupportedLayerError(operation.path, operation.kind, reason, remedy)
     image: Image = shape  # pyright: ignore[reportAssignmentType]
-    plain = each if isinstance(each, Convolve) else _pooling(each, image)
+    plain = operation if isinstance(operation, Convolve) else _pooling(operation, image)
     channels = plain.weight.shape[1]
     if channels != image[0]:
         hint = "; images must be channel-first, (channels, height, width)" if channels == image[2] else ""
-        raise ValueError(f"{each.path} takes images of {channels} channels, but gets {image}{hint}")
-    made = Filter(plain.weight, plain.bias, plain.stride, plain.padding, image, path=each.path, kind=each.kind)
+        raise ValueError(f"{operation.path} takes images of {channels} channels, but gets {image}{hint}")
+    made = Filter(
+        plain.weight, plain.bias, plain.stride, plain.padding, image, path=operation.path, kind=operation.kind
+    )
     if min(made.output_shape) < 1:
-        raise ValueError(f"{each.path} has a kernel of {plain.weight.shape[2:]}, too large for images {image}")
+        raise ValueError(f"{operation.path} has a kernel of {plain.weight.shape[2:]}, too large for images {image}")
     if made.outputs > MOST_VALUES:
-        raise ValueError(f"{each.path} makes images {made.output_shape}, more than the {MOST_VALUES} values allowed")
+        raise ValueError(
+            f"{operation.path} makes images {made.output_shape}, more than the {MOST_VALUES} values allowed"
+        )
     return made
 
 
-def _pooling(each: AveragePool | AdaptivePool, image: Image) -> Convolve:
-    if isinstance(each, AveragePool):
-        window, stride = each.window, each.stride
+def _pooling(operation: AveragePool | AdaptivePool, image: Image) -> Convolve:
+    if isinstance(operation, AveragePool):
+        window, stride = operation.window, operation.stride
         if window[0] > image[1] or window[1] > image[2]:
-            raise ValueError(f"{each.path} has windows of {window}, too large for images {image}")
+            raise ValueError(f"{operation.path} has windows of {window}, too large for images {image}")
     else:
-        sizes = [own if wanted is None else wanted for wanted, own in zip(each.size, image[1:], strict=True)]
+        sizes = [own if wanted is None else wanted for wanted, own in zip(operation.size, image[1:], strict=True)]
         if any(wanted < 1 or own % wanted for wanted, own in zip(sizes, image[1:], strict=True)):
             reason = f"it divides images of {image[1:]} pixels into {tuple(sizes)} parts of unequal sizes"
-            raise UnsupportedLayerError(each.path, each.kind, reason, "Retrain with AvgPool2d, or a size that divides")
+            raise UnsupportedLayerError(
+                operation.path, operation.kind, reason, "Retrain with AvgPool2d, or a size that divides"
+            )
         window = stride = image[1] // sizes[0], image[2] // sizes[1]
     share = np.full(window, 1 / np.prod(window))
     weight = np.eye(image[0])[:, :, None, None] * share
-    return Convolve(weight, np.zeros(image[0]), stride, (0, 0), path=each.path, kind=each.kind)
+    return Convolve(weight, np.zeros(image[0]), stride, (0, 0), path=operation.path, kind=operation.kind)
 
 
 def composed(second: Affine | Filter, first: Affine | Filter) -> Affine | Filter:

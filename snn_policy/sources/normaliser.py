@@ -54,14 +54,14 @@ def _normaliser(scale: Float64, offset: Float64, clip: float, shape: tuple[int, 
 
 def _leading_run(leading: Sequence[Operation], size: int) -> ScaleAndClip | None:
     run = None
-    for each in leading:
+    for operation in leading:
         run = run or ScaleAndClip.identity(size)
-        match each:
+        match operation:
             case Scale(factor, offset):
                 run = run.then_scale(factor, offset)
             case Clip(low, high):
-                run = run.then_clip(low, high, each)
+                run = run.then_clip(low, high, operation)
             case _:
                 reason = "it acts on the observation itself, before any linear layer"
-                raise UnsupportedLayerError(each.path, each.kind, reason, "Put a linear layer before it")
+                raise UnsupportedLayerError(operation.path, operation.kind, reason, "Put a linear layer before it")
     return run

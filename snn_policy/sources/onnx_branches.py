@@ -23,17 +23,17 @@ def read_choices(values: Values, read: Read, node: NodeProto, path: str) -> tupl
     Raises:
         UnsupportedLayerError: a branch that is not a selection of scores, or a linear layer, and its argmax.
     """
-    branches = [_branch(values, read, each, path) for each in node.input]
+    branches = [_branch(values, read, operand, path) for operand in node.input]
     starts, sizes, sources = zip(*branches, strict=True)
-    if len(set(sources)) != 1 or len({type(each) for each in starts}) != 1:
+    if len(set(sources)) != 1 or len({type(start) for start in starts}) != 1:
         raise joined_by_name(values.makers, values.observed, node)
     argmax = ArgMax(tuple(sizes), path=path, kind="ArgMax")
-    if all(isinstance(each, Affine) for each in starts):
-        weight, bias = (np.concatenate([getattr(each, name) for each in starts]) for name in ("weight", "bias"))
+    if all(isinstance(start, Affine) for start in starts):
+        weight, bias = (np.concatenate([getattr(start, name) for start in starts]) for name in ("weight", "bias"))
         return [Affine(weight, bias, path=path, kind="Gemm"), argmax], sources[0]
 
     def indices(width: int) -> npt.NDArray[np.int64]:
-        return np.concatenate([each.indices(width) for each in starts])
+        return np.concatenate([start.indices(width) for start in starts])
 
     return [Select(indices, path=path, kind="Split"), argmax], sources[0]
 
@@ -47,12 +47,12 @@ def _branch(values: Values, read: Read, value: str, path: str) -> Branch:
         operations, source = read(value)
         if maker.op_type == "ArgMax":
             choices = known_shape(values, maker.input[0], path, "ArgMax")[-1]
-        for each in reversed(operations):
-            if isinstance(each, ArgMax):
+        for operation in reversed(operations):
+            if isinstance(operation, ArgMax):
                 chosen = True
-            elif isinstance(each, Select | Affine) and chosen:
-                return each, choices, source
-            elif not isinstance(each, Flatten | Softmax):
+            elif isinstance(operation, Select | Affine) and chosen:
+                return operation, choices, source
+            elif not isinstance(operation, Flatten | Softmax):
                 raise joined(path, "Concat")
         value = source
     raise joined(path, "Concat")

@@ -32,7 +32,7 @@ def check_against_runtime(actor: Actor, values: Values) -> None:
     batches = _batches(actor, values)
     model = values.model()
     results = _run(model, values.observation.name, batches)
-    own = np.concatenate([np.asarray(each, np.float64).ravel() for each in results])
+    own = np.concatenate([np.asarray(result, np.float64).ravel() for result in results])
     rows = np.concatenate([batch.reshape(-1, *actor.observation_shape) for batch in batches]).astype(np.float32)
     _, outputs = actor.activations(rows)
     actions = actor.head(outputs)
@@ -85,7 +85,7 @@ def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
 
 def _tolerance(model: ModelProto) -> float:
     half = TensorProto.FLOAT16, TensorProto.BFLOAT16
-    return HALF_TOLERANCE if any(each.data_type in half for each in model.graph.initializer) else TOLERANCE
+    return HALF_TOLERANCE if any(tensor.data_type in half for tensor in model.graph.initializer) else TOLERANCE
 
 
 def _agree(actor: Actor, outputs: Array, actions: Array, own: Array, tolerance: float) -> bool:

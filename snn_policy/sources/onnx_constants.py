@@ -62,9 +62,9 @@ def _evaluated(node: NodeProto, inputs: Sequence[Array | None], opsets: Mapping[
     plain = NodeProto()
     plain.CopyFrom(node)
     del plain.input[:], plain.output[:]
-    plain.input.extend("" if each is None else f"i{index}" for index, each in enumerate(inputs))
+    plain.input.extend("" if array is None else f"i{index}" for index, array in enumerate(inputs))
     plain.output.extend(f"o{index}" for index in range(len(node.output)))
-    given = {f"i{index}": each for index, each in enumerate(inputs) if each is not None}
+    given = {f"i{index}": array for index, array in enumerate(inputs) if array is not None}
     starts, ends = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
         for names in (given, plain.output)
@@ -76,10 +76,10 @@ def _evaluated(node: NodeProto, inputs: Sequence[Array | None], opsets: Mapping[
 
 def _result_size(node: NodeProto, inputs: Sequence[Array | None]) -> int:
     """Return how many values the node makes at most."""
-    kind, given = node.op_type, [each for each in inputs if each is not None]
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    kind, given = node.op_type, [array for array in inputs if array is not None]
+    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if kind in _ELEMENTWISE:
-        return _product(np.broadcast_shapes(*(each.shape for each in given))) if given else 0
+        return _product(np.broadcast_shapes(*(array.shape for array in given))) if given else 0
     if kind == "ConstantOfShape":
         return _product(given[0].ravel())
     if kind == "Expand":
@@ -96,9 +96,9 @@ def _result_size(node: NodeProto, inputs: Sequence[Array | None]) -> int:
         rows, columns = left.size // max(1, left.shape[-1]), right.size // max(1, right.shape[-min(2, right.ndim)])
         return rows * columns
     if kind == "Range":
-        start, limit, step = (float(each) for each in given)
+        start, limit, step = (float(number) for number in given)
         return int(abs(limit - start) / abs(step)) + 1 if step else 0
-    return sum(each.size for each in given)
+    return sum(array.size for array in given)
 
 
 def _product(sizes: Any) -> int:

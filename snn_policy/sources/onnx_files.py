@@ -32,7 +32,7 @@ def read_model(path: Path) -> ModelProto:
         for tensor in _tensors(model):
             if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
                 continue
-            notes = {each.key: each.value for each in tensor.external_data}
+            notes = {entry.key: entry.value for entry in tensor.external_data}
             name = notes.get("location", "")
             if name not in opened:
                 opened[name] = _open(path, name, tensor.name)
@@ -45,8 +45,8 @@ def read_model(path: Path) -> ModelProto:
             tensor.data_location = TensorProto.DEFAULT
             tensor.raw_data = content
     finally:
-        for each in opened.values():
-            each.close()
+        for file in opened.values():
+            file.close()
     return model
 
 

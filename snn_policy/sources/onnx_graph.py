@@ -90,7 +90,7 @@ def _observation(graph: "Graph", action: str) -> Any:
 def _declared_shape(observation: Any, given: Sequence[int] | None) -> tuple[int, ...] | None:
     """Return the observation's shape with its batch axis, as the graph declares it or, where that is open, as given."""
     declared = observation.type.tensor_type
-    sizes = tuple(each.dim_value for each in declared.shape.dim)
+    sizes = tuple(size.dim_value for size in declared.shape.dim)
     if declared.HasField("shape") and all(size > 0 for size in sizes[1:] or sizes[:1]):
         return (sizes[0] or 1, *sizes[1:]) if sizes else None
     if given is not None and (not declared.HasField("shape") or len(sizes) == len(given) + 1):

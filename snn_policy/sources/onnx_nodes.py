@@ -52,7 +52,7 @@ class OnnxNodeReader:
             raise UnsupportedLayerError(path, kind, "which branch it takes is not known before it runs", remedy)
         if kind == "Concat" and comes_from_argmax(self.makers, node.input[0]):
             return read_choices(self.values, self.read, node, path)
-        sources = [each for each in node.input if each in self.observed]
+        sources = [name for name in node.input if name in self.observed]
         if len(sources) == 2:
             met = self._two(node, path, sources[0], sources[1])
             if met is not None:
@@ -88,7 +88,7 @@ class OnnxNodeReader:
             return image_operations(kind, path, self._options(node), self._constants(node))
         if kind in _ARITHMETIC:
             first = node.input[0] in self.observed
-            others = [each for each in node.input if each not in self.observed]
+            others = [name for name in node.input if name not in self.observed]
             if len(others) == 1:
                 constant = row_constant(self.values, node.input[not first], self.value(others[0]), path, kind)
                 return [arithmetic(kind, path, constant, first)]
@@ -111,14 +111,14 @@ class OnnxNodeReader:
         return self.values.constant(name)
 
     def _options(self, node: NodeProto) -> dict[str, Any]:
-        return {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
     def _constants(self, node: NodeProto) -> dict[int, npt.NDArray[Any]]:
         """Return the constant inputs by position, of operators whose rules take them so."""
         if node.op_type not in ("PRelu", "Conv"):
             return {}
-        constant = [(index, each) for index, each in enumerate(node.input) if each and each not in self.observed]
-        return {index: self.value(each) for index, each in constant}
+        constant = [(index, name) for index, name in enumerate(node.input) if name and name not in self.observed]
+        return {index: self.value(name) for index, name in constant}
 
     def _option(self, node: NodeProto, index: int, name: str) -> Any:
         """Return an option that was an attribute in old operator sets and is an input in newer ones."""
@@ -152,7 +152,7 @@ class OnnxNodeReader:
         options = self._options(node)
         if options.get("training_mode", 0):
             raise UnsupportedLayerError(path, "BatchNormalization", "it is in training mode", "Export with eval()")
-        factor, offset, mean, variance = (self.value(each) for each in node.input[1:5])
+        factor, offset, mean, variance = (self.value(name) for name in node.input[1:5])
         epsilon = float(options.get("epsilon", 1e-5))
         return [batch_norm(path, "BatchNormalization", mean, variance, epsilon, factor, offset)]
 
@@ -169,7 +169,7 @@ class OnnxNodeReader:
         return moved(self.values, node, path)
 
     def _mean(self, node: NodeProto, path: str) -> list[Operation]:
-        shapes = [self.values.shape(each) for each in (node.input[0], node.output[0])]
+        shapes = [self.values.shape(name) for name in (node.input[0], node.output[0])]
         if shapes[0] is not None and len(shapes[0]) != 4:
             raise refusal(path, "ReduceMean")
         axes, keeps = self._option(node, 1, "axes"), bool(self._options(node).get("keepdims", 1))

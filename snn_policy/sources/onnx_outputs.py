@@ -64,7 +64,7 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
         SourceError: no output of that name; or none, or several, that could be the action.
         UnsupportedLayerError: none that depends on the observation; or an action of two kinds at once.
     """
-    names = [each.name for each in graph.model.graph.output]
+    names = [output.name for output in graph.model.graph.output]
     if given is not None:
         if given not in names:
             raise SourceError(f"{path}: no output {given!r}; it has {_listed(names)}")
@@ -169,9 +169,9 @@ def _layer_before(graph: Graph, name: str) -> str:
         if node is None:
             return ""
         if node.op_type in ("Gemm", "MatMul"):
-            weights = [each for each in node.input if each in graph.tensors]
+            weights = [operand for operand in node.input if operand in graph.tensors]
             return " ".join([*weights, node.name])
-        sources = {each for each in node.input if each and graph.inputs_before(each)}
+        sources = {operand for operand in node.input if operand and graph.inputs_before(operand)}
         if node.op_type not in _ELEMENTWISE or len(sources) != 1:
             return ""
         name = sources.pop()

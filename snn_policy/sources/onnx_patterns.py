@@ -52,9 +52,9 @@ def _noted_module(node: NodeProto) -> str | None:
 
 def several_inputs(graph: Graph, inputs: Sequence[Any]) -> UnsupportedLayerError:
     """Return the error where the action depends on more than one input; a recurrent policy's state is called so."""
-    names = [each.name for each in inputs]
+    names = [value.name for value in inputs]
     states = [name for name in names if names_state(name)]
-    returned = [each.name for each in graph.model.graph.output if names_state(each.name)]
+    returned = [output.name for output in graph.model.graph.output if names_state(output.name)]
     listed = ", ".join(names)
     if states and returned and len(states) < len(names):
         reason = f"it is recurrent: {', '.join(states)} comes back as {', '.join(returned)}"
@@ -68,7 +68,7 @@ def joined_by_name(makers: Mapping[str, NodeProto], observed: set[str], node: No
     path = node.name or node.output[0]
     if node.op_type == "Concat":
         return refusal(path, "Concat")
-    name = _spelled_out([each.op_type for each in _region(makers, observed, node)])
+    name = _spelled_out([maker.op_type for maker in _region(makers, observed, node)])
     if name is None:
         return joined(path, node.op_type)
     if name in _RECURRENT:
@@ -80,9 +80,9 @@ def _region(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto
     """Yield the node and those before it, back to the nearest linear layers."""
     waiting, seen = [node], {id(node)}
     while waiting and len(seen) <= _MOST_NODES:
-        each = waiting.pop(0)
-        yield each
-        for name in each.input:
+        current = waiting.pop(0)
+        yield current
+        for name in current.input:
             maker = makers.get(name)
             if maker is not None and name in observed and maker.op_type not in _LAYERS and id(maker) not in seen:
                 seen.add(id(maker))

@@ -52,7 +52,7 @@ def moved(values: Values, node: NodeProto, path: str) -> list[Operation]:
 def _of_any_size(values: Values, node: NodeProto, path: str) -> list[Operation]:
     """Return a reshape of values of unknown shape to one row, or one image, per observation."""
     if node.op_type == "Flatten":
-        if any(each.name == "axis" and each.i != 1 for each in node.attribute):
+        if any(attribute.name == "axis" and attribute.i != 1 for attribute in node.attribute):
             raise UnsupportedLayerError(path, "Flatten", "it flattens the batch", "Use axis=1")
         return [Flatten(path=path, kind="Flatten")]
     sizes = [int(size) for size in values.constant(node.input[1]).ravel()]
@@ -79,7 +79,7 @@ def _laid_out(path: str, kind: str, before: Shape, after: Shape, rows: int) -> l
 
 
 def _keeps_order(node: NodeProto, before: Shape) -> bool:
-    orders = [list(each.ints) for each in node.attribute if each.name == "perm"]
+    orders = [list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"]
     order = orders[0] if orders else list(reversed(range(len(before))))
     moving = [axis for axis in order if before[axis] > 1]
     return moving == sorted(moving)

@@ -29,10 +29,10 @@ class Graph:
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
-        self.opsets = {each.domain: each.version for each in model.opset_import}
+        self.opsets = {opset.domain: opset.version for opset in model.opset_import}
         self.makers = {output: node for node in model.graph.node for output in node.output if output}
-        self.tensors = {each.name: each for each in model.graph.initializer}
-        self.inputs = [each for each in model.graph.input if each.name not in self.tensors]
+        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.inputs = [value for value in model.graph.input if value.name not in self.tensors]
 
     def nodes_before(self, value: str) -> list[NodeProto]:
         """Return the nodes that `value` needs, in the graph's order."""
@@ -42,7 +42,7 @@ class Graph:
     def inputs_before(self, value: str) -> list[Any]:
         """Return the inputs whose values, not only shapes, `value` depends on."""
         before = set(self._before(value, ABOUT_SHAPES))
-        return [each for each in self.inputs if each.name in before]
+        return [given for given in self.inputs if given.name in before]
 
     def _before(self, value: str, stops: Sequence[str]) -> Iterator[str]:
         """`value` and all that it is made of; what nodes of the kinds `stops` take is left out."""
@@ -52,10 +52,10 @@ class Graph:
             yield name
             node = self.makers.get(name)
             taken = () if node is None or node.op_type in stops else (*node.input, *_captured(node))
-            for each in taken:
-                if each and each not in seen:
-                    seen.add(each)
-                    waiting.append(each)
+            for operand in taken:
+                if operand and operand not in seen:
+                    seen.add(operand)
+                    waiting.append(operand)
 
 
 def _captured(node: NodeProto) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _captured(node: NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from inner.input
                 yield from _captured(inner)
-            yield from (each.name for each in graph.output)
+            yield from (output.name for output in graph.output)
 
 
 class Values:
@@ -87,8 +87,8 @@ class Values:
     def model(self) -> ModelProto:
         """Return what lies between observation and action, as a graph of its own."""
         used = {name for node in self.nodes for name in node.input}
-        outputs = [each for each in self._whole.graph.output if each.name == self.action]
-        constants = [each for name, each in self._tensors.items() if name in used]
+        outputs = [output for output in self._whole.graph.output if output.name == self.action]
+        constants = [tensor for name, tensor in self._tensors.items() if name in used]
         graph = helper.make_graph(self.nodes, "policy", [self.observation], outputs, constants)
         made = helper.make_model(graph, opset_imports=self._whole.opset_import)
         made.ir_version = self._whole.ir_version
@@ -131,7 +131,7 @@ class Values:
             return self._about_shape(node)
         if self.observed.intersection(node.input):
             raise refusal(node.name or name, node.op_type)
-        inputs = [self.constant(each, depth + 1) if each else None for each in node.input]
+        inputs = [self.constant(operand, depth + 1) if operand else None for operand in node.input]
         return fold(node, inputs, list(node.output).index(name), self._opsets)
 
     def _about_shape(self, node: NodeProto) -> npt.NDArray[np.int64]:
@@ -141,7 +141,7 @@ class Values:
             raise UnsupportedLayerError(node.name or node.output[0], node.op_type, "the shape is not known", remedy)
         if node.op_type == "Size":
             return np.array(int(np.prod(shape)), np.int64)
-        ends = {each.name: each.i for each in node.attribute}
+        ends = {attribute.name: attribute.i for attribute in node.attribute}
         return np.array(shape[ends.get("start", 0) : ends.get("end", len(shape))], np.int64)
 
     def _first_layer_inputs(self) -> Shape | None:
@@ -152,7 +152,7 @@ class Values:
                 continue
             if node.op_type in ("Gemm", "MatMul") and node.input[0] in names and node.input[1] not in self.observed:
                 weight = self.constant(node.input[1])
-                transposed = any(each.name == "transB" and each.i for each in node.attribute)
+                transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
                 return (1, weight.shape[-1 if transposed else 0]) if weight.ndim == 2 else None
             if node.op_type in _KEEPS_WIDTH:
                 names.update(node.output)
@@ -191,13 +191,13 @@ class Values:
                 nodes.append(node)
                 continue
             name = "then_branch" if condition else "else_branch"
-            branch = next(each.g for each in node.attribute if each.name == name)
+            branch = next(attribute.g for attribute in node.attribute if attribute.name == name)
             same = [
                 helper.make_node("Identity", [inner.name], [outer], name=node.name)
                 for inner, outer in zip(branch.output, node.output, strict=True)
             ]
             nodes += [*branch.node, *same]
-            self._tensors |= {each.name: each for each in branch.initializer}
+            self._tensors |= {tensor.name: tensor for tensor in branch.initializer}
             taken = True
         if taken:
             self.nodes = nodes
@@ -239,12 +239,12 @@ def _inferred(model: ModelProto) -> dict[str, Shape]:
     except Exception:  # a graph that is malformed: whoever reads its nodes will say where
         return {}
     shapes = {}
-    for each in (*graph.input, *graph.value_info, *graph.output):
-        if each.type.tensor_type.HasField("shape"):
-            sizes = each.type.tensor_type.shape.dim
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            sizes = value.type.tensor_type.shape.dim
             if all(size.HasField("dim_value") for size in sizes):
-                shapes[each.name] = tuple(size.dim_value for size in sizes)
-    shapes |= {each.name: tuple(each.dims) for each in graph.initializer}
+                shapes[value.name] = tuple(size.dim_value for size in sizes)
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     return shapes
 
 

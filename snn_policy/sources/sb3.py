@@ -82,7 +82,7 @@ def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
     place = None if archive.normalised == "no" else one_down(path)
     try:
         statistics = () if place is None else read_statistics(place, archive.observation_shape)
-        fitting = tuple(each.fitted(archive.observation_shape) for each in statistics)
+        fitting = tuple(statistic.fitted(archive.observation_shape) for statistic in statistics)
     except ValueError:  # another policy's
         fitting = ()
     if fitting:
@@ -161,7 +161,7 @@ def _live(policy: Any) -> Archive:
         space,
         None,
         "maskable" in type(policy).__module__,
-        next((float(each.eps) for each in policy.modules() if type(each).__name__.startswith("BatchRenorm")), 1e-3),
+        next((float(part.eps) for part in policy.modules() if type(part).__name__.startswith("BatchRenorm")), 1e-3),
     )
 
 
@@ -202,8 +202,8 @@ def _actor(
             "it acts as predict does without action_masks",
             stacklevel=5,
         )
-    fitted = [each.fitted(archive.observation_shape) for each in statistics]
-    operations = [operation for each in fitted for operation in each.operations()]
+    fitted = [statistic.fitted(archive.observation_shape) for statistic in statistics]
+    operations = [operation for statistic in fitted for operation in statistic.operations()]
     operations += [*_features(archive), *_layers(archive), *_head(archive, low, high)]
     return assemble(operations, name=name, observation_shape=archive.observation_shape, env_id=env_id)
 
@@ -261,7 +261,7 @@ def _layers(archive: Archive) -> list[Operation]:
             continue
         weights = [archive.weights.get(f"{path}.{part}") for part in ("weight", "bias")]
         if archive.family == "qrdqn" and path == paths[-1]:
-            weights = [_mean_quantile(path, each, archive.actions.choices) for each in weights]
+            weights = [_mean_quantile(path, weight, archive.actions.choices) for weight in weights]
         if weights[0] is None or (weights[1] is None and archive.family != "ars"):
             raise SourceError(f"{path}: its weight or bias is missing; expected a linear layer there")
         operations.append(affine(path, "Linear", *weights))

@@ -68,8 +68,8 @@ def _drawn(space: Any, rows: int, normalised: bool) -> tuple[Any, npt.NDArray[An
         return drawn, drawn
     given = {key: _drawn(part, rows, normalised)[0] for key, part in space.spaces.items()}
     rng = np.random.default_rng(2)  # or all keys would be drawn alike
-    given = {key: np.ascontiguousarray(each[rng.permutation(rows)]) for key, each in given.items()}
-    return given, np.concatenate([each.reshape(rows, -1) for each in given.values()], axis=1)
+    given = {key: np.ascontiguousarray(values[rng.permutation(rows)]) for key, values in given.items()}
+    return given, np.concatenate([values.reshape(rows, -1) for values in given.values()], axis=1)
 
 
 def random_observations(space: Any, rows: int) -> npt.NDArray[Any]:
@@ -124,7 +124,7 @@ def _outputs(policy: Any, observations: Any) -> npt.NDArray[np.float64] | None:
         elif hasattr(policy.action_space, "nvec"):
             held = policy.get_distribution(tensor)
             parts = held.distributions if hasattr(held, "distributions") else held.distribution
-            given = torch.cat([each.logits for each in parts], dim=1)
+            given = torch.cat([part.logits for part in parts], dim=1)
         elif hasattr(policy.action_space, "n"):
             given = policy.get_distribution(tensor).distribution.logits
         else:
@@ -160,7 +160,7 @@ def _centred(actor: Actor, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.f
     """Logits without what is common to a row: a distribution stores them normalised."""
     if not actor.discrete:
         return outputs
-    return np.concatenate([each - each.mean(axis=-1, keepdims=True) for each in _pieces(actor, outputs)], axis=1)
+    return np.concatenate([logits - logits.mean(axis=-1, keepdims=True) for logits in _pieces(actor, outputs)], axis=1)
 
 
 def _pieces(actor: Actor, outputs: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:

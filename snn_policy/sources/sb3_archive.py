@@ -171,7 +171,7 @@ def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
         raise needs_extra("torch") from problem
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as inner:
-            if sum(each.file_size for each in inner.infolist()) > LARGEST_WEIGHTS:
+            if sum(member.file_size for member in inner.infolist()) > LARGEST_WEIGHTS:
                 raise SourceError(f"{path}: policy.pth unpacks to more than {LARGEST_WEIGHTS // MEGABYTE} MB; refused")
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -60,7 +60,7 @@ def serialised_bounds(space: dict[str, Any]) -> tuple[npt.NDArray[Any], npt.NDAr
     root = serialised(space)
     if not isinstance(root, Stub):
         return None
-    bounds = [each.values if isinstance(each, Array) else None for each in map(root.fields.get, ("low", "high"))]
+    bounds = [side.values if isinstance(side, Array) else None for side in map(root.fields.get, ("low", "high"))]
     if bounds[0] is None or bounds[1] is None or not bounds[0].shape == bounds[1].shape == shape_of(space):
         return None
     return bounds[0], bounds[1]
@@ -94,7 +94,7 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
     if kind == "MultiDiscrete":
         root = serialised(space)
         held = [root.fields.get(key) if isinstance(root, Stub) else None for key in ("nvec", "start")]
-        nvec, start = (each.values if isinstance(each, Array) else None for each in held)
+        nvec, start = (array.values if isinstance(array, Array) else None for array in held)
         if nvec is None:
             nvec = np.array([int(word) for word in _words(space.get("nvec"))])
         return ActionSpace(choices=several_choices(nvec, np.zeros_like(nvec) if start is None else start))
@@ -147,7 +147,7 @@ def several_choices(nvec: npt.NDArray[Any], start: npt.NDArray[Any]) -> tuple[in
     if nvec.ndim != 1 or not nvec.size or np.any(start) or not (nvec > 0).all():
         reason = "only one row of actions that count from zero is read"
         raise UnsupportedLayerError("action_space", "MultiDiscrete", reason, "Flatten the action space")
-    return tuple(int(each) for each in nvec)
+    return tuple(int(count) for count in nvec)
 
 
 def checked_actions(kind: str, shape: tuple[int, ...]) -> int:

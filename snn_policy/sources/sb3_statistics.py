@@ -96,7 +96,7 @@ def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> 
         return "no"
     if _leaves(last, original, low, high):
         return "yes"
-    after, before = (each.astype(np.float64).reshape(len(last), -1) for each in (last, original))
+    after, before = (values.astype(np.float64).reshape(len(last), -1) for values in (last, original))
     circles = [np.array([_circles(row) for row in rows]) for rows in (before, after)]
     if ((before == after) & (before != 0)).any() or (circles[0] & circles[1]).any():
         return "no"  # a constant, or sine and cosine of one angle, is as it was
@@ -111,7 +111,7 @@ def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: 
         return False
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     slack = 1e-4 * (1 + np.minimum(np.abs(low), np.abs(high)))
-    outside = [((each < low - slack) | (each > high + slack)).any() for each in (last, original)]
+    outside = [((values < low - slack) | (values > high + slack)).any() for values in (last, original)]
     return bool(outside[0] and not outside[1])
 
 

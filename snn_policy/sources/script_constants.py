@@ -41,7 +41,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         _bounded(np.shape(first), np.shape(second))
         if isinstance(first, int) and isinstance(second, int) and max(abs(first), abs(second)) > 2**63:
             return NO_RESULT
-        if function is np.power and not any(isinstance(each, np.ndarray | float) for each in (first, second)):
+        if function is np.power and not any(isinstance(operand, np.ndarray | float) for operand in (first, second)):
             return NO_RESULT
         return _plain(function(first, second if isinstance(alpha, int) and alpha == 1 else second * alpha))
 
@@ -98,12 +98,14 @@ def _size(array: Any, dim: Any = None) -> Any:
 
 
 def _cast(array: Any, *arguments: Any, dtype: Any = None, **_: Any) -> Any:
-    kinds = [each for each in (*arguments, dtype) if isinstance(each, int) and not isinstance(each, bool)]
+    kinds = [
+        argument for argument in (*arguments, dtype) if isinstance(argument, int) and not isinstance(argument, bool)
+    ]
     return np.asarray(array).astype(_DTYPES[kinds[0]]) if kinds and kinds[0] in _DTYPES else array
 
 
 def _joined(arrays: Any, dim: int = 0) -> Any:
-    if sum(each.size for each in arrays) > MOST_VALUES:
+    if sum(array.size for array in arrays) > MOST_VALUES:
         raise SourceError(f"computes a constant of more than {MOST_VALUES} values; refused")
     return np.concatenate(arrays, dim)
 
@@ -148,8 +150,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "gt": _compared(lambda a, b: a > b), "le": _compared(lambda a, b: a <= b), "ge": _compared(lambda a, b: a >= b),
     "__is__": lambda a, b: a is b, "__isnot__": lambda a, b: a is not b, "__not__": lambda a: not a,
     "__contains__": lambda a, b: b in a, "format": lambda *_: "", "warn": lambda *_, **__: None,
-    "min": lambda *x: min(*x) if all(isinstance(each, int | float) for each in x) else NO_RESULT,
-    "max": lambda *x: max(*x) if all(isinstance(each, int | float) for each in x) else NO_RESULT,
+    "min": lambda *x: min(*x) if all(isinstance(number, int | float) for number in x) else NO_RESULT,
+    "max": lambda *x: max(*x) if all(isinstance(number, int | float) for number in x) else NO_RESULT,
     "__and__": lambda a, b: a and b, "__or__": lambda a, b: a or b, "is_scripting": lambda: True,
     "get_default_dtype": lambda: 6, "is_grad_enabled": lambda: False, "device_with_index": lambda *_: "cpu",
 }  # fmt: skip

@@ -79,7 +79,7 @@ class Interpreter:
     ) -> Any:
         if len(self._paths) > DEEPEST:
             raise SourceError("its program calls itself too deeply; refused")
-        names = [each.arg for each in function.args.args]
+        names = [argument.arg for argument in function.args.args]
         if len(arguments) > len(names):
             raise SourceError(f"its program gives {function.name} {len(arguments)} arguments; it takes {len(names)}")
         local = dict(zip(names, arguments, strict=False)) | keywords
@@ -187,7 +187,7 @@ class Interpreter:
                 return not self._decided(self._value(operand, local))
             case ast.BoolOp(op=operator, values=values):
                 either = isinstance(operator, ast.Or)
-                decided = (self._decided(self._value(each, local)) for each in values)
+                decided = (self._decided(self._value(part, local)) for part in values)
                 return any(decided) if either else all(decided)
             case ast.IfExp(test=test, body=then, orelse=otherwise):
                 return self._value(then if self._decided(self._value(test, local)) else otherwise, local)
@@ -240,8 +240,8 @@ class Interpreter:
         return held
 
     def _call(self, node: ast.Call, local: dict[str, Any]) -> Any:
-        arguments = [self._value(each, local) for each in node.args] if not _takes_type(node) else []
-        keywords = {str(each.arg): self._value(each.value, local) for each in node.keywords}
+        arguments = [self._value(argument, local) for argument in node.args] if not _takes_type(node) else []
+        keywords = {str(keyword.arg): self._value(keyword.value, local) for keyword in node.keywords}
         if isinstance(node.func, ast.Name) and node.func.id not in local:
             return self._builtin(node, arguments, local)
         dotted = _dotted(node.func)
@@ -262,7 +262,7 @@ class Interpreter:
         name = node.func.id  # pyright: ignore[reportAttributeAccessIssue]
         if _takes_type(node):
             return None if name == "uninitialized" else self._value(node.args[1], local)
-        unread = next((each for each in arguments if isinstance(each, Unread)), None)
+        unread = next((argument for argument in arguments if isinstance(argument, Unread)), None)
         if unread is not None:
             return unread
         match name:
@@ -303,15 +303,15 @@ class Interpreter:
         if name in RECURRENT:
             return Unread(refusal(path, RECURRENT[name]))
         _tell_size(name, given)
-        stale = next((self._spoiled(each) for each in given if self._spoiled(each) is not None), None)
-        unread = stale or next((each for each in given if isinstance(each, Unread)), None)
+        stale = next((self._spoiled(value) for value in given if self._spoiled(value) is not None), None)
+        unread = stale or next((value for value in given if isinstance(value, Unread)), None)
         if in_place:
             self._overwrite(arguments[0], path, name)
         if unread is not None:
             return unread
         if name in ("copy", "fill", "zero", "set"):
             return Unread(joined(path, f"{name}_"))
-        if any(isinstance(each, Observed) for each in given):
+        if any(isinstance(value, Observed) for value in given):
             try:
                 return applied(name, arguments, keywords, path)
             except ValueError as problem:
@@ -345,8 +345,8 @@ class Interpreter:
 
 def _tell_size(name: str, given: list[Any]) -> None:
     """Take the number that a size is compared with for the size: programs check what they are given."""
-    unknown = [each.root for each in given if isinstance(each, UnknownSize)]
-    sizes = [each for each in given if type(each) is int]
+    unknown = [value.root for value in given if isinstance(value, UnknownSize)]
+    sizes = [value for value in given if type(value) is int]
     if name in ("eq", "ne") and len(given) == 2 and unknown and sizes and sizes[0] > 0:
         raise SizeFound(unknown[0], sizes[0])
 

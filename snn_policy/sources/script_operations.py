@@ -93,7 +93,7 @@ def _joined(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
     pieces = arguments[0] if isinstance(arguments[0], list | tuple) else arguments
     if len(pieces) == 1 and name in ("cat", "concat", "hstack", "concatenate"):
         return pieces[0]
-    widths = " + ".join(str((each.shape if isinstance(each, Observed) else np.shape(each))[-1]) for each in pieces)
+    widths = " + ".join(str((piece.shape if isinstance(piece, Observed) else np.shape(piece))[-1]) for piece in pieces)
     reason = f"it is a concatenation of {len(pieces)} values, {widths} wide"
     raise UnsupportedLayerError(path, name, reason, "Use a policy that is one chain of layers")
 
@@ -101,7 +101,7 @@ def _joined(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
 def _gated(name: str, observed: list[Observed]) -> tuple[Observed | None, str]:
     """x and the activation, in x · σ(x) and x / (1 + |x|)."""
     first, second = observed[:2]
-    calls = [each.call for each in (first, second)]
+    calls = [operand.call for operand in (first, second)]
     if len(observed) == 2 and name == "mul":
         for call, x in ((calls[0], second), (calls[1], first)):
             if call is not None and call.name == "sigmoid" and call.arguments[0] is x:
@@ -119,7 +119,7 @@ def _check_cast(name: str, arguments: list[Any], keywords: dict[str, Any], path:
         if bool(arguments[2] if len(arguments) > 2 else keywords.get("train", False)):
             raise refusal(path, name)
         return
-    kinds = [each for each in (*arguments[1:], keywords.get("dtype")) if type(each) is int]
+    kinds = [argument for argument in (*arguments[1:], keywords.get("dtype")) if type(argument) is int]
     if name == "to" and kinds and kinds[0] not in _FLOATS:
         raise UnsupportedLayerError(path, name, "it rounds to whole numbers", "Keep floating point")
 
@@ -217,7 +217,7 @@ def _reshaped(name: str, x: Observed, wanted: Shape, call: Call, path: str) -> O
             return _made(x, call, (*[1] * (len(wanted) - 1), None), [Flatten(path=path, kind=name)])
         _known(x, known)
     size = _count(x.shape)
-    shape = [each if each != -1 else size // max(1, -math.prod(sizes)) for each in sizes]
+    shape = [length if length != -1 else size // max(1, -math.prod(sizes)) for length in sizes]
     if math.prod(shape) != size or not shape:
         raise SourceError(f"{path} ({name}): values of shape {x.shape} do not fit {wanted}")
     if math.prod(shape[:-1]) == 1:
@@ -285,7 +285,7 @@ def _other(name: str, x: Observed, arguments: list[Any], keywords: dict[str, Any
         return _made(x, call, x.shape, [Operation(path=path, kind=name)])
     if name == "neg":
         return _made(x, call, x.shape, [scale(path, name, -1.0)])
-    if name == "elu" and any(each != 1 for each in (*arguments[2:], *keywords.values())):
+    if name == "elu" and any(argument != 1 for argument in (*arguments[2:], *keywords.values())):
         raise UnsupportedLayerError(path, name, "its scales are not read", "Use ELU with alpha alone")
     if name == "batch_norm":
         weight, bias, mean, variance, training, _, epsilon, *_ = arguments[1:]

@@ -76,7 +76,7 @@ def read_program(archive: TorchArchive) -> Program:
     if not isinstance(root, ScriptModule):
         raise SourceError(f"its root is a {type(root).__name__}, not a module")
     held = archive.pickled("constants.pkl", _stand_in) if archive.holds("constants.pkl") else ()
-    constants = tuple(each.values if isinstance(each, Tensor) else each for each in held)
+    constants = tuple(constant.values if isinstance(constant, Tensor) else constant for constant in held)
     for module in _named(root):
         if "__setstate__" in classes.get(module.kind, ScriptClass()).methods:
             reason = "it restores itself by a program of its own, which is not run (quantised weights?)"
@@ -99,11 +99,11 @@ def _collect(
         elif isinstance(node, ast.ClassDef):
             methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
             fields = [inner for inner in node.body if isinstance(inner, ast.AnnAssign)]
-            named = [each.target.id for each in fields if isinstance(each.target, ast.Name)]
+            named = [field.target.id for field in fields if isinstance(field.target, ast.Name)]
             constants = {
-                each.target.id: each.value.value
-                for each in fields
-                if isinstance(each.target, ast.Name) and isinstance(each.value, ast.Constant)
+                field.target.id: field.value.value
+                for field in fields
+                if isinstance(field.target, ast.Name) and isinstance(field.value, ast.Constant)
             }
             classes[f"{module}.{node.name}"] = ScriptClass(methods, named, constants)
 
@@ -117,8 +117,8 @@ def _named(root: ScriptModule) -> Iterator[ScriptModule]:
         for key, value in module.fields.items():
             if isinstance(value, Tensor):
                 module.fields[key] = value = value.values
-            if isinstance(value, list) and value and all(isinstance(each, Tensor) for each in value):
-                module.fields[key] = [each.values for each in value]
+            if isinstance(value, list) and value and all(isinstance(item, Tensor) for item in value):
+                module.fields[key] = [item.values for item in value]
             if isinstance(value, ScriptModule) and id(value) not in seen:
                 seen.add(id(value))
                 value.path = f"{module.path}.{key}" if module.path else str(key)

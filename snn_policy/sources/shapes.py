@@ -49,7 +49,9 @@ def observation_shape(operations: Sequence[Operation], given: Sequence[int] | No
         if math.prod(shape) > MOST_VALUES:
             raise SourceError(f"{name}: observations of shape {shape} have more than the {MOST_VALUES} values allowed")
         return shape
-    first = next((each for each in operations if isinstance(each, (Affine, Select, Unflatten, *_SPATIAL))), None)
+    first = next(
+        (operation for operation in operations if isinstance(operation, (Affine, Select, Unflatten, *_SPATIAL))), None
+    )
     match first:
         case None:
             raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
@@ -73,77 +75,83 @@ def on_flat_rows(operations: Sequence[Operation], shape: tuple[int, ...]) -> lis
         ValueError: weights that do not fit each other.
     """
     row, chain = shape, list[Operation]()
-    for each in operations:
+    for operation in operations:
         discrete = any(isinstance(other, ArgMax) for other in chain)
-        match each:
+        match operation:
             case Flatten() | KeepWidth() if discrete:
                 pass
             case Flatten(width):
-                row = _flat(each, width, row)
+                row = _flat(operation, width, row)
             case Unflatten(image):
-                _flat(each, int(np.prod(image)), row)
+                _flat(operation, int(np.prod(image)), row)
                 row = image
             case KeepWidth(width):
                 if width not in (None, row[-1]):
-                    raise UnsupportedLayerError(each.path, each.kind, f"it repeats values of {row}", "Leave it out")
+                    raise UnsupportedLayerError(
+                        operation.path, operation.kind, f"it repeats values of {row}", "Leave it out"
+                    )
             case Convolve() | AveragePool() | AdaptivePool():
-                filtered = placed(each, row)
+                filtered = placed(operation, row)
                 chain.append(filtered)
                 row = filtered.output_shape
             case Affine():
-                _check_inputs(each, row, chain, shape)
-                chain.append(each)
-                row = each.bias.shape
+                _check_inputs(operation, row, chain, shape)
+                chain.append(operation)
+                row = operation.bias.shape
             case Select():
-                row = _select(each, row, chain)
+                row = _select(operation, row, chain)
             case _:
-                chain.append(each if discrete else _stretched(each, row))
+                chain.append(operation if discrete else _stretched(operation, row))
     return chain
 
 
-def _flat(each: Operation, width: int | None, row: tuple[int, ...]) -> tuple[int]:
+def _flat(operation: Operation, width: int | None, row: tuple[int, ...]) -> tuple[int]:
     size = int(np.prod(row))
     if width not in (None, size):
         reason = f"it reshapes {size} values, of shape {row}, to rows of {width}"
-        raise UnsupportedLayerError(each.path, each.kind, reason, "Keep one row per observation")
+        raise UnsupportedLayerError(operation.path, operation.kind, reason, "Keep one row per observation")
     return (size,)
 
 
-def _check_inputs(each: Affine, row: tuple[int, ...], before: list[Operation], shape: tuple[int, ...]) -> None:
+def _check_inputs(operation: Affine, row: tuple[int, ...], before: list[Operation], shape: tuple[int, ...]) -> None:
     size, first = int(np.prod(row)), not any(isinstance(other, Affine | Filter) for other in before)
     if not first and len(row) > 1:
-        raise UnsupportedLayerError(each.path, each.kind, f"it acts on images {row}", "Flatten them before it")
-    if first and size != each.inputs:
-        raise ValueError(f"its first layer takes {each.inputs} inputs, which do not fit observations {shape}")
-    if size != each.inputs:
-        raise ValueError(f"{each.path} takes {each.inputs} inputs, but gets {size}")
+        raise UnsupportedLayerError(
+            operation.path, operation.kind, f"it acts on images {row}", "Flatten them before it"
+        )
+    if first and size != operation.inputs:
+        raise ValueError(f"its first layer takes {operation.inputs} inputs, which do not fit observations {shape}")
+    if size != operation.inputs:
+        raise ValueError(f"{operation.path} takes {operation.inputs} inputs, but gets {size}")
 
 
-def _stretched(each: Operation, row: tuple[int, ...]) -> Operation:
+def _stretched(operation: Operation, row: tuple[int, ...]) -> Operation:
     """Constants as flat rows."""
-    match each:
+    match operation:
         case ChannelScale(scale, offset):
             columns = (-1, *[1] * (len(row) - 1))
-            factor, shift = (stretched(each, values.reshape(columns), *row) for values in (scale, offset))
-            return Scale(factor, shift, path=each.path, kind=each.kind)
+            factor, shift = (stretched(operation, values.reshape(columns), *row) for values in (scale, offset))
+            return Scale(factor, shift, path=operation.path, kind=operation.kind)
         case Scale(scale, offset):
-            return replace(each, scale=stretched(each, scale, *row), offset=stretched(each, offset, *row))
+            return replace(
+                operation, scale=stretched(operation, scale, *row), offset=stretched(operation, offset, *row)
+            )
         case Clip(low, high):
-            return replace(each, low=stretched(each, low, *row), high=stretched(each, high, *row))
-    return each
+            return replace(operation, low=stretched(operation, low, *row), high=stretched(operation, high, *row))
+    return operation
 
 
-def _select(each: Select, row: tuple[int, ...], chain: list[Operation]) -> tuple[int]:
+def _select(operation: Select, row: tuple[int, ...], chain: list[Operation]) -> tuple[int]:
     """Move the selection into the linear layer before it, or make it one, on the observation; the new row's shape."""
     if len(row) > 1:
         reason, remedy = f"it selects from values of shape {row}", "Crop images and choose frames outside the policy"
-        raise UnsupportedLayerError(each.path, each.kind, reason, remedy)
+        raise UnsupportedLayerError(operation.path, operation.kind, reason, remedy)
     width = int(np.prod(row))
-    chosen = each.indices(width)
+    chosen = operation.indices(width)
     start = next((i for i in reversed(range(len(chain))) if isinstance(chain[i], Affine | Filter)), None)
     if start is None:
         identity = np.eye(width)[chosen]
-        chain.append(Affine(identity, np.zeros(len(identity)), path=each.path, kind=each.kind))
+        chain.append(Affine(identity, np.zeros(len(identity)), path=operation.path, kind=operation.kind))
     else:
         chain[start:] = [_selected(operation, chosen) for operation in chain[start:]]
     return (len(chosen),)

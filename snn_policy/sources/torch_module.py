@@ -102,8 +102,8 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
     except Exception as problem:
         raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", _REMEDY) from problem
     hooked = set()
-    for path, each in twin.named_modules():
-        for hooks in (getattr(each, key, {}) for key in _HOOKS):
+    for path, part in twin.named_modules():
+        for hooks in (getattr(part, key, {}) for key in _HOOKS):
             hooked |= {path or "module"} if hooks else set()
             hooks.clear()
     if hooked:
@@ -112,8 +112,8 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
 
 
 def _refuse_computed_weights(module: "nn.Module") -> None:
-    for path, each in module.named_modules():
-        for hook in each._forward_pre_hooks.values():
+    for path, part in module.named_modules():
+        for hook in part._forward_pre_hooks.values():
             if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
                 remedy = "Call torch.nn.utils.remove_weight_norm (or remove_spectral_norm) on it first"
                 raise UnsupportedLayerError(path or "module", "weight norm", "a hook computes its weights", remedy)
@@ -132,11 +132,13 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
             return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
 
     parameters = list(inspect.signature(twin.forward).parameters.values())
-    optional = {each.name: each.default for each in parameters[1:] if each.default is not each.empty}
+    optional = {
+        parameter.name: parameter.default for parameter in parameters[1:] if parameter.default is not parameter.empty
+    }
     kind = type(twin).__name__
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     recurrent = _recurrent(twin)
-    if any(each.default is each.empty and each.kind not in variadic for each in parameters[1:]):
+    if any(parameter.default is parameter.empty and parameter.kind not in variadic for parameter in parameters[1:]):
         if recurrent is not None:
             raise refusal(*recurrent)
         remedy = "Wrap it so that forward takes the observation only"
@@ -194,7 +196,7 @@ def _check(actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[Obse
     given = observations
     for statistics in normaliser:
         given = statistics.fitted(actor.observation_shape)(given)
-    dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
+    dtype = next((parameter.dtype for parameter in twin.parameters() if parameter.is_floating_point()), torch.float32)
     try:
         own = _output(twin, torch.as_tensor(given), dtype).double().numpy()
     except Exception as problem:

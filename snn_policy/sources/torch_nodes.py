@@ -36,7 +36,7 @@ class TorchNodeReader:
         self.root = root
         self.observed: set[fx.Node] = set()
         for node in graph.nodes:
-            if node.op == "placeholder" or any(each in self.observed for each in node.all_input_nodes):
+            if node.op == "placeholder" or any(source in self.observed for source in node.all_input_nodes):
                 self.observed.add(node)
 
         self._refuse_keys(graph)
@@ -70,8 +70,8 @@ class TorchNodeReader:
         arithmetic = self._arithmetic(node, kind, path)
         if arithmetic is not None:
             return arithmetic, source
-        arguments = [self.value(each) for each in node.args[1:]]
-        keywords = {key: self.value(each) for key, each in node.kwargs.items() if each is not source}
+        arguments = [self.value(argument) for argument in node.args[1:]]
+        keywords = {key: self.value(argument) for key, argument in node.kwargs.items() if argument is not source}
         return function_operations(kind, path, arguments, keywords), source
 
     def kind(self, node: fx.Node) -> str:
@@ -90,7 +90,7 @@ class TorchNodeReader:
     def value(self, argument: Any) -> Any:
         """Return an argument that does not depend on the observation, as plain values and tensors."""
         if isinstance(argument, tuple | list):
-            return type(argument)(self.value(each) for each in argument)
+            return type(argument)(self.value(item) for item in argument)
         if isinstance(argument, slice):
             return slice(self.value(argument.start), self.value(argument.stop), self.value(argument.step))
         if not isinstance(argument, fx.Node):
@@ -150,7 +150,7 @@ class TorchNodeReader:
         """Return the observed tensors among the arguments, as often as they occur."""
         found: list[fx.Node] = []
         fx.map_arg((node.args, node.kwargs), found.append)
-        return [each for each in found if each in self.observed and _is_tensor(each)]
+        return [source for source in found if source in self.observed and _is_tensor(source)]
 
     def _gated(self, one: fx.Node, other: fx.Node) -> fx.Node | None:
         """x, if the two factors are x and σ(x)."""
@@ -172,10 +172,10 @@ class TorchNodeReader:
         if (node.kwargs and not optional) or len(node.args) + len(node.kwargs) < 2:
             raise UnsupportedLayerError(path, kind, f"its options {dict(node.kwargs)} are not read", "Write it plainly")
         first = node.args[0] in self.observed
-        others = [each for each in (*node.args, *node.kwargs.values()) if each not in self.observed]
-        values = [_numbers(self.value(each)) for each in others]
+        others = [argument for argument in (*node.args, *node.kwargs.values()) if argument not in self.observed]
+        values = [_numbers(self.value(argument)) for argument in others]
         if kind == "linear" and first:
-            return [affine(path, kind, *[each for each in values if each is not None])]
+            return [affine(path, kind, *[value for value in values if value is not None])]
         if kind == "addmm" and node.args[1] in self.observed:
             return [affine(path, kind, values[1].T, values[0])]
         if kind == "matmul" and first and values[0].ndim == 2:
@@ -203,9 +203,9 @@ class TorchNodeReader:
         raise UnsupportedLayerError(path, kind, reason, remedy)
 
     def _cast(self, node: fx.Node, kind: str, path: str) -> list[Operation]:
-        for each in (*node.args[1:], *node.kwargs.values()):
-            if isinstance(each, torch.dtype) and not each.is_floating_point:
-                raise UnsupportedLayerError(path, kind, f"it rounds to {each}", "Keep floating point")
+        for argument in (*node.args[1:], *node.kwargs.values()):
+            if isinstance(argument, torch.dtype) and not argument.is_floating_point:
+                raise UnsupportedLayerError(path, kind, f"it rounds to {argument}", "Keep floating point")
         return []
 
     def _selection(self, node: fx.Node, path: str) -> tuple[list[Operation], fx.Node]:

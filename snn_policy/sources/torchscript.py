@@ -79,7 +79,7 @@ def _followed(program: Program, shape: tuple[int, ...] | None, output: str | Non
     names = _inputs(program)
     for _ in range(MOST_READINGS + len(names)):
         reader = Interpreter(program, written)
-        arguments = [Observed(each, (1, *(shape or (sizes.get(each),)))) for each in names]
+        arguments = [Observed(name, (1, *(shape or (sizes.get(name),)))) for name in names]
         try:
             result = reader.run(arguments)
         except SizeFound as found:
@@ -98,14 +98,14 @@ def _inputs(program: Program) -> list[str]:
         remedy = "Export a module whose forward maps the observation to the deterministic action"
         raise UnsupportedLayerError("forward", program.root.name, "it has no forward", remedy)
     required = forward.args.args[1 : len(forward.args.args) - len(forward.args.defaults)]
-    for each in required:
-        kind = ast.unparse(each.annotation) if each.annotation is not None else "Tensor"
+    for argument in required:
+        kind = ast.unparse(argument.annotation) if argument.annotation is not None else "Tensor"
         if kind != "Tensor":
             remedy = "Export a module whose forward takes one tensor"
-            raise UnsupportedLayerError("forward", each.arg, f"it takes a {kind}", remedy)
+            raise UnsupportedLayerError("forward", argument.arg, f"it takes a {kind}", remedy)
     if not required:
         raise SourceError("its forward takes no observation")
-    return [each.arg for each in required]
+    return [argument.arg for argument in required]
 
 
 def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
@@ -137,11 +137,11 @@ def _parts(result: Any, node: ast.expr | None) -> dict[str, Any]:
     if not isinstance(result, tuple | list):
         return {"0": result}
     nodes = node.elts if isinstance(node, ast.Tuple | ast.List) else []
-    names = [each.id if isinstance(each, ast.Name) and not each.id.startswith("_") else "" for each in nodes]
+    names = [part.id if isinstance(part, ast.Name) and not part.id.startswith("_") else "" for part in nodes]
     names += [""] * (len(result) - len(names))
-    plain = [re.sub(r"(?<=\D)\d+$", "", each) for each in names]
-    kept = [each if each and plain.count(each) == 1 else "" for each in plain]
-    return {each or str(index): value for index, (each, value) in enumerate(zip(kept, result, strict=True))}
+    plain = [re.sub(r"(?<=\D)\d+$", "", name) for name in names]
+    kept = [name if name and plain.count(name) == 1 else "" for name in plain]
+    return {name or str(index): value for index, (name, value) in enumerate(zip(kept, result, strict=True))}
 
 
 def _described(value: Any) -> str:
@@ -186,7 +186,7 @@ def _computed(value: Observed, observation: Any) -> Any:
         last = waiting[-1]
         if last.call is None:
             results[id(last)] = observation
-        missing = [each for each in _observed(last) if id(each) not in results]
+        missing = [before for before in _observed(last) if id(before) not in results]
         waiting += missing
         if missing:
             continue
@@ -199,7 +199,9 @@ def _computed(value: Observed, observation: Any) -> Any:
 
 
 def _observed(value: Observed) -> list[Observed]:
-    return [] if value.call is None else [each for each in value.call.arguments if isinstance(each, Observed)]
+    return (
+        [] if value.call is None else [argument for argument in value.call.arguments if isinstance(argument, Observed)]
+    )
 
 
 def _torch(argument: Any, results: dict[int, Any]) -> Any:

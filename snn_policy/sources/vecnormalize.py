@@ -72,7 +72,7 @@ class ObservationStatistics:
 
     def stacked(self, frames: int, axis: int) -> "ObservationStatistics":
         """Return those of `frames` frames joined along an axis."""
-        mean, variance = (np.concatenate([each] * frames, axis) for each in (self.mean, self.variance))
+        mean, variance = (np.concatenate([values] * frames, axis) for values in (self.mean, self.variance))
         return replace(self, mean=mean, variance=variance)
 
 
@@ -81,8 +81,8 @@ def normalised(
 ) -> tuple[tuple[int, ...] | None, list[Operation]]:
     """Return observations' shape, that of the statistics where it is not known, and the operations that come first."""
     known = tuple(shape) if shape is not None else _one_row(statistics[0].mean.shape) if statistics else None
-    fitted = [each.fitted(known) for each in statistics] if known is not None else []
-    return known, [operation for each in fitted for operation in each.operations()]
+    fitted = [statistic.fitted(known) for statistic in statistics] if known is not None else []
+    return known, [operation for statistic in fitted for operation in statistic.operations()]
 
 
 def _one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -144,7 +144,9 @@ def _joined(
         reason = f"only {', '.join(map(str, parts))} of {', '.join(shape.parts)} are normalised"
         raise UnsupportedLayerError("vecnormalize", "norm_obs_keys", reason, _ONE_ARRAY)
     fitted = [parts[key].fitted(own) for key, own in shape.parts.items()]
-    mean, variance = (np.concatenate([getattr(each, part).ravel() for each in fitted]) for part in ("mean", "variance"))
+    mean, variance = (
+        np.concatenate([getattr(statistic, part).ravel() for statistic in fitted]) for part in ("mean", "variance")
+    )
     return (replace(fitted[0], mean=mean, variance=variance),)
 
 

@@ -100,7 +100,7 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
     if prefix is not None:
         wanted = prefix.rstrip(".")
         found = _networks(weights, lambda name: name == wanted or name.startswith(f"{wanted}."))
-        found = [each for each in found if each.prefix == wanted] or found
+        found = [part for part in found if part.prefix == wanted] or found
     else:
         _refuse_recurrent(weights)
         found = _networks(weights, lambda name: not _OTHERS.search(name.lower()))
@@ -112,8 +112,8 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(map(str, found))
-    named = [each for each in found if _POLICY.search(each.prefix.lower())]
-    rest = [each for each in found if each not in named]
+    named = [part for part in found if _POLICY.search(part.prefix.lower())]
+    rest = [part for part in found if part not in named]
     if len(named) == 1 and prefix is None and not rest:
         return named[0]
     raise SourceError(f"several networks fit: {listed}; pass prefix= with the one that is the whole policy")

@@ -10,11 +10,13 @@ Without the bound −M ("plain"), silent neurons carry negative charge that stan
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
+
+from snn_policy.protocol import Array
 
 ResidualRule = Literal["bounded", "plain"]
 DEFAULT_ALPHA = 0.3
@@ -22,18 +24,18 @@ PILOT_ALPHAS = (0.3, 0.8)
 
 
 def default_clip(model: str, coding: str) -> float:
-    """c: 1/2 for IF and SNM under rate coding, 1/16 for MT and for differential coding, which are unstable at 1/2."""
+    """Return c: 1/2 for IF and SNM under rate coding; 1/16 for MT and differential coding, unstable at 1/2."""
     return 0.5 if model != "mt" and coding == "rate" else 1 / 16
 
 
-def start_potential(base: Any, residual: Any, alpha: float, bound: Any) -> Any:
-    """v[0] of the next decision, (rows, neurons); `bound` is c·θ, (neurons,)."""
+def start_potential(base: Array, residual: Array, alpha: float, bound: Array) -> Array:
+    """Return v[0] of the next decision, (rows, neurons); `bound` is c·θ, (neurons,)."""
     xp = array_namespace(residual)
     return base + xp.minimum(xp.maximum(residual * alpha, -bound), bound)
 
 
-def residual_potential(v_end: Any, v_start: Any, net: Any, rule: ResidualRule) -> Any:
-    """r of the finished decision, (rows, neurons)."""
+def residual_potential(v_end: Array, v_start: Array, net: Array, rule: ResidualRule) -> Array:
+    """Return r of the finished decision, (rows, neurons)."""
     difference = v_end - v_start
     return array_namespace(v_end).maximum(difference, -net) if rule == "bounded" else difference
 

@@ -4,13 +4,13 @@ A feed-forward network without synaptic delay gives the same spikes in either or
 one matrix product. Equations: docs/methods.md §1 (neurons, codings), §2 (CRPI), §5 and §6 (spike calibration).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
 from snn_policy.ann.activations import quantised
 from snn_policy.ann.layers import Layer
-from snn_policy.protocol import Decision
+from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.crpi import residual_potential, start_potential
 from snn_policy.spiking.neurons import DifferentialMembrane, Membrane, MembraneNeurons, step_differential, step_rate
 from snn_policy.spiking.spike_calibration import SpikeCalibration, calibrated_start, error_spikes
@@ -18,19 +18,19 @@ from snn_policy.spiking.state import AdaptiveState, MembraneState
 
 
 class LayerRun(NamedTuple):
-    """A layer's T steps: o (rows, T, n); v[0], v[T], M and the decoded activation, each (rows, n)."""
+    """Hold a layer's T steps: o (rows, T, n); v[0], v[T], M and the decoded activation, each (rows, n)."""
 
-    outputs: Any
-    v_start: Any
-    v_end: Any
-    net: Any
-    decoded: Any
+    outputs: Array
+    v_start: Array
+    v_end: Array
+    net: Array
+    decoded: Array
 
 
 def decide_membrane(
-    x: Any, state: MembraneState | AdaptiveState, layers: tuple[Layer, ...], neurons: MembraneNeurons
-) -> tuple[Any, MembraneState | AdaptiveState, Decision]:
-    """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
+    x: Array, state: MembraneState | AdaptiveState, layers: tuple[Layer, ...], neurons: MembraneNeurons
+) -> tuple[Array, MembraneState | AdaptiveState, Decision]:
+    """Return, from the normalised x (rows, inputs), the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
     none = xp.astype(x[:, 0] * 0, xp.int64)
     runs, start, iterations = [], 0, _iterations(state, neurons, x)
@@ -59,21 +59,21 @@ def decide_membrane(
     return y, new_state, Decision(spikes, operations, macs, used, errors, events)
 
 
-def initial_iterations(neurons: MembraneNeurons, like: Any) -> Any:
-    """I of a first decision for as many rows as `like` has, (rows, 1); None without calibration."""
+def initial_iterations(neurons: MembraneNeurons, like: Array) -> Array:
+    """Return I of a first decision for as many rows as `like` has, (rows, 1); None without calibration."""
     return None if neurons.calibration is None else like[:, :1] * 0 + neurons.calibration.least_iterations
 
 
-def _iterations(state: MembraneState | AdaptiveState, neurons: MembraneNeurons, like: Any) -> Any:
-    """I of every row, (rows, 1); None without calibration."""
+def _iterations(state: MembraneState | AdaptiveState, neurons: MembraneNeurons, like: Array) -> Array:
+    """Return I of every row, (rows, 1); None without calibration."""
     least = initial_iterations(neurons, like)
     return least + state.extra_iterations if isinstance(state, AdaptiveState) else least
 
 
 def run_layer(
-    weighted: Any, v_start: Any, bias: Any, threshold: Any, neurons: MembraneNeurons, iterations: Any
+    weighted: Array, v_start: Array, bias: Array, threshold: Array, neurons: MembraneNeurons, iterations: Array
 ) -> LayerRun:
-    """`weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, 1, n)."""
+    """Run a layer's T steps; `weighted` is W·o[t], (rows, T, n), or the constant W·x, (rows, 1, n)."""
     if neurons.coding == "differential":
         return _run_differential(weighted, v_start, bias, threshold, neurons)
     drive = weighted + bias
@@ -82,7 +82,7 @@ def run_layer(
     return _run_rate(drive, v_start, threshold, neurons)
 
 
-def _run_rate(drive: Any, v_start: Any, threshold: Any, neurons: MembraneNeurons) -> LayerRun:
+def _run_rate(drive: Array, v_start: Array, threshold: Array, neurons: MembraneNeurons) -> LayerRun:
     xp = array_namespace(v_start)
     state, outputs = Membrane(v_start, v_start * 0), []
     for t in range(neurons.timesteps):
@@ -91,8 +91,10 @@ def _run_rate(drive: Any, v_start: Any, threshold: Any, neurons: MembraneNeurons
     return LayerRun(xp.stack(outputs, axis=1), v_start, state.v, state.net, state.net / neurons.timesteps)
 
 
-def _run_differential(weighted: Any, v_start: Any, bias: Any, threshold: Any, neurons: MembraneNeurons) -> LayerRun:
-    """A constant input is one change at t = 1 and none after it."""
+def _run_differential(
+    weighted: Array, v_start: Array, bias: Array, threshold: Array, neurons: MembraneNeurons
+) -> LayerRun:
+    """Run T steps under differential coding: a constant input is one change at t = 1 and none after it."""
     xp = array_namespace(v_start)
     zero = v_start * 0
     state, outputs = DifferentialMembrane(v_start, zero, zero + bias, zero), []
@@ -103,8 +105,8 @@ def _run_differential(weighted: Any, v_start: Any, bias: Any, threshold: Any, ne
     return LayerRun(xp.stack(outputs, axis=1), v_start, state.v, state.net, state.outflow)
 
 
-def _error_spikes(x: Any, layers: tuple[Layer, ...], neurons: MembraneNeurons, runs: list[LayerRun]) -> Any:
-    """Spikes by which the counts differ from the shadow ANN's on the same observation (Algorithm 2), (rows,) int64."""
+def _error_spikes(x: Array, layers: tuple[Layer, ...], neurons: MembraneNeurons, runs: list[LayerRun]) -> Array:
+    """Return the spikes by which the counts differ from the shadow ANN's (Algorithm 2), (rows,) int64."""
     xp = array_namespace(x)
     total, shadow = x[:, 0] * 0, x
     for layer, threshold, run in zip(layers, neurons.thresholds, runs, strict=False):
@@ -115,8 +117,8 @@ def _error_spikes(x: Any, layers: tuple[Layer, ...], neurons: MembraneNeurons, r
     return xp.astype(xp.floor(total + 0.5), xp.int64)
 
 
-def _adapted(extra: Any, errors: Any, settings: SpikeCalibration) -> Any:
-    """I − I_min of the next decision."""
+def _adapted(extra: Array, errors: Array, settings: SpikeCalibration) -> Array:
+    """Return I − I_min of the next decision."""
     xp = array_namespace(extra)
     raise_it = (errors > settings.error_tolerance)[:, None] & (
         extra < settings.most_iterations - settings.least_iterations

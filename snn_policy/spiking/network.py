@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.protocol import Decision
+from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.membrane import decide_membrane
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import accumulator_sizes, decide_sigma_delta
@@ -18,7 +18,7 @@ from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState
 
 @dataclass(frozen=True, eq=False)
 class SpikingNetwork:
-    """An actor's weights with spiking neurons in place of its activations: data, and pure functions of it.
+    """Hold an actor's weights with spiking neurons in place of its activations: data, and pure functions of it.
 
     Attributes:
         actor: the weights, the normaliser and the head, shared with the ANN.
@@ -30,17 +30,17 @@ class SpikingNetwork:
 
     @property
     def spiking_widths(self) -> tuple[int, ...]:
-        """Neurons per layer that spikes: hidden layers; sigma-delta: the observation's stage first."""
+        """Return neurons per layer that spikes: hidden layers; sigma-delta: the observation's stage first."""
         return self.actor.widths[0 if isinstance(self.neurons, SigmaDeltaNeurons) else 1 :]
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the columns of `Decision.spikes`."""
+        """Return the names of the columns of `Decision.spikes`."""
         stages = ("observation", *(f"hidden{i}" for i in range(1, len(self.actor.layers))))
         return stages[0 if isinstance(self.neurons, SigmaDeltaNeurons) else 1 :]
 
     def initial_state(self, n: int) -> State:
-        """The state of n rows after a reset: zeros."""
+        """Return the state of n rows after a reset: zeros."""
         memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if isinstance(self.neurons, SigmaDeltaNeurons):
             accumulator = np.zeros((n, sum(accumulator_sizes(self.actor.layers))), np.float32)
@@ -50,8 +50,8 @@ class SpikingNetwork:
             return AdaptiveState(memory, np.zeros((n, 1), np.float32))
         return MembraneState(memory)
 
-    def decide(self, obs: Any, state: Any) -> tuple[Any, State, Decision]:
-        """One decision of every row.
+    def decide(self, obs: Array, state: Any) -> tuple[Array, State, Decision]:
+        """Make one decision of every row.
 
         Args:
             obs: (rows, *observation_shape) float32, finite.

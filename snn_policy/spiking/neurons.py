@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from snn_policy.checks import number, require, whole
-from snn_policy.protocol import FloatArray
+from snn_policy.protocol import Array, FloatArray
 from snn_policy.spiking.crpi import ResidualRule
 from snn_policy.spiking.firing import fire_if, fire_mt, fire_snm
 from snn_policy.spiking.settings import IF, MOST_DIGITS, MT, SNM, Coding
@@ -33,24 +33,24 @@ hundred times as long."""
 
 
 class Membrane(NamedTuple):
-    """Within one decision, rate coding: membrane potential v and net output M, both (rows, neurons)."""
+    """Hold, within one decision under rate coding, membrane potential v and net output M, both (rows, neurons)."""
 
-    v: Any
-    net: Any
+    v: Array
+    net: Array
 
 
 class DifferentialMembrane(NamedTuple):
-    """Within one decision, differential coding: v, M, the input's and the output's running means m_in, m_out."""
+    """Hold, within a decision under differential coding, v, M, the means of input and output so far, m_in and m_out."""
 
-    v: Any
-    net: Any
-    inflow: Any
-    outflow: Any
+    v: Array
+    net: Array
+    inflow: Array
+    outflow: Array
 
 
 @dataclass(frozen=True, eq=False)
 class MembraneNeurons:
-    """IF, SNM or MT neurons of all hidden layers: settled settings, and what calibration found.
+    """Describe the IF, SNM or MT neurons of all hidden layers: settled settings, and what calibration found.
 
     Attributes:
         settings: with T, one α per hidden layer and c (`MembraneSettings.settled`).
@@ -77,17 +77,17 @@ class MembraneNeurons:
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """Return T."""
         return self.settings.timesteps  # pyright: ignore[reportReturnType]
 
     @property
     def alpha(self) -> tuple[float, ...]:
-        """CRPI's share of the residual carried on, per hidden layer."""
+        """Return CRPI's share of the residual carried on, per hidden layer."""
         return self.settings.alpha  # pyright: ignore[reportReturnType]
 
     @property
     def alpha_clip(self) -> float:
-        """c, the bound of the carried charge in thresholds."""
+        """Return c, the bound of the carried charge in thresholds."""
         return self.settings.clip
 
     @property
@@ -97,20 +97,20 @@ class MembraneNeurons:
 
     @property
     def levels(self) -> int:
-        """n of MT; 0 of others."""
+        """Return n of MT; 0 of others."""
         return self.settings.levels if isinstance(self.settings, MT) else 0
 
     @property
     def calibration(self) -> SpikeCalibration | None:
-        """Spike calibration before each layer's T steps, of IF under rate coding only."""
+        """Return the spike calibration before each layer's T steps, of IF under rate coding only."""
         return self.settings.calibration if isinstance(self.settings, IF) else None
 
-    def base(self, threshold: Any) -> Any:
-        """v[0] without correction: θ/2 for IF and SNM, 0 for MT."""
+    def base(self, threshold: Array) -> Array:
+        """Return v[0] without correction: θ/2 for IF and SNM, 0 for MT."""
         return threshold * (0.0 if self.model == "mt" else 0.5)
 
-    def fire(self, v: Any, net: Any, threshold: Any) -> Any:
-        """The output o of neurons at potential v with net output M so far."""
+    def fire(self, v: Array, net: Array, threshold: Array) -> Array:
+        """Return the output o of neurons at potential v with net output M so far."""
         match self.model:
             case "if":
                 return fire_if(v, threshold)
@@ -122,7 +122,7 @@ class MembraneNeurons:
 
 @dataclass(frozen=True, eq=False)
 class SigmaDeltaNeurons:
-    """Sigma-delta neurons of all stages: the observation, then every hidden layer.
+    """Describe the sigma-delta neurons of all stages: the observation, then every hidden layer.
 
     Attributes:
         quanta: q per stage, (neurons,); 0 for a dead neuron, which never spikes.
@@ -142,7 +142,7 @@ class SigmaDeltaNeurons:
     alpha: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        shares = all(0 <= number("alpha", each) <= 1 for each in self.alpha)
+        shares = all(0 <= number("alpha", share) <= 1 for share in self.alpha)
         fits = shares and len(self.alpha) in (0, len(self.quanta))
         require(fits, f"alpha {self.alpha!r}: expected shares of 0 to 1, one per stage")
         if not any(self.alpha):
@@ -153,32 +153,32 @@ class SigmaDeltaNeurons:
 
     @property
     def timesteps(self) -> int:
-        """Σ D: one timestep is one digit of the stage whose turn it is."""
+        """Return Σ D: one timestep is one digit of the stage whose turn it is."""
         return sum(self.digits)
 
     @property
     def carries(self) -> bool:
-        """Whether any stage carries residuals from one decision to the next."""
+        """Return whether any stage carries residuals from one decision to the next."""
         return bool(self.alpha)
 
     @cached_property
     def powers(self) -> FloatArray:
-        """β⁰, β¹, … up to `LARGEST_SPIKE`."""
+        """Return β⁰, β¹, … up to `LARGEST_SPIKE`."""
         count = int(np.log(LARGEST_SPIKE) / np.log(self.base)) + 1
         return (np.float64(self.base) ** np.arange(count)).astype(np.float32)
 
 
-def step_rate(x: Any, state: Membrane, threshold: Any, neurons: MembraneNeurons) -> tuple[Any, Membrane]:
-    """One timestep under rate coding: v ← v + x; o = fire(v, M); v ← v − o; M ← M + o."""
+def step_rate(x: Array, state: Membrane, threshold: Array, neurons: MembraneNeurons) -> tuple[Array, Membrane]:
+    """Take one timestep under rate coding: v ← v + x; o = fire(v, M); v ← v − o; M ← M + o."""
     v = state.v + x
     o = neurons.fire(v, state.net, threshold)
     return o, Membrane(v - o, state.net + o)
 
 
 def step_differential(
-    d: Any, t: int, state: DifferentialMembrane, threshold: Any, neurons: MembraneNeurons
-) -> tuple[Any, DifferentialMembrane]:
-    """Timestep t = 1…T under differential coding; d is the weighted input without bias (m_in starts at the bias).
+    d: Array, t: int, state: DifferentialMembrane, threshold: Array, neurons: MembraneNeurons
+) -> tuple[Array, DifferentialMembrane]:
+    """Take timestep t = 1…T under differential coding; d is the weighted input less the bias (m_in starts at it).
 
     v ← v + d + m_in − m_out; M ← M + m_out; o = fire(v, M); v ← v − o; M ← M + o;
     m_in ← m_in + d/t; m_out ← m_out + o/t.
@@ -189,8 +189,8 @@ def step_differential(
     return o, DifferentialMembrane(v - o, net + o, state.inflow + d / t, state.outflow + o / t)
 
 
-def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
-    """One digit: s = sign(v)·q·βⁱ, i = ⌊log_β(|v| / (k·q))⌋, where |v| ≥ k·q with k = (1 + 1/β)/2; else 0."""
+def sigma_delta_spike(v: Array, quantum: Array, powers: Array) -> Array:
+    """Return one digit: s = sign(v)·q·βⁱ, i = ⌊log_β(|v| / (k·q))⌋, |v| ≥ k·q with k = (1 + 1/β)/2; else 0."""
     xp = array_namespace(v)
     alive = quantum > 0
     reach = xp.where(alive, quantum * ((1 + 1 / powers[1]) / 2), xp.ones_like(quantum))
@@ -200,8 +200,8 @@ def sigma_delta_spike(v: Any, quantum: Any, powers: Any) -> Any:
     return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))
 
 
-def sigma_delta_residual(v: Any, sent: Any, quantum: Any) -> Any:
-    """r, what a decision leaves over: v within ±q of neurons that sent nothing, 0 of the others, and where it is tiny.
+def sigma_delta_residual(v: Array, sent: Array, quantum: Array) -> Array:
+    """Return r, what a decision leaves: v within ±q of neurons that sent nothing, 0 of others and where it is tiny.
 
     Args:
         v: what is left after the last digit, (rows, neurons).
@@ -212,8 +212,8 @@ def sigma_delta_residual(v: Any, sent: Any, quantum: Any) -> Any:
     return xp.where(none, xp.zeros_like(v), xp.minimum(xp.maximum(v, -quantum), quantum))
 
 
-def _largest_power(ratio: Any, powers: Any, xp: Any) -> Any:
-    """The largest βⁱ ≤ ratio, exactly: a logarithm that rounds is put right by comparison."""
+def _largest_power(ratio: Array, powers: Array, xp: Any) -> Array:
+    """Return the largest βⁱ ≤ ratio, exactly: a logarithm that rounds is put right by comparison."""
     last = powers.shape[0] - 1
     guess = xp.astype(xp.log(ratio) / xp.log(powers[1]), xp.int64)
     guess = xp.reshape(xp.clip(guess, 0, last), (-1,))

@@ -27,7 +27,7 @@ RULES = ("mse", "max", PER_LAYER, TRAINED)
 
 @dataclass(frozen=True, eq=False)
 class SigmaDelta:
-    """Sigma-delta neurons: any activation, any head (this project's own; docs/methods.md §1).
+    """Choose sigma-delta neurons: any activation, any head (this project's own; docs/methods.md §1).
 
     Attributes:
         tolerance: RMS action error on the recorded observations, as a share of the action's half-range, in (0, 1];
@@ -68,7 +68,7 @@ class SigmaDelta:
 
     @property
     def wanted_tolerance(self) -> float | None:
-        """The tolerance in force; None where the quanta are given."""
+        """Return the tolerance in force; None where the quanta are given."""
         return DEFAULT_TOLERANCE if self.tolerance is None and self.threshold is None else self.tolerance
 
     def digits_of(self, stages: int) -> tuple[int, ...]:
@@ -91,9 +91,9 @@ class SigmaDelta:
             ValueError: shares for another number of stages, or out of range.
         """
         per_stage = _one_per("alpha", self.alpha, stages, f"stage ({stages})", "0 to 1")
-        fits = all(0 <= number("alpha", each) <= 1 for each in per_stage)
+        fits = all(0 <= number("alpha", share) <= 1 for share in per_stage)
         require(fits, f"alpha {self.alpha!r}: expected 0 to 1, one number or one per stage")
-        return tuple(float(each) for each in per_stage)
+        return tuple(float(share) for share in per_stage)
 
     def settled(self, stages: int) -> "SigmaDelta":
         """Return the settings in force for that many stages."""
@@ -103,7 +103,7 @@ class SigmaDelta:
 
 @dataclass(frozen=True, eq=False)
 class MembraneSettings:
-    """What IF, SNM and MT neurons have in common.
+    """Hold what IF, SNM and MT neurons have in common.
 
     Attributes:
         coding: "rate" or "differential" (Huang et al.).
@@ -138,13 +138,13 @@ class MembraneSettings:
             named = self.alpha == "pilot"
             require(named, f"alpha {self.alpha!r}: expected a number, one per hidden layer, or 'pilot'")
         else:
-            shares = [number("alpha", each) for each in np.atleast_1d(np.asarray(self.alpha, object))]
-            require(all(0 <= each <= 1 for each in shares), f"alpha {self.alpha!r}: expected 0 to 1")
+            shares = [number("alpha", share) for share in np.atleast_1d(np.asarray(self.alpha, object))]
+            require(all(0 <= share <= 1 for share in shares), f"alpha {self.alpha!r}: expected 0 to 1")
         require(0 <= number("alpha_clip", self.clip) <= 1, f"alpha_clip {self.alpha_clip!r}: expected 0 to 1")
 
     @property
     def clip(self) -> float:
-        """c in force."""
+        """Return c in force."""
         return default_clip(self.neuron, self.coding) if self.alpha_clip is None else self.alpha_clip
 
     def settled(self, layers: int, timesteps: int = DEFAULT_TIMESTEPS) -> "MembraneSettings":
@@ -157,7 +157,7 @@ class MembraneSettings:
         alpha = _one_per("alpha", self.alpha, layers, f"hidden layer ({layers})", "numbers")
         return replace(
             self,
-            alpha=tuple(number("alpha", each) for each in alpha),
+            alpha=tuple(number("alpha", share) for share in alpha),
             timesteps=timesteps if self.timesteps is None else int(self.timesteps),
             alpha_clip=float(self.clip),
             threshold=self.threshold if isinstance(self.threshold, str | None) else PER_LAYER,
@@ -166,7 +166,7 @@ class MembraneSettings:
 
 @dataclass(frozen=True, eq=False)
 class IF(MembraneSettings):
-    """Integrate-and-fire neurons with soft reset, as in CRPI: they stand for ReLU, under rate coding also for QCFS.
+    """Choose integrate-and-fire neurons with soft reset, as in CRPI; they stand for ReLU, under rate coding QCFS too.
 
     Attributes:
         calibration: spike calibration before each layer's T steps, under rate coding only.
@@ -185,14 +185,14 @@ class IF(MembraneSettings):
 
 @dataclass(frozen=True, eq=False)
 class SNM(MembraneSettings):
-    """Signed neurons with memory (Wang et al. 2022): they stand for ReLU."""
+    """Choose signed neurons with memory (Wang et al. 2022): they stand for ReLU."""
 
     neuron: ClassVar[str] = "snm"
 
 
 @dataclass(frozen=True, eq=False)
 class MT(MembraneSettings):
-    """Multi-threshold neurons (Huang et al.): they stand for ReLU.
+    """Choose multi-threshold neurons (Huang et al.): they stand for ReLU.
 
     Attributes:
         levels: n; thresholds are θ·2⁻ⁱ, i = 0 … n − 1.
@@ -245,7 +245,7 @@ def settings_of(neuron: Any, **arguments: Any) -> NeuronSettings:
     kind = KINDS.get(neuron) if isinstance(neuron, str) else None
     if kind is None:
         raise ValueError(f"neuron {neuron!r}: expected one of {', '.join(NEURONS)}, or SigmaDelta, IF, SNM or MT")
-    foreign = sorted(given.keys() - {each.name for each in fields(kind)})
+    foreign = sorted(given.keys() - {field.name for field in fields(kind)})
     if foreign:
         raise ValueError(f"{', '.join(foreign)}: not an argument of the {neuron!r} neuron; leave it out")
     return kind(**given)
@@ -253,7 +253,9 @@ def settings_of(neuron: Any, **arguments: Any) -> NeuronSettings:
 
 def as_record(settings: NeuronSettings) -> dict[str, Any]:
     """Return the settings as plain JSON data, `neuron` first; thresholds given as arrays by the word "given"."""
-    record = {each.name: _plain(getattr(settings, each.name)) for each in fields(settings) if each.name != "threshold"}
+    record = {
+        field.name: _plain(getattr(settings, field.name)) for field in fields(settings) if field.name != "threshold"
+    }
     calibration = record.get("calibration")
     if calibration is not None:
         record["calibration"] = asdict(calibration)
@@ -265,7 +267,7 @@ def _plain(value: Any) -> Any:
     """Return NumPy's numbers as Python's, and sequences as tuples of them."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    return tuple(_plain(each) for each in value) if isinstance(value, list | tuple) else value
+    return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def membrane_from_record(neuron: str, record: dict[str, Any]) -> IF | SNM | MT:
@@ -277,15 +279,15 @@ def membrane_from_record(neuron: str, record: dict[str, Any]) -> IF | SNM | MT:
     kind = KINDS.get(neuron)
     if kind is None or kind is SigmaDelta:
         raise ValueError(f"neuron {neuron!r}: expected if, snm or mt")
-    unknown = record.keys() - {each.name for some in (IF, SNM, MT) for each in fields(some)}
+    unknown = record.keys() - {field.name for some in (IF, SNM, MT) for field in fields(some)}
     if unknown:
         raise ValueError(f"{', '.join(sorted(unknown))}: no setting of {neuron!r} neurons")
-    known = {each.name: record[each.name] for each in fields(kind) if each.name in record}
+    known = {field.name: record[field.name] for field in fields(kind) if field.name in record}
     if known.get("calibration") is not None:
         known["calibration"] = SpikeCalibration(**known["calibration"])
     if record.get("calibration") is not None and "calibration" not in known:
         raise ValueError("calibration: of 'if' neurons with 'rate' coding only")
-    known["alpha"] = tuple(float(each) for each in record["alpha"])
+    known["alpha"] = tuple(float(share) for share in record["alpha"])
     return kind(**known)
 
 

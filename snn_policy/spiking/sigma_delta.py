@@ -1,17 +1,15 @@
 """One decision of sigma-delta networks, pure and array-API: stage by stage. Equations: docs/methods.md §1.
 
 This is the reference: it derives the accumulators from the memory in every decision, so they carry no rounding. Only
-linear layers have any: what a convolution's receivers have heard is always derived.
+linear layers have any: what a convolution's receivers have accumulated is always derived.
 
 Where stages carry residuals (α > 0), a decision begins with v = h − c − γ·m + α·r, r from the decision before.
 """
 
-from typing import Any
-
 from array_api_compat import array_namespace
 
 from snn_policy.ann.layers import Layer, Linear
-from snn_policy.protocol import Decision
+from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual, sigma_delta_spike
 from snn_policy.spiking.state import CarryingState, SigmaDeltaState
 
@@ -19,14 +17,14 @@ SigmaDeltaStates = SigmaDeltaState | CarryingState
 
 
 def accumulator_sizes(layers: tuple[Layer, ...]) -> tuple[int, ...]:
-    """Outputs of every layer that keeps accumulators."""
+    """Return the outputs of every layer that keeps accumulators."""
     return tuple(layer.outputs for layer in layers if isinstance(layer, Linear))
 
 
 def decide_sigma_delta(
-    x: Any, state: SigmaDeltaStates, layers: tuple[Layer, ...], neurons: SigmaDeltaNeurons
-) -> tuple[Any, SigmaDeltaStates, Decision]:
-    """From the normalised observation x (rows, inputs): the last layer's y, the new state, the decision's costs."""
+    x: Array, state: SigmaDeltaStates, layers: tuple[Layer, ...], neurons: SigmaDeltaNeurons
+) -> tuple[Array, SigmaDeltaStates, Decision]:
+    """Return, from the normalised x (rows, inputs), the last layer's y, the new state, the decision's costs."""
     xp = array_namespace(x)
     none = xp.astype(x[:, 0] * 0, xp.int64)
     h, memories, accumulators, residuals, spikes, operations, events, start = x, [], [], [], [], none, none, 0
@@ -35,14 +33,14 @@ def decide_sigma_delta(
         start = own.stop
         kept = predictor * state.memory[:, own]
         offset = neurons.offset if stage == 0 else 0.0
-        v, told = h - offset - kept, kept * 0
+        v, sent = h - offset - kept, kept * 0
         if isinstance(state, CarryingState):
             v = v + neurons.alpha[stage] * state.residual[:, own]
-        emitted = xp.astype(told, xp.int64)
+        emitted = xp.astype(sent, xp.int64)
         for _ in range(neurons.digits[stage]):
             s = sigma_delta_spike(v, quantum, neurons.powers)
-            v, told, emitted = v - s, told + s, emitted + xp.astype(s != 0, xp.int64)
-        memory = kept + told
+            v, sent, emitted = v - s, sent + s, emitted + xp.astype(s != 0, xp.int64)
+        memory = kept + sent
         if isinstance(layer, Linear):
             accumulators.append(layer.product(predictor * memory))
             z = accumulators[-1] + layer((1 - predictor) * memory + offset)

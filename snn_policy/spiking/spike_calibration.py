@@ -12,11 +12,12 @@ and run the T steps for real. Simulated spikes stay inside the layer: they cost 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from array_api_compat import array_namespace
 
 from snn_policy.checks import require, whole
+from snn_policy.protocol import Array
 from snn_policy.spiking.firing import fire_if
 
 Rule = Literal["first-pass", "literal"]
@@ -26,7 +27,7 @@ FAR = 1e30
 
 @dataclass(frozen=True)
 class SpikeCalibration:
-    """Settings of spike calibration.
+    """Set the course of spike calibration.
 
     Attributes:
         iterations: I, how often the initial potential is corrected before the T steps are run.
@@ -57,7 +58,7 @@ class SpikeCalibration:
         )
         if adaptive is not None:
             object.__setattr__(self, "adaptive", tuple(adaptive))
-            two = len(tuple(adaptive)) == 2 and all(whole(each, 0, MOST_ITERATIONS) for each in adaptive)
+            two = len(tuple(adaptive)) == 2 and all(whole(count, 0, MOST_ITERATIONS) for count in adaptive)
             require(two and adaptive[0] <= adaptive[1], f"adaptive {adaptive!r}: expected (I_min, I_max), not falling")
         require(0 < self.epsilon < 1, f"epsilon {self.epsilon!r}: expected a share of the threshold in (0, 1)")
         require(self.rule in ("first-pass", "literal"), f"rule {self.rule!r}: expected 'first-pass' or 'literal'")
@@ -65,7 +66,7 @@ class SpikeCalibration:
 
     @property
     def least_iterations(self) -> int:
-        """I of a row's first decision."""
+        """Return I of a row's first decision."""
         return self.iterations if self.adaptive is None else self.adaptive[0]
 
     @property
@@ -74,15 +75,15 @@ class SpikeCalibration:
 
 
 class Pass(NamedTuple):
-    """What a simulated pass notes per neuron: n, final v, m_f and m_s, each (rows, neurons)."""
+    """Hold what a simulated pass notes per neuron: n, final v, m_f and m_s, each (rows, neurons)."""
 
-    spikes: Any
-    v: Any
-    after_spike: Any
-    silent: Any
+    spikes: Array
+    v: Array
+    after_spike: Array
+    silent: Array
 
 
-def simulate(drive: Any, start: Any, threshold: Any, steps: int) -> Pass:
+def simulate(drive: Array, start: Array, threshold: Array, steps: int) -> Pass:
     """Run IF neurons for ρ steps on the drive (rows, T or 1, neurons), bias included, from v[0] = start."""
     xp = array_namespace(start)
     v, spikes = start, xp.zeros_like(start)
@@ -98,9 +99,9 @@ def simulate(drive: Any, start: Any, threshold: Any, steps: int) -> Pass:
 
 
 def calibrated_start(
-    drive: Any, start: Any, threshold: Any, timesteps: int, settings: SpikeCalibration, iterations: Any
-) -> Any:
-    """v[0] after calibration, (rows, neurons).
+    drive: Array, start: Array, threshold: Array, timesteps: int, settings: SpikeCalibration, iterations: Array
+) -> Array:
+    """Return v[0] after calibration, (rows, neurons).
 
     Args:
         drive: (rows, T, neurons) the layer's input W·o[t] + b, or (rows, 1, neurons) where it is constant.
@@ -126,8 +127,8 @@ def calibrated_start(
     return start
 
 
-def error_spikes(shadow: Any, net: Any, threshold: Any, timesteps: int) -> Any:
-    """Σ |a·T/θ − n| over the neurons of a layer, (rows,); `shadow` a and `net` θ·n are (rows, neurons)."""
+def error_spikes(shadow: Array, net: Array, threshold: Array, timesteps: int) -> Array:
+    """Return Σ |a·T/θ − n| over the neurons of a layer, (rows,); `shadow` a and `net` θ·n are (rows, neurons)."""
     xp = array_namespace(net)
     safe = xp.where(threshold > 0, threshold, xp.ones_like(threshold))
     return xp.sum(xp.where(threshold > 0, abs(shadow * timesteps - net) / safe, xp.zeros_like(net)), axis=1)

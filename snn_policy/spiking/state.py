@@ -1,50 +1,52 @@
 """What networks carry from one decision to the next: named arrays, first axis = environment row, zeros at a reset."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from snn_policy.protocol import Array
 
 
 class MembraneState(NamedTuple):
-    """What IF, SNM and MT networks carry between decisions, (rows, neurons of all hidden layers) float32.
+    """Hold what IF, SNM and MT networks carry between decisions, (rows, neurons of all hidden layers) float32.
 
     residual: CRPI's r, layer after layer.
     """
 
-    residual: Any
+    residual: Array
 
 
 class AdaptiveState(NamedTuple):
-    """`MembraneState` of a network whose spike calibration is adaptive.
+    """Extend `MembraneState` for a network whose spike calibration is adaptive.
 
     extra_iterations: (rows, 1) I − I_min.
     """
 
-    residual: Any
-    extra_iterations: Any
+    residual: Array
+    extra_iterations: Array
 
 
 class SigmaDeltaState(NamedTuple):
-    """What sigma-delta networks carry between decisions, float32.
+    """Hold what sigma-delta networks carry between decisions, float32.
 
-    memory: (rows, neurons of all stages) m: what each neuron has told its receivers.
-    accumulator: (rows, outputs of all layers) W·(γ·m): what the receivers have heard and keep.
+    memory: (rows, neurons of all stages) m: the receivers' reconstruction of each neuron's value: what it has sent.
+    accumulator: (rows, outputs of all layers) W·(γ·m): what the receivers have accumulated.
     age: (rows, 1) decisions since the accumulators were last derived from the memory.
     """
 
-    memory: Any
-    accumulator: Any
-    age: Any
+    memory: Array
+    accumulator: Array
+    age: Array
 
 
 class CarryingState(NamedTuple):
-    """`SigmaDeltaState` of a network whose neurons carry a share α > 0 of their residual.
+    """Extend `SigmaDeltaState` for a network whose neurons carry a share α > 0 of their residual.
 
     residual: (rows, neurons of all stages) r: what a neuron owed in the last decision and did not send.
     """
 
-    memory: Any
-    accumulator: Any
-    age: Any
-    residual: Any
+    memory: Array
+    accumulator: Array
+    age: Array
+    residual: Array
 
 
 State = MembraneState | AdaptiveState | SigmaDeltaState | CarryingState

@@ -21,13 +21,13 @@ CACHED_BYTES = 2**19
 
 
 def in_order(layer: Linear) -> bool:
-    """Whether the layer is sparse: its spikes are added one by one, with or without what is zero."""
+    """Return whether the layer is sparse: its spikes are added one by one, with or without what is zero."""
     return layer.synapses < SPARSE_BELOW * layer.macs
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A weight matrix's blocks that hold anything.
+    """Hold a weight matrix's blocks that hold anything.
 
     Attributes:
         block: consecutive outputs of one input per block.
@@ -49,7 +49,7 @@ class Packed:
 
     @property
     def pays(self) -> bool:
-        """Whether adding the blocks is faster than adding dense rows, on processors with vectors.
+        """Return whether adding the blocks is faster than adding dense rows, on processors with vectors.
 
         In additions of eight floats: a dense row takes 1.1 for every eight outputs, and half as many again where the
         weights do not stay in the cache. A list of blocks takes 15 for its end, which no processor can foresee, and 2
@@ -80,7 +80,7 @@ def _packed(weight: FloatArray, block: int) -> Packed:
 
 
 def unpacked(packed: Packed, outputs: int) -> FloatArray:
-    """The weights (outputs, inputs) that `pack` was given."""
+    """Return the weights (outputs, inputs) that `pack` was given."""
     inputs = len(packed.starts) - 1
     rows = np.zeros((inputs, -(-outputs // packed.block) * packed.block), np.float32)
     source = np.repeat(np.arange(inputs), np.diff(packed.starts))

@@ -33,11 +33,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 class NoCompilerError(Exception):
-    """There is no C compiler, or it failed; the message says which."""
+    """Report that there is no C compiler, or it failed; the message says which."""
 
 
 def fingerprint() -> int:
-    """A checksum of the sources: a library built from others is not used."""
+    """Return a checksum of the sources: a library built from others is not used."""
     total = 0
     for source in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.c")]):
         total = zlib.crc32(source.read_bytes(), total)
@@ -45,7 +45,7 @@ def fingerprint() -> int:
 
 
 def compiler() -> list[str]:
-    """The C compiler's command: the environment's CC, or the first that is installed.
+    """Return the C compiler's command: the environment's CC, or the first that is installed.
 
     Raises:
         NoCompilerError: there is none.
@@ -59,19 +59,20 @@ def compiler() -> list[str]:
 
 
 def architectures() -> tuple[str, ...]:
-    """The processors to build for: this machine's, or on macOS those of the environment's ARCHFLAGS (-arch arm64 …)."""
+    """Return the processors to build for: this machine's, or on macOS those of the environment's ARCHFLAGS (-arch
+    arm64 …)."""
     words = shlex.split(os.environ.get("ARCHFLAGS", "")) if sys.platform == "darwin" else []
     named = [word for flag, word in pairwise(words) if flag == "-arch"]
     return tuple(dict.fromkeys(named)) or (platform.machine().lower(),)
 
 
 def variants() -> tuple[str, ...]:
-    """The copies to build; those for x86-64 only where the library is for nothing else."""
+    """Return the copies to build; those for x86-64 only where the library is for nothing else."""
     return tuple(VARIANTS) if set(architectures()) <= {"x86_64", "amd64"} else ("plain",)
 
 
 def definitions(variant: str) -> dict[str, str]:
-    """The macros of one copy."""
+    """Return the macros of one copy."""
     macros = {"SNN_VARIANT": variant}
     if variant == "plain":
         macros |= {"SNN_FIRST_VARIANT": "1", "SNN_FINGERPRINT": f"{fingerprint()}u"}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snn_policy.engines.core import layout
 from snn_policy.engines.core.layout import Layout, Writer, aligned
 from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
-from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
+from snn_policy.protocol import Array, Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.state import State
@@ -32,7 +32,7 @@ _ARRAY, _FLOAT32, _FLOAT64 = np.ndarray, np.dtype(np.float32), np.dtype(np.float
 
 
 class EventEngine:
-    """Runs decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked.
+    """Run decisions of a network block of rows by block of rows, adding only the weights of neurons that spiked.
 
     Raises:
         NoCoreError: there is no compiled core.
@@ -58,12 +58,12 @@ class EventEngine:
         self.spiking = len(network.spiking_widths)
 
     def session(self, rows: int) -> "EventSession":
-        """Buffers for that many environment rows, all at zero."""
+        """Return buffers for that many environment rows, all at zero."""
         sole = rows == 1 and not self.network.actor.discrete
         return SoleEventSession(self, rows) if sole else EventSession(self, rows)
 
     def decide(self, obs: FloatArray, state: Any) -> tuple[npt.NDArray[Any], State, Decision]:
-        """As `SpikingNetwork.decide`."""
+        """Decide as `SpikingNetwork.decide`."""
         session = EventSession(self, len(obs))
         session.store(state)
         session.obs[...] = obs.reshape(len(obs), -1)
@@ -75,13 +75,13 @@ class EventEngine:
 
 
 def checked(compiled: Core, blocks: Layout) -> Program:
-    """The program of these blocks, which must outlive it.
+    """Return the program of these blocks, which must outlive it.
 
     Raises:
         ValueError: they do not fit together.
     """
     parts = (blocks.header, blocks.stages, blocks.connections, blocks.parameters, blocks.indices)
-    program = Program(*(each.ctypes.data for each in parts))
+    program = Program(*(part.ctypes.data for part in parts))
     fault = compiled.check(ctypes.addressof(program), *map(len, parts[1:]))
     if fault:
         raise ValueError(f"the network does not fit the compiled core (fault {fault}): take engine 'numpy'")
@@ -89,13 +89,13 @@ def checked(compiled: Core, blocks: Layout) -> Program:
 
 
 class EventSession:
-    """The memory of some environment rows, and all buffers of their decisions.
+    """Hold the memory of some environment rows, and all buffers of their decisions.
 
     Attributes:
         obs: (rows, inputs) float64, to be filled before `run`.
         state: views of the memory that `run` updates.
-        heard: views of the memory that is no part of `state`: what convolutions have received, and, in the last column,
-            whether that has to be derived anew from `state`.
+        accumulated: views of the memory that is no part of `state`: what convolutions have received, and, in the last
+            column, whether that has to be derived anew from `state`.
         memory: all of it, one array.
         counters: views of the sums since each row's reset.
         events: (rows, spiking stages) neurons that sent something in the last decision, each counted once.
@@ -120,9 +120,9 @@ class EventSession:
         self._buffers = (self.obs, self._memory, self._actions, self._counts, aligned(sizes[0]),
                          aligned(sizes[1], np.int32))  # fmt: skip
         self._engine = engine  # its program is read in every decision
-        self._call = Call(engine.program, *(each.ctypes.data for each in self._buffers), rows, block)
+        self._call = Call(engine.program, *(buffer.ctypes.data for buffer in self._buffers), rows, block)
         self._core_run, self._address = engine.core.run, ctypes.addressof(self._call)
-        *views, self.heard = self._views(network.initial_state(1))
+        *views, self.accumulated = self._views(network.initial_state(1))
         self.state: State = type(network.initial_state(1))(*views)
         self.events = self._counts[:, spiking : 2 * spiking]
         decisions = self._counts[:, 2 * spiking + layout.DECISIONS]
@@ -130,24 +130,24 @@ class EventSession:
         self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions=decisions)
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
-        return np.split(self._memory, np.cumsum([each.shape[1] for each in kind]), axis=1)
+        return np.split(self._memory, np.cumsum([array.shape[1] for array in kind]), axis=1)
 
     def store(self, state: State) -> None:
         """Set the memory of all rows. A row that is given what it holds already goes on as if nothing had happened,
         and one that is given zeros as if it were new."""
-        if self.heard.size:
+        if self.accumulated.size:
             pairs = list(zip(self.state, state, strict=True))
             changed = np.any([(own != given).any(axis=1) for own, given in pairs], axis=0)
-            self.heard[changed] = 0
-            self.heard[changed, -1] = np.any([given[changed].any(axis=1) for _, given in pairs], axis=0)
+            self.accumulated[changed] = 0
+            self.accumulated[changed, -1] = np.any([given[changed].any(axis=1) for _, given in pairs], axis=0)
         for own, given in zip(self.state, state, strict=True):
             own[...] = given
 
-    def act(self, obs: Any) -> npt.NDArray[Any] | None:
-        """`accept`, `run` and `actions_like` in one; None where one of them would have refused."""
+    def act(self, obs: Array) -> npt.NDArray[Any] | None:
+        """Do `accept`, `run` and `actions_like` in one; None where one of them would have refused."""
         return self.actions_like(obs) if self.accept(obs) and self.run() else None
 
-    def accept(self, obs: Any) -> bool:
+    def accept(self, obs: Array) -> bool:
         """Copy the observation(s) into `obs`; False where they are not an array that fits as it is."""
         if type(obs) is not np.ndarray or obs.dtype.kind not in "fiub":
             return False
@@ -160,7 +160,7 @@ class EventSession:
         return False
 
     def run(self, running: Mask | None = None) -> bool:
-        """One decision of every row (or of those in the mask) from `obs`; False, with nothing touched, where
+        """Make one decision of every row (or of those in the mask) from `obs`; False, with nothing touched, where
         it is not finite. Rows that are not running keep their memory and their sums.
         """
         if running is None:
@@ -174,13 +174,13 @@ class EventSession:
         self._decided |= decided
         return decided
 
-    def actions_like(self, obs: Any) -> npt.NDArray[Any]:
-        """The last actions, (rows, *action_shape), floats or integers; without the first axis for one observation."""
+    def actions_like(self, obs: Array) -> npt.NDArray[Any]:
+        """Return the last actions, (rows, *action_shape), floats or integers; without rows for one observation."""
         actions = self._batch_actions.astype(np.int64) if self._discrete else self._batch_actions.copy()
         return actions if obs.shape == self._batch_obs.shape else actions[0]
 
     def decision(self) -> Decision | None:
-        """What the last decision cost, if there was one."""
+        """Return what the last decision cost, if there was one."""
         if not self._decided:
             return None
         costs = 2 * self._spiking
@@ -189,13 +189,13 @@ class EventSession:
 
 
 class SoleEventSession(EventSession):
-    """The session of a single environment with float actions: a control loop, whose `act` is spelled out for speed."""
+    """Act for a single environment with float actions, a control loop: `act` is spelled out for speed."""
 
     def __init__(self, engine: EventEngine, rows: int) -> None:
         super().__init__(engine, rows)
         self._action = self._batch_actions[0]
 
-    def act(self, obs: Any) -> npt.NDArray[Any] | None:
+    def act(self, obs: Array) -> npt.NDArray[Any] | None:
         if type(obs) is _ARRAY and obs.shape == self._single_shape:
             dtype = obs.dtype
             if dtype is _FLOAT64 or dtype is _FLOAT32:  # NumPy has one object of each, and comparing it costs nothing
@@ -208,7 +208,7 @@ class SoleEventSession(EventSession):
 
 
 def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
-    """The fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
+    """Return the fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
     order = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS, layout.EVENTS)
     operations, macs, iterations, errors, events = (costs[:, column] for column in order)
     return spikes, operations, macs, iterations, errors, events

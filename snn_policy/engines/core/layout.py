@@ -53,7 +53,7 @@ CONNECTION = _record(
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A program's blocks.
+    """Hold a program's blocks.
 
     Attributes:
         header, stages, connections: records (1,), (stages,), (connections,).
@@ -69,39 +69,39 @@ class Layout:
 
 
 def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Zeros (size,), beginning on a cache line."""
+    """Return zeros (size,), beginning on a cache line."""
     kind = np.dtype(dtype)
     room = np.zeros(size + 64 // kind.itemsize, kind)
     return room[-room.ctypes.data % 64 // kind.itemsize :][:size]
 
 
 def padded(outputs: int, lanes: int = LANES) -> int:
-    """Outputs rounded up to whole vectors."""
+    """Return outputs rounded up to whole vectors."""
     return -(-outputs // lanes) * lanes
 
 
 def count_size(spiking: int) -> int:
-    """Numbers in a row of counts, of so many spiking stages: see `snn_count` in program.h."""
+    """Return numbers in a row of counts, of so many spiking stages: see `snn_count` in program.h."""
     return 3 * spiking + SUMS + DECISIONS
 
 
 def weight_stride(outputs: int, lanes: int = LANES) -> int:
-    """Floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where rows
-    are long, so that a tile of columns fills all of the cache's sets and not each fourth one."""
+    """Return floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where
+    rows are long, so that a tile of columns fills all of the cache's sets and not each fourth one."""
     whole = padded(outputs, lanes)
     return whole + LANES if lanes == LANES and whole >= 128 and whole // LANES % 2 == 0 else whole
 
 
 def row_size(widest: int, lanes: int = LANES) -> int:
-    """Floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so that
-    neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
+    """Return floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so
+    that neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
     if lanes < LANES:
         return padded(widest) + LANES
     return -(-(widest + LANES) // 64) * 64 + LANES
 
 
 class Writer:
-    """Writes a network's program; `lanes` is what rows of weights are padded to: 1 where memory is short."""
+    """Write a network's program; `lanes` is what rows of weights are padded to: 1 where memory is short."""
 
     def __init__(self, network: SpikingNetwork, rederive_after: int, lanes: int = LANES) -> None:
         self._network, self._actor, self._neurons, self._lanes = network, network.actor, network.neurons, lanes
@@ -113,14 +113,14 @@ class Writer:
         self._stages = np.zeros(len(layers) + 1, STAGE)
         self._connections = np.zeros(len(layers), CONNECTION)
         self._sigma_delta = isinstance(self._neurons, SigmaDeltaNeurons)
-        self._own = sum(each.shape[1] for each in network.initial_state(1))
+        self._own = sum(array.shape[1] for array in network.initial_state(1))
         self._convolutions = [layer for layer in layers if isinstance(layer, Conv2d)]
         self._write_stages()
         self._write_connections()
         self._write_header(rederive_after)
 
     def layout(self) -> Layout:
-        """The blocks."""
+        """Return the blocks."""
         parameters = aligned(self._size)
         if self._size:
             np.concatenate(self._parts, out=parameters)
@@ -156,7 +156,7 @@ class Writer:
         }  # fmt: skip
         if normaliser is not None:
             shape = actor.observation_shape
-            pair = [np.broadcast_to(each, shape).ravel() for each in (normaliser.mean, normaliser.scale)]
+            pair = [np.broadcast_to(side, shape).ravel() for side in (normaliser.mean, normaliser.scale)]
             values |= {"normaliser": self._put(np.concatenate(pair)), "clip": normaliser.clip}
         values |= self._sigma_delta_header(rederive_after) if self._sigma_delta else self._membrane_header()
         for name, value in {**values, "parameter_count": self._size, "index_count": self._index_count}.items():
@@ -207,14 +207,14 @@ class Writer:
 
     @property
     def state_size(self) -> int:
-        """Floats of a row's state: the network's own; and for sigma-delta neurons what convolutions have received (no
-        part of the network's), and whether that is stale."""
+        """Return the floats of a row's state: the network's own; and for sigma-delta neurons what convolutions have
+        received (no part of the network's), and whether that is stale."""
         private = self._sigma_delta and self._convolutions
         return self._own + (1 + sum(map(self._sums_size, self._convolutions)) if private else 0)
 
     @property
     def _age(self) -> int:
-        """Where a row's state counts decisions: after memories and accumulators."""
+        """Return where a row's state counts decisions: after memories and accumulators."""
         return sum(self._network.spiking_widths) + sum(accumulator_sizes(self._actor.layers))
 
     def _write_stages(self) -> None:
@@ -235,7 +235,7 @@ class Writer:
                 self._stages[index][name] = value
 
     def _received(self, layer: Layer, index: int) -> dict[str, Any]:
-        """A stage's side towards its sources: bias and activation."""
+        """Write a stage's side towards its sources: bias and activation."""
         activation, bias, neurons = layer.activation, layer.unit_bias, self._neurons
         if index == 1 and isinstance(neurons, SigmaDeltaNeurons):  # the input is sent less an offset: b + W·c
             shared = layer(neurons.offset[None])[0] if isinstance(layer, Conv2d) else (
@@ -249,7 +249,7 @@ class Writer:
         return values
 
     def _sent(self, layer: Layer, index: int) -> dict[str, Any]:
-        """A spiking stage's side towards its receivers: neurons, digits, fan-out."""
+        """Write a spiking stage's side towards its receivers: neurons, digits, fan-out."""
         neurons = self._neurons
         if isinstance(neurons, MembraneNeurons):
             values: dict[str, Any] = {"neurons": self._put(neurons.thresholds[index - 1]),
@@ -266,7 +266,7 @@ class Writer:
         return {**values, "uniform_fan_out": layer.uniform_fan_out}
 
     def _carried(self, index: int, memory: int) -> dict[str, Any]:
-        """A stage's α and the place of its residuals, where the network carries any."""
+        """Write a stage's α and the place of its residuals, where the network carries any."""
         neurons = self._neurons
         if not isinstance(neurons, SigmaDeltaNeurons) or not neurons.carries:
             return {}
@@ -286,7 +286,8 @@ class Writer:
                 self._connections[index][name] = value
 
     def _linear(self, layer: Linear) -> dict[str, Any]:
-        """Weights as dense rows, or, of a sparse layer, as blocks where that is faster (or, in short memory, smaller).
+        """Write weights as dense rows, or, of a sparse layer, as blocks where that is faster (or, in short memory,
+        smaller).
 
         Either way, and whatever the lanes, a sparse layer's sums are taken in the same order.
         """
@@ -301,7 +302,7 @@ class Writer:
         return {"kind": LINEAR, "weights": self._put(weights), "stride": weights.shape[1], "in_order": in_order(layer)}
 
     def packs(self, packed: Packed) -> bool:
-        """Whether a sparse layer's weights are stored as these blocks."""
+        """Return whether a sparse layer's weights are stored as these blocks."""
         return packed.bytes < packed.dense if self._lanes < LANES else packed.pays
 
     def _convolution(self, layer: Conv2d) -> dict[str, Any]:
@@ -316,7 +317,7 @@ class Writer:
 
 
 def doubles(neurons: SigmaDeltaNeurons) -> bool:
-    """Whether spikes are quanta times powers of two, all of them normal numbers in float32."""
+    """Return whether spikes are quanta times powers of two, all of them normal numbers in float32."""
     quanta = np.concatenate(neurons.quanta)
     alive = quanta[quanta > 0]
     return neurons.base == 2 and bool(((alive > 2.0**-100) & (alive < 2.0**80)).all())

@@ -20,17 +20,17 @@ REMEDY = (
 
 
 class NoCoreError(ImportError):
-    """The compiled core cannot be used; the message says why and what to do."""
+    """Say why the compiled core cannot be used; the message says why and what to do."""
 
 
 class Program(ctypes.Structure):
-    """`snn_program` of program.h."""
+    """Mirror `snn_program` of program.h."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("header", "stages", "connections", "parameters", "indices")]
 
 
 class Call(ctypes.Structure):
-    """`snn_call` of library.c."""
+    """Mirror `snn_call` of library.c."""
 
     _fields_ = [
         ("program", Program),
@@ -42,7 +42,7 @@ class Call(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Core:
-    """The library's functions, in the copy for one instruction set.
+    """Hold the library's functions, in the copy for one instruction set.
 
     Attributes:
         variant: which copy: every one gives the same bits.
@@ -62,7 +62,7 @@ class Core:
 
 
 def load(path: Path, variant: str | None = None) -> Core:
-    """The library at the path; its fastest copy that this processor runs, or the one named.
+    """Return the library at the path; its fastest copy that this processor runs, or the one named.
 
     Raises:
         NoCoreError: it is missing, does not load, is not built from the sources beside it, or lacks that copy.
@@ -110,7 +110,7 @@ def _own_sizes() -> list[int]:
 
 @cache
 def core() -> Core:
-    """The installed core.
+    """Return the installed core.
 
     Raises:
         NoCoreError: see `load`.
@@ -120,7 +120,7 @@ def core() -> Core:
 
 @cache
 def available() -> bool:
-    """Whether there is a core; where there is none, says so once, in one warning."""
+    """Return whether there is a core; where there is none, say so once, in one warning."""
     try:
         core()
     except NoCoreError as reason:

@@ -9,12 +9,14 @@ typedef struct {
     float *v, *net, *inflow, *passed, *output;
 } snn_membranes;
 
-/* o = θ where v > θ */
+/* The IF neuron: o = θ where v > θ. `snn_run_if_registers` has it again in a register's operations. */
+SNN_ALWAYS float snn_if_output(float v, float threshold) { return v > threshold ? threshold : 0.0f; }
+
 SNN_FUNCTION void snn_fire_if(const snn_membranes *m, const float *SNN_RESTRICT threshold, int32_t n) {
     float *SNN_RESTRICT v = m->v, *SNN_RESTRICT net = m->net, *SNN_RESTRICT output = m->output;
     int32_t k;
     for (k = 0; k < n; k++) {
-        const float o = v[k] > threshold[k] ? threshold[k] : 0.0f;
+        const float o = snn_if_output(v[k], threshold[k]);
         output[k] = o;
         v[k] -= o;
         net[k] += o;
@@ -135,7 +137,7 @@ SNN_FUNCTION int32_t snn_run_if_rest(const float *drive, ptrdiff_t pitch, const 
         for (t = 0; t < timesteps; t++) {
             float o;
             v += pitch == 0 ? at_first : drive[t * pitch + k];
-            o = v > threshold[k] ? threshold[k] : 0.0f;
+            o = snn_if_output(v, threshold[k]);
             v -= o;
             net += o;
             spikes += o != 0.0f ? 1 : 0;

@@ -15,7 +15,8 @@ typedef struct {
     int32_t fired[SNN_SEQUENCE_TILE];
 } snn_sequence_tile;
 
-/* One digit of a tile's neurons, β = 2; returns how many spiked. */
+/* One digit of a tile's neurons, β = 2; returns how many spiked. Not `snn_fire_doubling`, whose difference of exponents
+ * needs normal numbers: quanta on trial may be as small as they like, and their products overflow. */
 SNN_FUNCTION int32_t snn_sequence_doubling(snn_sequence_tile *SNN_RESTRICT tile, const float *SNN_RESTRICT quantum,
                                            float largest, int32_t n) {
     int32_t count = 0, j;
@@ -37,17 +38,12 @@ SNN_FUNCTION int32_t snn_sequence_digit(snn_sequence_tile *SNN_RESTRICT tile, co
                                         const float *SNN_RESTRICT powers, int32_t power_count, int32_t n) {
     int32_t count = 0, j;
     for (j = 0; j < n; j++) {
-        const float v = tile->v[j], ratio = snn_abs(v) / tile->unit[j];
-        int32_t i = 0;
-        float s;
-        if (!(ratio >= 1.0f)) {
+        float power;
+        const float s = snn_digit(tile->v[j], quantum[j], tile->unit[j], powers, power_count, &power);
+        if (power == 0.0f) {
             continue;
         }
-        while (i < power_count - 1 && powers[i + 1] <= ratio) {
-            i++;
-        }
-        s = v < 0.0f ? -quantum[j] * powers[i] : quantum[j] * powers[i];
-        tile->v[j] = v - s;
+        tile->v[j] -= s;
         tile->total[j] += s;
         tile->fired[j] += 1;
         count += 1;

@@ -48,27 +48,37 @@ SNN_FUNCTION int32_t snn_fire_doubling(const snn_reached *r, int32_t n, int32_t 
     return count;
 }
 
-/* One digit, any β. */
+/* One digit, any β: s of a neuron that owes v; `power` is its β^i, 0 where none is sent. */
+SNN_ALWAYS float snn_digit(float v, float quantum, float unit, const float *powers, int32_t power_count, float *power) {
+    const float ratio = snn_abs(v) / unit;
+    int32_t i = 0;
+    *power = 0.0f;
+    if (!(ratio >= 1.0f)) {
+        return 0.0f;
+    }
+    while (i < power_count - 1 && powers[i + 1] <= ratio) {
+        i++;
+    }
+    *power = powers[i];
+    return v > 0.0f ? quantum * powers[i] : -quantum * powers[i];
+}
+
+/* One digit of every neuron, any β; returns and `peak` as above. */
 SNN_FUNCTION int32_t snn_fire_digit(const snn_reached *r, int32_t n, const float *powers, int32_t power_count,
                                     int32_t *peak) {
     int32_t count = 0, j;
     for (j = 0; j < n; j++) {
-        const float ratio = snn_abs(r->v[j]) / r->unit[j];
-        int32_t i = 0;
-        float s;
-        if (!(ratio >= 1.0f)) {
+        float power;
+        const float s = snn_digit(r->v[j], r->quantum[j], r->unit[j], powers, power_count, &power);
+        if (power == 0.0f) {
             continue;
         }
-        while (i < power_count - 1 && powers[i + 1] <= ratio) {
-            i++;
-        }
-        s = r->v[j] > 0.0f ? r->quantum[j] * powers[i] : -r->quantum[j] * powers[i];
         r->v[j] -= s;
         r->sent[j] += s;
         r->fired[j] += 1;
         count += 1;
-        if (snn_bits(powers[i]) - snn_bits(1.0f) > *peak) {
-            *peak = snn_bits(powers[i]) - snn_bits(1.0f);
+        if (snn_bits(power) - snn_bits(1.0f) > *peak) {
+            *peak = snn_bits(power) - snn_bits(1.0f);
         }
     }
     return count;
