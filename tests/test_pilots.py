@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gymnasium import spaces
 from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
-from snn_policy.calibration.pilots import ALPHAS, TOLERANCES, Pilot
+from snn_policy.calibration.pilots import ALPHAS, TOLERANCES, Pilot, _sigma_delta_alpha
 from snn_policy.calibration.sequential_test import BLOCK, LEAST_TO_ACCEPT, MOST_EPISODES, Verdict, judge
 from snn_policy.cli import main
 
@@ -182,7 +183,7 @@ def piloted(strictness: float, pilot: Pilot = SHORT, **arguments: Any) -> Spikin
     return convert(actor_of(), recording(), env=lambda: Target(strictness), pilot=pilot, **arguments)
 
 
-@pytest.mark.parametrize(("strictness", "chosen"), [(0.0, 0.05), (11.0, 0.02), (44.0, 0.01), (180.0, 0.005)])
+@pytest.mark.parametrize(("strictness", "chosen"), [(0.0, 0.05), (16.0, 0.02), (44.0, 0.01), (180.0, 0.005)])
 def test_the_largest_tolerance_that_keeps_the_return_is_taken(strictness: float, chosen: float) -> None:
     policy = piloted(strictness, tolerance="pilot")
     record = policy.conversion["pilot"]["tolerance"]
@@ -225,19 +226,10 @@ def test_the_steps_used_are_those_of_the_episodes_and_within_the_budget(capsys: 
 
 
 def test_the_same_seeds_give_the_same_choice_and_record() -> None:
-    once, again = (piloted(44.0, tolerance="pilot", alpha="pilot") for _ in range(2))
+    brief = Pilot(episodes=40, report_episodes=20)
+    once, again = (piloted(44.0, brief, tolerance="pilot", alpha="pilot") for _ in range(2))
     assert once.conversion == again.conversion
     assert once.conversion["pilot"]["alpha"]["candidates"][0]["alpha"] == ALPHAS[0]
-
-
-class Silent(Target):
-    """What a neuron owes costs: observations stand still, so that only a carried residual is ever sent."""
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        before = self.obs
-        _, reward, terminated, truncated, info = super().step(action)
-        self.obs = before
-        return before, reward, terminated, truncated, info
 
 
 @pytest.mark.parametrize("tolerance", ["pilot", 0.05])
@@ -247,12 +239,41 @@ def test_alpha_stays_at_its_default_unless_another_is_clearly_better(tolerance: 
     assert policy.conversion["pilot"]["alpha"]["chosen"] == 0.5
 
 
-def test_alpha_is_chosen_where_it_pays() -> None:
-    policy = convert(actor_of(), recording(), alpha="pilot", tolerance=0.05, env=lambda: Silent(100.0), pilot=SHORT)
-    found = {each["alpha"]: each for each in policy.conversion["pilot"]["alpha"]["candidates"]}
-    best = max(found, key=lambda alpha: found[alpha]["mean"])
-    assert best == 1.0
-    assert policy.conversion["alpha"] == (1.0, 1.0)
+class Scripted:
+    """In place of episodes: what each α returns more than the default, with noise that the pairs share or do not."""
+
+    def __init__(self, gains: dict[float, float], noise: float) -> None:
+        self.gains, self.noise, self.pilot = gains, noise, Pilot()
+        self.tried: list[SigmaDelta] = []
+
+    def returns(self, policy: SigmaDelta, seed: int, episodes: int, description: str) -> np.ndarray:
+        self.tried.append(policy)
+        seeds, own = np.random.default_rng(seed), np.random.default_rng(len(description) + int(4 * policy.alpha))  # pyright: ignore
+        shared = 100 * seeds.normal(size=episodes)
+        return shared + self.gains.get(policy.alpha, 0.0) + self.noise * own.normal(size=episodes)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("gains", "noise", "chosen"),
+    [
+        ({}, 1.0, 0.5),
+        ({1.0: 3.0}, 1.0, 1.0),
+        ({0.0: 3.0}, 1.0, 0.0),
+        ({0.0: 3.0, 1.0: 5.0}, 1.0, 1.0),
+        ({0.0: -3.0, 1.0: -5.0}, 1.0, 0.5),
+        ({0.0: 1.0, 1.0: 1.0}, 10.0, 0.5),
+        ({}, 0.0, 0.5),
+    ],
+)
+def test_another_alpha_is_taken_only_where_it_is_clearly_better(
+    gains: dict[float, float], noise: float, chosen: float
+) -> None:
+    episodes = Scripted(gains, noise)
+    settings, record = _sigma_delta_alpha(SigmaDelta(tolerance="pilot", alpha="pilot"), lambda each: each, episodes)  # pyright: ignore
+    assert settings.alpha == record["chosen"] == chosen
+    assert settings.tolerance == "pilot"
+    assert [each.tolerance for each in episodes.tried] == [0.02] * 3
+    assert [each["episodes"] for each in record["candidates"]] == [40] * 3
 
 
 @pytest.mark.parametrize("arguments", [{"tolerance": "pilot"}, {"alpha": "pilot"}, {"neuron": "if", "alpha": "pilot"}])
@@ -291,15 +312,29 @@ def test_what_pilots_cannot_ask_is_refused(arguments: dict[str, Any], complaint:
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"delta": -0.1}, "delta"), ({"delta": "1"}, "delta"), ({"episodes": 10}, "episodes"),
-     ({"episodes": 220}, "episodes"), ({"seed": -1}, "seed"), ({"report_seed": 90_100}, "report_seed"), ({"report_seed": 89_950}, "report_seed"),
-     ({"report_episodes": 1}, "report_episodes")],
-)  # fmt: skip
+    [
+        ({"delta": -0.1}, "delta"),
+        ({"delta": "1"}, "delta"),
+        ({"episodes": 10}, "episodes"),
+        ({"episodes": 220}, "episodes"),
+        ({"seed": -1}, "seed"),
+        ({"report_seed": 90_100}, "report_seed"),
+        ({"report_seed": 89_950}, "report_seed"),
+        ({"report_episodes": 1}, "report_episodes"),
+    ],
+)
 def test_a_pilot_checks_itself(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         replace(Pilot(), **changes)
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command's pilots be brief."""
+    monkeypatch.setattr("snn_policy.calibration.pilots.Pilot", partial(Pilot, episodes=20, report_episodes=20))
+
+
+@pytest.mark.usefixtures("brief")
 def test_the_command_writes_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new"
     arguments = ["convert", "td3-Pendulum-v1", "--out", str(out), "--steps", "600", "--tolerance", "pilot"]
@@ -309,6 +344,16 @@ def test_the_command_writes_the_record(tmp_path: Path, capsys: pytest.CaptureFix
     assert record["tolerance"]["chosen"] == 0.05
     assert record["delta"] == 0.5
     assert record["environment"] == "Pendulum-v1"
-    assert record["report"]["episodes"] == 100
+    assert record["report"]["episodes"] == 20
     assert SpikingPolicy.load(out).conversion["pilot"] == record
     assert "environment steps" in shown.err
+
+
+@pytest.mark.usefixtures("brief")
+def test_the_command_tells_what_was_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--steps", "600", "--alpha", "pilot", "--tolerance", "pilot", "--delta", "0.5", "--env", "Pendulum-v1"]
+    assert main(["convert", "td3-Pendulum-v1", "--out", str(tmp_path / "new"), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("pilot: α = ")]
+    assert [line for line in lines if line.startswith("pilot: tolerance 0.05 accepted after 20 episodes")]
+    assert [line for line in lines if line.startswith("on 20 unseen episodes, seeds 95000…: retention")]
