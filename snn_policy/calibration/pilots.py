@@ -15,7 +15,6 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.calibration.sequential_test import BLOCK, BOUND, DEFAULT_DELTA, MOST_EPISODES, Verdict, failures, judge
 from snn_policy.checks import number, require, whole
-from snn_policy.observations import environment_name
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import spending
 from snn_policy.protocol import Policy
@@ -93,6 +92,7 @@ class Episodes:
 
     def __init__(self, actor: Actor, env: Any, pilot: Pilot, planned: int, progress: bool) -> None:
         from snn_policy.environments import make_environment
+        from snn_policy.observations import environment_name
 
         made = make_environment(env, actor)
         limit = getattr(made.spec, "max_episode_steps", None)
