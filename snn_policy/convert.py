@@ -1,6 +1,6 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.open_loop import Encoding, OpenLoop
+from snn_policy.calibration.pilots import Pilot, asked_of_pilots, environment_for, run_pilots
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
@@ -18,7 +19,7 @@ from snn_policy.errors import UnsupportedLayerError
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import busy, repeating
 from snn_policy.protocol import FloatArray
-from snn_policy.spiking.crpi import ResidualRule, pilot_alpha
+from snn_policy.spiking.crpi import ResidualRule
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.spiking.settings import (
@@ -26,6 +27,7 @@ from snn_policy.spiking.settings import (
     IF,
     MT,
     PER_LAYER,
+    PILOT,
     SNM,
     TRAINED,
     NeuronSettings,
@@ -35,8 +37,6 @@ from snn_policy.spiking.settings import (
     settings_of,
 )
 from snn_policy.spiking.spike_calibration import SpikeCalibration
-
-PILOT_SEED, PILOT_EPISODES = 90_000, 8
 
 
 def convert(
@@ -51,12 +51,14 @@ def convert(
     alpha: float | Sequence[float] | str | None = None,
     alpha_clip: float | None = None,
     residual: ResidualRule | None = None,
-    tolerance: float | None = None,
+    tolerance: float | str | None = None,
     digits: int | Sequence[int] | None = None,
     base: float | None = None,
     predictor: Predictor | None = None,
     calibration: SpikeCalibration | None = None,
     engine: str = "auto",
+    env: Any = None,
+    pilot: Pilot | None = None,
     progress: bool = False,
 ) -> SpikingPolicy:
     """Convert an actor, without retraining and without changing it.
@@ -75,20 +77,24 @@ def convert(
             brings its own by default, θ = λ. For sigma-delta: the quanta, one array per stage (observation
             first), instead of a tolerance.
         alpha: share of the residual carried on to the next decision. CRPI's: a float (0.3 by default; 0 resets
-            every decision), one per hidden layer, or "pilot", which tries 0.3 and 0.8 on the actor's environment
-            (`actor.env_id`). Of sigma-delta: a float (0.5 by default), or one per stage (observation first).
+            every decision), one per hidden layer, or "pilot", which tries 0.3 and 0.8. Of sigma-delta: a float (0.5
+            by default), one per stage (observation first), or "pilot", which tries 0, 0.5 and 1.
         alpha_clip: bound of the carried charge in thresholds; 1/2, for mt and differential coding 1/16.
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
             as a share of the action's half-range, where its bounds are infinite of its recorded spread; 0.02 by
-            default.
+            default. "pilot": the largest of 0.05, 0.03, 0.02, 0.01, 0.005 that keeps the return and fails no more
+            often than the ANN, by a sequential test in the environment (docs/methods.md §13).
         digits: most spikes per neuron and decision, one number or one per stage; (6, 4, …, 4, 6) by default.
         base: β of the spikes' sizes ±q·βⁱ, 2 by default.
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
             the observations are not consecutive.
         calibration: spike calibration, of "if" neurons with rate coding (`SpikeCalibration`).
         engine: "auto" (the event-driven one), "event", "numpy", "torch" or "torch:DEVICE", as in "torch:cuda".
-        progress: show a bar on stderr.
+        env: what pilots ask: a Gymnasium id or a function that makes an environment; by default `actor.env_id`.
+            `policy.conversion["pilot"]` keeps what was tried, and a report on seeds that the choice never saw.
+        pilot: the loss that pilots allow, their episodes and seeds (`snn_policy.calibration.pilots.Pilot`).
+        progress: show a bar on stderr; of pilots the environment steps used, of those that there can be at most.
 
     Raises:
         ValueError: an argument that the neuron does not take, or a value out of range.
@@ -100,37 +106,41 @@ def convert(
         calibration=calibration,
     )  # fmt: skip
     source = _as_actor(actor)
-    check_settings(source, settings)
+    check_settings(source, settings, env, pilot)
     check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape)
-    if isinstance(settings, SigmaDelta):
-        policy = _convert_sigma_delta(source, recordings, settings, engine, progress)
+    make = _conversion(source, recordings, settings, engine, progress)
+    if asked_of_pilots(settings):
+        policy = run_pilots(source, settings, make, env, pilot or Pilot(), progress)
     else:
-        policy = _convert_membrane(source, recordings, settings, engine, progress)
+        policy = make(settings)
     with busy("preparing the engine", progress):
         policy.warm_up()
     return policy
 
 
-def check_settings(actor: Actor, settings: NeuronSettings) -> None:
-    """Refuse settings that do not fit the actor, before anything is recorded.
+def check_settings(actor: Actor, settings: NeuronSettings, env: Any = None, pilot: Pilot | None = None) -> None:
+    """Refuse settings that do not fit the actor, before anything is recorded; `env`: what pilots are to ask.
 
     Raises:
-        ValueError: numbers or arrays for another number of layers; a pilot without an environment.
+        ValueError: numbers or arrays for another number of layers; a pilot without an environment, or the reverse.
         UnsupportedLayerError: an activation that the neuron cannot stand for.
     """
+    asked = asked_of_pilots(settings)
+    if asked:
+        environment_for(actor, asked, env)
+    for name, given in (("env", env), ("pilot", pilot)):
+        wanted = "of tolerance='pilot' and alpha='pilot' only; leave it out"
+        require(bool(asked) or given is None, f"{name}: {wanted}")
     if isinstance(settings, SigmaDelta):
-        settings.settled(len(actor.layers))
+        replace(settings, **dict.fromkeys(asked, 0.5)).settled(len(actor.layers))
         if settings.threshold is not None:
             _given_thresholds(settings.threshold, actor.groups, "stage")
         return
     _check_activations(actor, settings.neuron, settings.coding)
     if settings.threshold is not None and not isinstance(settings.threshold, str):
         _given_thresholds(settings.threshold, actor.groups[1:], "hidden layer")
-    if settings.alpha == "pilot":
-        known = actor.env_id is not None
-        require(known, "alpha 'pilot': the actor's environment is not known; set actor.env_id, or give a number")
-    else:
+    if not asked:
         settings.settled(len(actor.hidden))
 
 
@@ -140,6 +150,15 @@ def _as_actor(actor: Any) -> Actor:
     from snn_policy.sources import load_actor
 
     return load_actor(actor)
+
+
+def _conversion(
+    actor: Actor, recordings: FloatArray, settings: NeuronSettings, engine: str, progress: bool
+) -> Callable[[Any], SpikingPolicy]:
+    """Return what converts with these settings, or with those that a pilot has put in the place of its own."""
+    if not isinstance(settings, SigmaDelta):
+        return _membrane_conversion(actor, recordings, settings, engine, progress)
+    return lambda chosen: _convert_sigma_delta(actor, recordings, chosen, engine, progress)
 
 
 def _convert_sigma_delta(
@@ -186,9 +205,10 @@ def _given_thresholds(threshold: Any, groups: tuple[tuple[int, int], ...], place
     return tuple(arrays)
 
 
-def _convert_membrane(
+def _membrane_conversion(
     actor: Actor, recordings: FloatArray, settings: IF | SNM | MT, engine: str, progress: bool
-) -> SpikingPolicy:
+) -> Callable[[Any], SpikingPolicy]:
+    """Set the thresholds once, and return what makes a policy of settings that differ in α."""
     trained, levels_trained = _trained_thresholds(actor)
     steps = settings.timesteps or levels_trained or DEFAULT_TIMESTEPS
     rule = settings.threshold
@@ -201,15 +221,15 @@ def _convert_membrane(
     else:
         thresholds, rule = _given_thresholds(rule, actor.groups[1:], "hidden layer"), PER_LAYER
 
-    def with_alpha(alpha: Any) -> SpikingPolicy:
-        asked = replace(settings, threshold=rule, alpha=alpha, timesteps=steps, alpha_clip=settings.clip)
+    def with_alpha(chosen: IF | SNM | MT) -> SpikingPolicy:
+        asked = replace(settings, threshold=rule, alpha=chosen.alpha, timesteps=steps, alpha_clip=settings.clip)
         neurons = MembraneNeurons(asked.settled(len(thresholds)), thresholds)  # pyright: ignore[reportArgumentType]
-        rule_of_alpha = "pilot" if settings.alpha == "pilot" else "given"
-        chosen = np.asarray(alpha, np.float64).tolist()
-        record = {"alpha": chosen, "alpha_rule": rule_of_alpha, "observations": len(recordings)}
+        rule_of_alpha = PILOT if settings.alpha == PILOT else "given"
+        alpha = np.asarray(chosen.alpha, np.float64).tolist()
+        record = {"alpha": alpha, "alpha_rule": rule_of_alpha, "observations": len(recordings)}
         return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion={**as_record(asked), **record})
 
-    return with_alpha(_pilot(actor, with_alpha, progress) if settings.alpha == "pilot" else settings.alpha)
+    return with_alpha
 
 
 def _check_activations(actor: Actor, model: str, coding: str) -> None:
@@ -234,16 +254,3 @@ def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, in
     widths = actor.widths[1:]
     thresholds = tuple(np.full(width, f.parameter, np.float32) for width, f in zip(widths, quantised, strict=True))
     return thresholds, max(f.levels for f in quantised)
-
-
-def _pilot(actor: Actor, with_alpha: Any, progress: bool) -> float:
-    from snn_policy.evaluation.evaluate import evaluate
-
-    env_id = str(actor.env_id)
-
-    def returns_at(alpha: float) -> npt.NDArray[np.float64]:
-        bar = progress and f"trying α = {alpha}"
-        evaluation = evaluate(with_alpha(alpha), env_id, episodes=PILOT_EPISODES, seed=PILOT_SEED, progress=bar)
-        return np.asarray(evaluation.returns, np.float64)
-
-    return pilot_alpha(returns_at)

@@ -54,6 +54,17 @@ def busy(description: str, enabled: bool = True) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def spending(description: str, used: int, at_most: int | None, enabled: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar of a budget of which something is used already: call what this yields with what more is used."""
+    if not enabled:
+        yield lambda _: None
+        return
+    with _bar("MofNCompleteColumn", "TimeElapsedColumn") as bar:
+        task = bar.add_task(description, total=at_most, completed=used)
+        yield lambda parts: bar.advance(task, parts)
+
+
 class Passes:
     """Show a bar for work that goes over the same data until it is good enough; silent without a bar.
 

@@ -20,12 +20,14 @@ from snn_policy.commands.common import (
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
+    from snn_policy.calibration.pilots import Pilot
     from snn_policy.policy import SpikingPolicy
     from snn_policy.spiking.settings import NeuronSettings
 
 _SIGMA_DELTA: dict[str, Any] = {"rich_help_panel": "Options of sigma-delta neurons"}
 _MEMBRANE: dict[str, Any] = {"rich_help_panel": "Options of if, snm and mt neurons"}
 _CALIBRATION: dict[str, Any] = {"rich_help_panel": "Spike calibration of if neurons"}
+_PILOT: dict[str, Any] = {"rich_help_panel": "Options of pilots"}
 _SOURCE: dict[str, Any] = {"rich_help_panel": "Options of the source"}
 _RECORDING: dict[str, Any] = {"rich_help_panel": "Options of the recording"}
 
@@ -39,7 +41,17 @@ Observations = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Your own recording instead (.npy, consecutive).", **_RECORDING)
 ]
 Tolerance = Annotated[
-    float | None, typer.Option(help="RMS action error in half-ranges; 0.02 by default.", **_SIGMA_DELTA)
+    str | None,
+    typer.Option(
+        metavar="X|pilot",
+        help="RMS action error in half-ranges; 0.02 by default. pilot: the largest of 0.05 … 0.005 that keeps the "
+        "return in the environment, by at most 200 episodes each.",
+        **_SIGMA_DELTA,
+    ),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option(help="Loss of mean return that pilots allow, as a share; 0.01 by default.", **_PILOT),
 ]
 Digits = Annotated[
     str | None, typer.Option(metavar="N[,N…]", help="Most spikes per neuron and decision, per stage.", **_SIGMA_DELTA)
@@ -61,8 +73,8 @@ Alpha = Annotated[
     str | None,
     typer.Option(
         metavar="A[,A…]|pilot",
-        help="Share of the residual carried to the next decision: 0.5 by default; of if, snm and mt 0.3, and pilot "
-        "tries 0.3 and 0.8.",
+        help="Share of the residual carried to the next decision: 0.5 by default, and pilot tries 0, 0.5 and 1 in the "
+        "environment; of if, snm and mt 0.3, and pilot tries 0.3 and 0.8.",
     ),
 ]
 AlphaClip = Annotated[float | None, typer.Option(help="Bound of the carried charge, in thresholds.", **_MEMBRANE)]
@@ -129,6 +141,7 @@ def convert(
     observation_shape: ObservationShape = None,
     activation: Activation = None,
     prefix: Prefix = None,
+    delta: Delta = None,
 ) -> None:
     """Convert a trained actor, without retraining, into a spiking policy: a directory to load, evaluate and ship.
 
@@ -138,12 +151,15 @@ def convert(
 
     snn-policy convert model.zip --env HalfCheetah-v5 --out run/cheetah
 
+    snn-policy convert model.zip --env Hopper-v5 --out run/hopper --tolerance pilot --alpha pilot
+
     snn-policy convert model.zip --out run/if --neuron if --timesteps 16 --alpha 0.5
 
     snn-policy convert model.zip --out run/calibrated --neuron if --timesteps 8 --adaptive 1,3
 
     snn-policy convert policy.onnx --out run/robot --observations log.npy --output actions --low -1 --high 1
     """
+    from snn_policy.calibration.pilots import Pilot
     from snn_policy.spiking.settings import settings_of
 
     check_target(json)
@@ -151,14 +167,15 @@ def convert(
     given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
     actor = read_actor(source, **given)
     settings = settings_of(
-        neuron, tolerance=tolerance, digits=_one_or_more("digits", digits, int), base=base,
-        predictor=int(predictor) if predictor in ("0", "1") else predictor, coding=coding, timesteps=timesteps,
-        levels=levels, threshold=threshold, alpha=alpha if alpha == "pilot" else _one_or_more("alpha", alpha),
+        neuron, tolerance=_number_or_pilot("tolerance", tolerance), digits=_one_or_more("digits", digits, int),
+        base=base, predictor=int(predictor) if predictor in ("0", "1") else predictor, coding=coding,
+        timesteps=timesteps, levels=levels, threshold=threshold, alpha=_number_or_pilot("alpha", alpha),
         alpha_clip=alpha_clip, residual=residual,
         calibration=_calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
                                  simulation_steps=simulation_steps, rule=rule),
     )  # fmt: skip
-    policy = _converted(actor, env, steps, seed, observations, settings, engine)
+    pilot = None if delta is None else Pilot(delta=delta)
+    policy = _converted(actor, env, steps, seed, observations, settings, engine, pilot)
     policy.save(out)
     if not write_json({"out": str(out), **_summary(policy)}, json):
         _print_summary(policy, out)
@@ -183,7 +200,7 @@ def source_options(
 
 def _converted(
     actor: "Actor", env: str | None, steps: int, seed: int, recording: Path | None, settings: "NeuronSettings",
-    engine: str,
+    engine: str, pilot: "Pilot | None",
 ) -> "SpikingPolicy":  # fmt: skip
     """Convert; whatever is wrong with the settings or the engine is said before anything is recorded."""
     from snn_policy.convert import check_settings
@@ -192,13 +209,13 @@ def _converted(
 
     if env is not None:
         actor = replace(actor, env_id=env)
-    check_settings(actor, settings)
+    check_settings(actor, settings, pilot=pilot)
     check_engine(actor, engine)
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
         observations = read_recording(recording)
-    return convert_actor(actor, observations, neuron=settings, engine=engine, progress=True)
+    return convert_actor(actor, observations, neuron=settings, engine=engine, pilot=pilot, progress=True)
 
 
 def _calibration(**given: Any) -> Any:
@@ -221,6 +238,12 @@ def _one_or_more(name: str, text: str | None, kind: type = float) -> Any:
     return values[0] if values is not None and len(values) == 1 else values
 
 
+def _number_or_pilot(name: str, text: str | None) -> Any:
+    from snn_policy.spiking.settings import PILOT
+
+    return text if text == PILOT else _one_or_more(name, text)
+
+
 def _summary(policy: "SpikingPolicy") -> dict[str, Any]:
     return {
         "actor": policy.actor.name,
@@ -240,4 +263,26 @@ def _print_summary(policy: "SpikingPolicy", out: Path) -> None:
             f"on the {made['observations']:,} recorded observations: RMS action error {made['open_loop_error']:.4f} "
             f"{unit_name(policy.actor)}, {sum(made['open_loop_spikes']):.0f} spikes per decision"
         )
+    if "pilot" in made:
+        _print_pilot(made["pilot"])
     print(f"next: snn-policy compare {out}" + ("" if policy.actor.env_id else " --env ID"))
+
+
+def _print_pilot(pilot: dict[str, Any]) -> None:
+    """One line per choice, one for the report, one for what it took."""
+    if "alpha" in pilot:
+        means = ", ".join(f"{tried['alpha']}: {tried['mean']:.1f}" for tried in pilot["alpha"]["candidates"])
+        print(f"pilot: α = {pilot['alpha']['chosen']} (mean returns at {means})")
+    for tried in pilot.get("tolerance", {}).get("candidates", ()):
+        taken = "accepted" if tried["accepted"] else "rejected"
+        print(
+            f"pilot: tolerance {tried['tolerance']} {taken} after {tried['episodes']} episodes: {tried['reason']} "
+            f"(loss {tried['loss']:.2%} ± {tried['standard_error']:.2%}, failed {tried['failed']:.1%}, ANN "
+            f"{tried['ann_failed']:.1%})"
+        )
+    report = pilot["report"]
+    print(
+        f"on {report['episodes']} unseen episodes, seeds {report['seeds'][0]}…: retention {report['retention']:.4f} "
+        f"± {report['standard_error']:.4f}, failed {report['snn_failed']:.1%}, ANN {report['ann_failed']:.1%}; "
+        f"{pilot['steps']:,} environment steps"
+    )

@@ -20,6 +20,8 @@ Predictor = Literal["auto", 0, 1]
 DEFAULT_TOLERANCE, DEFAULT_TIMESTEPS, DEFAULT_BASE = 0.02, 8, 2.0
 DEFAULT_SIGMA_DELTA_ALPHA = 0.5
 MOST_TIMESTEPS, MOST_LEVELS, MOST_DIGITS = 4096, 32, 64
+PILOT = "pilot"
+"""Left to a trial in the actor's environment (`snn_policy.calibration.pilots`)."""
 PER_LAYER, TRAINED = "given", "trained"
 """How a record names thresholds that were given as arrays, and those that a QCFS actor brings."""
 RULES = ("mse", "max", PER_LAYER, TRAINED)
@@ -31,7 +33,8 @@ class SigmaDelta:
 
     Attributes:
         tolerance: RMS action error on the recorded observations, as a share of the action's half-range, in (0, 1];
-            None for 0.02, or where `threshold` is given.
+            None for 0.02, or where `threshold` is given; "pilot": the largest that keeps the return in the actor's
+            environment.
         threshold: the quanta instead of a tolerance: one array (neurons,) per stage, the observation first.
         digits: D, most spikes per neuron and decision: one number or one per stage; None for (6, 4, …, 4, 6).
         base: β of the spikes' sizes ±q·βⁱ, 1.1 to 16.
@@ -39,26 +42,33 @@ class SigmaDelta:
             observations are not consecutive.
         alpha: share of the residual carried to the next decision, 0 to 1: one number or one per stage. The residual is
             what a neuron owes in a decision in which it sends nothing. 0 carries none, and needs no memory of it.
+            "pilot" tries 0, 0.5 and 1 in the actor's environment.
     """
 
     neuron: ClassVar[str] = "sigma-delta"
-    tolerance: float | None = None
+    tolerance: float | str | None = None
     threshold: Sequence[npt.ArrayLike] | None = None
     digits: int | Sequence[int] | None = None
     base: float = DEFAULT_BASE
     predictor: Predictor = "auto"
-    alpha: float | Sequence[float] = DEFAULT_SIGMA_DELTA_ALPHA
+    alpha: float | Sequence[float] | str = DEFAULT_SIGMA_DELTA_ALPHA
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", _plain(self.alpha))
-        self.alpha_of(np.size(self.alpha))
+        if isinstance(self.alpha, str):
+            wanted = "expected 0 to 1, one number or one per stage, or 'pilot'"
+            require(self.alpha == PILOT, f"alpha {self.alpha!r}: {wanted}")
+        else:
+            self.alpha_of(np.size(self.alpha))
         require(1.1 <= number("base", self.base) <= 16, f"base {self.base!r}: expected 1.1 to 16")
         known = self.predictor in ("auto", 0, 1) and not isinstance(self.predictor, bool)
         require(known, f"predictor {self.predictor!r}: expected 'auto', 0 or 1")
         if self.threshold is None:
             tolerance = self.wanted_tolerance
-            in_range = 0 < number("tolerance", tolerance) <= 1
-            require(in_range, f"tolerance {tolerance!r}: expected a share of the action's half-range in (0, 1]")
+            named = isinstance(tolerance, str)
+            in_range = tolerance == PILOT if named else 0 < number("tolerance", tolerance) <= 1
+            wanted = "expected a share of the action's half-range in (0, 1], or 'pilot'"
+            require(in_range, f"tolerance {tolerance!r}: {wanted}")
         else:
             alone = self.tolerance is None
             require(alone, "threshold, tolerance: explicit quanta and a tolerance exclude each other; give one")
@@ -67,7 +77,7 @@ class SigmaDelta:
         self.digits_of(1 if self.digits is None else np.size(self.digits))
 
     @property
-    def wanted_tolerance(self) -> float | None:
+    def wanted_tolerance(self) -> float | str | None:
         """Return the tolerance in force; None where the quanta are given."""
         return DEFAULT_TOLERANCE if self.tolerance is None and self.threshold is None else self.tolerance
 
@@ -96,7 +106,13 @@ class SigmaDelta:
         return tuple(float(share) for share in per_stage)
 
     def settled(self, stages: int) -> "SigmaDelta":
-        """Return the settings in force for that many stages."""
+        """Return the settings in force for that many stages.
+
+        Raises:
+            ValueError: digits or shares for another number of stages; a tolerance or α that a pilot has yet to choose.
+        """
+        require(self.tolerance != PILOT, "tolerance 'pilot': not chosen yet")
+        require(self.alpha != PILOT, "alpha 'pilot': not chosen yet")
         digits, alpha = self.digits_of(stages), self.alpha_of(stages)
         return replace(self, tolerance=self.wanted_tolerance, digits=digits, alpha=alpha)
 
@@ -135,7 +151,7 @@ class MembraneSettings:
         if isinstance(self.threshold, str):
             threshold_rule(self.threshold)
         if isinstance(self.alpha, str):
-            named = self.alpha == "pilot"
+            named = self.alpha == PILOT
             require(named, f"alpha {self.alpha!r}: expected a number, one per hidden layer, or 'pilot'")
         else:
             shares = [number("alpha", share) for share in np.atleast_1d(np.asarray(self.alpha, object))]
@@ -153,7 +169,7 @@ class MembraneSettings:
         Raises:
             ValueError: alpha for another number of layers, or not chosen yet.
         """
-        require(self.alpha != "pilot", "alpha 'pilot': not chosen yet")
+        require(self.alpha != PILOT, "alpha 'pilot': not chosen yet")
         alpha = _one_per("alpha", self.alpha, layers, f"hidden layer ({layers})", "numbers")
         return replace(
             self,
