@@ -1,6 +1,7 @@
 """Ship a compressed version of a shipped policy beside it, in `exported/`, with its card; only if the return is kept.
 
-    python examples/export_compressed.py td3-HalfCheetah-v5 --target energy:0.045   # exported/td3-HalfCheetah-v5-compressed
+    python examples/export_compressed.py td3-HalfCheetah-v5 --target energy:0.045
+    # writes exported/td3-HalfCheetah-v5-compressed
 
 Returns are measured against the original ANN on seeds 40000…, which neither training nor judging has seen.
 """
