@@ -1,5 +1,4 @@
-"""The policies shipped with the package, by `export` of `examples/train_actor.py`, `examples/export_qcfs.py` and, of those
-named NAME-compressed, `examples/export_compressed.py`.
+"""The policies shipped with the package, by `examples/train_actor.py export` and `examples/export_qcfs.py`.
 
 from snn_policy.exported import names, path
 policy = SpikingPolicy.load(path("td3-HalfCheetah-v5"))
