@@ -37,6 +37,7 @@ ENOUGH = 0.99
 """Retention at which a student of a wanted energy is good enough to stop."""
 MARGIN = 0.98
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
+CORRECTIONS = 0.2, 5.0
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
 
 
@@ -206,7 +207,7 @@ class Distillation:
         now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
         now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), 0.05, 20))
         expected = operations(self.student, measured().rate) / self._dense
-        now.correction = float(np.clip(energy / max(expected, 1e-12), 0.2, 5))
+        now.correction = float(np.clip(energy / max(expected, 1e-12), *CORRECTIONS))
 
     def _add_states(self, policy: SpikingPolicy) -> None:
         """DAgger: the converted student's own episodes, and what the teacher does there."""
@@ -228,7 +229,8 @@ class Distillation:
         """At a stretch's end: keep the student if it is the best so far, and set out the next stretch or stop."""
         now, target = self.progress, self.settings.target
         wanted = target.value if target.kind == "retention" else ENOUGH
-        verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted, energy)
+        verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted)
+        now.correction = float(np.clip(now.correction * verdict.energy / energy, *CORRECTIONS))
         now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})
         if self._better(verdict):
             masks = [kept.clone() for kept in self.student.kept]

@@ -1,8 +1,8 @@
 """What a student is worth: its conversion's return, paired with the teacher's, and its energy.
 
 Episodes are run until the verdict is clear, at most `MOST_EPISODES`: the student passes as soon as its mean retention
-is above the wanted one by a standard error, and fails as soon as it is below by two. Energy counts the weights that are
-left (docs/methods.md §1).
+is above the wanted one by a standard error, and fails as soon as it is below by two. Energy is what these episodes
+spent; it counts the weights that are left (docs/methods.md §8).
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from snn_policy.spiking.neurons import SigmaDeltaNeurons
 EPISODES, MOST_EPISODES = 10, 60
 MORE_FAILURES = 0.02
 ENERGY_SLACK = 1.01
-"""An open-loop energy is no more exact than that."""
+"""The energies of two sets of episodes differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,19 @@ class Judge:
         self.teacher, self.env, self.seed = teacher, env, seed
         self._returns: list[float] = []
 
-    def verdict(self, policy: SpikingPolicy, wanted: float, energy: float) -> Verdict:
+    def verdict(self, policy: SpikingPolicy, wanted: float) -> Verdict:
         """Run episodes until it is clear whether the policy keeps the wanted share of the return."""
         returns: list[float] = []
+        spent, decisions = 0.0, 0
         while True:
             seed = self.seed + len(returns)
             if len(self._returns) == len(returns):
                 self._returns += evaluate(self.teacher, self.env, episodes=EPISODES, seed=seed).returns
-            returns += evaluate(policy, self.env, episodes=EPISODES, seed=seed).returns
+            found = evaluate(policy, self.env, episodes=EPISODES, seed=seed)
+            returns += found.returns
+            spent += found.synaptic_operations * sum(found.lengths)
+            decisions += sum(found.lengths)
+            energy = _share(spent / decisions, self.teacher)
             verdict = _paired(np.array(self._returns[: len(returns)]), np.array(returns), energy)
             assert verdict.retention is not None
             above = (verdict.retention - wanted) / max(verdict.standard_error, 1e-9)
@@ -94,21 +99,26 @@ def _paired(teacher: np.ndarray, student: np.ndarray, energy: float) -> Verdict:
 def energy_share(policy: SpikingPolicy, teacher: Actor, observations: FloatArray) -> float:
     """Energy of a decision of the sigma-delta policy, open loop on consecutive observations (N, *shape), as a share of
     the dense teacher's; pruned weights cost nothing."""
-    spent = synaptic_operations(policy, observations)
+    return _share(synaptic_operations(policy, observations), teacher)
+
+
+def _share(spent: float, teacher: Actor) -> float:
     return float(nanojoules(0, spent) / nanojoules(teacher.dense_macs, 0))
 
 
 def synaptic_operations(policy: SpikingPolicy, observations: FloatArray) -> float:
-    """Spikes times the weights that are left, per decision."""
+    """Spikes times the weights that are left, per decision, open loop from a fresh state: memories and residuals as the
+    policy has them."""
     neurons, actor, total = policy.network.neurons, policy.actor, 0.0
     assert isinstance(neurons, SigmaDeltaNeurons)
+    alpha = neurons.alpha or (0.0,) * len(actor.layers)
     h = actor.inputs(observations.astype(np.float32, copy=False)) - neurons.offset
     for stage, layer in enumerate(actor.layers):
         sent, spikes = np.empty_like(h), np.zeros(h.shape[1], np.int64)
-        memory = np.zeros(h.shape[1], np.float32)
+        memory, residual = np.zeros((2, h.shape[1]), np.float32)
         encode_sequence(
             np.ascontiguousarray(h), neurons.quanta[stage], neurons.predictor[stage], memory, neurons.digits[stage],
-            neurons.powers, sent, spikes,
+            neurons.powers, sent, spikes, alpha[stage], residual if neurons.carries else None,
         )  # fmt: skip
         total += float(spikes @ np.count_nonzero(layer.weight, axis=0)) / len(h)
         z = layer.batched(sent + neurons.offset if stage == 0 else sent)

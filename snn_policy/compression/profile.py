@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snn_policy.calibration.open_loop import LEAST_SAVING
 from snn_policy.calibration.sensitivity import FIRST_SHARE, LAST_SHARE, MIDDLE_SHARE, SENSITIVITY_FLOOR
 from snn_policy.compression.loss import ActionError
 from snn_policy.compression.student import Student
@@ -20,7 +21,7 @@ class Profile(NamedTuple):
     Attributes:
         sensitivity: g, RMS of ‖∂action/∂h‖.
         precision: g/ε, one over the quantum.
-        gamma: 1 where changes cost less than values.
+        gamma: 1 where changes cost less than values by more than `LEAST_SAVING`, as a conversion chooses.
         rate: expected spikes (or events) per decision.
         size: RMS of h; of the observation, around its mean.
         active: share of the states where h is not zero.
@@ -55,8 +56,9 @@ def profile(
         afresh, changes = (count(each.abs() * precision).mean(0) for each in (h, h - h_before))
         found.sensitivity.append(g)
         found.precision.append(precision)
-        found.gamma.append((changes < afresh).float())
-        found.rate.append(torch.minimum(afresh, changes))
+        sends_changes = changes < (1 - LEAST_SAVING) * afresh
+        found.gamma.append(sends_changes.float())
+        found.rate.append(torch.where(sends_changes, changes, afresh))
         found.size.append(h.square().mean(0).sqrt())
         found.active.append((h != 0).float().mean(0))
     return found
