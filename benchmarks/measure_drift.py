@@ -23,7 +23,7 @@ from snn_policy.exported import names, path
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
-from snn_policy.spiking.state import SigmaDeltaState
+from snn_policy.spiking.state import CarryingState, SigmaDeltaState
 
 NEVER = 2**31
 CHECK_EVERY = 7
@@ -43,7 +43,7 @@ def drift(
     """
     session, found = EventEngine(network, rederive_after).session(1), []
     state, largest, size = session.state, 0.0, 0.0
-    assert isinstance(state, SigmaDeltaState)
+    assert isinstance(state, SigmaDeltaState | CarryingState)
     for decision in range(1, marks[-1] + 1):
         session.accept(observations[decision % len(observations)])
         session.run()

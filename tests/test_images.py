@@ -81,10 +81,12 @@ def synapses(layer: Conv2d) -> Any:
 def fan_out(layer: Any) -> np.ndarray:
     """Synapses of every input neuron, counted one by one."""
     if isinstance(layer, Linear):
-        return np.full(layer.inputs, layer.outputs)
+        return np.count_nonzero(layer.weight, axis=0)
     counts = np.zeros(layer.input_shape, np.int64)
-    for (_, y, x), (i, u, v) in synapses(layer):
-        counts[i, y * layer.stride[0] + u - layer.padding[0], x * layer.stride[1] + v - layer.padding[1]] += 1
+    for (channel, y, x), (i, u, v) in synapses(layer):
+        counts[i, y * layer.stride[0] + u - layer.padding[0], x * layer.stride[1] + v - layer.padding[1]] += (
+            layer.weight[channel, i, u, v] != 0
+        )
     return counts.ravel()
 
 

@@ -254,12 +254,14 @@ def test_counters_and_last_decision_say_what_a_decision_cost(policy: SpikingPoli
         policy.act(obs)
         decision = policy.last_decision
         assert decision is not None
-        fan_out = [layer.outputs for layer in policy.actor.layers][-decision.spikes.shape[1] :]
-        assert np.array_equal(decision.synaptic_operations, decision.spikes @ np.array(fan_out))
+        layers = policy.actor.layers[-decision.spikes.shape[1] :]
+        least, most = (np.array([bound(layer.fan_out) for layer in layers]) for bound in (np.min, np.max))
+        assert (decision.spikes @ least <= decision.synaptic_operations).all()
+        assert (decision.synaptic_operations <= decision.spikes @ most).all()
         assert decision.spikes.shape == (ROWS, len(policy.layer_names))
         total = total + decision.spikes
     assert np.array_equal(policy.counters.spikes, total)
-    analog = 0 if "observation" in policy.layer_names else 12 * 4 * 8
+    analog = 0 if "observation" in policy.layer_names else 12 * policy.actor.layers[0].synapses
     assert policy.counters.multiply_accumulates.tolist() == [analog] * ROWS
     picojoules = 4.6 * policy.counters.multiply_accumulates + 0.9 * policy.counters.synaptic_operations
     assert np.allclose(policy.counters.energy, picojoules / 1000)

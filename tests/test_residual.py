@@ -30,6 +30,9 @@ from tests.actors import (
 
 KERNELS = [encode_with_numpy, *([library.encode_sequence] if library.available() else [])]
 
+EXACT = ("relu", "leaky_relu")
+"""Activations that need no exponential: NumPy and torch compute the same bits."""
+
 
 def encoded(h: Any, quantum: Any, alpha: Any, *, gamma: float = 1.0, digits: int = 6,
             kernel: Any = encode_with_numpy, base: float = 2.0) -> Any:  # fmt: skip
@@ -213,7 +216,7 @@ def test_a_loop_resumes_to_the_bit_from_its_state(pictures: bool, engine: str) -
     assert all(np.array_equal(*(getattr(each, name) for each in states)) for name in ("memory", "residual"))
 
 
-@pytest.mark.parametrize("activation", ALL_ACTIVATIONS[::4], ids=lambda a: a.name)
+@pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name in EXACT], ids=lambda a: a.name)
 def test_numpy_and_torch_carry_the_same_bits(activation: Any) -> None:
     pytest.importorskip("torch")
     actor = dyadic_actor(7, activation=activation)

@@ -15,6 +15,8 @@ SOURCES = [file for folder in ("snn_policy", "wrappers", "exported") for file in
 UPWARDS = re.compile(r"(^|/)\.\.(/|$)")
 OUTSIDE = ("shared", "examples", "tests", "docs", "benchmarks")
 """Folders beside the package in its repository."""
+WRITTEN = ("examples/ControlLoop/ControlLoop.ino",)
+"""Of a library folder that the user has named, and the package writes."""
 
 
 def reaches(source: str) -> list[str]:
@@ -30,7 +32,9 @@ def reaches(source: str) -> list[str]:
                 found.append(ast.unparse(node))
             case ast.Attribute(attr="pardir"):
                 found.append(ast.unparse(node))
-            case ast.Constant(value=str(text)) if UPWARDS.search(text) or text.split("/")[0] in OUTSIDE:
+            case ast.Constant(value=str(text)) if text not in WRITTEN and (
+                UPWARDS.search(text) or text.split("/")[0] in OUTSIDE
+            ):
                 found.append(repr(text))
     return found
 

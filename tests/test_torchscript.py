@@ -20,7 +20,7 @@ from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.cli import main
 from snn_policy.exporting import torchscript_module
-from snn_policy.exporting.torchscript import export_torchscript, memory_widths
+from snn_policy.exporting.torchscript import export_torchscript
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     ALL_ACTIVATIONS,
@@ -85,7 +85,7 @@ def test_every_neuron_and_coding_acts_as_the_policy_to_the_bit(kind: str, rows: 
 
 def decides_alike(policy: SpikingPolicy, module: Any, shape: tuple[int, ...] = (11,)) -> bool:
     """Whether actions and memories differ by rounding only, decision by decision from the policy's running state."""
-    state, widths = policy.initial_state(4), list(memory_widths(policy.network))
+    state, widths = policy.initial_state(4), list(policy.network.memory_widths)
     for obs in walk(40, (4, *shape), seed=1):
         module.memory = torch.from_numpy(np.concatenate([getattr(state, name) for name in widths], axis=1))
         action, state = policy.step(obs, state)
@@ -352,7 +352,8 @@ def _heavier(actor: Actor) -> Actor:
 
 def test_memories_are_those_of_the_onnx_graph() -> None:
     for kind, policy in policies().items():
-        assert list(memory_widths(policy.network)) == ["memory" if kind == "sigma-delta" else "residual"]
+        expected = {"sigma-delta": ["memory"], "sigma-delta-carrying": ["memory", "residual"]}.get(kind, ["residual"])
+        assert list(policy.network.memory_widths) == expected
 
 
 @pytest.mark.parametrize(

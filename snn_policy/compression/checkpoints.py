@@ -18,6 +18,7 @@ from torch import Tensor
 from snn_policy.actor import Actor
 from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle.document import describe_actor
+from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
 from snn_policy.compression.distillation import ADDITIONS, Distillation, Kept, Progress
 from snn_policy.compression.judging import Verdict
@@ -28,7 +29,7 @@ from snn_policy.errors import SourceError
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
 
 FORMAT, FORMAT_VERSION = "snn-policy-compression", 1
-RUN_FILE, CHECKPOINT_FILE = "compression.json", "checkpoint.safetensors"
+RUN_FILE = "compression.json"
 
 
 def describe_run(teacher: Actor, settings: CompressionSettings, env: str | None, states: str) -> dict[str, Any]:

@@ -32,11 +32,7 @@ def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
 
 def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
     """Return the inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
-    graph, actor = Graph(batch), network.actor
-    widths = {name: array.shape[1] for name, array in network.initial_state(1)._asdict().items()}
-    if isinstance(network.neurons, SigmaDeltaNeurons):
-        kept = ("memory", "residual") if network.neurons.carries else ("memory",)
-        widths = {name: widths[name] for name in kept}  # accumulators are derived from the memory
+    graph, actor, widths = Graph(batch), network.actor, network.memory_widths
     obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):

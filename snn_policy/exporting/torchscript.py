@@ -25,7 +25,6 @@ from snn_policy.exporting.graph_session import Outcome
 from snn_policy.exporting.verification import Verification, compare, observations_to_verify
 from snn_policy.protocol import LARGEST_OBSERVATION, FloatArray
 from snn_policy.spiking.network import SpikingNetwork
-from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 FORMAT, FORMAT_VERSION = "snn-policy-torchscript", 1
 BATCH = 3
@@ -80,7 +79,7 @@ def export_torchscript(
     torch = _torch()
     from snn_policy.exporting.torchscript_module import script_module
 
-    widths = memory_widths(network)
+    widths = network.memory_widths
     description = describe(network, "decision", widths, None, False, period)
     saved = BytesIO()
     with warnings.catch_warnings():
@@ -96,12 +95,6 @@ def export_torchscript(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return ExportedTorchScript(path, found)
-
-
-def memory_widths(network: SpikingNetwork) -> dict[str, int]:
-    """Return the columns of every memory, by name: what a decision needs of the one before."""
-    widths = {name: array.shape[1] for name, array in network.initial_state(1)._asdict().items()}
-    return {"memory": widths["memory"]} if isinstance(network.neurons, SigmaDeltaNeurons) else widths
 
 
 def metadata(description: Description) -> dict[str, Any]:

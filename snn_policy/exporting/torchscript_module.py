@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from snn_policy.engines.torch_engine import torch_network
 from snn_policy.spiking.network import SpikingNetwork
-from snn_policy.spiking.neurons import SigmaDeltaNeurons
-from snn_policy.spiking.state import SigmaDeltaState
+from snn_policy.spiking.state import DERIVED
 
 
 class Decision(nn.Module):
@@ -21,17 +20,15 @@ class Decision(nn.Module):
 
     def __init__(self, network: SpikingNetwork, widths: dict[str, int]) -> None:
         super().__init__()
-        self._widths, self._kind = list(widths.values()), type(network.initial_state(1))
+        self._names, self._widths, self._kind = list(widths), list(widths.values()), type(network.initial_state(1))
         self._network = torch_network(network, torch.tensor)
 
     def forward(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         named = torch.split(memory, self._widths, dim=1)
-        if isinstance(self._network.neurons, SigmaDeltaNeurons):  # its accumulators are derived from the memory
-            none = memory[:, :1] * 0
-            action, after, _ = self._network.decide(obs, SigmaDeltaState(named[0], none, none))
-            return action, after.memory  # pyright: ignore[reportAttributeAccessIssue]
-        action, after, _ = self._network.decide(obs, self._kind(*named))
-        return action, torch.cat(tuple(after), dim=1)
+        state = dict.fromkeys(DERIVED, memory[:, :1] * 0) | dict(zip(self._names, named, strict=True))
+        given = self._kind(**{name: state[name] for name in self._kind._fields})
+        action, after, _ = self._network.decide(obs, given)
+        return action, torch.cat([getattr(after, name) for name in self._names], dim=1)
 
 
 class OnBuffers(nn.Module):

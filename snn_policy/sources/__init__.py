@@ -146,10 +146,14 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
         _takes(options, "an ONNX file", "normaliser", "observation_shape", "low", "high", "env_id", "output", "name")
         return read_onnx(path, **_with_statistics(options))
     kind = torch_kind(path)
-    if kind == "checkpoint" or (
-        ending == ".safetensors" and not path.with_suffix(".json").is_file() and path.is_file()
-    ):
+    if kind == "checkpoint":
         return _read_weights(path, options)
+    if ending == ".safetensors" and not path.with_suffix(".json").is_file() and path.is_file():
+        try:
+            return _read_weights(path, options)
+        except SourceError as error:
+            other = f"{path.with_suffix('.json').name}: no such file, so {path.name} is no half of a reference pair"
+            raise SourceError(f"{error} ({other})") from None
     if kind == "TorchScript":
         from snn_policy.sources.torchscript import read_torchscript
 

@@ -6,6 +6,7 @@ read when somebody asks for them, so that an optimiser's moments cost nothing.
 """
 
 import math
+import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ class TorchArchive:
             self._zip = zipfile.ZipFile(path)
         self.names = set(self._zip.namelist())
         roots = [name.removesuffix("data.pkl") for name in self.names if name.endswith("/data.pkl")]
-        leaving = [name for name in self.names if name.startswith("/") or ".." in name.split("/")]
+        leaving = [name for name in self.names if name[:1] in "/." or posixpath.normpath(name) != name.rstrip("/")]
         if leaving or len(roots) != 1:
             what = f"the member {leaving[0]!r} leaves its folder" if leaving else "no data.pkl inside, or several"
             raise SourceError(f"{path}: {what}; refused")

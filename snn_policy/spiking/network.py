@@ -13,7 +13,7 @@ from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.membrane import decide_membrane
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import accumulator_sizes, decide_sigma_delta
-from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState, SigmaDeltaState, State
+from snn_policy.spiking.state import DERIVED, AdaptiveState, CarryingState, MembraneState, SigmaDeltaState, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,12 @@ class SpikingNetwork:
         if self.neurons.calibration is not None and self.neurons.calibration.adaptive is not None:
             return AdaptiveState(memory, np.zeros((n, 1), np.float32))
         return MembraneState(memory)
+
+    @property
+    def memory_widths(self) -> dict[str, int]:
+        """Return the columns of every memory that a decision needs of the one before, by its name in the state."""
+        state = self.initial_state(1)._asdict()
+        return {name: array.shape[1] for name, array in state.items() if name not in DERIVED}
 
     def decide(self, obs: Array, state: Any) -> tuple[Array, State, Decision]:
         """Make one decision of every row.

@@ -49,4 +49,7 @@ class CarryingState(NamedTuple):
     residual: Array
 
 
+DERIVED = ("accumulator", "age")
+"""Fields that follow from the others: exported programs derive them in every decision."""
+
 State = MembraneState | AdaptiveState | SigmaDeltaState | CarryingState
