@@ -169,8 +169,7 @@ def test_membrane_traces_agree_on_the_half_cheetah(
     assert agreement(policy, others[:DECISIONS]) >= 0.99
 
 
-@pytest.mark.parametrize("engine", ["numpy", "event"])
-@pytest.mark.parametrize("tolerance", [0.01, 0.02, 0.03])
+@pytest.mark.parametrize(("engine", "tolerance"), [("numpy", 0.02), ("event", 0.01), ("event", 0.02), ("event", 0.03)])
 @pytest.mark.parametrize("name", ["tqc-HalfCheetah-v3", "sac-Walker2d-v3", "tqc-Swimmer-v3", "trpo-Swimmer-v3"])
 def test_sigma_delta_traces_agree(
     recorded: dict[str, tuple[Actor, Any, Any]], name: str, tolerance: float, engine: str
