@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.places import RESULTS, pictures_of
 from benchmarks.plots import draw
-from benchmarks.scaling import ScalingPoint
+from benchmarks.scaling_points import ScalingPoint
 
 
 def main(

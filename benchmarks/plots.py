@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.scaling import AXES, ScalingPoint
+from benchmarks.scaling_points import AXES, ScalingPoint
 
 
 class Theme(NamedTuple):

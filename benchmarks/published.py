@@ -26,7 +26,8 @@ from benchmarks import footprint, measure_core, measure_onnx, measure_pixels
 from benchmarks.conditions import conditions, load
 from benchmarks.places import DOCS, REFERENCE_ACTORS, RESULTS, ROOT
 from benchmarks.published_tables import read_measured, write_tables
-from benchmarks.scaling import ScalingPoint, measure_scaling
+from benchmarks.scaling import measure_scaling
+from benchmarks.scaling_points import ScalingPoint
 from snn_policy import Actor, load_actor
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bench.baselines import BASELINES, Builder

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.resizing import with_depth, with_width
+from benchmarks.scaling_points import ScalingPoint
 from snn_policy.actor import Actor
 from snn_policy.bench.baselines import (
     REFERENCE,
@@ -44,7 +45,6 @@ COMPARED = ("sigma-delta 0.02", "MT differential T=4", "IF T=8")
 """What is timed at every width, depth and batch size."""
 STEPPED: dict[str, IF | MT] = {"IF": IF(), "MT differential": MT(coding="differential")}
 """What is timed at every T."""
-AXES = ("timesteps", "width", "depth", "batch")
 
 
 @dataclass(frozen=True)
@@ -55,37 +55,6 @@ class Sizes:
     width: Sequence[int] = (64, 128, 256, 512, 1024, 2048)
     depth: Sequence[int] = (2, 4, 8)
     batch: Sequence[int] = (1, 4, 16, 64, 256, 1024, 4096)
-
-
-@dataclass(frozen=True)
-class ScalingPoint:
-    """Hold the times of one spiking network at one size. They are microseconds per decision of one row.
-
-    Attributes:
-        axis, value: what was varied (one of `AXES`), and its value.
-        neuron, engine: what was timed.
-        timesteps: of one decision.
-        ratio: to the ANN of the same size and batch in ONNX Runtime, the median over rounds; spread: its quartiles.
-        p99_ratio: this p99 by that ANN's.
-        ann_median: that ANN's microseconds.
-        synaptic_operations, multiply_accumulates: of the spiking network, means per decision.
-        dense_macs: the ANN's multiply-accumulates.
-    """
-
-    axis: str
-    value: int
-    neuron: str
-    engine: str
-    timesteps: int
-    median: float
-    p99: float
-    ratio: float
-    spread: tuple[float, float]
-    p99_ratio: float
-    ann_median: float
-    synaptic_operations: float
-    multiply_accumulates: float
-    dense_macs: int
 
 
 @dataclass(frozen=True)

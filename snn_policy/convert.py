@@ -111,7 +111,8 @@ def convert(
     recordings = as_recordings(observations, source.observation_shape)
     make = _conversion(source, recordings, settings, engine, progress)
     if asked_of_pilots(settings):
-        policy = run_pilots(source, settings, make, env, pilot or Pilot(), progress)
+        found, record = run_pilots(source, settings, make, env, pilot or Pilot(), progress)
+        policy = SpikingPolicy(found.network, engine=found.engine, conversion={**found.conversion, "pilot": record})
     else:
         policy = make(settings)
     with busy("preparing the engine", progress):

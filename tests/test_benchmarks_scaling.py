@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.places import DOCS, RESULTS, ROOT, pictures_of, raw_of
 from benchmarks.resizing import with_depth, with_width
-from benchmarks.scaling import ScalingPoint, Sizes, measure_scaling
+from benchmarks.scaling import Sizes, measure_scaling
+from benchmarks.scaling_points import ScalingPoint
 from snn_policy import Actor
 from snn_policy.ann.activations import Activation
 from tests.actors import dyadic_image_actor, random_actor, walk

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"snn_policy": ROOT / "snn_policy", "snn_policy.wrappers": ROOT / "wrappers",
-            "snn_policy.exported": ROOT / "exported"}  # fmt: skip
+            "snn_policy.exported": ROOT / "exported", "benchmarks": ROOT / "benchmarks",
+            "examples": ROOT / "examples"}  # fmt: skip
 MOST_AT_ROOT = 17
 Imports = dict[str, set[str]]
 

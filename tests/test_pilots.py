@@ -16,7 +16,7 @@ from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.calibration.pilots import ALPHAS, TOLERANCES, Pilot, _sigma_delta_alpha
-from snn_policy.calibration.sequential_test import BLOCK, LEAST_TO_ACCEPT, MOST_EPISODES, Verdict, judge
+from snn_policy.calibration.sequential_verdict import BLOCK, LEAST_TO_ACCEPT, MOST_EPISODES, Verdict, judge
 from snn_policy.cli import main
 
 Noise = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]

@@ -7,15 +7,22 @@ record is plain data: the candidates, the episodes each took, why it was taken o
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.calibration.sequential_test import BLOCK, BOUND, DEFAULT_DELTA, MOST_EPISODES, Verdict, failures, judge
+from snn_policy.calibration.sequential_verdict import (
+    BLOCK,
+    BOUND,
+    DEFAULT_DELTA,
+    MOST_EPISODES,
+    Verdict,
+    failures,
+    judge,
+)
 from snn_policy.checks import number, require, whole
-from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import spending
 from snn_policy.protocol import Policy
 from snn_policy.spiking.crpi import PILOT_ALPHAS, pilot_alpha
@@ -25,7 +32,8 @@ TOLERANCES = (0.05, 0.03, 0.02, 0.01, 0.005)
 ALPHAS = (DEFAULT_SIGMA_DELTA_ALPHA, 0.0, 1.0)
 ALPHA_EPISODES, CRPI_EPISODES = 40, 8
 Returns = npt.NDArray[np.float64]
-Convert = Callable[[Any], SpikingPolicy]
+Make = Callable[[Any], Policy]
+Converted = TypeVar("Converted", bound=Policy)
 
 
 @dataclass(frozen=True)
@@ -149,12 +157,15 @@ class Episodes:
 
 
 def run_pilots(
-    actor: Actor, settings: NeuronSettings, make: Convert, env: Any, pilot: Pilot, progress: bool
-) -> SpikingPolicy:
+    actor: Actor, settings: NeuronSettings, make: Callable[[Any], Converted], env: Any, pilot: Pilot, progress: bool
+) -> tuple[Converted, dict[str, Any]]:
     """Choose what the settings leave to pilots: α first, at the default tolerance, then the tolerance; then report.
 
     Args:
         make: a policy converted with given settings.
+
+    Returns:
+        What `make` makes of the settings that were chosen, and the record.
     """
     asked = asked_of_pilots(settings)
     episodes = Episodes(actor, environment_for(actor, asked, env), pilot, _planned(settings, asked, pilot), progress)
@@ -175,7 +186,7 @@ def run_pilots(
         "steps": episodes.used,
         "steps_at_most": episodes.at_most,
     }
-    return SpikingPolicy(policy.network, engine=policy.engine, conversion={**policy.conversion, "pilot": record})
+    return policy, record
 
 
 def _planned(settings: NeuronSettings, asked: Sequence[str], pilot: Pilot) -> int:
@@ -185,7 +196,7 @@ def _planned(settings: NeuronSettings, asked: Sequence[str], pilot: Pilot) -> in
     return alphas * ("alpha" in asked) + tolerances * ("tolerance" in asked) + 2 * pilot.report_episodes
 
 
-def _tolerance(settings: Any, make: Convert, episodes: Episodes) -> tuple[Any, dict[str, Any]]:
+def _tolerance(settings: Any, make: Make, episodes: Episodes) -> tuple[Any, dict[str, Any]]:
     """Take the largest tolerance that the sequential test accepts; where it accepts none, the smallest."""
     tried: list[dict[str, Any]] = []
     for tolerance in TOLERANCES:
@@ -204,7 +215,7 @@ def _tolerance(settings: Any, make: Convert, episodes: Episodes) -> tuple[Any, d
     return replace(settings, tolerance=chosen), {"candidates": tried, "chosen": chosen, "accepted": accepted}
 
 
-def _sigma_delta_alpha(settings: SigmaDelta, make: Convert, episodes: Episodes) -> tuple[SigmaDelta, dict[str, Any]]:
+def _sigma_delta_alpha(settings: SigmaDelta, make: Make, episodes: Episodes) -> tuple[SigmaDelta, dict[str, Any]]:
     """Take another α than the default only where it is better by more than 2.3 standard errors, paired."""
     free = settings.tolerance == PILOT
     trial = replace(settings, tolerance=DEFAULT_TOLERANCE) if free else settings
@@ -224,7 +235,7 @@ def _sigma_delta_alpha(settings: SigmaDelta, make: Convert, episodes: Episodes) 
     return replace(settings, alpha=chosen), {"candidates": tried, "chosen": chosen}
 
 
-def _crpi_alpha(settings: Any, make: Convert, episodes: Episodes) -> tuple[Any, dict[str, Any]]:
+def _crpi_alpha(settings: Any, make: Make, episodes: Episodes) -> tuple[Any, dict[str, Any]]:
     tried: list[dict[str, Any]] = []
 
     def returns_at(alpha: float) -> Returns:

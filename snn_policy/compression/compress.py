@@ -136,7 +136,8 @@ def run_compression(
     """Compress with any settings; all else as in `compress`."""
     from snn_policy.compression.checkpoints import claim_directory, describe_run, restore, save_checkpoint
     from snn_policy.compression.distillation import Distillation
-    from snn_policy.compression.states import States, one_thread
+    from snn_policy.compression.states import States
+    from snn_policy.engines.one_thread import one_thread
 
     given = None if observations is None else _recording(observations, actor)
     with one_thread():

@@ -2,8 +2,7 @@
 Ross et al. 2011), all with the teacher's outputs."""
 
 import hashlib
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -89,16 +88,3 @@ def spiking_episodes(policy: SpikingPolicy, env: EnvironmentSource, seed: int) -
             episode += 1
     finally:
         made.close()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread, the only number that is repeatable; numbers too small for float32's full precision are zero."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)

@@ -7,13 +7,13 @@
 All numbers are the published ones. What is stored and resumed: `snn_policy.offline.checkpoints`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from snn_policy.engines.one_thread import one_thread
 from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData
 from snn_policy.offline.td3bc_networks import (
     ACTOR_ACTIVATIONS,
@@ -59,19 +59,6 @@ class TD3BCSettings:
             raise ValueError(f"seed {self.seed!r}: expected at least 0")
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread, and numbers too small for float32's full precision taken as zero: they slow Adam down."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
-
-
 class TD3BC:
     """One run: networks, targets, optimisers and the number of steps taken. Deterministic, given one torch thread.
 
@@ -97,7 +84,7 @@ class TD3BC:
 
         Runs on one thread, the faster way for networks of this size, and the only one that is always repeatable.
         """
-        with _one_thread():
+        with one_thread():
             self._train(until, advance)
 
     def _train(self, until: int, advance: Callable[[], None]) -> None:
