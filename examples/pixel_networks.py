@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snn_policy.offline.qcfs import QCFS
+from snn_policy.ann.qcfs import QCFS
 from snn_policy.offline.spiking_actor import IntegrateAndFire
 
 Network = Literal["small", "drq"]

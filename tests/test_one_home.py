@@ -123,11 +123,10 @@ def test_the_settings_of_benchmarks_are_settings_that_convert_takes():
 
 
 def test_sources_know_nothing_of_training():
-    """But for QCFS, the torch module that they recognise in a user's network."""
     imported = {
         node.module or ""
         for place in (ROOT / "snn_policy" / "sources").glob("*.py")
         for node in ast.walk(ast.parse(place.read_text()))
         if isinstance(node, ast.ImportFrom)
     }
-    assert {name for name in imported if name.startswith("snn_policy.offline")} == {"snn_policy.offline.qcfs"}
+    assert {name for name in imported if name.startswith("snn_policy.offline")} == set()

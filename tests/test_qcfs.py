@@ -7,7 +7,7 @@ from torch import nn
 
 from snn_policy import load_actor
 from snn_policy.ann.activations import Activation
-from snn_policy.offline.qcfs import QCFS
+from snn_policy.ann.qcfs import QCFS
 
 
 def equation(z: np.ndarray, threshold: float, levels: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import nn
 
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Linear
-from snn_policy.offline.qcfs import QCFS
+from snn_policy.ann.qcfs import QCFS
 from snn_policy.sources import load_actor
 from tests.pixels import SHAPE, Pixels, difference, norm, read
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from snn_policy.offline.qcfs import QCFS
+from snn_policy.ann.qcfs import QCFS
 from snn_policy.offline.spiking_actor import SpikingActor
 
 ActorActivation = Literal["relu", "qcfs", "spiking"]

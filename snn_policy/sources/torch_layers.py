@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from snn_policy.ann.activations import Activation
+from snn_policy.ann.qcfs import QCFS
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.offline.qcfs import QCFS
 from snn_policy.sources.images import average_pool, convolve, spatial_means
 from snn_policy.sources.operations import (
     Activate,

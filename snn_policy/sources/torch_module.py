@@ -123,7 +123,7 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     """Return the graph, and the module whose parts it names."""
     from torch import fx, nn
 
-    from snn_policy.offline.qcfs import QCFS
+    from snn_policy.ann.qcfs import QCFS
 
     class PolicyTracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
