@@ -1,7 +1,5 @@
 """Costs: sums, masks and means, and events that are the same in every engine, exported graph and C policy."""
 
-import ctypes
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 
 from snn_policy import Actor, OnnxPolicy, SpikeCalibration, SpikingPolicy
-from snn_policy.engines.core import build, layout
 from snn_policy.evaluation.evaluate import compare
 from snn_policy.protocol import Costs, Counters, Decision
 from snn_policy.serving.metrics import Metrics
@@ -22,6 +19,7 @@ from tests.actors import (
     membrane_neurons,
     sigma_delta_neurons,
 )
+from tests.compiled_policy import CompiledPolicy, counted
 
 LINEAR: dict[str, Any] = {
     "sigma-delta": sigma_delta_neurons,
@@ -94,25 +92,12 @@ def test_graphs_count_the_same_events_or_none(name: str, images: bool, graph: st
 def test_exported_c_counts_what_the_policy_counts(name: str, images: bool, tmp_path: Path) -> None:
     network, observations = case(name, images)
     policy = SpikingPolicy(network)
-    policy.export_c(tmp_path, prefix="robot", verify=False)
-    try:
-        build._run([*build.compiler(), "-std=c99", "-O1", "-ffp-contract=off", "-fPIC", "-shared",
-                    str(tmp_path / "policy.c"), "-o", str(tmp_path / "robot.so")])  # fmt: skip
-    except (build.NoCompilerError, subprocess.CalledProcessError) as missing:
-        pytest.skip(str(missing))
-    names = ("decisions", "spikes", "events", "synaptic_operations", "multiply_accumulates")
-    kind = type("robot_costs", (ctypes.Structure,), {"_fields_": [(each, ctypes.c_int64) for each in names]})
-    library = ctypes.CDLL(str(tmp_path / "robot.so"))
-    library.robot_counts.restype, library.robot_state_size.restype = kind, ctypes.c_size_t
-    state, action = layout.aligned(library.robot_state_size(), np.uint8), np.zeros(64, np.float32)
-    library.robot_reset(ctypes.c_void_p(state.ctypes.data))
+    robot = CompiledPolicy(policy, tmp_path)
     for obs in observations:
         policy.act(obs)
-        given = np.ascontiguousarray(obs.ravel(), np.float32)
-        library.robot_act(*(ctypes.c_void_p(each.ctypes.data) for each in (state, given, action)))
-    found, own = library.robot_counts(ctypes.c_void_p(state.ctypes.data)), policy.counters
-    assert {each: getattr(found, each) for each in names} == {each: int(getattr(own, each).sum()) for each in names}
-    assert found.events > 0
+        robot.act(obs)
+    assert robot.counts() == counted(policy)
+    assert robot.counts()["events"] > 0
 
 
 @pytest.mark.parametrize("images", [False, True])

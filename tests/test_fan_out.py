@@ -1,7 +1,5 @@
 """Fan-out counts weights that are not zero: in every engine, exported graph and C policy, and in the ANN's products."""
 
-import ctypes
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from snn_policy import Actor, OnnxPolicy, SpikingPolicy
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Head, Linear
-from snn_policy.engines.core import build, layout
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
     dyadic_actor,
@@ -25,6 +22,7 @@ from tests.actors import (
     pruned,
     sigma_delta_neurons,
 )
+from tests.compiled_policy import CompiledPolicy, counted
 
 NEURONS: dict[str, Any] = {
     "sigma-delta": sigma_delta_neurons,
@@ -128,25 +126,12 @@ def test_graphs_count_the_same(name: str, block: int, images: bool, graph: str, 
 def test_exported_c_counts_the_same(name: str, block: int, images: bool, tmp_path: Path) -> None:
     network, observations = case(name, block, images)
     policy = SpikingPolicy(network, engine="numpy")
-    policy.export_c(tmp_path, prefix="robot", verify=False)
-    try:
-        build._run([*build.compiler(), "-std=c99", "-O0", "-ffp-contract=off", "-fPIC", "-shared",
-                    str(tmp_path / "policy.c"), "-o", str(tmp_path / "robot.so")])  # fmt: skip
-    except (build.NoCompilerError, subprocess.CalledProcessError) as missing:
-        pytest.skip(str(missing))
-    names = ("decisions", "spikes", "events", "synaptic_operations", "multiply_accumulates")
-    kind = type("robot_costs", (ctypes.Structure,), {"_fields_": [(each, ctypes.c_int64) for each in names]})
-    library = ctypes.CDLL(str(tmp_path / "robot.so"))
-    library.robot_counts.restype, library.robot_state_size.restype = kind, ctypes.c_size_t
-    state, action = layout.aligned(library.robot_state_size(), np.uint8), np.zeros(64, np.float32)
-    library.robot_reset(ctypes.c_void_p(state.ctypes.data))
+    robot = CompiledPolicy(policy, tmp_path, "-O0")
     policy.reset()
     for obs in observations:
-        expected, given = policy.act(obs), np.ascontiguousarray(obs.ravel(), np.float32)
-        library.robot_act(*(ctypes.c_void_p(each.ctypes.data) for each in (state, given, action)))
-        assert np.array_equal(action[: expected.size], expected)
-    found, own = library.robot_counts(ctypes.c_void_p(state.ctypes.data)), policy.counters
-    assert {each: getattr(found, each) for each in names} == {each: int(getattr(own, each).sum()) for each in names}
+        expected = policy.act(obs)
+        assert np.array_equal(robot.act(obs)[: expected.size], expected)
+    assert robot.counts() == counted(policy)
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
