@@ -30,11 +30,11 @@ def main(
 
     from snn_policy import SpikeCalibration, compare, convert
     from snn_policy.offline.checkpoints import read_checkpoint
-    from snn_policy.offline.trained import read_checkpoint_actor
+    from snn_policy.sources.training_run import read_training_run
 
     torch.set_num_threads(1)
     described, _, step = read_checkpoint(run)
-    actor = read_checkpoint_actor(run)
+    actor = read_training_run(run)
     if actor.env_id is None or any(
         layer.activation is None or layer.activation.name != "qcfs" for layer in actor.hidden
     ):

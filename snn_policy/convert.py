@@ -100,12 +100,14 @@ def convert(
         ValueError: an argument that the neuron does not take, or a value out of range.
         UnsupportedLayerError: an activation that the neuron cannot stand for.
     """
+    from snn_policy.sources import load_actor
+
     settings = settings_of(
         neuron, coding=coding, timesteps=timesteps, levels=levels, threshold=threshold, alpha=alpha,
         alpha_clip=alpha_clip, residual=residual, tolerance=tolerance, digits=digits, base=base, predictor=predictor,
         calibration=calibration,
     )  # fmt: skip
-    source = _as_actor(actor)
+    source = load_actor(actor)
     check_settings(source, settings, env, pilot)
     check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape)
@@ -143,14 +145,6 @@ def check_settings(actor: Actor, settings: NeuronSettings, env: Any = None, pilo
         _given_thresholds(settings.threshold, actor.groups[1:], "hidden layer")
     if not asked:
         settings.settled(len(actor.hidden))
-
-
-def _as_actor(actor: Any) -> Actor:
-    if isinstance(actor, Actor):
-        return actor
-    from snn_policy.sources import load_actor
-
-    return load_actor(actor)
 
 
 def _conversion(

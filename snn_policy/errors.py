@@ -14,3 +14,8 @@ class UnsupportedLayerError(ValueError):
 
 class SourceError(ValueError):
     """A file that should hold a policy but does not: truncated, tampered with, or of another format."""
+
+
+def needs_extra(package: str, extra: str = "convert", task: str = "reading this source") -> ModuleNotFoundError:
+    """Return the error for an optional package that is not installed; it names the extra that brings it."""
+    return ModuleNotFoundError(f"{task} needs {package}: pip install 'snn-policy[{extra}]'", name=package)

@@ -48,8 +48,3 @@ def parse_json(text: bytes, path: Path | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SourceError(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values
-
-
-def needs_extra(package: str, extra: str = "convert") -> ImportError:
-    """Return the error for a missing optional package."""
-    return ImportError(f"reading this source needs {package}: pip install 'snn-policy[{extra}]'")

@@ -31,10 +31,10 @@ from snn_policy.offline.checkpoints import (
 from snn_policy.offline.spiking_actor import SpikingActor
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 from snn_policy.offline.td3bc_networks import TwinCritics
-from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
+from snn_policy.offline.trained import read_checkpoint_policy
 from snn_policy.offline.training import train_run
 from snn_policy.offline.transitions import Transitions
-from snn_policy.sources.training_run import run_digest
+from snn_policy.sources.training_run import read_training_run, run_digest
 
 
 def small(**given: Any) -> TD3BCSettings:
@@ -362,6 +362,6 @@ def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.C
     assert "holds a run already" in capsys.readouterr().err
     assert main([*command, "--steps", "5", "--resume"]) == 0
     assert "5 gradient steps" in capsys.readouterr().out
-    assert read_checkpoint_actor(out).hidden[0].activation is not None
+    assert read_training_run(out).hidden[0].activation is not None
     assert main([*command, "--seed", "1", "--resume"]) == 2
     assert capsys.readouterr().err.count("\n") <= 2

@@ -210,12 +210,13 @@ def _equal_counts(policy: "Policy", task: str) -> float:
 def policy_of(column: str, path: Path, task: str) -> "Policy":
     """Return the policy that a column stands for, from its run's directory; I ≥ 0 converts at T = L without CRPI."""
     from snn_policy.convert import convert
-    from snn_policy.offline.trained import read_checkpoint_actor, read_checkpoint_policy
+    from snn_policy.offline.trained import read_checkpoint_policy
+    from snn_policy.sources.training_run import read_training_run
     from snn_policy.spiking.spike_calibration import SpikeCalibration
 
     if column == "direct":
         return read_checkpoint_policy(path)
-    actor = read_checkpoint_actor(path)
+    actor = read_training_run(path)
     if column in ("ReLU", "QCFS"):
         return actor
     if column == "sigma-delta":

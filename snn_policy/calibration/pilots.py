@@ -19,10 +19,10 @@ from snn_policy.calibration.sequential_verdict import (
     DEFAULT_DELTA,
     MOST_EPISODES,
     Verdict,
-    failures,
     judge,
 )
 from snn_policy.checks import number, require, whole
+from snn_policy.evaluation.statistics import failed_share
 from snn_policy.progress import spending
 from snn_policy.protocol import Policy
 from snn_policy.spiking.crpi import PILOT_ALPHAS, pilot_alpha
@@ -151,8 +151,8 @@ class Episodes:
             "snn_mean": float(snn.mean()),
             "retention": 1.0 - float(losses.mean()),
             "standard_error": float(losses.std(ddof=1) / np.sqrt(count)),
-            "ann_failed": float(failures(ann, ann).mean()),
-            "snn_failed": float(failures(snn, ann).mean()),
+            "ann_failed": failed_share(ann, ann),
+            "snn_failed": failed_share(snn, ann),
         }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.evaluation.statistics import FAILURE_MARGIN
+from snn_policy.evaluation.statistics import failures
 
 BLOCK, MOST_EPISODES, LEAST_TO_ACCEPT = 20, 200, 100
 BOUND, LAST_LOSS_BOUND, LAST_FAILURE_BOUND = 2.3, 0.3, 2.0
@@ -71,12 +71,6 @@ def judge(ann: npt.ArrayLike, snn: npt.ArrayLike, delta: float = DEFAULT_DELTA, 
     unit = size or 1.0
     shares = float(failed.mean()), float(ann_failed.mean())
     return Verdict(accepted, reason, count, mean / unit, error / unit, *shares)
-
-
-def failures(returns: npt.NDArray[np.float64], ann: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which episodes, (episodes,), are below the ANN's median by more than 20 % of its size."""
-    typical = float(np.median(ann))
-    return returns < typical - FAILURE_MARGIN * abs(typical)
 
 
 def _score(excess: float, error: float) -> float:

@@ -59,16 +59,16 @@ def inspect(
 
     snn-policy inspect model_500.pt --activation elu --json
     """
+    from snn_policy.sources import file_meant
     from snn_policy.sources.kinds import kind_in_words
 
     check_target(json)
     given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
-    path = place_of(source)
-    if not path.exists() and not Path(f"{path}.zip").exists() and not Path(f"{path}.safetensors").exists():
+    path = file_meant(place_of(source))
+    if not path.exists() and not Path(f"{path}.safetensors").exists():
         raise ValueError(f"{source}: no such file; expected {FORMATS}")
-    zipped = path.parent / f"{path.name}.zip" if not path.exists() else path
     said = {key: value for key, value in given.items() if value is not None}
-    found: dict[str, Any] = {"file": source, "what": kind_in_words(zipped if zipped.exists() else path)}
+    found: dict[str, Any] = {"file": source, "what": kind_in_words(path)}
     found |= _looked_at(source, path, said)
     if not write_json(found, json):
         print("\n".join(_lines(found)))

@@ -17,7 +17,7 @@ from snn_policy.calibration.recordings import as_recordings
 from snn_policy.checks import require
 from snn_policy.compression.settings import CompressionSettings, Target
 from snn_policy.environments import EnvironmentSource, make_environment
-from snn_policy.errors import UnsupportedLayerError
+from snn_policy.errors import UnsupportedLayerError, needs_extra
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 
@@ -77,22 +77,15 @@ def compress(
         UnsupportedLayerError: pictures, or nothing to prune.
         ImportError: torch is not installed.
     """
-    wanted = Target.parse(target)
-    source = _as_actor(actor)
+    from snn_policy.sources import load_actor
+
+    wanted, source = Target.parse(target), load_actor(actor)
     settings = CompressionSettings(wanted, steps, seed, block, count, tolerance)
     place = env if env is not None else source.env_id if observations is None else None
     _check(source, wanted, place, observations)
     return run_compression(
         source, settings, place, observations, None if directory is None else Path(directory), resume, progress, report
     )
-
-
-def _as_actor(actor: Any) -> Actor:
-    if isinstance(actor, Actor):
-        return actor
-    from snn_policy.sources import load_actor
-
-    return load_actor(actor)
 
 
 def _check(actor: Actor, target: Target, env: EnvironmentSource | None, observations: Any) -> None:
@@ -120,7 +113,7 @@ def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError:
-        raise ImportError("compress trains, and needs torch: pip install 'snn-policy[convert]'") from None
+        raise needs_extra("torch", task="compress trains, and") from None
 
 
 def run_compression(
@@ -141,14 +134,16 @@ def run_compression(
 
     given = None if observations is None else _recording(observations, actor)
     with one_thread():
-        described = describe_run(actor, settings, _name(env), "" if given is None else States(actor, given).fingerprint)
+        states = None if given is None else States(actor, given)
+        described = describe_run(actor, settings, _name(env), "" if states is None else states.fingerprint)
         if directory is not None and claim_directory(directory, described, resume):
             run = restore(directory, described, actor, settings, env)
         else:
-            if given is None:
+            if states is None:
                 assert env is not None
-                given = actor.collect(env, settings.observations, RECORDING_SEED + settings.seed, progress=progress)
-            run = Distillation(actor, States(actor, given), settings, env)
+                seed = RECORDING_SEED + settings.seed
+                states = States(actor, actor.collect(env, settings.observations, seed, progress=progress))
+            run = Distillation(actor, states, settings, env)
 
         def keep() -> None:
             if directory is not None:

@@ -58,10 +58,15 @@ def retention_interval(
     return _central(retention(statistic(ann[drawn]), statistic(snn[drawn])))
 
 
-def failed_share(returns: npt.ArrayLike, ann: npt.ArrayLike) -> float:
-    """Return the share of episodes below the ANN's median return by more than 20 % of that median's size."""
+def failures(returns: npt.ArrayLike, ann: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which episodes, (episodes,), are below the ANN's median return by more than 20 % of that median's size."""
     typical = float(median(ann))
-    return float(np.mean(np.asarray(returns) < typical - FAILURE_MARGIN * abs(typical)))
+    return np.asarray(returns) < typical - FAILURE_MARGIN * abs(typical)
+
+
+def failed_share(returns: npt.ArrayLike, ann: npt.ArrayLike) -> float:
+    """Return the share of `failures`."""
+    return float(np.mean(failures(returns, ann)))
 
 
 def _resamples(episodes: int, seed: int) -> npt.NDArray[np.int64]:

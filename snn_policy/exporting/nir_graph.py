@@ -22,6 +22,7 @@ from snn_policy.ann.layers import Layer
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
+from snn_policy.errors import needs_extra
 from snn_policy.exporting.nir_check import verify_nir
 from snn_policy.exporting.verification import Verification, observations_to_verify
 from snn_policy.protocol import FloatArray
@@ -122,8 +123,7 @@ def _nir() -> Any:
     try:
         import nir
     except ModuleNotFoundError as missing:
-        reason = f"exporting to NIR needs {missing.name}: pip install 'snn-policy[nir]'"
-        raise ModuleNotFoundError(reason, name=missing.name) from None
+        raise needs_extra(missing.name or "nir", "nir", "exporting to NIR") from None
     return nir
 
 

@@ -19,6 +19,7 @@ from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.bundle.files import POLICY_FILE
 from snn_policy.checks import number, require
+from snn_policy.errors import needs_extra
 from snn_policy.exporting.description import Description
 from snn_policy.exporting.export import describe
 from snn_policy.exporting.graph_session import Outcome
@@ -112,9 +113,8 @@ def metadata(description: Description) -> dict[str, Any]:
 def _torch() -> Any:
     try:
         import torch
-    except ModuleNotFoundError as missing:
-        reason = "exporting to TorchScript needs torch: pip install 'snn-policy[convert]'"
-        raise ModuleNotFoundError(reason, name=missing.name) from None
+    except ModuleNotFoundError:
+        raise needs_extra("torch", task="exporting to TorchScript") from None
     return torch
 
 

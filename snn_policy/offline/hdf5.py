@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from snn_policy.errors import SourceError
-from snn_policy.untrusted_files import needs_extra, reading
+from snn_policy.errors import SourceError, needs_extra
+from snn_policy.untrusted_files import reading
 
 GIGABYTE = 2**30
 LARGEST_DATASET = 8 * GIGABYTE

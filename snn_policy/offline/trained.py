@@ -8,21 +8,18 @@ from torch import nn
 
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import Activation
-from snn_policy.ann.layers import Head, Linear, Normaliser
+from snn_policy.ann.layers import Linear
 from snn_policy.bundle.files import RUN_FILE
 from snn_policy.errors import SourceError
-from snn_policy.offline.checkpoints import read_checkpoint
 from snn_policy.offline.spiking_actor import IntegrateAndFire, SpikingActor
 from snn_policy.offline.td3bc import TD3BCSettings
 from snn_policy.offline.td3bc_networks import FlatParameters, make_actor
 from snn_policy.policy import SpikingPolicy
-from snn_policy.sources.training_run import read_training_run, run_directory
+from snn_policy.sources.training_run import actor_parts, read_run, read_tensors, run_directory
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.spiking.settings import IF, TRAINED, as_record
 from snn_policy.untrusted_files import reading
-
-read_checkpoint_actor = read_training_run
 
 
 def read_checkpoint_policy(path: str | Path, *, name: str | None = None) -> SpikingPolicy:
@@ -56,23 +53,15 @@ def spiking_policy(module: SpikingActor, **parts: Any) -> SpikingPolicy:
 
 def _read_module(directory: Path, name: str | None) -> tuple[nn.Module, dict[str, Any]]:
     """Return the actor's module and the other parts of its `Actor`."""
-    described, tensors, step = read_checkpoint(directory)
+    described = read_run(directory)
+    arrays, step = read_tensors(directory, described)
     with reading(directory / RUN_FILE, "run description"):
-        settings, data = TD3BCSettings(**described["settings"]), described["data"]
-        head, shape = Head.bounded(data["action_low"], data["action_high"]), tuple(data["observation_shape"])
-        mean, scale = tensors["observation.mean"].numpy(), tensors["observation.scale"].numpy()
+        settings, parts = TD3BCSettings(**described["settings"]), actor_parts(described, arrays, step, name)
+        inputs, outputs = parts["normaliser"].mean.size, parts["head"].outputs
         module = make_actor(
-            settings.activation, mean.size, settings.hidden, head.outputs, settings.levels, settings.initial_lambda
+            settings.activation, inputs, settings.hidden, outputs, settings.levels, settings.initial_lambda
         )
-        FlatParameters(module).values.copy_(tensors["actor"])
-        title = name or f"td3bc-{settings.activation}-{data['name']}-{step}"
-        parts = {
-            "head": head,
-            "observation_shape": shape,
-            "normaliser": Normaliser(mean, scale),
-            "env_id": data["env_id"],
-            "name": title,
-        }
+        FlatParameters(module).values.copy_(torch.from_numpy(arrays["actor"]))
     return module.requires_grad_(False), parts
 
 

@@ -69,7 +69,7 @@ def load_actor(
     if {"vecnormalize", "normaliser"} <= options.keys():
         raise TypeError("vecnormalize, normaliser: two names of one argument; pass one of them")
     if isinstance(source, str | Path):
-        return _read_path(_found(Path(source)), options)
+        return _read_path(file_meant(Path(source)), options)
     return _read_object(source, options)
 
 
@@ -121,7 +121,7 @@ def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
     return rest | ({} if source is False else {"normaliser": read_statistics(source)})
 
 
-def _found(path: Path) -> Path:
+def file_meant(path: Path) -> Path:
     """Return the file that is meant: Stable-Baselines3's names lack their `.zip`."""
     zipped = path.parent / f"{path.name}.zip"
     known = path.suffix.lower() in (".zip", ".onnx", ".safetensors", ".json") or Path(f"{path}.safetensors").is_file()

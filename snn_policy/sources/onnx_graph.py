@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
-from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, needs_extra, reading
+from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
 
 if TYPE_CHECKING:
     from snn_policy.sources.onnx_values import Graph, Values

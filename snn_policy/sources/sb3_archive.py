@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.sb3_spaces import (
     ActionSpace,
@@ -34,7 +34,6 @@ from snn_policy.untrusted_files import (
     LARGEST_WEIGHTS,
     MEGABYTE,
     checked,
-    needs_extra,
     parse_json,
     reading,
 )

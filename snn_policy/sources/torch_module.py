@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
-from snn_policy.untrusted_files import needs_extra
 
 if TYPE_CHECKING:
     import torch

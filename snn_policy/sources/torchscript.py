@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_program import Program, read_program
 from snn_policy.sources.script_values import Observed, SizeFound, Unread
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
-from snn_policy.untrusted_files import needs_extra, reading
+from snn_policy.untrusted_files import reading
 
 ROWS, MOST_READINGS = 16, 8
 _ACTIONS = re.compile(r"(deterministic_)?(mean_)?actions?(_mean)?|mu|mean")

@@ -97,25 +97,29 @@ def read_training_run(path: str | Path, *, name: str | None = None) -> Actor:
     described = read_run(directory)
     arrays, step = read_tensors(directory, described)
     with reading(directory / RUN_FILE, "run description"):
-        settings, data = described["settings"], described["data"]
+        settings = described["settings"]
         if settings["activation"] == "spiking":
             raise SourceError(
                 f"{directory}: a directly trained spiking actor is no ANN; read it with "
                 "snn_policy.offline.trained.read_checkpoint_policy"
             )
-        head = Head.bounded(data["action_low"], data["action_high"])
-        mean, scale = arrays["observation.mean"], arrays["observation.scale"]
         if not whole(settings["hidden"], 1, MOST_UNITS):
             raise SourceError(f"hidden {settings['hidden']!r}: expected a whole number from 1 to {MOST_UNITS}")
-        sizes = (mean.size, settings["hidden"], settings["hidden"], head.outputs)
-        return Actor(
-            _layers(arrays["actor"], sizes, settings),
-            head,
-            tuple(data["observation_shape"]),
-            Normaliser(mean, scale),
-            env_id=data["env_id"],
-            name=name or f"td3bc-{settings['activation']}-{data['name']}-{step}",
-        )
+        parts = actor_parts(described, arrays, step, name)
+        sizes = (parts["normaliser"].mean.size, settings["hidden"], settings["hidden"], parts["head"].outputs)
+        return Actor(_layers(arrays["actor"], sizes, settings), **parts)
+
+
+def actor_parts(described: dict[str, Any], arrays: dict[str, Any], step: int, name: str | None) -> dict[str, Any]:
+    """Return all parts of a run's `Actor` but its layers, by name."""
+    settings, data = described["settings"], described["data"]
+    return {
+        "head": Head.bounded(data["action_low"], data["action_high"]),
+        "observation_shape": tuple(data["observation_shape"]),
+        "normaliser": Normaliser(arrays["observation.mean"], arrays["observation.scale"]),
+        "env_id": data["env_id"],
+        "name": name or f"td3bc-{settings['activation']}-{data['name']}-{step}",
+    }
 
 
 def _layers(values: FloatArray, sizes: tuple[int, ...], settings: dict[str, Any]) -> tuple[Linear, ...]:
