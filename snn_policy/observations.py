@@ -44,13 +44,22 @@ def host_array(value: Any, name: str) -> npt.NDArray[Any]:
         raise ValueError(f"{name}: {type(value).__name__}, not an array of numbers ({problem})") from None
 
 
+def host_observation(value: Any, shape: tuple[int, ...], name: str = "observation") -> npt.NDArray[Any]:
+    """Return observations, of whatever library, or a dictionary of them where the shape has keys, as one NumPy array.
+
+    Raises:
+        ValueError: as `host_array` and `KeyedShape.joined`.
+    """
+    return host_array(joined(value, shape, name), name)
+
+
 def numbers_of(value: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
     """Return the value as a NumPy array of exactly this shape; it may be the environment's own buffer.
 
     Raises:
         ValueError: another shape, another device, or not real numbers.
     """
-    values = host_array(joined(value, shape, name), name)
+    values = host_observation(value, shape, name)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers of shape {shape}, got {type(value).__name__} of {values.dtype}")
     if values.shape != shape:

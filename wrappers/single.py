@@ -9,9 +9,9 @@ from gymnasium.utils import RecordConstructorArgs
 from snn_policy.environments import check_spaces
 from snn_policy.evaluation.evaluate import evaluate_in
 from snn_policy.evaluation.results import Evaluation
-from snn_policy.observations import environment_name, host_array
+from snn_policy.observations import environment_name, host_array, host_observation
 from snn_policy.progress import counting
-from snn_policy.protocol import Policy, joined
+from snn_policy.protocol import Policy
 
 from .bookkeeping import Bookkeeper, shadow_actor
 from .intake import Intake, check_kinds
@@ -68,7 +68,7 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
 
     def act(self, obs: Any) -> Any:
         """Return the policy's action, in the form of the environment's own arrays."""
-        given = host_array(joined(obs, self.policy.observation_shape), "observation")
+        given = host_observation(obs, self.policy.observation_shape)
         return self._intake.form.of(self.policy.act(given, active=~self._book.replaying))
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

@@ -13,9 +13,9 @@ from snn_policy.environments import Distinct, check_spaces
 from snn_policy.evaluation.episodes import CostRecorder, Episode
 from snn_policy.evaluation.evaluate import check_counts, evaluation
 from snn_policy.evaluation.results import Evaluation
-from snn_policy.observations import environment_name, host_array
+from snn_policy.observations import environment_name, host_array, host_observation
 from snn_policy.progress import counting
-from snn_policy.protocol import Mask, Policy, as_mask, joined
+from snn_policy.protocol import Mask, Policy, as_mask
 
 from .autoreset import check_final_observations, declared_mode
 from .bookkeeping import Bookkeeper, Report, shadow_actor
@@ -94,7 +94,7 @@ class SpikingPolicyVectorEval(VectorWrapper):
     def act(self, obs: Any) -> Any:
         """Return the policy's actions, in the form of the environments' own arrays; rows whose episode is over neither
         advance nor count."""
-        given = host_array(joined(obs, self.policy.observation_shape), "observation")
+        given = host_observation(obs, self.policy.observation_shape)
         return self._intake.form.of(self.policy.act(given, active=~self._book.replaying))
 
     def step(self, actions: Any) -> Step:
@@ -140,10 +140,10 @@ class SpikingPolicyVectorEval(VectorWrapper):
     def _run_together(self, recorder: CostRecorder, episode: Any, seed: int, returns: Any, lengths: Any) -> None:
         obs, _ = recorder.simulate(self.reset, seed=(seed + episode).tolist())
         if not recorder.decisions:
-            recorder.warm_up(host_array(joined(obs, self.policy.observation_shape), "observation"))
+            recorder.warm_up(host_observation(obs, self.policy.observation_shape))
         running = episode < len(returns)
         while running.any():
-            actions = recorder.act(host_array(joined(obs, self.policy.observation_shape), "observation"), running)
+            actions = recorder.act(host_observation(obs, self.policy.observation_shape), running)
             obs, rewards, terminations, truncations, _ = recorder.simulate(self.step, actions)
             returns[episode[running]] += host_array(rewards, "rewards")[running]
             lengths[episode[running]] += 1

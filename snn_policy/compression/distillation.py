@@ -162,7 +162,7 @@ class Distillation:
                 slope = self.states.error.derivative(self.student(self.states.inputs[rows])[1])
             slope = slope.square().sum(1).mean(0).sqrt()
             prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
-        if not stretch.pruning(now.step):
+        else:
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 

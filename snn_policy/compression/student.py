@@ -5,9 +5,7 @@ A ReLU teacher is copied; of any other activation only the widths are taken, and
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,11 +65,11 @@ class Student(nn.Module):
         """Share of all the weights that is left."""
         return float(sum(kept.sum() for kept in self.kept) / sum(kept.numel() for kept in self.kept))
 
-    def actor(self, name: str | None = None, provenance: Mapping[str, Any] | None = None) -> Actor:
+    def actor(self) -> Actor:
         """The student as an actor of its own: dense float32 arrays with exact zeros."""
         last = len(self.weights) - 1
         layers = tuple(
             Linear(weight.detach().numpy(), bias.detach().numpy(), None if index == last else RELU)
             for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True))
         )
-        return replace(self.teacher, layers=layers, name=name or f"{self.teacher.name}-compressed")
+        return replace(self.teacher, layers=layers, name=f"{self.teacher.name}-compressed")

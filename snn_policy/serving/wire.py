@@ -134,10 +134,15 @@ def valid_name(value: Any) -> bool:
 
 def _marked(value: dict[Any, Any], mark: str, names: tuple[str, ...], what: str) -> list[Any]:
     """Return the named entries of a marked map that has these entries and no others."""
-    texts = {key.decode("latin-1") if isinstance(key, bytes) else key: entry for key, entry in value.items()}
+    texts = _by_text(value)
     if texts.pop(mark, None) is not True or texts.keys() != set(names) or len(value) != len(names) + 1:
         raise MessageError(f"{what}: a map that is not an encoded array; expected {mark}, {', '.join(names)}")
     return [texts[name] for name in names]
+
+
+def _by_text(value: dict[Any, Any]) -> dict[str, Any]:
+    """Return a map with its keys as text: msgpack-numpy's are bytes."""
+    return {key.decode("latin-1") if isinstance(key, bytes) else str(key): entry for key, entry in value.items()}
 
 
 def _dtype(name: Any, what: str) -> np.dtype[Any]:
@@ -151,7 +156,7 @@ def _observation(value: Any, what: str, shape: tuple[int, ...]) -> Any:
     """An encoded observation: an array, or a map of arrays where the policy takes dictionaries."""
     if not isinstance(shape, KeyedShape) or not isinstance(value, dict):
         return _array(value, what)
-    texts = {key.decode("latin-1") if isinstance(key, bytes) else str(key): entry for key, entry in value.items()}
+    texts = _by_text(value)
     if set(texts) != set(shape.parts):
         return _array(value, what)
     return {key: _array(entry, f"{what}/{key[:40]}") for key, entry in texts.items()}

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +86,22 @@ def read_checkpoint(
         SourceError: damaged, or it holds several networks, or no `activation` is given; it names what can be said.
         UnsupportedLayerError: layers that are no chain of linear ones.
     """
-    if isinstance(source, Path):
-        with reading(source, "checkpoint"):
-            if source.suffix.lower() == ".safetensors":
-                from safetensors.numpy import load_file
+    made_of = partial(_actor, activation=activation, prefix=prefix, shape=observation_shape, normaliser=normaliser,
+                      facts={"low": low, "high": high, "env_id": env_id})  # fmt: skip
+    if not isinstance(source, Path):
+        return made_of(source, name=name or "checkpoint")
+    with reading(source, "checkpoint"):
+        if source.suffix.lower() == ".safetensors":
+            from safetensors.numpy import load_file
 
-                return _read(load_file(checked(source, LARGEST_WEIGHTS)), activation, prefix, observation_shape, low,
-                             high, env_id, name or source.stem, normaliser)  # fmt: skip
-            with TorchArchive(source) as archive:
-                return _read(archive.pickled("data.pkl"), activation, prefix, observation_shape, low, high, env_id,
-                             name or source.stem, normaliser)  # fmt: skip
-    return _read(source, activation, prefix, observation_shape, low, high, env_id, name or "checkpoint", normaliser)
+            return made_of(load_file(checked(source, LARGEST_WEIGHTS)), name=name or source.stem)
+        with TorchArchive(source) as archive:
+            return made_of(archive.pickled("data.pkl"), name=name or source.stem)
 
 
-def _read(
-    root: Any, activation: Any, prefix: str | None, shape: Sequence[int] | None, low: Any, high: Any,
-    env_id: str | None, name: str, normaliser: Sequence[ObservationStatistics] | None,
+def _actor(
+    root: Any, *, name: str, activation: Any, prefix: str | None, shape: Sequence[int] | None,
+    normaliser: Sequence[ObservationStatistics] | None, facts: dict[str, Any],
 ) -> Actor:  # fmt: skip
     weights = flattened(root)
     network = chosen_network(weights, prefix)
@@ -108,7 +109,7 @@ def _read(
     own = _own_statistics(weights, network) if normaliser is None else []
     size, before = normalised(normaliser or (), shape)
     operations = [*before, *own, *_layers(weights, network, hidden), *_output(weights, network, last)]
-    return assemble(operations, name=name, observation_shape=size, low=low, high=high, env_id=env_id)
+    return assemble(operations, name=name, observation_shape=size, **facts)
 
 
 def _activations(given: Any, network: Network, weights: Weights) -> tuple[str, str | None]:
