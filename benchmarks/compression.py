@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.places import REFERENCE_ACTORS, RESULTS, ROOT
 from snn_policy import Actor, compress, convert, load_actor
 from snn_policy.evaluation.evaluate import compare
 from snn_policy.evaluation.statistics import failed_share
 from snn_policy.versions import installed_versions
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "compression.jsonl"
+MEASURED = RESULTS / "compression.jsonl"
 WANTED = {
     "tqc-HalfCheetah-v3": ("energy:0.045", 30_000),
     "sac-Walker2d-v3": ("energy:0.02", 12_000),
@@ -46,11 +46,11 @@ def main(
     count: Annotated[str, typer.Option(help="spikes or events")] = "spikes",
     seed: Annotated[int, typer.Option(help="of the compression")] = 0,
     episodes: Annotated[int, typer.Option(help="of the measurement")] = EPISODES,
-    runs: Annotated[Path, typer.Option(help="where checkpoints go")] = ROOT.parent / "runs" / "compression",
+    runs: Annotated[Path, typer.Option(help="where checkpoints go")] = ROOT / "runs" / "compression",
 ) -> None:
     """Compress and measure, one actor after another."""
     for name in actors.split(","):
-        actor = load_actor(Path(os.environ["SNN_POLICY_REFERENCE_DIR"]) / name)
+        actor = load_actor(REFERENCE_ACTORS / name)
         wanted, most = WANTED[name]
         wanted, most = target or wanted, steps or most
         options: dict[str, Any] = {"target": wanted, "steps": most, "block": block, "count": count, "seed": seed}
@@ -60,7 +60,7 @@ def main(
         seconds = round(time.process_time() - begin) if fresh else None
         line = {"actor": name, **options, "cpu_seconds": seconds, **measured(actor, small, episodes)}
         line |= {"record": small.provenance["compression"], "versions": installed_versions()}
-        with RESULTS.open("a") as file:
+        with MEASURED.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 

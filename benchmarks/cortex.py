@@ -8,7 +8,6 @@ flags, and the policy's actions compared with `policy.act`'s to the bit. An inst
 """
 
 import argparse
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bare_metal import BLOCKED_ANN, EXACT, PLAIN_ANN, TARGETS, missing_packages, run, write_ann, write_policy
+from benchmarks.places import REFERENCE_ACTORS
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
 from snn_policy.exported import names, path
 from snn_policy.protocol import FloatArray
@@ -33,7 +33,7 @@ def source_of(name: str) -> Path:
     """Return the actor's path: shipped, a reference, or a path as it is."""
     if name in names():
         return path(name)
-    reference = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", "."), f"{name}.safetensors")
+    reference = REFERENCE_ACTORS / f"{name}.safetensors"
     return reference if reference.exists() else Path(name)
 
 

@@ -12,11 +12,12 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.markers import replaced
+from benchmarks.places import REFERENCE_ACTORS, RESULTS, ROOT
 from snn_policy import SpikingPolicy, convert, load_actor
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import read_bundle
@@ -24,14 +25,12 @@ from snn_policy.energy import PROFILES
 from snn_policy.evaluation.evaluate import compare
 from snn_policy.exported import names, path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS, README = ROOT / "benchmarks" / "results" / "energy_profiles.json", ROOT / "README.md"
-REFERENCE_DIR = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
+MEASURED, README = RESULTS / "energy_profiles.json", ROOT / "README.md"
 REFERENCES = {
     "tqc-HalfCheetah-v3": "HalfCheetah-v5", "sac-Walker2d-v3": "Walker2d-v5", "ppo-Hopper-v3": "Hopper-v5",
     "trpo-Swimmer-v3": "Swimmer-v5", "sac-Pendulum-v1": "Pendulum-v1",
 }  # fmt: skip
-SEED, BEGIN, END = 70_000, "<!-- energy: begin -->", "<!-- energy: end -->"
+SEED, MARKER = 70_000, "energy"
 HEADINGS = ("policy", "spikes · events per decision", "weights fetched, of the skipping ANN's", *PROFILES)
 
 
@@ -42,7 +41,7 @@ def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, Spiking
         if bundle.actor.env_id is not None and (pixels or len(bundle.actor.observation_shape) == 1):
             yield name, bundle.actor, SpikingPolicy.load(path(name)), bundle.actor.env_id
     for name, env_id in REFERENCES.items() if references else ():
-        actor = load_actor(REFERENCE_DIR / f"{name}.safetensors")
+        actor = load_actor(REFERENCE_ACTORS / f"{name}.safetensors")
         yield name, actor, convert(actor, actor.collect(env_id)), env_id
 
 
@@ -92,9 +91,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def write_readme(found: list[dict[str, Any]]) -> None:
     """Replace the table between the marks in README.md."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    write_atomically(README, f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{rest.split(END)[1]}".encode())
+    write_atomically(README, replaced(README.read_text(), MARKER, table(found)).encode())
 
 
 def main() -> None:
@@ -107,8 +104,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table_only:
         rows = measure(given.references, given.pixels, given.episodes)
-        write_atomically(RESULTS, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
-    write_readme(json.loads(RESULTS.read_text())["rows"])
+        write_atomically(MEASURED, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+    write_readme(json.loads(MEASURED.read_text())["rows"])
 
 
 if __name__ == "__main__":

@@ -30,25 +30,21 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert, load_actor
 from snn_policy.calibration import open_loop
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.statistics import failed_share
 from snn_policy.exported import names as shipped_names
 from snn_policy.exported import path as shipped_path
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
-ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
-LOG = ROOT / "benchmarks" / "results" / "neuron-study.jsonl"
+LOG = RESULTS / "neuron-study.jsonl"
 FIRST_SEEDS = {"choose": 300_000, "report": 400_000}
 OBSERVATIONS, ROWS = 10_000, 20
-FAILED = 0.2
-"""An episode fails that returns less than the ANN's median by this share of its size."""
-SAVING = 0.2
-"""Of the spikes, by which γ = 1 has to be cheaper under hysteresis."""
 
 ACTORS = ",".join([
     "sac-MountainCarContinuous-v0", "sac-MountainCarContinuous-v0@0.05", "sac-MountainCarContinuous-v0@0.1",
@@ -112,8 +108,7 @@ def judged(ann: dict[str, Any], record: dict[str, Any]) -> str:
 
 def failures(ann: dict[str, Any], record: dict[str, Any]) -> float:
     """Return the share of failed episodes."""
-    median = np.median(ann["returns"])
-    return float(np.mean(np.array(record["returns"]) < median - FAILED * abs(median)))
+    return failed_share(record["returns"], ann["returns"])
 
 
 def finished(place: Path) -> Iterator[dict[str, Any]]:
@@ -148,7 +143,7 @@ def converted(name: str, variant: str, tolerance: float) -> SpikingPolicy:
     alpha, actor, observations = float(text or 0), read(name), recording(name)
     if rule not in RULES:
         raise typer.BadParameter(f"variant {variant!r}: expected ann, 0, or one of {', '.join(RULES)} with -ALPHA")
-    before, open_loop.LEAST_SAVING = open_loop.LEAST_SAVING, SAVING if rule == "hysteresis" else 0.0
+    before, open_loop.LEAST_SAVING = open_loop.LEAST_SAVING, open_loop.LEAST_SAVING if rule == "hysteresis" else 0.0
     try:
         fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=0.0 if rule == "unfitted" else alpha))
     finally:
@@ -165,8 +160,8 @@ def read(name: str) -> Actor:
     if name in shipped_names():
         return load_actor(shipped_path(name))
     if not name.endswith(".zip"):
-        return load_actor(REFERENCE / name)
-    return replace(load_actor(REFERENCE / "sb3-zips" / name), env_id=ENVIRONMENTS[name])
+        return load_actor(REFERENCE_ACTORS / name)
+    return replace(load_actor(REFERENCE_ACTORS / "sb3-zips" / name), env_id=ENVIRONMENTS[name])
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.conditions import told
 from benchmarks.footprint import SHIPPED
+from benchmarks.markers import replaced
 from benchmarks.measure_core import ACT, CORE, DENSE, EXPORTED, SKIPPING
 from benchmarks.measure_onnx import ACT as GRAPH_ACT
 from benchmarks.measure_onnx import ANN, BOUND, RUN, STATIC, STEP
@@ -177,22 +178,6 @@ def read_measured(file: Path) -> Measured | None:
     """Return what `published` stored, None where the file is missing or of a time before it."""
     found = json.loads(file.read_text()) if file.is_file() else {}
     return found if "conditions" in found else None
-
-
-def between(page: str, marker: str) -> str:
-    """Return what stands between the markers; raise `ValueError` where they are not there exactly once."""
-    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise ValueError(f"markers {marker}: expected {begin} and then {end}, once")
-    return page.partition(begin)[2].partition(end)[0].strip()
-
-
-def replaced(page: str, marker: str, text: str) -> str:
-    """Return the page with that text between the markers."""
-    between(page, marker)
-    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
-    before, _, rest = page.partition(begin)
-    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"
 
 
 def write_tables(results: Path, root: Path = ROOT) -> list[str]:

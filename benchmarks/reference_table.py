@@ -4,17 +4,17 @@ The tables replace what stands between `<!-- results: begin -->` and `<!-- resul
 """
 
 import json
-import re
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markers import marks, replaced
 from benchmarks.places import raw_of
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.versions import installed_versions
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+MARKER = "results"
 DEFAULT_VARIANT = "sigma-delta 0.02"
 Row = dict[str, Any]
 
@@ -174,7 +174,7 @@ def short_table(rows: list[Row]) -> str:
 def fill(path: Path, text: str) -> None:
     """Put the text between the markers, which are appended where they are missing."""
     page = path.read_text() if path.is_file() else "# Results\n"
-    if BEGIN not in page or END not in page:
-        page = f"{page.rstrip()}\n\n{BEGIN}\n{END}\n"
-    between = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    path.write_text(between.sub(lambda _: f"{BEGIN}\n\n{text.strip()}\n\n{END}", page, count=1))
+    begin, end = marks(MARKER)
+    if begin not in page or end not in page:
+        page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
+    path.write_text(replaced(page, MARKER, text))

@@ -15,13 +15,13 @@ import argparse
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from benchmarks.places import RESULTS
 from snn_policy import Actor, convert
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
@@ -31,7 +31,7 @@ from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, EventSes
 from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.spiking.network import SpikingNetwork
 
-RESULTS = Path(__file__).resolve().parent / "results" / "sparse_weights.json"
+MEASURED = RESULTS / "sparse_weights.json"
 WIDTHS, BLOCKS, DENSITIES, ROWS = (64, 256, 512, 1024), (1, 4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5), (1, 256)
 INPUTS, ROUNDS = 17, 7
 
@@ -141,9 +141,9 @@ def main() -> None:
 
 def keep(width: int, found: list[dict[str, Any]]) -> None:
     """Replace a width's rows in the file."""
-    before = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    before = json.loads(MEASURED.read_text())["rows"] if MEASURED.exists() else []
     rows = sorted([row for row in before if row["width"] != width] + found, key=lambda row: row["width"])
-    write_atomically(RESULTS, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+    write_atomically(MEASURED, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import published
 from benchmarks.conditions import conditions, told
+from benchmarks.markers import between, replaced
 from benchmarks.places import RESULTS, ROOT
-from benchmarks.published_tables import TEXTS, between, figure, read_measured, replaced, write_tables
+from benchmarks.published_tables import TEXTS, figure, read_measured, write_tables
 from snn_policy import Actor
 from tests.actors import random_actor, walk
 
