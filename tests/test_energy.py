@@ -166,10 +166,11 @@ def test_the_commands_show_one_profile_or_all_and_the_compressed_ann(
 
 
 def test_the_readme_shows_what_was_measured() -> None:
-    from benchmarks.energy_profiles import BEGIN, END, README, RESULTS, table
+    from benchmarks.energy_profiles import MARKER, MEASURED, README, table
+    from benchmarks.markers import between
 
-    rows = json.loads(RESULTS.read_text())["rows"]
-    assert README.read_text().split(BEGIN)[1].split(END)[0].strip() == table(rows)
+    rows = json.loads(MEASURED.read_text())["rows"]
+    assert between(README.read_text(), MARKER) == table(rows)
     assert len(rows) >= 9
     for row in rows:
         for name, profile in PROFILES.items():
