@@ -34,7 +34,7 @@ def with_width(actor: Actor, width: int, seed: int = 0) -> Actor:
             copied = np.bincount(chosen)[chosen] > 1
             weight[copied] *= 1 + NOISE * rng.standard_normal(weight[copied].shape)
         layers.append(Linear(weight.astype(np.float32), bias, layer.activation))
-    return replace(actor, layers=tuple(layers), name=f"{actor.name}, width {width}")
+    return replace(actor, graph=tuple(layers), name=f"{actor.name}, width {width}")
 
 
 def with_depth(actor: Actor, depth: int) -> Actor:
@@ -51,7 +51,7 @@ def with_depth(actor: Actor, depth: int) -> Actor:
     width = last.outputs
     identity = Linear(np.eye(width, dtype=np.float32), np.zeros(width, np.float32), last.activation)
     more = (identity,) * (depth - len(actor.hidden))
-    return replace(actor, layers=(*actor.hidden, *more, actor.layers[-1]), name=f"{actor.name}, depth {depth}")
+    return replace(actor, graph=(*actor.hidden, *more, actor.layers[-1]), name=f"{actor.name}, depth {depth}")
 
 
 def _units(own: int, width: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

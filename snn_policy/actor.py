@@ -1,31 +1,34 @@
-"""Actor: a trained policy as plain data (observation normaliser, layers, action head); itself a policy.
+"""Actor: a trained policy as plain data (observation normaliser, graph of stages, action head); itself a policy.
 
 Every source format is read into this form, and everything else starts from it. The arrays are read-only,
 so no conversion can change the actor it came from.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from snn_policy.ann.graph import Graph, GraphState
 from snn_policy.ann.layers import Head, Layer, Normaliser
+from snn_policy.ann.memory import GraphMemory, cleared, copied
+from snn_policy.ann.select import Select
 from snn_policy.checks import whole
-from snn_policy.protocol import Array, Counters, Decision, KeyedShape, as_batch, as_mask, unbatch
+from snn_policy.protocol import Array, Counters, Decision, FloatArray, KeyedShape, as_batch, as_mask, unbatch
 
 
 @dataclass(eq=False)
 class Actor:
-    """Hold a trained policy: normaliser → layers → head. Implements `Policy` without any state of its own.
+    """Hold a trained policy: normaliser → graph of stages → head. Implements `Policy`.
 
-    Having nothing to remember, it accepts any batch size at any time.
+    Unless its graph is recurrent, it has nothing to remember and accepts any batch size at any time.
 
     Attributes:
-        layers: the last one has no activation.
+        graph: its stages; a sequence of layers, the last one without activation, is taken for their chain.
         observation_shape: one observation's shape; flattened before the first layer. A `KeyedShape` where it is a
             dictionary of arrays, which every method then takes, too.
         env_id: the environment it was trained on, where known.
@@ -33,7 +36,7 @@ class Actor:
         provenance: what was done to it since, as `compress` does (plain JSON data).
     """
 
-    layers: tuple[Layer, ...]
+    graph: Graph
     head: Head
     observation_shape: tuple[int, ...]
     normaliser: Normaliser | None = None
@@ -42,60 +45,84 @@ class Actor:
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     last_decision: Decision | None = field(default=None, init=False, repr=False)
     counters: Counters = field(default_factory=Counters.zeros, init=False, repr=False)
+    _memory: GraphMemory = field(init=False, repr=False)
 
     timesteps = 1
 
+    if TYPE_CHECKING:  # what the dataclass makes, but for the layers that are taken for a graph
+
+        def __init__(
+            self,
+            graph: Graph | Sequence[Layer],
+            head: Head,
+            observation_shape: tuple[int, ...],
+            normaliser: Normaliser | None = None,
+            env_id: str | None = None,
+            name: str = "actor",
+            provenance: Mapping[str, Any] = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        self.layers = tuple(self.layers)
+        if not isinstance(self.graph, Graph):
+            self.graph = Graph.chain(tuple(self.graph))
         if not isinstance(self.observation_shape, KeyedShape):
             self.observation_shape = tuple(self.observation_shape)
         if any(length < 1 for length in self.observation_shape):
             raise ValueError(f"observation shape {self.observation_shape}: expected sizes of at least 1")
+        self._memory = GraphMemory(self.graph)
         size = math.prod(self.observation_shape)
-        for index, layer in enumerate(self.layers):
-            if layer.inputs != size:
-                raise ValueError(f"layer {index}: takes {layer.inputs} inputs, but gets {size}")
-            if (layer.activation is None) != (index == len(self.layers) - 1):
-                raise ValueError(f"layer {index}: every layer but the last needs an activation, the last none")
-            size = layer.outputs
-        if not self.layers or size != self.head.outputs:
-            raise ValueError(f"head: takes {self.head.outputs} outputs, but the layers give {size}")
+        if self.graph.inputs != size:
+            raise ValueError(f"layer 0: takes {self.graph.inputs} inputs, but gets {size}")
+        if self.graph.outputs != self.head.outputs:
+            raise ValueError(f"head: takes {self.head.outputs} outputs, but the layers give {self.graph.outputs}")
         if self.normaliser is not None and not _broadcasts(self.normaliser.mean.shape, self.observation_shape):
             raise ValueError(f"normaliser: {self.normaliser.mean.shape} does not fit {self.observation_shape}")
 
     def __repr__(self) -> str:
-        """Return one line: its name, its layers' sizes and activations, its head, and its environment."""
+        """Return one line: its name, its stages' sizes and activations, its head, and its environment."""
         sizes = "×".join(map(str, self.observation_shape))
-        hidden = [f"{layer.outputs} {layer.activation.name}" for layer in self.hidden if layer.activation is not None]
-        chain = " → ".join([sizes, *hidden, f"{self.head.outputs} {self.head.kind}"])
+        stages = [f"{stage.width} {stage.cell.kind}" for stage in self.graph.stages[:-1]]
+        if not self.graph.is_chain:
+            stages = [self.graph.kind, *stages] if len(stages) < 8 else [self.graph.kind, f"{len(stages)} stages"]
+        chain = " → ".join([sizes, *stages, f"{self.head.outputs} {self.head.kind}"])
         known = [] if self.env_id is None else [self.env_id]
         normalised = [] if self.normaliser is None else ["normalises observations"]
         return f"Actor({', '.join([self.name, chain, *normalised, *known])})"
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of a chain, the last one without activation; raise `UnsupportedLayerError` of others."""
+        return self.graph.layers
+
+    @property
     def hidden(self) -> tuple[Layer, ...]:
-        """Return all layers but the last."""
+        """Return all layers of a chain but the last; raise `UnsupportedLayerError` of others."""
         return self.layers[:-1]
 
     @property
+    def recurrent(self) -> bool:
+        """Return whether it remembers anything from one decision to the next."""
+        return self.graph.recurrent
+
+    @property
     def widths(self) -> tuple[int, ...]:
-        """Return neurons per stage: the observation, then every hidden layer."""
-        return (self.layers[0].inputs, *(layer.outputs for layer in self.hidden))
+        """Return neurons per stage: the observation, then every hidden stage."""
+        return self.graph.widths
 
     @property
     def groups(self) -> tuple[tuple[int, int], ...]:
         """Return per stage (groups, neurons per group): a convolution's channels, else single neurons."""
-        return (self.layers[0].input_groups, *(layer.groups for layer in self.hidden))
+        return self.graph.groups
 
     @property
     def dense_macs(self) -> int:
         """Return multiply-accumulates of one full forward pass, those with weights of zero included."""
-        return sum(layer.macs for layer in self.layers)
+        return self.graph.macs
 
     @property
     def synapses(self) -> int:
         """Return multiply-accumulates of one full forward pass that leaves out weights of zero."""
-        return sum(layer.synapses for layer in self.layers)
+        return self.graph.synapses
 
     @property
     def discrete(self) -> bool:
@@ -118,49 +145,88 @@ class Actor:
         x = obs if self.normaliser is None else self.normaliser(obs)
         return array_namespace(x).reshape(x, (x.shape[0], -1))
 
-    def activations(self, obs: Array) -> tuple[list[Array], Array]:
-        """Make one forward pass of (N, *shape): the stages' analog values h_0…h_H, (N, width) each, y (N, outputs)."""
-        h, stages = self.inputs(obs), []
-        for layer in self.layers:
-            stages.append(h)
-            z = layer(h)
-            h = z if layer.activation is None else layer.activation(z)
-        return stages, h
+    def activations(self, obs: Array, state: GraphState | None = None) -> tuple[list[Array], Array]:
+        """Make one forward pass of (N, *shape): the stages' analog values h_0…h_H, (N, width) each, y (N, outputs).
+
+        A recurrent actor starts from rest where no state is given.
+        """
+        values = self._read(obs, state)[0]
+        return values[:-1], values[-1]
+
+    def _read(self, obs: Array, state: GraphState | None) -> tuple[list[Array], GraphState | None]:
+        x = self.inputs(obs)
+        if self.recurrent and state is None:
+            state = self.graph.initial_state(x.shape[0])
+        _, values, after = self.graph.read(x, state)
+        return values, after
 
     def reset(self, mask: npt.ArrayLike | None = None, *, num_envs: int | None = None, seed: int | None = None) -> None:
-        """Clear the counters, all or those of the masked rows; an actor has no other memory."""
+        """Clear memory and counters, all or those of the masked rows; see `SpikingPolicy.reset`."""
         if mask is None:
             self.counters, self.last_decision = Counters.zeros(), None
+            self._memory.reset(num_envs)
             return
-        rows = as_mask(mask, len(self.counters.decisions) or None)
+        known = len(self.counters.decisions) or None
+        if self.recurrent and not self._memory.size_is_open:
+            known = self._memory.rows
+        rows = as_mask(mask, known)
+        if self.recurrent:
+            self._memory.clear(rows)
         if len(self.counters.decisions):
             self.counters.clear(rows)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
         """Return actions (act_dim,) for one observation, (N, act_dim) for a batch; see `SpikingPolicy.act`."""
-        actions, _, decision = self.decide(obs, ())
+        batch, batched = as_batch(obs, self.observation_shape)
+        if self.recurrent:
+            self._memory.adopt(len(batch))
+        running = None if active is None else as_mask(active, len(batch), "active")
+        actions, after, decision = self._decide(batch, self._memory.state if self.recurrent else None)
+        if after is not None:
+            self._memory.store(after, running)
+        self._count(decision, slice(None) if running is None else running)
+        return unbatch(actions, batched)
+
+    def _count(self, decision: Decision, running: Any) -> None:
         rows, stages = decision.spikes.shape
-        running = slice(None) if active is None else as_mask(active, rows, "active")
         self.last_decision = decision
         if len(self.counters.decisions) != rows:
             self.counters = Counters.zeros(rows, stages)
         self.counters.add(decision, running)
-        return actions
 
     def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]:
         """Do as `step`, and return what it cost, too."""
         batch, batched = as_batch(obs, self.observation_shape)
-        stages, y = self.activations(batch)
+        actions, after, decision = self._decide(batch, self._given(state, len(batch)))
+        return unbatch(actions, batched), after if self.recurrent else state, decision
+
+    def _decide(
+        self, batch: FloatArray, state: GraphState | None
+    ) -> tuple[npt.NDArray[Any], GraphState | None, Decision]:
+        values, after = self._read(batch, state)
+        macs = np.full(len(batch), self.graph.cell_macs, np.int64)
+        active_neurons = [(h != 0).astype(np.int64) for h in values[:-1]]
+        previous = [] if state is None else self.graph.before(state)
+        for stage in self.graph.stages:
+            for one in stage.connections:
+                told = (previous[one.source] != 0).astype(np.int64) if one.delayed else active_neurons[one.source]
+                if not isinstance(one.map, Select):
+                    macs = macs + one.map.operations(told)
         none = np.zeros(len(batch), np.int64)
-        active_neurons = [(h != 0).astype(np.int64) for h in stages]
-        macs = sum((layer.operations(h) for layer, h in zip(self.layers, active_neurons, strict=True)), none)
         nonzero = np.stack([h.sum(axis=1) for h in active_neurons], axis=1)
-        return unbatch(self.head(y), batched), state, Decision(nonzero, none, macs, none, none, macs)
+        return self.head(values[-1]), after, Decision(nonzero, none, macs, none, none, macs)
 
     def step(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any]:
-        """Return the pure form of `act`; the state is passed through."""
+        """Return the pure form of `act`: (observation, state) → (action, new state); nothing in the actor changes.
+
+        Unless the actor is recurrent, the state is passed through.
+        """
         batch, batched = as_batch(obs, self.observation_shape)
-        return unbatch(self.head(self.activations(batch)[1]), batched), state
+        values, after = self._read(batch, self._given(state, len(batch)))
+        return unbatch(self.head(values[-1]), batched), after if self.recurrent else state
+
+    def _given(self, state: Any, rows: int) -> GraphState | None:
+        return self._memory.given(state, rows) if self.recurrent else None
 
     def predict(
         self,
@@ -169,19 +235,40 @@ class Actor:
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], Any]:
-        """Act as Stable-Baselines3's `PolicyPredictor`."""
-        return self.act(observation), state
+        """Act as Stable-Baselines3's `PolicyPredictor`; see `SpikingPolicy.predict`."""
+        if not self.recurrent:
+            return self.act(observation), state
+        batch, batched = as_batch(observation, self.observation_shape)
+        starts = np.zeros(len(batch), np.bool_)
+        if episode_start is not None:
+            starts = as_mask(episode_start, len(batch), "episode_start")
+        if state is None:
+            if starts.all():
+                self._memory.reset()
+            self._memory.adopt(len(batch))
+        before = self._memory.state if state is None else self._memory.given(state, len(batch))
+        actions, after, decision = self._decide(batch, cleared(before, starts))
+        assert after is not None
+        if state is None:
+            self._memory.store(after)
+        self._count(decision, slice(None))
+        return unbatch(actions, batched), copied(after)
 
-    def initial_state(self, n: int) -> tuple[()]:
-        return ()
+    def initial_state(self, n: int) -> Any:
+        """Return the state of n rows after a reset: zeros, () unless the actor is recurrent."""
+        return self.graph.initial_state(n) if self.recurrent else ()
 
     @property
-    def state(self) -> tuple[()]:
-        return ()
+    def state(self) -> Any:
+        """Return a copy of the memory of all rows; () unless the actor is recurrent."""
+        return copied(self._memory.state) if self.recurrent else ()
 
     @state.setter
     def state(self, value: Any) -> None:
-        if value:
+        if self.recurrent:
+            shape = np.shape(value[0]) if isinstance(value, tuple | list) and value else ()
+            self._memory.store(copied(self._memory.given(value, shape[0] if shape else 1)))
+        elif value:
             raise ValueError("an actor has no state: expected ()")
 
     def collect(
@@ -222,10 +309,10 @@ class Actor:
 
         environment, episode = EnvironmentRow(env, self.observation_shape), 0
         while True:
-            obs, over = environment.reset(seed + episode), False
+            obs, over, state = environment.reset(seed + episode), False, self.initial_state(1)
             while not over:
                 yield obs
-                action = self.step(obs, ())[0]
+                action, state = self.step(obs, state)
                 if episode % 2:
                     action = self.head.disturbed(action, noise, rng)
                 obs, _, terminated, truncated = environment.step(action)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.ann.memory import chosen_rows, copied
 from snn_policy.protocol import LARGEST_OBSERVATION, Array, Counters, Decision, FloatArray, Mask
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.state import State
@@ -152,21 +153,3 @@ def buffer_for(obs: Array, batch: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     if sums_safely and np.vdot(obs, obs) < SURELY_USABLE:
         return place
     return place if (abs(obs.astype(np.float64)) <= LARGEST_OBSERVATION).all() else None
-
-
-def cleared(state: State, mask: Mask) -> State:
-    """Return the state with the given rows back at zero."""
-    if not mask.any():
-        return state
-    keep = ~mask
-    return type(state)(*(np.where(keep.reshape(-1, *[1] * (a.ndim - 1)), a, np.zeros((), a.dtype)) for a in state))
-
-
-def chosen_rows(mask: Mask, new: State, old: State) -> State:
-    """Return the rows of `new` where the mask is true, of `old` elsewhere."""
-    return type(new)(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)))
-
-
-def copied(state: State) -> State:
-    """Return the same state in arrays of its own."""
-    return type(state)(*(a.copy() for a in state))

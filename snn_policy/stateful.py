@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.ann.memory import checked_state, cleared, copied
 from snn_policy.checks import whole
-from snn_policy.protocol import LARGEST_OBSERVATION, Counters, Decision, Mask, as_batch, as_mask, unbatch
-from snn_policy.session import Engine, cleared, copied
+from snn_policy.protocol import Counters, Decision, Mask, as_batch, as_mask, unbatch
+from snn_policy.session import Engine
 from snn_policy.spiking.state import State
 
 
@@ -217,22 +218,7 @@ class StatefulPolicy(ABC):
         self._store(given)
 
     def _as_state(self, value: Any, rows: int) -> State:
-        kind = self.initial_state(1)
-        names = getattr(kind, "_fields", ())
-        if not isinstance(value, tuple | list) or len(value) != len(kind):
-            raise ValueError(f"state: expected a tuple of {len(kind)} array(s) ({', '.join(names)}), got {type(value)}")
-        arrays = []
-        for name, own, given in zip(names, kind, value, strict=True):
-            try:
-                array = np.asarray(given, dtype=own.dtype)
-            except (TypeError, ValueError):
-                raise ValueError(f"state.{name}: expected numbers, got {type(given).__name__}") from None
-            if array.shape != (rows, *own.shape[1:]) or not rows:
-                raise ValueError(f"state.{name}: expected shape {(rows, *own.shape[1:])}, got {array.shape}")
-            if not (abs(array) <= LARGEST_OBSERVATION).all():
-                raise ValueError(f"state.{name}: holds NaN, infinity or values beyond ±{LARGEST_OBSERVATION:.0e}")
-            arrays.append(array)
-        return type(kind)(*arrays)
+        return checked_state(value, self.initial_state(1), rows)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles need: they go on from the same memory, on buffers of their own."""

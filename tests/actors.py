@@ -104,7 +104,7 @@ def pruned(actor: Actor, density: float = 0.3, block: int = 1, seed: int = 0) ->
         if layer.activation is not None:
             weight[0], weight[:, -1] = 0, 0
         layers.append(replace(layer, weight=weight))
-    return replace(actor, layers=tuple(layers))
+    return replace(actor, graph=tuple(layers))
 
 
 def image_walk(rows: int, seed: int = 0) -> Array:

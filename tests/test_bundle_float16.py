@@ -76,7 +76,7 @@ def test_the_weights_take_half_the_room(tmp_path: Path) -> None:
 def test_weights_that_float16_does_not_serve_are_refused(spoil, reason: str, tmp_path: Path) -> None:
     actor = actor_of()
     first = actor.layers[0]
-    spoilt = replace(actor, layers=(replace(first, weight=spoil(first.weight)), *actor.layers[1:]))
+    spoilt = replace(actor, graph=(replace(first, weight=spoil(first.weight)), *actor.layers[1:]))
     policy = convert(spoilt, recorded(actor))
     with pytest.raises(ValueError, match=reason):
         policy.save(tmp_path / "run", dtype="float16")

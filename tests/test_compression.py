@@ -162,7 +162,7 @@ def test_expected_spikes_do_not_change_when_a_neuron_is_rescaled() -> None:
     factor = np.float32(4)
     scaled = replace(
         teacher,
-        layers=(
+        graph=(
             Linear(first.weight * factor, first.bias * factor, first.activation),
             Linear(second.weight / factor, second.bias, second.activation),
             teacher.layers[2],
@@ -511,7 +511,7 @@ def test_open_loop_operations_are_those_that_the_policy_counts(alpha: float, lef
         replace(each, weight=each.weight * (rng.random(each.weight.shape) < left).astype(np.float32))
         for each in given.layers
     )
-    policy = convert(replace(given, layers=layers), recording, tolerance=0.05, alpha=alpha)
+    policy = convert(replace(given, graph=layers), recording, tolerance=0.05, alpha=alpha)
     policy.reset()
     for obs in recording:
         policy.act(obs)

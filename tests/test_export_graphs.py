@@ -6,6 +6,7 @@ On dyadic networks every sum is exact, so that states and counts must be equal; 
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,7 @@ def test_convolutions(neurons: Any, tmp_path: Path) -> None:
     kernel, bias = rng.integers(-8, 9, (3, 2, 3, 3)) / 64, rng.integers(-8, 9, 3) / 64
     image = Conv2d(kernel.astype(np.float32), bias.astype(np.float32), (2, 6, 5), (2, 1), (1, 0), RELU)
     small = dyadic_actor(0, shape=(image.outputs,), widths=(7,))
-    small.layers = (image, *small.layers)
-    small.observation_shape = (2, 6, 5)
+    small = replace(small, graph=(image, *small.layers), observation_shape=(2, 6, 5))
     assert isinstance(small.layers[1], Linear)
     assert_same(spiking(small, neurons(small)), tmp_path, dyadic_observations(8, (2, 6, 5)), rounding=0)
 

@@ -106,7 +106,7 @@ def test_every_engine_counts_the_same(name: str, block: int, images: bool) -> No
 
 def with_no_zero(actor: Actor) -> Actor:
     tiny = tuple(replace(layer, weight=np.where(layer.weight == 0, 2.0**-20, layer.weight)) for layer in actor.layers)
-    return replace(actor, layers=tiny)
+    return replace(actor, graph=tiny)
 
 
 @pytest.mark.parametrize("graph", ["decision", "step"])
@@ -140,7 +140,7 @@ def test_a_layer_of_zeros_costs_nothing(name: str, empty: int) -> None:
     actor = with_no_zero(dyadic_actor(1, widths=(12, 9), outputs=3))
     layers: Any = tuple(replace(layer, weight=0 * layer.weight) if index == empty else layer
                    for index, layer in enumerate(actor.layers))  # fmt: skip
-    network = SpikingNetwork(replace(actor, layers=layers), NEURONS[name](actor))
+    network = SpikingNetwork(replace(actor, graph=layers), NEURONS[name](actor))
     found = [spent(SpikingPolicy(network, engine=engine), dyadic_observations(12)) for engine in ("numpy", "event")]
     assert found[0] == found[1]
     first = 0 if name == "sigma-delta" else 1

@@ -61,7 +61,7 @@ def rounded(network: SpikingNetwork) -> SpikingNetwork:
         if not np.isfinite(weight).all():
             raise ValueError(f"layers.{place}: a weight beyond 65504 does not fit float16; save with float32")
         layers.append(replace(layer, weight=weight))
-    return replace(network, actor=replace(network.actor, layers=tuple(layers)))
+    return replace(network, actor=replace(network.actor, graph=tuple(layers)))
 
 
 def change_of_actions(before: Actor, after: Actor, observations: FloatArray) -> float:

@@ -72,4 +72,4 @@ class Student(nn.Module):
             Linear(weight.detach().numpy(), bias.detach().numpy(), None if index == last else RELU)
             for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True))
         )
-        return replace(self.teacher, layers=layers, name=f"{self.teacher.name}-compressed")
+        return replace(self.teacher, graph=layers, name=f"{self.teacher.name}-compressed")

@@ -22,16 +22,25 @@ def with_arrays(value: Any, convert: Any) -> Any:
         converted = [with_arrays(item, convert) for item in value]
         return type(value)(*converted) if hasattr(value, "_fields") else tuple(converted)
     if dataclasses.is_dataclass(value):
-        twin = copy.copy(value)
-        for field in dataclasses.fields(value):
-            object.__setattr__(twin, field.name, with_arrays(getattr(value, field.name), convert))
+        twin, names = copy.copy(value), [field.name for field in dataclasses.fields(value)]
+        for cached in set(vars(twin)) - set(names):
+            del vars(twin)[cached]
+        for name in names:
+            object.__setattr__(twin, name, with_arrays(getattr(value, name), convert))
         return twin
     return value
 
 
 def torch_network(network: SpikingNetwork, convert: Any) -> SpikingNetwork:
     """Return the network with every array that a decision uses replaced by `convert(array)`, a tensor."""
-    twin = with_arrays(network, convert)
+    converted: dict[int, Any] = {}
+
+    def once(array: npt.NDArray[Any]) -> Any:
+        if id(array) not in converted:
+            converted[id(array)] = array, convert(array)  # the array is kept, and with it its identity
+        return converted[id(array)][1]
+
+    twin = with_arrays(network, once)
     if isinstance(network.neurons, SigmaDeltaNeurons):
         object.__setattr__(twin.neurons, "powers", convert(np.asarray(network.neurons.powers)))
     return twin

@@ -15,7 +15,8 @@ from snn_policy.exporting.timestep import knows_first_spikes, timestep_graph
 from snn_policy.exporting.tracing import Dimension, Graph, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState, SigmaDeltaState
+from snn_policy.spiking.sigma_delta import decide_sigma_delta
+from snn_policy.spiking.state import AdaptiveState, CarryingState, MembraneState, RecurrentState, SigmaDeltaState
 
 Traces = tuple[list[Traced], dict[str, Traced], dict[str, int]]
 
@@ -63,7 +64,7 @@ def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> di
 def _sigma_delta(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
     """Return action, counts and the new memories: looked up where that is possible, else computed as defined."""
     defined = _as_defined(x, memory, actor, neurons)
-    if not fits_tables(actor.layers, neurons):
+    if not actor.graph.chained or not fits_tables(actor.layers, neurons):
         return defined
     y, counts, within, *after = decide_by_tables(x, memory, actor.layers, neurons)
     found = [materialised(value) for value in (actor.head(y), counts, *after)]
@@ -71,11 +72,12 @@ def _sigma_delta(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: Si
 
 
 def _as_defined(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
-    from snn_policy.spiking.sigma_delta import decide_sigma_delta
-
     none = memory["memory"][:, :1] * 0
     kind = CarryingState if neurons.carries else SigmaDeltaState
-    y, state, decision = decide_sigma_delta(x, kind(accumulator=none, age=none, **memory), actor.layers, neurons)
+    derived = {"accumulator": none, "age": none}
+    if actor.recurrent:
+        kind, derived = RecurrentState, derived | {"residual": none[:, :0], "cell": none[:, :0]}
+    y, state, decision = decide_sigma_delta(x, kind(**(derived | memory)), actor.graph, neurons)
     assert decision.events is not None
     counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None], decision.events[:, None]], axis=1)
     return [actor.head(y), counts, *(getattr(state, name) for name in memory)]

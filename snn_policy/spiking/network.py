@@ -12,8 +12,8 @@ from snn_policy.actor import Actor
 from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.membrane import decide_membrane
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.spiking.sigma_delta import accumulator_sizes, decide_sigma_delta
-from snn_policy.spiking.state import DERIVED, AdaptiveState, CarryingState, MembraneState, SigmaDeltaState, State
+from snn_policy.spiking.sigma_delta import decide_sigma_delta, initial_state
+from snn_policy.spiking.state import DERIVED, AdaptiveState, MembraneState, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +36,14 @@ class SpikingNetwork:
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Return the names of the columns of `Decision.spikes`."""
-        stages = ("observation", *(f"hidden{i}" for i in range(1, len(self.actor.layers))))
+        stages = ("observation", *(f"hidden{i}" for i in range(1, len(self.actor.widths))))
         return stages[0 if isinstance(self.neurons, SigmaDeltaNeurons) else 1 :]
 
     def initial_state(self, n: int) -> State:
         """Return the state of n rows after a reset: zeros."""
-        memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if isinstance(self.neurons, SigmaDeltaNeurons):
-            accumulator = np.zeros((n, sum(accumulator_sizes(self.actor.layers))), np.float32)
-            state = SigmaDeltaState(memory, accumulator, np.zeros((n, 1), np.float32))
-            return CarryingState(*state, np.zeros_like(memory)) if self.neurons.carries else state
+            return initial_state(n, self.actor.graph, self.neurons)
+        memory = np.zeros((n, sum(self.spiking_widths)), np.float32)
         if self.neurons.calibration is not None and self.neurons.calibration.adaptive is not None:
             return AdaptiveState(memory, np.zeros((n, 1), np.float32))
         return MembraneState(memory)
@@ -54,7 +52,7 @@ class SpikingNetwork:
     def memory_widths(self) -> dict[str, int]:
         """Return the columns of every memory that a decision needs of the one before, by its name in the state."""
         state = self.initial_state(1)._asdict()
-        return {name: array.shape[1] for name, array in state.items() if name not in DERIVED}
+        return {name: array.shape[1] for name, array in state.items() if name not in DERIVED and array.shape[1]}
 
     def decide(self, obs: Array, state: Any) -> tuple[Array, State, Decision]:
         """Make one decision of every row.
@@ -66,9 +64,9 @@ class SpikingNetwork:
         Returns:
             The actions (rows, *action_shape), the new state and what the decision cost, all in obs's namespace.
         """
-        x, layers = self.actor.inputs(obs), self.actor.layers
+        x = self.actor.inputs(obs)
         if isinstance(self.neurons, SigmaDeltaNeurons):
-            y, new_state, decision = decide_sigma_delta(x, state, layers, self.neurons)
+            y, new_state, decision = decide_sigma_delta(x, state, self.actor.graph, self.neurons)
         else:
-            y, new_state, decision = decide_membrane(x, state, layers, self.neurons)
+            y, new_state, decision = decide_membrane(x, state, self.actor.layers, self.neurons)
         return self.actor.head(y), new_state, decision

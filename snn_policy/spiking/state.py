@@ -49,7 +49,22 @@ class CarryingState(NamedTuple):
     residual: Array
 
 
+class RecurrentState(NamedTuple):
+    """Extend `SigmaDeltaState` for a recurrent network, float32.
+
+    residual: as in `CarryingState`; (rows, 0) where nothing is carried.
+    cell: (rows, memories of all cells) what the cells remember, less what they start from.
+    """
+
+    memory: Array
+    accumulator: Array
+    age: Array
+    residual: Array
+    cell: Array
+
+
 DERIVED = ("accumulator", "age")
 """Fields that follow from the others: exported programs derive them in every decision."""
 
-State = MembraneState | AdaptiveState | SigmaDeltaState | CarryingState
+SigmaDeltaStates = SigmaDeltaState | CarryingState | RecurrentState
+State = MembraneState | AdaptiveState | SigmaDeltaStates

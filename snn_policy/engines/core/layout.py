@@ -215,7 +215,7 @@ class Writer:
     @property
     def _age(self) -> int:
         """Return where a row's state counts decisions: after memories and accumulators."""
-        return sum(self._network.spiking_widths) + sum(accumulator_sizes(self._actor.layers))
+        return sum(self._network.spiking_widths) + sum(accumulator_sizes(self._actor.graph))
 
     def _write_stages(self) -> None:
         actor, memory = self._actor, 0
