@@ -13,7 +13,7 @@ from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.membrane import decide_membrane
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import decide_sigma_delta, initial_state
-from snn_policy.spiking.state import DERIVED, AdaptiveState, MembraneState, State
+from snn_policy.spiking.state import DERIVED, AdaptiveState, MembraneState, RecurrentState, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,10 @@ class SpikingNetwork:
     @property
     def memory_widths(self) -> dict[str, int]:
         """Return the columns of every memory that a decision needs of the one before, by its name in the state."""
-        state = self.initial_state(1)._asdict()
-        return {name: array.shape[1] for name, array in state.items() if name not in DERIVED and array.shape[1]}
+        state = self.initial_state(1)
+        absent = ("residual", "cell") if isinstance(state, RecurrentState) else ()
+        widths = {name: array.shape[1] for name, array in state._asdict().items() if name not in DERIVED}
+        return {name: width for name, width in widths.items() if width or name not in absent}
 
     def decide(self, obs: Array, state: Any) -> tuple[Array, State, Decision]:
         """Make one decision of every row.
