@@ -13,6 +13,7 @@
 #include "program.h"
 
 #define SNN_TILE 64 /* columns of weights that stay in the cache while the lists of many rows pass */
+#define SNN_LONG_ROW 256 /* columns from which a single list is worked through row by row: memory is read in order */
 
 #if defined(SNN_VECTOR)
 /* As `snn_add_rows`, for the columns of one tile: their sums stay in registers. */
@@ -86,6 +87,10 @@ SNN_FUNCTION void snn_propagate_linear(const float *weights, int32_t stride, int
                                        const int32_t *indices, const float *sizes, const int32_t *listed, float *totals,
                                        int32_t count, int32_t step) {
     int32_t column = 0, n;
+    if (count == 1 && columns > SNN_LONG_ROW) {
+        snn_add_rows(weights, stride, columns, indices, sizes, listed[0], totals);
+        return;
+    }
     for (; column + SNN_TILE <= columns; column += SNN_TILE) {
         for (n = 0; n < count; n++) {
             const ptrdiff_t at = (ptrdiff_t)n * step * row_size;
