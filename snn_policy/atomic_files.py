@@ -76,7 +76,7 @@ def remove_abandoned(path: Path) -> None:
     """Remove partial files of this one whose writers have ended."""
     try:
         names = os.listdir(path.parent)
-    except OSError:  # what is wrong with the directory is told when the file is made
+    except OSError:  # what is wrong with the directory is said when the file is made
         return
     for name in names:
         if name.startswith(path.name) and PARTIAL.fullmatch(name, len(path.name)):

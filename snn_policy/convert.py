@@ -182,7 +182,7 @@ def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
 
 
 def _given_thresholds(threshold: Any, groups: tuple[tuple[int, int], ...], place: str) -> tuple[FloatArray, ...]:
-    """(neurons,) each; a convolution's may be given per channel."""
+    """Return (neurons,) per layer; a convolution's may be given per channel."""
     if not hasattr(threshold, "__len__") or len(threshold) != len(groups):
         raise ValueError(f"threshold {threshold!r}: expected one array per {place} ({len(groups)})")
     arrays = []
@@ -228,7 +228,7 @@ def _membrane_conversion(
 
 
 def _check_activations(actor: Actor, model: str, coding: str) -> None:
-    """IF neurons under rate coding stand for ReLU and QCFS, all other membrane neurons for ReLU."""
+    """Refuse what membrane neurons cannot stand for: IF under rate coding takes ReLU and QCFS, all others ReLU."""
     served = ("relu", "qcfs") if model == "if" and coding == "rate" else ("relu",)
     for index, layer in enumerate(actor.hidden):
         if layer.activation is not None and layer.activation.name not in served:
@@ -242,7 +242,7 @@ def _check_activations(actor: Actor, model: str, coding: str) -> None:
 
 
 def _trained_thresholds(actor: Actor) -> tuple[tuple[FloatArray, ...] | None, int]:
-    """θ = λ per hidden layer and T = L of an all-QCFS actor (methods.md §4), else None and 0."""
+    """Return θ = λ per hidden layer and T = L of an all-QCFS actor (methods.md §4), else None and 0."""
     quantised = [layer.activation for layer in actor.hidden if layer.activation and layer.activation.name == "qcfs"]
     if not quantised or len(quantised) < len(actor.hidden):
         return None, 0

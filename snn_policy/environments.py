@@ -55,7 +55,7 @@ def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gy
 def make_environments(
     env: EnvironmentSource, policy: Policy | None, count: int, given: "Distinct | None" = None
 ) -> list[gym.Env]:
-    """That many new environments; arguments as for `make_environment`.
+    """Make that many new environments; arguments as for `make_environment`.
 
     Args:
         given: what the same source has given before, and must not give again.
@@ -81,7 +81,7 @@ def make_environments(
 
 
 class SharedEnvironmentError(ValueError):
-    """One environment for two rows; `env` is the one that was met again."""
+    """Report one environment for two rows; `env` is the one that was met again."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(
@@ -96,7 +96,7 @@ class SharedEnvironmentError(ValueError):
 
 
 class Distinct:
-    """The environments met so far, wrappers and what they wrap, to notice one that comes again.
+    """Remember the environments met so far, wrappers and what they wrap, to notice one that comes again.
 
     Only alive ones are kept in mind: another one may have the address of one that is gone.
     """

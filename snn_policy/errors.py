@@ -2,7 +2,7 @@
 
 
 class UnsupportedLayerError(ValueError):
-    """A part of the actor that cannot be converted faithfully.
+    """Report a part of the actor that cannot be converted faithfully.
 
     The message names the part's path inside the source, its type, why it is refused, and the way out.
     """
@@ -13,7 +13,7 @@ class UnsupportedLayerError(ValueError):
 
 
 class SourceError(ValueError):
-    """A file that should hold a policy but does not: truncated, tampered with, or of another format."""
+    """Report a file that should hold a policy but does not: truncated, tampered with, or of another format."""
 
 
 def needs_extra(package: str, extra: str = "convert", task: str = "reading this source") -> ModuleNotFoundError:

@@ -56,7 +56,7 @@ def busy(description: str, enabled: bool = True) -> Iterator[None]:
 
 @contextmanager
 def spending(description: str, used: int, at_most: int | None, enabled: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar of a budget of which something is used already: call what this yields with what more is used."""
+    """Yield a bar of a budget of which something is used already; call it with what more is used."""
     if not enabled:
         yield lambda _: None
         return

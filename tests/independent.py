@@ -1,6 +1,7 @@
-"""The spiking networks a second time, from the equations of methods.md alone: one row, time outside, layers inside.
+"""The spiking networks a second time, from the equations of methods.md alone: time outside, layers inside.
 
-Slow on purpose, and shares nothing with the package but the actor's weights and head. The tests hold the two together.
+Shares nothing with the package but the actor's weights and head. The tests hold the two together. One observation, or
+a batch of rows that know nothing of each other.
 """
 
 from typing import Any
@@ -8,6 +9,15 @@ from typing import Any
 import numpy as np
 
 F = np.float32
+
+
+def rows_of(actor: Any, obs: Any) -> Any:
+    return np.asarray(obs, F).reshape(-1, *actor.observation_shape)
+
+
+def like(actor: Any, actions: Any, obs: Any) -> Any:
+    """The actions of rows, or of one observation."""
+    return actions if np.ndim(obs) > len(actor.observation_shape) else actions[0]
 
 
 def _fire(model: str, levels: int, v: Any, m: Any, theta: Any) -> Any:
@@ -37,7 +47,7 @@ class MembraneProgram:
         self.r = [np.zeros_like(theta) for theta in self.theta]
 
     def decide(self, obs: Any) -> Any:
-        x = self.actor.inputs(np.asarray(obs, F)[None])[0]
+        x = self.actor.inputs(rows_of(self.actor, obs))
         weights = [layer.weight for layer in self.actor.layers]
         bias = [layer.bias for layer in self.actor.layers]
         start = []
@@ -48,7 +58,7 @@ class MembraneProgram:
         net = [np.zeros_like(theta) for theta in self.theta]
         m_in = [b.copy() for b in bias[:-1]]
         m_out = [np.zeros_like(theta) for theta in self.theta]
-        first = weights[0] @ x
+        first = x @ weights[0].T
         readout = np.zeros(len(bias[-1]), F)
         for t in range(1, self.steps + 1):
             signal = x
@@ -56,7 +66,7 @@ class MembraneProgram:
                 if layer == 0:
                     arriving = first if self.coding == "rate" or t == 1 else first * F(0)
                 else:
-                    arriving = weights[layer] @ signal
+                    arriving = signal @ weights[layer].T
                 if self.coding == "rate":
                     v[layer] = v[layer] + (arriving + bias[layer])
                 else:
@@ -69,13 +79,13 @@ class MembraneProgram:
                     m_in[layer] = m_in[layer] + arriving / F(t)
                     m_out[layer] = m_out[layer] + o / F(t)
                 signal = o
-            arrived = weights[-1] @ signal
+            arrived = signal @ weights[-1].T
             readout = readout + (arrived if self.coding == "rate" else arrived / F(t))
         y = (readout / F(self.steps) if self.coding == "rate" else readout) + bias[-1]
         for layer in range(len(self.theta)):
             difference = v[layer] - start[layer]
             self.r[layer] = np.maximum(difference, -net[layer]) if self.residual == "bounded" else difference
-        return self.actor.head(y[None])[0]
+        return like(self.actor, self.actor.head(y), obs)
 
 
 class SigmaDeltaProgram:
@@ -91,21 +101,21 @@ class SigmaDeltaProgram:
         self.residual = [np.zeros_like(q) for q in self.q]
 
     def decide(self, obs: Any) -> Any:
-        h = self.actor.inputs(np.asarray(obs, F)[None])[0]
+        h = self.actor.inputs(rows_of(self.actor, obs))
         for stage, layer in enumerate(self.actor.layers):
             constant = self.offset if stage == 0 else np.zeros_like(h)
             kept = self.gamma[stage] * self.memory[stage]
             v = h - constant - kept + self.alpha[stage] * self.residual[stage]
-            told, silent = np.zeros_like(h), np.ones(len(h), bool)
+            told, silent = np.zeros_like(h), np.ones(h.shape, bool)
             for _ in range(self.digits[stage]):
                 s = digit(v, self.q[stage], self.base)
                 v, told, silent = v - s, told + s, silent & (s == 0)
             silent &= abs(v) >= self.q[stage] * F(2.0**-20)
             self.residual[stage] = np.where(silent, np.clip(v, -self.q[stage], self.q[stage]), F(0))
             self.memory[stage] = kept + told
-            z = layer.weight @ (self.memory[stage] + constant) + layer.bias
+            z = (self.memory[stage] + constant) @ layer.weight.T + layer.bias
             h = z if layer.activation is None else layer.activation(z)
-        return self.actor.head(h[None])[0]
+        return like(self.actor, self.actor.head(h), obs)
 
 
 def digit(v: Any, q: Any, base: float = 2.0) -> Any:

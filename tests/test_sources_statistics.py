@@ -18,7 +18,7 @@ from torch import nn
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources import load_actor
-from snn_policy.sources.sb3_statistics import told_by
+from snn_policy.sources.sb3_statistics import was_normalised
 from tests.test_sources_sb3 import Arm, spread
 
 OFF_POLICY: dict[str, Any] = {"buffer_size": 100, "learning_starts": 1000}
@@ -161,22 +161,22 @@ def test_what_two_stored_observations_tell() -> None:
     later = np.array([[0.0, 1.0, 2.9]], np.float32)
     scaled = np.array([[-1.3, 0.4, 1.1]], np.float32)
     low, high = np.array([-1, -1, -8]), np.array([1, 1, 8])
-    assert told_by(None, None, None, None, off_policy=True) is None
-    assert told_by(raw, None, None, None, off_policy=False) == "no"
-    assert told_by(scaled, raw, None, None, off_policy=False) == "yes"
-    assert told_by(scaled, raw, low, high, off_policy=True) == "yes"  # out of bounds
-    assert told_by(scaled, raw, None, None, off_policy=True) == "maybe"
-    assert told_by(scaled, raw.astype(np.float64), None, None, off_policy=True) == "yes"
-    assert told_by(raw.astype(np.float64), raw.astype(np.float64) + 1, None, None, off_policy=True) == "no"
-    assert told_by(raw, raw, None, None, off_policy=True) == "no"  # norm_obs=False
-    assert told_by(raw * [[1, 1, 2]], raw, None, None, off_policy=True) == "yes"  # float64 beside float32
-    assert told_by(later + np.float32(0.001), later, None, None, off_policy=True) == "no"  # one step later
+    assert was_normalised(None, None, None, None, off_policy=True) is None
+    assert was_normalised(raw, None, None, None, off_policy=False) == "no"
+    assert was_normalised(scaled, raw, None, None, off_policy=False) == "yes"
+    assert was_normalised(scaled, raw, low, high, off_policy=True) == "yes"  # out of bounds
+    assert was_normalised(scaled, raw, None, None, off_policy=True) == "maybe"
+    assert was_normalised(scaled, raw.astype(np.float64), None, None, off_policy=True) == "yes"
+    assert was_normalised(raw.astype(np.float64), raw.astype(np.float64) + 1, None, None, off_policy=True) == "no"
+    assert was_normalised(raw, raw, None, None, off_policy=True) == "no"  # norm_obs=False
+    assert was_normalised(raw * [[1, 1, 2]], raw, None, None, off_policy=True) == "yes"  # float64 beside float32
+    assert was_normalised(later + np.float32(0.001), later, None, None, off_policy=True) == "no"  # one step later
     assert (
-        told_by(np.array([[0.28, 0.96, 5]], np.float32), raw, None, None, off_policy=True) == "no"
+        was_normalised(np.array([[0.28, 0.96, 5]], np.float32), raw, None, None, off_policy=True) == "no"
     )  # still sine and cosine
     many = np.full((1, 3000), 2, np.float32)
-    assert told_by(many * np.float32(1.01), many, None, None, off_policy=True) == "no"
-    assert told_by(raw, "unreadable", None, None, off_policy=True) == "maybe"
+    assert was_normalised(many * np.float32(1.01), many, None, None, off_policy=True) == "no"
+    assert was_normalised(raw, "unreadable", None, None, off_policy=True) == "maybe"
 
 
 def wrapped() -> NormalizeObservation:
@@ -383,7 +383,7 @@ def test_consecutive_states_of_a_cart_are_no_statistics_and_give_no_warning(befo
     last, original = np.array([after], np.float32), np.array([before], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert told_by(last, original, CARTPOLE.low, CARTPOLE.high, off_policy=True) == "no"
+        assert was_normalised(last, original, CARTPOLE.low, CARTPOLE.high, off_policy=True) == "no"
 
 
 @pytest.mark.parametrize("environment", ["CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0"])
@@ -402,7 +402,7 @@ def test_a_step_between_two_observations_is_told_from_a_normalisation(environmen
 
     def tellings(last: Any, original: Any) -> list[Any]:
         both = zip(last, original, strict=True)
-        return [told_by(a[None], b[None], space.low, space.high, off_policy=True) for a, b in both]
+        return [was_normalised(a[None], b[None], space.low, space.high, off_policy=True) for a, b in both]
 
     plain = tellings([after for _, after in pairs], seen)
     assert plain.count("no") >= 0.98 * len(plain)

@@ -71,7 +71,7 @@ def _rows(env: VectorEnv, rows: Mask) -> str:
 
 
 def final_rows(infos: Any, over: Mask) -> Mask:
-    """(rows,) Where the infos hold a last observation; without a mask beside it, it is that of the rows in `over`."""
+    """Return (rows,) where the infos hold a last observation; without a mask beside it, that of the rows in `over`."""
     if isinstance(infos, Sequence):
         return np.array([any(_there(info, name) for name in FINAL) for info in infos], np.bool_)
     found = np.zeros(len(over), np.bool_)

@@ -34,7 +34,7 @@ def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
 
 
 def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """(rows,) root mean square over the action's components of its distance to the ANN's action.
+    """Return (rows,) root mean square over the action's components of its distance to the ANN's action.
 
     In shares of the action's half-range (1 where it is unbounded); the share of other choices for discrete actions.
     """

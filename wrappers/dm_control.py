@@ -68,7 +68,7 @@ def register(env_id: str) -> None:
 
 
 def make_states(domain: str, task: str, *, action_repeat: int = 1) -> gym.Env:
-    """Flat states (n,) float32; actions in [-1, 1] float32, each held for `action_repeat` control steps."""
+    """Make flat states (n,) float32; actions in [-1, 1] float32, each held for `action_repeat` control steps."""
     return flat_states(HeldAction(_suite(domain, task), action_repeat))
 
 
@@ -82,7 +82,7 @@ def make_pixels(
     camera: int | None = None,
     shadow_map: int = SHADOW_MAP,
 ) -> gym.Env:
-    """Pictures (3·frame_stack, size, size) uint8, the newest last; actions as in `make_states`.
+    """Make pictures (3·frame_stack, size, size) uint8, the newest last; actions as in `make_states`.
 
     Args:
         camera: of the model's own; DrQ-v2's by default.
@@ -93,13 +93,13 @@ def make_pixels(
 
 
 def flat_states(env: gym.Env) -> gym.Env:
-    """Dictionaries of arrays as one float32 vector, in the order of their sorted names; others as they are."""
+    """Join dictionaries of arrays to one float32 vector, in the order of their sorted names; others stay."""
     space = env.observation_space
     return FlatStates(env) if isinstance(space, spaces.Dict) and space.is_np_flattenable else env
 
 
 class FlatStates(gym.ObservationWrapper):
-    """A dictionary of arrays as one float32 vector (n,)."""
+    """Give a dictionary of arrays as one float32 vector (n,)."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -115,7 +115,7 @@ def flattened(observation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
 
 
 class HeldAction(gym.Wrapper):
-    """One decision: an action in [-1, 1], rescaled to the environment's bounds and held for several control steps.
+    """Hold an action in [-1, 1], rescaled to the environment's bounds, for several control steps.
 
     The rewards are summed, and the last decision of an episode may be held for less.
 
@@ -149,7 +149,7 @@ class HeldAction(gym.Wrapper):
 
 
 class Pixels(gym.Wrapper):
-    """What a camera sees instead of the state: the last frames, channel first; the first fills the stack at reset.
+    """Show a camera's last frames instead of the state, channel first; the first fills the stack at reset.
 
     `info["state"]` holds the flat state (n,) float32, for teachers and diagnostics.
 
@@ -190,7 +190,7 @@ class Pixels(gym.Wrapper):
 
 
 class DmEnvPolicy:
-    """A policy in a loop of dm_env's: a `TimeStep` in, an action out; membranes are cleared at every FIRST.
+    """Run a policy in a loop of dm_env's: a `TimeStep` in, an action out; membranes are cleared at every FIRST.
 
         agent = DmEnvPolicy(policy)
         timestep = env.reset()

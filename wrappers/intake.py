@@ -13,7 +13,7 @@ from snn_policy.protocol import Mask, Policy, joined
 
 
 class Intake:
-    """Carries what the rows of an environment give to NumPy, and refuses what would otherwise be broadcast or averaged.
+    """Carry what an environment's rows give to NumPy, and refuse what would otherwise be broadcast or averaged.
 
     Args:
         name: of the environment, for messages.
@@ -31,7 +31,7 @@ class Intake:
         self.form = ArrayForm()
 
     def first(self, seeds: Sequence[int | None], obs: Any, rows: Mask | None = None) -> npt.NDArray[Any]:
-        """(rows, *shape) The observations after a reset with these seeds, of all rows or of the masked ones.
+        """Return (rows, *shape) observations after a reset with these seeds, of all rows or of the masked ones.
 
         Raises:
             ValueError: another shape or device, NaN or infinity.
@@ -45,7 +45,7 @@ class Intake:
     def following(
         self, obs: Any, rewards: Any, steps: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-        """(rows, *shape) Observations and (rows,) rewards of one step, each row's `steps`-th of its episode.
+        """Return (rows, *shape) observations and (rows,) rewards of one step, each row's `steps`-th of its episode.
 
         Raises:
             ValueError: another shape or device, NaN or infinity.
@@ -59,7 +59,7 @@ class Intake:
         return batch, values
 
     def flags(self, values: Any, name: str) -> Mask:
-        """(rows,) Booleans of a vector environment, as an array of its own.
+        """Return (rows,) booleans of a vector environment, as an array of its own.
 
         Raises:
             ValueError: another shape or device.
@@ -67,7 +67,7 @@ class Intake:
         return self._numbers(values, name).astype(np.bool_)
 
     def forget_seeds(self, rows: Mask) -> None:
-        """Episodes have begun in these rows without one."""
+        """Forget the seeds of rows in which episodes have begun without one."""
         self._seeds = [None if begun else seed for seed, begun in zip(self._seeds, rows, strict=True)]
 
     def _observed(self, obs: Any, steps: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -85,7 +85,7 @@ class Intake:
         return batch
 
     def _numbers(self, values: Any, name: str) -> npt.NDArray[Any]:
-        """(rows,) One number per row; a single environment may give it as an array of one entry."""
+        """Return (rows,) one number per row; a single environment may give it as an array of one entry."""
         named = f"environment {self._name}: {name}"
         array = host_array(values, named)
         return numbers_of(array if self._batch else array.reshape(-1), (len(self._seeds),), named)

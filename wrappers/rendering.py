@@ -22,7 +22,7 @@ _PROBE = "from mujoco.{} import GLContext; context = GLContext(8, 8); context.ma
 
 
 class NoRendererError(ValueError):
-    """Nothing here draws without a display; the message gives the reason and names the remedy."""
+    """Report that nothing here draws without a display; the message gives the reason and names the remedy."""
 
     def __init__(self, reason: Exception | str) -> None:
         asked = os.environ.get("MUJOCO_GL")
@@ -54,7 +54,7 @@ def choose_backend() -> bool:
 
 
 class Renderer:
-    """What one camera sees of one simulation, as dm_control's `physics.render` draws it.
+    """Draw what one camera sees of one simulation, as dm_control's `physics.render` draws it.
 
     The frame buffer is as small as the picture, and the scene is kept between pictures: both only save time.
 

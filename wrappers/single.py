@@ -18,7 +18,7 @@ from .intake import Intake, check_kinds
 
 
 class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
-    """Resets the policy whenever an episode begins, and reports in `info["snn"]` what its decisions cost.
+    """Reset the policy whenever an episode begins, and report in `info["snn"]` what its decisions cost.
 
         env = SpikingPolicyEval(gym.make("HalfCheetah-v5"), policy)
         obs, info = env.reset(seed=0)
@@ -94,7 +94,7 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
 
 
 class SharedPolicy:
-    """How `env.spec` keeps the policy: Gymnasium copies a specification whenever it is read, but an environment
+    """Keep the policy in `env.spec`: Gymnasium copies a specification whenever it is read, but an environment
     made from it must reset the policy that its user holds, which may not even be copyable."""
 
     def __init__(self, policy: Policy) -> None:

@@ -25,7 +25,7 @@ Step = tuple[Any, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str
 
 
 class SpikingPolicyVectorEval(VectorWrapper):
-    """`SpikingPolicyEval` for `gymnasium.vector`: each row's membranes are cleared when its own episode begins.
+    """Do as `SpikingPolicyEval` for `gymnasium.vector`: clear each row's membranes when its own episode begins.
 
         envs = SpikingPolicyVectorEval(gym.make_vec("HalfCheetah-v5", num_envs=8), policy)
         obs, infos = envs.reset(seed=0)
@@ -81,8 +81,11 @@ class SpikingPolicyVectorEval(VectorWrapper):
         return obs, infos
 
     def _refuse_double_reset(self, mask: Mask | None) -> None:
-        """Gymnasium's AsyncVectorEnv without shared memory forgets that a reset replaces the autoreset that is due,
-        and resets the row once more in the next step (seen in 1.4.0), which nothing it returns would tell."""
+        """Refuse a reset that would be made twice.
+
+        Gymnasium's AsyncVectorEnv without shared memory forgets that a reset replaces the autoreset that is due, and
+        resets the row once more in the next step (seen in 1.4.0), which nothing it returns would show.
+        """
         due, base = self._book.replaying if mask is None else self._book.replaying & mask, self.unwrapped
         forgetful = isinstance(base, AsyncVectorEnv) and not base.shared_memory
         if forgetful and self.autoreset_mode == AutoresetMode.NEXT_STEP and np.any(due):
@@ -154,17 +157,17 @@ class SpikingPolicyVectorEval(VectorWrapper):
 
 
 def _seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | None]:
-    """Each row's, as Gymnasium's vector environments read them."""
+    """Return every row's seed, as Gymnasium's vector environments read them."""
     if seed is None:
         return [None] * rows
     return [seed + row for row in range(rows)] if isinstance(seed, int | np.integer) else list(seed)
 
 
-def _with_reports(infos: Any, snn: dict[str, Any], told: Mask) -> Any:
+def _with_reports(infos: Any, snn: dict[str, Any], reported: Mask) -> Any:
     """Return the environment's infos and the policy's: one dictionary of arrays, or one dictionary per row."""
     if isinstance(infos, Sequence):
         return [{**(info or {}), "snn": _of_row(snn, row)} for row, info in enumerate(infos)]
-    return {**(infos or {}), "snn": snn, "_snn": told}
+    return {**(infos or {}), "snn": snn, "_snn": reported}
 
 
 def _of_row(report: dict[str, Any], row: int) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def _of_row(report: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 def _masked(costs: Report, rows: Mask) -> dict[str, Any]:
-    """Gymnasium's convention: zeros where there is nothing to tell, and a mask that says where there is."""
+    """Follow Gymnasium's convention: zeros where there is nothing to say, and a mask of where there is."""
     masked: dict[str, Any] = {}
     for name, values in costs.items():
         where = rows.reshape(-1, *[1] * (values.ndim - 1))

@@ -16,7 +16,7 @@ DEFAULT_LEVELS = 4
 
 
 class _QuantisedClip(torch.autograd.Function):
-    """h(z), with the straight-through gradient: the floor counts as the identity.
+    """Compute h(z), with the straight-through gradient: the floor counts as the identity.
 
     With u = z·L/λ + ½: ∂h/∂z = 1 where 0 < u < L, else 0; ∂h/∂λ = h/λ − z/λ there, h/λ (0 or 1) elsewhere.
     """
@@ -39,7 +39,7 @@ class _QuantisedClip(torch.autograd.Function):
 
 
 class QCFS(nn.Module):
-    """h(z) elementwise, one λ for the layer.
+    """Compute h(z) elementwise, one λ for the layer.
 
     λ = exp(log_threshold), so that it stays positive whatever the optimiser does. Start it well above the scale of
     the pre-activations: what exceeds λ gets no gradient.
@@ -63,7 +63,7 @@ class QCFS(nn.Module):
 
     @property
     def threshold(self) -> float:
-        """λ, the IF neurons' θ after conversion."""
+        """Return λ, the IF neurons' θ after conversion."""
         return self.log_threshold.exp().item()
 
     def forward(self, z: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ Converted = Mapping[str, SpikingPolicy]
 
 
 class LeftOut(Exception):
-    """Raised by a baseline that cannot take part; the message says why."""
+    """Report that a baseline cannot take part; the message says why."""
 
 
 def check_linear(actor: Actor) -> None:

@@ -102,7 +102,7 @@ def read_document(directory: Path) -> dict[str, Any] | None:
 
 
 def named_graphs(document: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of every graph that the policy was exported as, by file name."""
+    """Return the SHA-256 of every graph that the policy was exported as, by file name."""
     graphs = document.get("onnx")
     sums = graphs.get(SUMS_KEY) if isinstance(graphs, dict) else None
     given = sums if isinstance(sums, dict) else {}

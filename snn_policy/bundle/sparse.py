@@ -77,7 +77,7 @@ def restored_weight(
 
 
 def _bits(name: str, size: int, mask: np.ndarray) -> np.ndarray:
-    """(size,) booleans."""
+    """Return (size,) booleans."""
     fits = mask.dtype == np.uint8 and mask.shape == (-(-size // 8),)
     require(fits, f"{name}: expected a mask of {-(-size // 8)} bytes, got {mask.dtype} {mask.shape}")
     present = np.unpackbits(mask)

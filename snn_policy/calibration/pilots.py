@@ -38,7 +38,7 @@ Converted = TypeVar("Converted", bound=Policy)
 
 @dataclass(frozen=True)
 class Pilot:
-    """How a pilot tries candidates.
+    """Set how a pilot tries candidates.
 
     Attributes:
         delta: the loss of mean return that is allowed, as a share of the ANN's mean's size, 0 to 1.
@@ -67,7 +67,7 @@ class Pilot:
 
     @property
     def most(self) -> int:
-        """Seeds that the choice may see."""
+        """Return how many seeds the choice may see."""
         return max(self.episodes, ALPHA_EPISODES)
 
 
@@ -89,7 +89,7 @@ def environment_for(actor: Actor, asked: Sequence[str], env: Any) -> Any:
 
 
 class Episodes:
-    """Episodes of the candidates and, once, of the ANN, on the same seeds; counts the environment's steps.
+    """Run episodes of the candidates and, once, of the ANN, on the same seeds; count the environment's steps.
 
     Args:
         planned: episodes at most, for the step budget; a step limit that the environment does not declare is unknown.
@@ -140,7 +140,8 @@ class Episodes:
         """Return what ANN and SNN do on seeds that no choice has seen."""
         seed, count = self.pilot.report_seed, self.pilot.report_episodes
         ann, snn = (
-            self.returns(each, seed, count, f"report, {name}") for each, name in ((self.actor, "ANN"), (policy, "SNN"))
+            self.returns(acting, seed, count, f"report, {name}")
+            for acting, name in ((self.actor, "ANN"), (policy, "SNN"))
         )
         size = abs(float(ann.mean())) or 1.0
         losses = (ann - snn) / size
@@ -190,7 +191,7 @@ def run_pilots(
 
 
 def _planned(settings: NeuronSettings, asked: Sequence[str], pilot: Pilot) -> int:
-    """Episodes at most: of the candidates, of the ANN beside the tolerances, and of the report."""
+    """Return the episodes at most: of the candidates, of the ANN beside the tolerances, and of the report."""
     alphas = len(ALPHAS) * ALPHA_EPISODES if isinstance(settings, SigmaDelta) else len(PILOT_ALPHAS) * CRPI_EPISODES
     tolerances = (len(TOLERANCES) + 1) * pilot.episodes
     return alphas * ("alpha" in asked) + tolerances * ("tolerance" in asked) + 2 * pilot.report_episodes

@@ -29,7 +29,7 @@ DEFAULT_DELTA = 0.01
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known after so many pairs of episodes.
+    """Hold what is known after so many pairs of episodes.
 
     Attributes:
         accepted: None where it is not decided yet.

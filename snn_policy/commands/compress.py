@@ -102,7 +102,7 @@ def compress(
 
 
 def _show(state: dict[str, Any]) -> None:
-    """One line of progress on stderr."""
+    """Print one line of progress on stderr."""
     from rich.console import Console
 
     judged = state["verdicts"][-1] if state["verdicts"] else None

@@ -228,7 +228,7 @@ def _calibration(**given: Any) -> Any:
 
 def _numbers(name: str, text: str | None, kind: type = float) -> list[Any] | None:
     try:
-        return None if text is None else [kind(each) for each in text.split(",")]
+        return None if text is None else [kind(number) for number in text.split(",")]
     except ValueError:
         raise ValueError(f"--{name} {text!r}: expected numbers separated by commas") from None
 
@@ -269,7 +269,7 @@ def _print_summary(policy: "SpikingPolicy", out: Path) -> None:
 
 
 def _print_pilot(pilot: dict[str, Any]) -> None:
-    """One line per choice, one for the report, one for what it took."""
+    """Print one line per choice, one for the report, one for what it took."""
     if "alpha" in pilot:
         means = ", ".join(f"{tried['alpha']}: {tried['mean']:.1f}" for tried in pilot["alpha"]["candidates"])
         print(f"pilot: α = {pilot['alpha']['chosen']} (mean returns at {means})")

@@ -186,7 +186,7 @@ def _own_directory(path: str) -> Path:
 
 
 class _Found:
-    """What the policy's environment tells, as far as it can be made: observations, and the control period."""
+    """Hold what the policy's environment says, as far as it can be made: observations, and the control period."""
 
     def __init__(self, policy: "SpikingPolicy", recording: Path | None, verify: bool, period: float | None) -> None:
         from snn_policy.exporting.verification import DECISIONS, plausible_observations

@@ -51,7 +51,7 @@ def inspect(
 ) -> None:
     """Say what a file is, its layers, normaliser and head, and what to type to convert it; nothing is converted.
 
-    Exit code 0 if it can be converted as it is told here, 1 if not: then the reason and the way out are shown.
+    Exit code 0 if it can be converted as said here, 1 if not: then the reason and the way out are shown.
 
     [bold]Examples[/]:
 
@@ -92,8 +92,8 @@ def _looked_at(source: str, path: Path, said: dict[str, Any]) -> dict[str, Any]:
         except Exception as problem:  # whatever it is: this command answers, and never with a traceback
             reason = " ".join(str(problem).split()).removeprefix(f"{path}: ") or type(problem).__name__
             return {"converts": False, "reason": reason, "command": _with_missing(source, said, reason)}
-    told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return {"converts": True, **_described(actor), "warnings": told, "command": _command(source, said, actor)}
+    warned = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    return {"converts": True, **_described(actor), "warnings": warned, "command": _command(source, said, actor)}
 
 
 def _described(actor: "Actor") -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _finite(bounds: Any) -> list[Any]:
 
 
 def _neurons(actor: "Actor") -> list[str]:
-    """The kinds of neurons that can stand for all its hidden layers."""
+    """Return the kinds of neurons that can stand for all its hidden layers."""
     from snn_policy.convert import check_settings
     from snn_policy.spiking.settings import settings_of
 
@@ -164,7 +164,7 @@ def _command(source: str, said: dict[str, Any], actor: "Actor") -> str:
 
 
 def _with_missing(source: str, said: dict[str, Any], reason: str) -> str | None:
-    """The command line with examples for the arguments that the reason asks for."""
+    """Return the command line with examples for the arguments that the reason asks for."""
     asked = [key for key in re.findall(r"\b(\w+)=", reason) if key in _EXAMPLES and key not in said]
     if not asked:
         return None

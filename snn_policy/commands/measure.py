@@ -107,7 +107,7 @@ def compare(
 
 
 def _compressed(actor: "Actor", policy: "SpikingPolicy | OnnxPolicy") -> "Actor | None":
-    """The ANN that the SNN was made from, where it has fewer weights than the one that it is compared with."""
+    """Return the ANN that the SNN was made from, where it has fewer weights than the one compared with."""
     own: Actor | None = getattr(policy, "actor", None)
     return own if own is not None and own.synapses < actor.synapses else None
 

@@ -77,7 +77,7 @@ def serve(
 
 
 def read_policy(path: str) -> "tuple[Actor | SpikingPolicy | OnnxPolicy, str]":
-    """Whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; and which of these it is."""
+    """Read whatever acts: a bundle, a directory with nothing but ONNX graphs, else an ANN; return which it is, too."""
     from snn_policy.bundle.files import DECISION_FILE, POLICY_FILE, holds_weights
 
     place = place_of(path)

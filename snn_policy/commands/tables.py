@@ -72,7 +72,7 @@ def _share_of(part: float | None, whole: float | None) -> str:
 
 
 def task_table(result: Comparison) -> Table:
-    """Rows ANN and SNN: what the episodes returned."""
+    """Make rows ANN and SNN: what the episodes returned."""
     ann, snn = result.ann, result.snn
     table = _table(f"{ann.environment}, {_episodes(ann)}")
     for heading in ("return", "median", "retention\nof means", "retention\nof medians", "failed\nepisodes"):
@@ -177,7 +177,7 @@ def dataset_table(made: Mapping[str, Any]) -> Table:
 
 
 def timing_table(name: str, timings: "Sequence[Timing]") -> Table:
-    """Times of single decisions, the baseline first."""
+    """Make rows of times of single decisions, the baseline first."""
     table = _table(f"{name}, one row at a time", corner="one decision")
     for heading in ("median\nµs", "p99\nµs", "× baseline", "quartiles", "× its\np99"):
         table.add_column(heading, justify="right")
@@ -218,7 +218,7 @@ def demo_conclusion(result: Comparison) -> list[str]:
 
 
 def _in_other_profiles(result: Comparison) -> list[str]:
-    """What becomes of that saving where arithmetic is cheap, and where weights are fetched."""
+    """Say what becomes of that saving where arithmetic is cheap, and where weights are fetched."""
     shares = []
     for name in ("int8-45nm", "int8-45nm-sram"):
         found = result.energies_by(PROFILES[name])
@@ -246,7 +246,7 @@ def _events(result: Evaluation) -> str:
 
 
 def _together(result: Evaluation) -> int:
-    """Decisions that one process makes at a time."""
+    """Say how many decisions one process makes at a time."""
     return -(-result.num_envs // result.workers)
 
 
@@ -257,13 +257,13 @@ def _time_spent(result: Evaluation, drawing: float) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Three figures or more, without an exponent."""
+    """Write three figures or more, without an exponent."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 1_000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
 def _ratio(value: float) -> str:
-    """Three figures; whole numbers from 100 on."""
+    """Write three figures; whole numbers from 100 on."""
     return f"{value:,.0f}" if value >= 100 else _decimal(value)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snn_policy.actor import Actor
 from snn_policy.atomic_files import sole_writer, write_atomically
-from snn_policy.bundle.document import describe_actor
+from snn_policy.bundle import describe_actor
 from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
 from snn_policy.compression.distillation import ADDITIONS, Distillation, Kept, Progress
@@ -110,7 +110,7 @@ def _named(name: str, tensors: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _arrays(run: Distillation) -> dict[str, Tensor]:
-    """What training changes in place."""
+    """Return what training changes in place."""
     return {
         "values": run.parameters.values,
         "mean": run.optimiser.mean,
@@ -169,7 +169,7 @@ def restore(
 
 
 def _states(teacher: Actor, observations: np.ndarray, added: int, times: int) -> States:
-    """The states in the parts in which they came: sums round alike."""
+    """Return the states in the parts in which they came: sums round alike."""
     begun = len(observations) - added * times
     if observations.shape[1:] != teacher.observation_shape or begun < 2:
         raise ValueError(f"observations of shape {observations.shape} do not fit the run")
@@ -180,22 +180,22 @@ def _states(teacher: Actor, observations: np.ndarray, added: int, times: int) ->
 
 
 def _progress(given: dict[str, Any]) -> Progress:
-    """Plain numbers, checked: a file may hold anything."""
+    """Read plain numbers, checked: a file may hold anything."""
     read = Progress(**given)
-    for each in fields(Progress):
-        value, kind = getattr(read, each.name), type(getattr(Progress(), each.name))
+    for field in fields(Progress):
+        value, kind = getattr(read, field.name), type(getattr(Progress(), field.name))
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or isinstance(value, bool) != (kind is bool) or (kind in (int, float) and not 0 <= value < 1e9):
-            raise ValueError(f"{each.name} is {value!r}")
-    for each in read.verdicts:
-        _verdict({name: value for name, value in each.items() if name not in ("step", "density")})
+            raise ValueError(f"{field.name} is {value!r}")
+    for verdict in read.verdicts:
+        _verdict({name: value for name, value in verdict.items() if name not in ("step", "density")})
     if read.added > ADDITIONS or not read.begin <= read.step <= read.end:
         raise ValueError(f"step {read.step} of {read.begin} to {read.end} does not fit")
     return read
 
 
 def _verdict(given: dict[str, Any]) -> Verdict:
-    """A verdict of plain, finite numbers; the retention may be unknown."""
+    """Read a verdict of plain, finite numbers; the retention may be unknown."""
     for name, value in given.items():
         known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
         if not known and not (name == "retention" and value is None):

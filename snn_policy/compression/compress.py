@@ -194,7 +194,7 @@ def _state(run: "Distillation") -> dict[str, Any]:
 
 
 def _result(run: "Distillation", env: str | None) -> Actor:
-    """The kept student, and in its provenance what was done and found."""
+    """Return the kept student, and in its provenance what was done and found."""
     assert run.kept is not None
     settings, kept = run.settings, run.kept
     run.parameters.values.copy_(kept.values)

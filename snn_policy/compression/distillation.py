@@ -43,7 +43,7 @@ DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
 
 @dataclass
 class Kept:
-    """The best student so far: its flat parameters and masks, and its verdict."""
+    """Hold the best student so far: its flat parameters and masks, and its verdict."""
 
     values: Tensor
     masks: list[Tensor]
@@ -53,7 +53,7 @@ class Kept:
 
 @dataclass
 class Progress:
-    """What a run knows of itself beside its arrays; plain data, stored in checkpoints.
+    """Hold what a run knows of itself beside its arrays; plain data, stored in checkpoints.
 
     Attributes:
         weight: λ; `scale`: s, the converted student's quanta in those that the tolerance alone would give;
@@ -80,7 +80,7 @@ class Progress:
 
 
 class Distillation:
-    """One run. Deterministic, given one torch thread.
+    """Train one student. Deterministic, given one torch thread.
 
     Args:
         teacher: not changed.
@@ -149,7 +149,7 @@ class Distillation:
 
     @property
     def _quanta(self) -> float:
-        """s·tolerance, the common factor of the quanta."""
+        """Return s·tolerance, the common factor of the quanta."""
         return self.progress.scale * self.settings.tolerance
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
@@ -167,7 +167,7 @@ class Distillation:
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 
     def _begin_first_stretch(self) -> None:
-        """From the energy of the converted teacher, which a copy has, too."""
+        """Begin at the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
         rows = self.states.observations[-CONVERSION_ROWS:]
         policy = convert(self.teacher, rows, tolerance=self.settings.tolerance)
@@ -210,7 +210,7 @@ class Distillation:
         now.correction = float(np.clip(energy / max(expected, 1e-12), *CORRECTIONS))
 
     def _add_states(self, policy: SpikingPolicy) -> None:
-        """DAgger: the converted student's own episodes, and what the teacher does there."""
+        """Add the converted student's own episodes, and what the teacher does there (DAgger)."""
         assert self.env is not None
         seed = DAGGER_SEED + 1_000 * (self.settings.seed % 1_000) + 100_000_000 * self.progress.added
         episodes = spiking_episodes(policy, self.env, seed)
@@ -221,12 +221,12 @@ class Distillation:
         self.progress.added += 1
 
     def converted(self) -> SpikingPolicy:
-        """The present student as the spiking policy that `convert` makes of it."""
+        """Return the present student as the spiking policy that `convert` makes of it."""
         rows = self.states.observations[-CONVERSION_ROWS:]
         return convert(self.student.actor(), rows, tolerance=self.settings.tolerance)
 
     def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:
-        """At a stretch's end: keep the student if it is the best so far, and set out the next stretch or stop."""
+        """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""
         now, target = self.progress, self.settings.target
         wanted = target.value if target.kind == "retention" else ENOUGH
         verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted)
@@ -246,7 +246,7 @@ class Distillation:
         now.goal = now.goal * plan.NEXT_SHARE if passed and retention else now.goal
 
     def _passes(self, verdict: Verdict) -> bool:
-        """Whether the student has all that is wanted."""
+        """Return whether the student has all that is wanted."""
         if self.settings.target.kind == "retention":
             return verdict.passes(self.settings.target.value)
         return verdict.needs_at_most(self.settings.target.value) and verdict.passes(ENOUGH)
@@ -255,7 +255,7 @@ class Distillation:
         return self.kept is None or self._rank(verdict) > self._rank(self.kept.verdict)
 
     def _rank(self, verdict: Verdict) -> tuple[bool, float]:
-        """Of those that reach the target the one that has most of the other is best, else the one nearest to it."""
+        """Rank by what is not the target among those that reach it, else by nearness to it; the highest is best."""
         target, retention = self.settings.target, verdict.retention or 0.0
         if target.kind == "energy":
             reached = verdict.needs_at_most(target.value)

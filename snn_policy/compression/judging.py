@@ -28,7 +28,7 @@ ENERGY_SLACK = 1.01
 
 @dataclass(frozen=True)
 class Verdict:
-    """A converted student beside its teacher, on the same episodes.
+    """Hold how a converted student did beside its teacher, on the same episodes.
 
     Attributes:
         retention: of the mean return; `standard_error`: over the pairs.
@@ -44,12 +44,12 @@ class Verdict:
     episodes: int = 0
 
     def passes(self, wanted: float) -> bool:
-        """Whether so much of the return is kept, and no more episodes fail."""
+        """Return whether so much of the return is kept, and no more episodes fail."""
         kept = self.retention is not None and self.retention >= wanted
         return kept and self.failed <= self.teacher_failed + MORE_FAILURES
 
     def needs_at_most(self, energy: float) -> bool:
-        """Whether the energy is at most so large a share, within a hundredth of it."""
+        """Return whether the energy is at most so large a share, within a hundredth of it."""
         return self.energy <= ENERGY_SLACK * energy
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Verdict:
 
 
 class Judge:
-    """Runs teacher and students on the same seeds; the teacher's episodes only once."""
+    """Run teacher and students on the same seeds; the teacher's episodes only once."""
 
     def __init__(self, teacher: Actor, env: EnvironmentSource, seed: int) -> None:
         self.teacher, self.env, self.seed = teacher, env, seed
@@ -97,8 +97,10 @@ def _paired(teacher: np.ndarray, student: np.ndarray, energy: float) -> Verdict:
 
 
 def energy_share(policy: SpikingPolicy, teacher: Actor, observations: FloatArray) -> float:
-    """Energy of a decision of the sigma-delta policy, open loop on consecutive observations (N, *shape), as a share of
-    the dense teacher's; pruned weights cost nothing."""
+    """Return a sigma-delta policy's energy per decision, as a share of the dense teacher's.
+
+    Open loop, on consecutive observations (N, *shape); pruned weights cost nothing.
+    """
     return _share(synaptic_operations(policy, observations), teacher)
 
 
@@ -107,8 +109,10 @@ def _share(spent: float, teacher: Actor) -> float:
 
 
 def synaptic_operations(policy: SpikingPolicy, observations: FloatArray) -> float:
-    """Spikes times the weights that are left, per decision, open loop from a fresh state: memories and residuals as the
-    policy has them."""
+    """Return spikes times the weights that are left, per decision.
+
+    Open loop from a fresh state, with memories and residuals as the policy has them.
+    """
     neurons, actor, total = policy.network.neurons, policy.actor, 0.0
     assert isinstance(neurons, SigmaDeltaNeurons)
     alpha = neurons.alpha or (0.0,) * len(actor.layers)

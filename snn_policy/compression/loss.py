@@ -16,7 +16,7 @@ from snn_policy.calibration.action_units import error_unit
 
 
 class ActionError:
-    """The difference of two actions, in their unit, and its derivative.
+    """Compute the difference of two actions, in their unit, and its derivative.
 
     Args:
         outputs: (N, outputs) the teacher's last layer on recorded observations.
@@ -31,7 +31,7 @@ class ActionError:
         if head.kind != "argmax":
             shape = (head.outputs,)
             self.low, self.high = (
-                torch.tensor(np.broadcast_to(each, shape).astype(np.float32)) for each in (low, high)
+                torch.tensor(np.broadcast_to(bound, shape).astype(np.float32)) for bound in (low, high)
             )
             return
         own = np.repeat(np.arange(len(head.choices)), head.choices)
@@ -39,14 +39,14 @@ class ActionError:
         self.centring = torch.from_numpy((np.eye(len(own)) - alike / alike.sum(1, keepdims=True)).astype(np.float32))
 
     def action(self, y: Tensor) -> Tensor:
-        """Outputs (N, outputs) as actions in units; a bound stops the value, not the gradient."""
+        """Return outputs (N, outputs) as actions in units; a bound stops the value, not the gradient."""
         if self.kind == "argmax":
             return (y / self.unit) @ self.centring
         bounded = y + (torch.clamp(y, self.low, self.high) - y).detach()
         return (bounded.tanh() * self.scale if self.kind == "tanh" else bounded) / self.unit
 
     def derivative(self, y: Tensor) -> Tensor:
-        """∂action/∂y, (N, actions, outputs), zero where the head is at a bound."""
+        """Return ∂action/∂y, (N, actions, outputs), zero where the head is at a bound."""
         if self.kind == "argmax":
             return (self.centring / self.unit).expand(len(y), -1, -1)
         inside = ((y > self.low) & (y < self.high)).float()
@@ -55,12 +55,12 @@ class ActionError:
 
 
 def spikes(size: Tensor) -> Tensor:
-    """Expected spikes of changes u, in quanta."""
+    """Return the expected spikes of changes u, in quanta."""
     return torch.log1p(size) * 1.4426950408889634
 
 
 def events(size: Tensor) -> Tensor:
-    """Expected events of changes u, in quanta: at most one each."""
+    """Return the expected events of changes u, in quanta: at most one each."""
     return 1 - torch.exp2(-size)
 
 

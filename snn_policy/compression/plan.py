@@ -20,7 +20,7 @@ FIRST_SHARE, NEXT_SHARE = 0.45, 0.8
 
 @dataclass(frozen=True)
 class Stretch:
-    """Steps `begin` to `end`, in which the energy goes from `above` to `goal` (shares of the dense teacher's)."""
+    """Plan steps `begin` to `end`, in which the energy goes from `above` to `goal` (shares of the dense teacher's)."""
 
     begin: int
     end: int
@@ -28,16 +28,16 @@ class Stretch:
     goal: float
 
     def energy(self, step: int) -> float:
-        """What the student may need at this step."""
+        """Return what the student may need at this step."""
         done = min(1.0, self.progress(step) / PRUNING)
         return self.goal + (self.above - self.goal) * (1 - done) ** 2
 
     def pruning(self, step: int) -> bool:
-        """Whether weights may fall; not where the energy is low enough already: then those left are trained."""
+        """Return whether weights may fall; not where the energy is low enough already: then those left are trained."""
         return self.progress(step) <= PRUNING and self.above > 1.05 * self.goal
 
     def rate(self, step: int) -> float:
-        """The learning rate's share of its largest value."""
+        """Return the learning rate's share of its largest value."""
         cooling = min(1.0, max(COLDEST, (1 - self.progress(step)) / COOLING))
         return cooling if self.begin == 0 else NEXT_RATE * cooling
 
@@ -46,5 +46,5 @@ class Stretch:
 
 
 def stretch_length(share: float, steps: int, block: int) -> int:
-    """So large a share of the steps, in whole blocks of steps, at least one."""
+    """Return so large a share of the steps, in whole blocks of steps, at least one."""
     return max(1, round(share * steps / block)) * block

@@ -16,7 +16,7 @@ from snn_policy.compression.student import Student
 
 
 class Profile(NamedTuple):
-    """Of every stage, observation first, one value per neuron.
+    """Hold one value per neuron of every stage, observation first.
 
     Attributes:
         sensitivity: g, RMS of ‖∂action/∂h‖.
@@ -53,7 +53,7 @@ def profile(
         share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage == last else MIDDLE_SHARE
         floored = torch.maximum(g, SENSITIVITY_FLOOR * g.max()).clamp_min(1e-12)
         precision = floored / (share * tolerance / 0.02)
-        afresh, changes = (count(each.abs() * precision).mean(0) for each in (h, h - h_before))
+        afresh, changes = (count(sent.abs() * precision).mean(0) for sent in (h, h - h_before))
         found.sensitivity.append(g)
         found.precision.append(precision)
         sends_changes = changes < (1 - LEAST_SAVING) * afresh
@@ -65,7 +65,7 @@ def profile(
 
 
 def _sensitivities(student: Student, error: ActionError, hidden: list[Tensor], y: Tensor) -> list[Tensor]:
-    """g per stage: the RMS over the states of ‖∂action/∂h_j‖."""
+    """Return g per stage: the RMS over the states of ‖∂action/∂h_j‖."""
     jacobian, found = error.derivative(y) @ student.weights[-1], []
     for weight, h in zip(reversed(student.weights[:-1]), reversed(hidden), strict=True):
         found.append(jacobian.square().sum(1).mean(0).sqrt())

@@ -14,12 +14,12 @@ from snn_policy.compression.student import Student
 
 
 def operations(student: Student, rate: list[Tensor]) -> float:
-    """Expected synaptic operations of a decision."""
-    return float(sum((each * fan_out).sum() for each, fan_out in zip(rate, student.fan_out, strict=True)))
+    """Return the expected synaptic operations of a decision."""
+    return float(sum((spikes * fan_out).sum() for spikes, fan_out in zip(rate, student.fan_out, strict=True)))
 
 
 def blocked(values: Tensor, block: int) -> Tensor:
-    """(outputs, inputs) → (blocks, inputs): sums over `block` consecutive outputs, the last block maybe shorter."""
+    """Sum (outputs, inputs) to (blocks, inputs), over `block` consecutive outputs, the last block maybe shorter."""
     outputs, inputs = values.shape
     padded = torch.nn.functional.pad(values, (0, 0, 0, -outputs % block))
     return padded.view(-1, block, inputs).sum(1)
@@ -27,7 +27,7 @@ def blocked(values: Tensor, block: int) -> Tensor:
 
 @torch.no_grad()
 def shares(student: Student, found: Profile, layer: int, slope: Tensor) -> Tensor:
-    """Each weight's squared effect on the action, (outputs, inputs).
+    """Return the squared effect of every weight on the action, (outputs, inputs).
 
     Args:
         slope: (outputs of the last layer,) RMS of ∂action/∂y.
@@ -55,7 +55,7 @@ def prune(student: Student, found: Profile, slope: Tensor, block: int, most: flo
         saved = torch.cat(costs)[order].double().cumsum(0)
         gone = torch.zeros(len(order), dtype=torch.bool)
         gone[order[: int((saved < excess).sum()) + 1]] = True
-        for kept, shape, part in zip(student.kept, sizes, gone.split([len(each) for each in ratios]), strict=True):
+        for kept, shape, part in zip(student.kept, sizes, gone.split([len(ratio) for ratio in ratios]), strict=True):
             width = min(block, len(kept))
             kept.mul_(1 - part.view(shape).float().repeat_interleave(width, 0)[: len(kept)])
     remove_unheard_neurons(student)

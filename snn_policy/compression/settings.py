@@ -10,9 +10,11 @@ EXPECTED = "expected 'energy:E' with E in (0, 1), such as energy:0.03, or 'reten
 
 @dataclass(frozen=True)
 class Target:
-    """The one knob: "energy", the spiking student's energy as a share of the dense teacher's (profile fp32-45nm), which
-    is reached with as much return as possible; or "retention", the share of the teacher's mean return that must be
-    kept, with as little energy as possible.
+    """Set the one knob: what a compression must reach.
+
+    "energy": the spiking student's energy as a share of the dense teacher's (profile fp32-45nm), reached with as much
+    return as possible; or "retention": the share of the teacher's mean return that must be kept, with as little energy
+    as possible.
     """
 
     kind: Literal["energy", "retention"]
@@ -42,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class CompressionSettings:
-    """What identifies a run beside its teacher and its states.
+    """Hold what identifies a run beside its teacher and its states.
 
     Attributes:
         target: see `Target`.

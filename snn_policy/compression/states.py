@@ -24,7 +24,7 @@ NOISE = 0.05
 
 
 class States:
-    """Consecutive observations and what the teacher does there.
+    """Hold consecutive observations and what the teacher does there.
 
     Attributes:
         observations: (N, *shape) as they were recorded; a row and the one before it are consecutive decisions, but for
@@ -44,7 +44,7 @@ class States:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the observations."""
+        """Return the SHA-256 of the observations."""
         return hashlib.sha256(np.ascontiguousarray(self.observations).tobytes()).hexdigest()
 
     def add(self, observations: FloatArray) -> None:
@@ -55,7 +55,7 @@ class States:
         self.actions = torch.cat((self.actions, self.error.action(outputs)))
 
     def batch(self, rows: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The rows before the given ones, then these: inputs (2·rows, inputs) and the teacher's actions.
+        """Return the rows before the given ones, then these: inputs (2·rows, inputs) and the teacher's actions.
 
         Args:
             noise: (rows, inputs) added to both inputs of a pair, in the observation's standard deviations: the
@@ -68,8 +68,8 @@ class States:
         return inputs, self.error.action(torch.from_numpy(forward(self.teacher, inputs.numpy())[-1]))
 
     def _labelled(self, observations: FloatArray) -> tuple[Tensor, Tensor]:
-        inputs = np.concatenate([self.teacher.inputs(each) for each in chunks(observations)])
-        outputs = np.concatenate([forward(self.teacher, each)[-1] for each in chunks(inputs)])
+        inputs = np.concatenate([self.teacher.inputs(chunk) for chunk in chunks(observations)])
+        outputs = np.concatenate([forward(self.teacher, chunk)[-1] for chunk in chunks(inputs)])
         return torch.from_numpy(inputs), torch.from_numpy(outputs)
 
 

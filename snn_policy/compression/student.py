@@ -17,7 +17,7 @@ from snn_policy.ann.layers import Linear
 
 
 class Student(nn.Module):
-    """A chain of linear layers with ReLU between them.
+    """Compute a chain of linear layers with ReLU between them.
 
     Attributes:
         teacher: the actor whose normaliser, head and widths it has; `copied`: and whose weights it began with.
@@ -42,7 +42,7 @@ class Student(nn.Module):
         self.kept = [torch.ones_like(weight) for weight in weights]
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Normalised observations (N, inputs) → the hidden layers' values h_1 … h_H, (N, width) each, and y."""
+        """Map normalised observations (N, inputs) to the hidden layers' values h_1 … h_H, (N, width) each, and y."""
         hidden = []
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = torch.addmm(bias, x, weight.T).relu_()
@@ -57,16 +57,16 @@ class Student(nn.Module):
 
     @property
     def fan_out(self) -> list[Tensor]:
-        """Weights that are left of every neuron, (inputs,) per layer."""
+        """Count the weights that are left of every neuron, (inputs,) per layer."""
         return [kept.sum(0) for kept in self.kept]
 
     @property
     def density(self) -> float:
-        """Share of all the weights that is left."""
+        """Return the share of all the weights that is left."""
         return float(sum(kept.sum() for kept in self.kept) / sum(kept.numel() for kept in self.kept))
 
     def actor(self) -> Actor:
-        """The student as an actor of its own: dense float32 arrays with exact zeros."""
+        """Return the student as an actor of its own: dense float32 arrays with exact zeros."""
         last = len(self.weights) - 1
         layers = tuple(
             Linear(weight.detach().numpy(), bias.detach().numpy(), None if index == last else RELU)

@@ -98,7 +98,7 @@ class Evaluation:
 
     @property
     def energies(self) -> dict[str, float | None]:
-        """Nanojoules per decision by every profile of `snn_policy.energy`."""
+        """Return nanojoules per decision by every profile of `snn_policy.energy`."""
         return {name: self.energy_by(profile) for name, profile in PROFILES.items()}
 
     def as_dict(self) -> dict[str, Any]:

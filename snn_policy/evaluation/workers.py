@@ -31,7 +31,7 @@ from snn_policy.protocol import Policy
 REFRESH_SECONDS = 0.1
 """How long a finished episode may wait to be shown."""
 GRACE_SECONDS = 2.0
-"""How long a worker may take to end; an environment may have told it not to heed the signal to."""
+"""How long a worker may take to end; an environment may have made it ignore the signal to."""
 _REMEDIES = {
     "policy": "use workers=1",
     "env": "give an id, or a function defined at the top level of a module (no lambda), or use workers=1",

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Batch(NamedTuple):
-    """One minibatch of N transitions, float32; observations normalised, actions in units of their half-range.
+    """Hold one minibatch of N transitions, float32; observations normalised, actions in units of their half-range.
 
     observation_action (N, observations + actions) · next_observation (N, observations) · reward, continues (N,):
     1 where the episode did not terminate · noise (N, actions): standard normal, of the target policy.
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PackedData:
-    """Transitions as rows [observation · action · next observation · reward · continues], (N, width) float32.
+    """Hold transitions as rows [observation · action · next observation · reward · continues], (N, width) float32.
 
     Attributes:
         mean, scale: of the observations, in their own shape: x = (observation − mean)/scale, scale = std + 1e-3

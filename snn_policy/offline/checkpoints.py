@@ -39,7 +39,7 @@ def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
 
 
 def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume: bool) -> TD3BC:
-    """A run that writes into this directory: a new one, or with `resume` the one that is there, where it stopped.
+    """Open a run that writes into this directory: a new one, or with `resume` the one there, where it stopped.
 
     Raises:
         ValueError: the directory holds a run and `resume` is false, or holds a run of other settings or data.

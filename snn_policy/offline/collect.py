@@ -38,7 +38,7 @@ def rollout(
     quality: str | None = None,
     progress: bool = False,
 ) -> Transitions:
-    """Exactly `steps` transitions of an actor, in `SIDE_BY_SIDE` environments, the rows of each staying together.
+    """Record exactly `steps` transitions of an actor in `SIDE_BY_SIDE` environments, the rows of each together.
 
     Every environment takes the same number of steps, whatever the length of its episodes, and its last episode is
     cut there: stopping after whole episodes instead would favour the short ones.
@@ -78,13 +78,13 @@ def _record(
     noise: float,
     advance: Callable[[], None],
 ) -> dict[str, npt.NDArray[Any]]:
-    """Arrays (rows, quota[0], …), of which row i fills the first quota[i]."""
+    """Record arrays (rows, quota[0], …), of which row i fills the first quota[i]."""
     size, shape = (len(envs), quota[0]), actor.observation_shape
     shapes = {"observations": shape, "actions": actor.action_shape, "rewards": (), "next_observations": shape}
     recorded: dict[str, npt.NDArray[Any]] = {name: np.zeros((*size, *shapes[name]), np.float32) for name in shapes}
     recorded |= {name: np.zeros(size, np.bool_) for name in FLAG_ARRAYS}
     taken = [EnvironmentRow(env, shape, row) for row, env in enumerate(envs)]
-    obs = np.stack([each.reset(seed + row) for row, each in enumerate(taken)]).astype(np.float32)
+    obs = np.stack([environment.reset(seed + row) for row, environment in enumerate(taken)]).astype(np.float32)
     started = len(envs)
     for step in range(quota[0]):
         actions = actor.head.disturbed(actor.step(obs, ())[0], noise, rng)
@@ -119,7 +119,7 @@ def medium_expert(
     noise: float = DEFAULT_NOISE,
     progress: bool = False,
 ) -> Transitions:
-    """Half the steps of each, the medium actor's first; arguments as for `rollout`, the same seeds for both."""
+    """Record half the steps of each, the medium actor's first; arguments as for `rollout`, the same seeds for both."""
     if steps < 2:
         raise ValueError(f"steps {steps}: half and half needs at least 2")
     shares = ((medium, steps // 2), (expert, steps - steps // 2))
@@ -141,7 +141,7 @@ def medium_replay(buffer: Transitions, env_id: str) -> Transitions:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a dataset holds. Returns and scores are of whole episodes only: terminated, or as long as the time limit.
+    """Describe a dataset. Returns and scores are of whole episodes only: terminated, or as long as the time limit.
 
     `mean`, `std` and `score` (D4RL, see `scores`) are None where there is no whole episode or no reference return.
     """
@@ -158,7 +158,7 @@ class DatasetSummary:
 
 
 def summarise(data: Transitions) -> DatasetSummary:
-    """Episodes, lengths, returns and D4RL score of a dataset."""
+    """Summarise episodes, lengths, returns and D4RL score of a dataset."""
     lengths, returns = data.episode_lengths(), data.episode_returns()
     last = np.array([rows.stop - 1 for rows in data.episodes()])
     whole = data.terminations[last] | (lengths == _time_limit(data.env_id))

@@ -27,7 +27,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_d4rl(path: Path) -> Transitions:
-    """The transitions of one file; environment and quality from its name (`hopper_medium_replay-v2.hdf5`), if known.
+    """Read one file's transitions; environment and quality from its name (`hopper_medium_replay-v2.hdf5`), if known.
 
     Raises:
         SourceError: missing, truncated, without one of the arrays, or with unusable values.
@@ -49,7 +49,7 @@ def read_d4rl(path: Path) -> Transitions:
 
 
 def described(stem: str) -> tuple[str | None, str | None]:
-    """Environment and quality that D4RL's file name stands for; None where it says nothing of the kind."""
+    """Return environment and quality that D4RL's file name stands for; None where it says nothing of the kind."""
     found = _FILE_NAME.match(stem.lower())
     if found is None:
         return None, None
@@ -72,7 +72,7 @@ def _fields(arrays: Arrays) -> Arrays:
 
 
 def _by_counting(terminals: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Timeouts of a file that stores none: every `TIME_LIMIT` rows since the last terminal.
+    """Return timeouts of a file that stores none: every `TIME_LIMIT` rows since the last terminal.
 
     D4RL's own count runs one ahead after a terminal, so it drops the row before the last of the next full episode
     and keeps the last; here the last is dropped, whose next row is not its own.

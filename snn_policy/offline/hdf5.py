@@ -17,7 +17,7 @@ MOST_COMPRESSED = 1100
 
 
 class BoundedArrays:
-    """The arrays of one open file; its memory is bounded by the total that has been read so far."""
+    """Read the arrays of one open file; its memory is bounded by the total that has been read so far."""
 
     def __init__(self, limit: int = LARGEST_DATASET) -> None:
         self.limit, self.taken = limit, 0
@@ -65,7 +65,7 @@ def _place(group: Any, name: str) -> str:
 
 @contextmanager
 def open_hdf5(path: Path, what: str) -> Iterator[Any]:
-    """An h5py file for reading; whatever its contents make h5py raise becomes one `SourceError` naming the path."""
+    """Open an h5py file to read; whatever its contents make h5py raise becomes one `SourceError` with the path."""
     h5py = _h5py()
     if not path.is_file():
         raise SourceError(f"{path}: no such file")

@@ -46,7 +46,7 @@ def stored_directory(dataset_id: str) -> Path | None:
 
 
 def read_minari(data: Path) -> Transitions:
-    """All episodes in their order; where one neither terminated nor was truncated, its last row counts as truncated.
+    """Read all episodes in order; where one neither terminated nor was truncated, its last row counts as truncated.
 
     Args:
         data: the folder that holds metadata.json.

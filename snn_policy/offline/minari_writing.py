@@ -74,7 +74,7 @@ def _dataset_id(name: str) -> str:
 
 @contextmanager
 def _in_place_of(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    """Yield a folder that becomes `target` when the block ends well, and vanishes when it does not."""
     partial = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

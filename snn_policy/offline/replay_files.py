@@ -33,7 +33,7 @@ def read_replay(path: Path) -> Transitions:
 
 
 def built(path: Path, **fields: Any) -> Transitions:
-    """Transitions of a file's arrays, their errors naming the file."""
+    """Return transitions of a file's arrays, their errors naming the file."""
     try:
         return Transitions(**fields)
     except ValueError as problem:

@@ -17,7 +17,7 @@ NOTE = "scores: D4RL's reference returns of its v2 environments (0 random, 100 e
 
 @dataclass(frozen=True)
 class ReferenceReturns:
-    """Mean undiscounted episode returns of D4RL's random policy and of its expert."""
+    """Hold mean undiscounted episode returns of D4RL's random policy and of its expert."""
 
     random: float
     expert: float
@@ -32,12 +32,12 @@ D4RL_REFERENCES = {
 
 
 def reference_returns(env_id: str | None) -> ReferenceReturns | None:
-    """D4RL's references for a Gymnasium id of any version, such as HalfCheetah-v5; None where D4RL has none."""
+    """Return D4RL's references for a Gymnasium id of any version, such as HalfCheetah-v5; None where D4RL has none."""
     return D4RL_REFERENCES.get((env_id or "").rpartition("-v")[0])
 
 
 def normalised_score(env_id: str | None, returns: npt.ArrayLike) -> npt.NDArray[Any]:
-    """100 · (return − random) / (expert − random), elementwise, in the shape of `returns`.
+    """Return 100 · (return − random) / (expert − random), elementwise, in the shape of `returns`.
 
     Raises:
         ValueError: a task without D4RL reference returns.

@@ -15,7 +15,7 @@ from snn_policy.spiking.firing import fire_if
 
 
 class _Fire(torch.autograd.Function):
-    """o = θ·1[v > θ]; backwards the step counts as a triangle: ∂1[u > 0]/∂u = max(0, 1 − |u|) with u = v/θ − 1."""
+    """Fire o = θ·1[v > θ]; backwards the step is a triangle: ∂1[u > 0]/∂u = max(0, 1 − |u|) with u = v/θ − 1."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, threshold: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class _Fire(torch.autograd.Function):
 
 
 class IntegrateAndFire(nn.Module):
-    """A layer of IF neurons over T timesteps: inputs (T or 1, N, n) → outputs o (T, N, n); 1 is a constant current.
+    """Run IF neurons over T timesteps: inputs (T or 1, N, n) → outputs o (T, N, n); 1 is a constant current.
 
     Args:
         timesteps: T.
@@ -50,7 +50,7 @@ class IntegrateAndFire(nn.Module):
 
     @property
     def threshold(self) -> float:
-        """θ."""
+        """Return θ."""
         return self.log_threshold.exp().item()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class IntegrateAndFire(nn.Module):
 
 
 class SpikingActor(nn.Module):
-    """Observations (N, inputs) → tanh of the readout, (N, outputs): hidden IF layers between linear ones.
+    """Map observations (N, inputs) to tanh of the readout, (N, outputs): hidden IF layers between linear ones.
 
     Args:
         sizes: inputs, hidden widths, outputs.

@@ -26,7 +26,7 @@ from snn_policy.offline.td3bc_networks import (
 
 @dataclass(frozen=True)
 class TD3BCSettings:
-    """What identifies a run beside its data.
+    """Hold what identifies a run beside its data.
 
     Attributes:
         activation: of the actor: "relu", "qcfs" or "spiking".
@@ -60,7 +60,7 @@ class TD3BCSettings:
 
 
 class TD3BC:
-    """One run: networks, targets, optimisers and the number of steps taken. Deterministic, given one torch thread.
+    """Hold one run: networks, targets, optimisers and steps taken. Deterministic, given one torch thread.
 
     Attributes:
         actor, critics: with their targets and optimisers.
@@ -96,7 +96,7 @@ class TD3BC:
                 advance()
 
     def update(self, batch: Batch) -> None:
-        """One step of the critics and, every `policy_delay` steps, one of the actor and the targets."""
+        """Take one step of the critics and, every `policy_delay` steps, one of the actor and the targets."""
         self._update_critics(batch)
         self.step += 1
         if self.step % self.settings.policy_delay == 0:
@@ -112,7 +112,7 @@ class TD3BC:
 
     @torch.no_grad()
     def _expected_return(self, batch: Batch) -> Tensor:
-        """y, (N,)."""
+        """Return y, (N,)."""
         settings = self.settings
         action = self.target_actor.module(batch.next_observation)
         noise = (batch.noise * settings.policy_noise).clamp_(-settings.noise_clip, settings.noise_clip)

@@ -20,7 +20,7 @@ _ALIGNMENT = 16  # floats: 64 bytes, so that every view is aligned alike and sum
 
 
 class _StackedCritics(torch.autograd.Function):
-    """n ReLU networks at once: x (N, inputs) → q (n, N); w1 (n, inputs, H), w2 (n, H, H), w3 (n, H), b likewise.
+    """Map x (N, inputs) by n ReLU networks to q (n, N); w1 (n, inputs, H), w2 (n, H, H), w3 (n, H), b likewise.
 
     Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each.
     """
@@ -55,7 +55,7 @@ def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
 
 
 class TwinCritics(nn.Module):
-    """Q₁ and Q₂, two ReLU networks of two hidden layers, evaluated together: (N, inputs) → (2, N).
+    """Evaluate Q₁ and Q₂, two ReLU networks of two hidden layers, together: (N, inputs) → (2, N).
 
     Weights are stacked as (2, fan_in, fan_out): every layer is one batched matrix product for both critics.
     They start as torch.nn.Linear does: uniform within ±1/√fan_in.
@@ -71,8 +71,8 @@ class TwinCritics(nn.Module):
         return _StackedCritics.apply(x, *self.layers)  # pyright: ignore[reportReturnType]
 
     def first(self, x: Tensor) -> Tensor:
-        """Q₁ alone, (N, inputs) → (N,), with gradients for x only."""
-        weights = (each.detach()[:1] for each in self.layers)
+        """Return Q₁ alone, (N, inputs) → (N,), with gradients for x only."""
+        weights = (layer.detach()[:1] for layer in self.layers)
         return _StackedCritics.apply(x, *weights)[0]  # pyright: ignore[reportOptionalSubscript]
 
 
@@ -100,7 +100,7 @@ def make_actor(
 
 
 class FlatParameters:
-    """A module's parameters and gradients as views of two flat arrays, in the module's own order.
+    """Hold a module's parameters and gradients as views of two flat arrays, in the module's own order.
 
     Attributes:
         values: every parameter, each padded to a multiple of 64 bytes.
@@ -110,27 +110,27 @@ class FlatParameters:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         parameters = list(module.parameters())
-        lengths = [-(-each.numel() // _ALIGNMENT) * _ALIGNMENT for each in parameters]
+        lengths = [-(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT for parameter in parameters]
         self.values, self.gradients = torch.zeros(sum(lengths)), torch.zeros(sum(lengths))
         start = 0
-        for each, length in zip(parameters, lengths, strict=True):
-            span = slice(start, start + each.numel())
-            self.values[span] = each.detach().reshape(-1)
-            each.data = self.values[span].view(each.shape)
-            each.grad = self.gradients[span].view(each.shape)
+        for parameter, length in zip(parameters, lengths, strict=True):
+            span = slice(start, start + parameter.numel())
+            self.values[span] = parameter.detach().reshape(-1)
+            parameter.data = self.values[span].view(parameter.shape)
+            parameter.grad = self.gradients[span].view(parameter.shape)
             start += length
 
     def target(self) -> "FlatParameters":
         """Return a copy that does not learn: the target network."""
         twin = FlatParameters(copy.deepcopy(self.module))
-        for each in twin.module.parameters():
-            each.requires_grad_(False)
-            each.grad = None
+        for parameter in twin.module.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
         return twin
 
 
 class FlatAdam:
-    """Adam (Kingma & Ba 2015) with its published constants, on flat parameters.
+    """Apply Adam (Kingma & Ba 2015) with its published constants to flat parameters.
 
     Attributes:
         mean, square: the running moments of the gradient, as long as the parameters.

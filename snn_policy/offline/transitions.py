@@ -23,7 +23,7 @@ FLAG_ARRAYS = ("terminations", "truncations")
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """N transitions (o, a, r, o') in their order, as read-only arrays.
+    """Hold N transitions (o, a, r, o') in their order, as read-only arrays.
 
     Attributes:
         observations: (N, *observation_shape) float32.
@@ -78,7 +78,7 @@ class Transitions:
         return len(self.rewards)
 
     def __getitem__(self, rows: slice) -> "Transitions":
-        """Consecutive rows; where the cut falls inside an episode, its last row is truncated there.
+        """Return consecutive rows; where the cut falls inside an episode, its last row is truncated there.
 
         Raises:
             ValueError: no rows, or a step other than 1.
@@ -101,13 +101,13 @@ class Transitions:
         return self.actions.shape[1]
 
     def normalisation(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation + 1e-3 of the observations, each (*observation_shape,), as TD3+BC takes them."""
+        """Return mean and standard deviation + 1e-3 of the observations, each (*observation_shape,), as in TD3+BC."""
         mean = self.observations.mean(axis=0, dtype=np.float64)
         std = self.observations.std(axis=0, dtype=np.float64) + STD_FLOOR
         return mean.astype(np.float32), std.astype(np.float32)
 
     def ended(self) -> "Transitions":
-        """Itself, with the last row marked as truncated where the recording stops inside an episode."""
+        """Return itself, with the last row marked as truncated where the recording stops inside an episode."""
         if self.terminations[-1] or self.truncations[-1]:
             return self
         truncations = self.truncations.copy()
@@ -121,7 +121,7 @@ class Transitions:
         return np.flatnonzero(~np.append(follows, False) & ~self.terminations & ~self.truncations)
 
     def with_cuts(self) -> "Transitions":
-        """Itself, with these rows marked as truncated."""
+        """Return itself, with these rows marked as truncated."""
         truncations = self.truncations.copy()
         truncations[self.cuts()] = True
         return replace(self, truncations=truncations)
@@ -139,7 +139,7 @@ class Transitions:
         return np.add.reduceat(self.rewards.astype(np.float64), starts)
 
     def episode_lengths(self) -> npt.NDArray[np.int64]:
-        """Rows of each of `episodes()`."""
+        """Return the number of rows of each of `episodes()`."""
         return np.array([rows.stop - rows.start for rows in self.episodes()], np.int64)
 
     def check_fits(self, target: Policy | gym.Env | str) -> None:
@@ -190,7 +190,7 @@ def concatenate(parts: Sequence[Transitions], name: str, quality: str | None = N
         raise ValueError("datasets to join: none were given")
     first = parts[0]
     for part in parts[1:]:
-        ours, theirs = ((each.observation_shape, each.action_dim, each.env_id) for each in (first, part))
+        ours, theirs = ((dataset.observation_shape, dataset.action_dim, dataset.env_id) for dataset in (first, part))
         if ours != theirs:
             raise ValueError(f"{part.name} cannot be joined to {first.name}: {theirs} is not {ours}")
     ended = [part.ended() for part in parts]

@@ -19,7 +19,7 @@ log = logging.getLogger("snn_policy.serving.serve")
 
 
 class Client(Hashable, Protocol):
-    """Who waits for an answer."""
+    """Describe who waits for an answer."""
 
     closed: bool
 
@@ -29,7 +29,7 @@ class Client(Hashable, Protocol):
 
 
 class Waiting(NamedTuple):
-    """A message whose answer is due; where it is no request, `request` is the reason."""
+    """Hold a message whose answer is due; where it is no request, `request` is the reason."""
 
     client: Client
     request: Request | MessageError
@@ -37,7 +37,7 @@ class Waiting(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A request that takes part in a batch: its memory, or the answer it has got without a decision."""
+    """Hold a request that takes part in a batch: its memory, or the answer it has got without a decision."""
 
     waiting: Waiting
     row: int
@@ -45,7 +45,7 @@ class Placed(NamedTuple):
 
 
 class Batcher:
-    """Collects messages for a moment, decides them together, and answers each client in its own order."""
+    """Collect messages for a moment, decide them together, and answer each client in its own order."""
 
     def __init__(
         self, policy: Servable, sessions: Sessions, metrics: Metrics, window: float = 0.0, max_batch: int = 256
@@ -131,7 +131,7 @@ class Batcher:
         return Placed(waiting, -1, str(error))
 
     def _decide(self, placed: list[Placed]) -> list[bytes | str]:
-        """One call of the policy; where it refuses the batch, each row alone, so that one cannot harm the others."""
+        """Call the policy once; where it refuses the batch, on each row alone, so that one cannot harm the others."""
         memories = self._sessions.memories
         rows = [item.row for item in placed]
         obs = np.concatenate([_observation(item) for item in placed])

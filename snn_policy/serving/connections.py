@@ -23,7 +23,7 @@ MOST_MISTAKES = 100
 
 
 class Connection:
-    """A client as the batcher sees it; `run` serves it until it leaves.
+    """Hold a client as the batcher sees it; `run` serves it until it leaves.
 
     Attributes:
         closed: whether it is gone; what still waits for it is dropped.

@@ -7,7 +7,7 @@ MOST_LINES_PER_SECOND = 20
 
 
 class OneLine(logging.Formatter):
-    """The message, and of an exception its type and text."""
+    """Write the message, and of an exception its type and text."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -21,7 +21,7 @@ class OneLine(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """Lets some lines per second pass."""
+    """Let some lines per second pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,19 +36,19 @@ class Sparing(logging.Filter):
 
 
 class Seldom:
-    """Says once per second at most that something has happened, and how often since it last said so."""
+    """Say once per second at most that something has happened, and how often since it last said so."""
 
     def __init__(self) -> None:
         self._said_at, self._count = -float("inf"), 0
 
     def count(self) -> int | None:
-        """Count one more; how many are to be told of now, None for none."""
+        """Count one more; return how many are to be reported now, None for none."""
         self._count += 1
         now = time.monotonic()
         if now - self._said_at < 1:
             return None
-        told, self._said_at, self._count = self._count, now, 0
-        return told
+        unsaid, self._said_at, self._count = self._count, now, 0
+        return unsaid
 
 
 def log_to_stderr() -> None:

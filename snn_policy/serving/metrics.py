@@ -28,7 +28,7 @@ RECENT = 16384
 
 
 class Metrics:
-    """Sums since the start, and the most recent latencies."""
+    """Hold sums since the start, and the most recent latencies."""
 
     def __init__(self) -> None:
         self.started = time.time()
@@ -58,21 +58,21 @@ class Metrics:
 
     @property
     def synaptic_operations(self) -> int:
-        """Of all decisions so far."""
+        """Sum over all decisions so far."""
         return self._spent()["synaptic_operations"]
 
     def _spent(self) -> dict[str, int]:
-        """Sums over all rows and layers, by name."""
+        """Sum over all rows and layers, by name."""
         known = (Costs.zeros().total() if self.costs is None else self.costs).named()
         return {name: int(np.sum(values)) for name, values in known.items()}
 
     def quantile(self, q: float) -> float:
-        """Seconds, of the recent latencies; NaN before the first."""
+        """Return a quantile of the recent latencies in seconds; NaN before the first."""
         recent = self._latencies[: min(self._place, RECENT)]
         return float(np.quantile(recent, q)) if len(recent) else float("nan")
 
     def text(self, gauges: dict[str, tuple[str, float]]) -> str:
-        """Prometheus' text format; `gauges` adds (help, value) by name."""
+        """Write Prometheus' text format; `gauges` adds (help, value) by name."""
         return "\n".join(self._lines(gauges)) + "\n"
 
     def _lines(self, gauges: dict[str, tuple[str, float]]) -> Iterator[str]:
@@ -109,7 +109,7 @@ class Metrics:
 
 
 def _peak_memory() -> int:
-    """Bytes. Linux' own count, where there is one: `getrusage` counts what the parent held before the program began."""
+    """Return bytes, by Linux' own count where there is one: `getrusage` counts what the parent held before, too."""
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):

@@ -32,7 +32,7 @@ UPKEEP_EVERY, DRAIN_WITHIN = 0.25, 5.0
 
 
 class PolicyServer:
-    """Serves one policy; `async with` starts and drains it.
+    """Serve one policy; `async with` starts and drains it.
 
     Attributes:
         metrics: what has been counted.
@@ -43,7 +43,8 @@ class PolicyServer:
         self, policy: Servable, settings: Settings, metadata: dict[str, Any], digest: str = "",
         most_sockets: int | None = None,
     ) -> None:  # fmt: skip
-        """
+        """Read the sessions of the state file, where there is one; serve nobody yet.
+
         Args:
             metadata: added to the message that greets a client.
             digest: identifies the policy in the state file.
@@ -85,7 +86,7 @@ class PolicyServer:
         settings, server = self.settings, self
 
         class Counted(MeteredSocket):
-            """Refuses bare TCP connections beyond any need before they cost more than a socket."""
+            """Refuse bare TCP connections beyond any need before they cost more than a socket."""
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
@@ -181,7 +182,7 @@ class PolicyServer:
         if not self._knows_token(request.headers.get_all("Authorization")):
             self.metrics.refused["token"] += 1
             if (count := self._refused_tokens.count()) is not None:
-                log.warning("%s: refused, no valid token (%d such request(s) since last told)", socket, count)
+                log.warning("%s: refused, no valid token (%d such request(s) since last said)", socket, count)
             return self._reply(socket, 401, "a valid token is required: Authorization: Bearer TOKEN")
         if path == "/metrics":
             return self._reply(socket, 200, self.metrics.text(self._gauges()).removesuffix("\n"))

@@ -14,20 +14,20 @@ MOST_DECISIONS = np.iinfo(np.int64).max
 
 
 class Servable(Shaped, Protocol):
-    """What the server needs of a policy: every `StatefulPolicy` has it, and `Actor`."""
+    """Describe what the server needs of a policy: every `StatefulPolicy` has it, and `Actor`."""
 
     def decide(self, obs: npt.ArrayLike, state: Any) -> tuple[npt.NDArray[Any], Any, Decision]: ...
 
 
 class Name(NamedTuple):
-    """The key of a memory that outlives connections."""
+    """Name a memory that outlives connections."""
 
     session: str
     env_id: EnvId
 
 
 class Memories:
-    """Rows of a policy's state, handed out one by one; grows up to `most` rows.
+    """Hand out rows of a policy's state one by one; grow up to `most` rows.
 
     Attributes:
         arrays: one (capacity, width) array per named array of the state.
@@ -86,14 +86,14 @@ class Memories:
 
 
 class Named:
-    """A named session's memory: its row, which connection uses it, and when it was last used."""
+    """Hold a named session's memory: its row, which connection uses it, and when it was last used."""
 
     def __init__(self, row: int, owner: Hashable) -> None:
         self.row, self.owner, self.used_at = row, owner, time.monotonic()
 
 
 class Sessions:
-    """Finds the row that a request means.
+    """Find the row that a request means.
 
     Attributes:
         memories: the rows.
@@ -151,7 +151,7 @@ class Sessions:
         self.changed = True
 
     def forget(self, connection: Hashable, request: Request) -> None:
-        """A reset alone: give the memory back; it starts anew when it is next used."""
+        """Give the memory back, after a reset alone; it starts anew when it is next used."""
         row = self.find(connection, request)
         if request.session is None:
             self.memories.give_back(row)
@@ -162,7 +162,7 @@ class Sessions:
         del self._own[connection][name]
 
     def leave(self, connection: Hashable) -> None:
-        """The connection is gone: its own memories go, its named sessions stay."""
+        """Let a connection go: its own memories go, its named sessions stay."""
         for key, row in self._own.pop(connection, {}).items():
             if not isinstance(key, Name):
                 self.memories.give_back(row)

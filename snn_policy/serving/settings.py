@@ -9,7 +9,7 @@ from snn_policy.checks import require, whole
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve.
+    """Set how to serve.
 
     Attributes:
         host, port: where to listen; port 0 takes a free one.

@@ -37,20 +37,21 @@ LABELS = ("name", "env_id")
 
 
 class Snapshot(NamedTuple):
-    """Copies of all named sessions at one moment."""
+    """Hold copies of all named sessions at one moment."""
 
     names: list[Name]
     arrays: dict[str, npt.NDArray[Any]]
 
 
 class StateFileLock:
-    """Keeps other servers off a state file until `release`; the system releases it too when the process ends.
+    """Keep other servers off a state file until `release`; the system releases it too when the process ends.
 
     The lock is on a file of its own, `NAME.lock`, which stays: the state file is another one after each writing.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """
+        """Lock the state file.
+
         Raises:
             OSError: another server has it, or the lock file cannot be made.
         """
@@ -75,7 +76,7 @@ class StateFileLock:
 
 
 def digest_of(policy: Servable) -> str:
-    """SHA-256 of what a policy's decisions depend on: memories of another one mean nothing to it.
+    """Return the SHA-256 of what a policy's decisions depend on: memories of another one mean nothing to it.
 
     Neither its card, nor its name, nor files beside it count, so that it may be saved or exported again.
     """
@@ -101,7 +102,7 @@ def _checksum(described: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any
 
 
 def field_names(state: Any) -> tuple[str, ...]:
-    """Names of a state's arrays."""
+    """Return the names of a state's arrays."""
     return getattr(state, "_fields", tuple(str(index) for index in range(len(state))))
 
 

@@ -29,7 +29,7 @@ CLOSE_WITHIN = 2.0
 
 
 class Bucket:
-    """One second's worth of messages; refilled at the rate, 0 for no limit."""
+    """Hold one second's worth of messages; refilled at the rate, 0 for no limit."""
 
     def __init__(self, rate: float) -> None:
         self._rate, self._most = rate, max(rate, 1.0)
@@ -56,7 +56,7 @@ class Bucket:
 
 
 class MeteredSocket(ServerConnection, asyncio.BufferedProtocol):
-    """A WebSocket that is cut off once it costs too much.
+    """Cut a WebSocket off once it costs too much.
 
     Attributes:
         bucket: what messages, control frames and small fragments are taken from.
@@ -104,7 +104,7 @@ class MeteredSocket(ServerConnection, asyncio.BufferedProtocol):
         super().process_event(event)
 
     def _count(self, frame: Frame) -> bool:
-        """Whether the frame is within the limits. A message's first frame is counted as a message, by its reader."""
+        """Return whether the frame is in the limits. A message's first frame counts as a message, by its reader."""
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._fragments = 0
             return True

@@ -31,11 +31,11 @@ EnvId = int | str | None
 
 
 class MessageError(ValueError):
-    """A message that is not a request; the text names what is wrong with it."""
+    """Report a message that is not a request; the text names what is wrong with it."""
 
 
 class Request(NamedTuple):
-    """One message of a client.
+    """Hold one message of a client.
 
     observation: (1, *observation_shape) float32, or None for a reset alone.
     batched: whether it came with that leading axis of 1, so that the action is to have it too.
@@ -153,7 +153,7 @@ def _dtype(name: Any, what: str) -> np.dtype[Any]:
 
 
 def _observation(value: Any, what: str, shape: tuple[int, ...]) -> Any:
-    """An encoded observation: an array, or a map of arrays where the policy takes dictionaries."""
+    """Read an encoded observation: an array, or a map of arrays where the policy takes dictionaries."""
     if not isinstance(shape, KeyedShape) or not isinstance(value, dict):
         return _array(value, what)
     texts = _by_text(value)

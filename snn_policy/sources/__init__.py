@@ -108,12 +108,12 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
 
 
 def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """With `normaliser` under its older name."""
+    """Return the keywords with `normaliser` under its older name."""
     return {"vecnormalize" if key == "normaliser" else key: value for key, value in options.items()}
 
 
 def _with_statistics(options: dict[str, Any]) -> dict[str, Any]:
-    """With what `normaliser` or `vecnormalize` holds, read."""
+    """Return the keywords with what `normaliser` or `vecnormalize` holds, read."""
     from snn_policy.sources.observation_statistics import read_statistics
 
     rest = {key: value for key, value in options.items() if key not in ("normaliser", "vecnormalize")}

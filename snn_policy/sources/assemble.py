@@ -71,7 +71,7 @@ def assemble(
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """A linear layer or convolution, and everything between it and the next: before · activation · after."""
+    """Hold a linear layer or convolution, and everything between it and the next: before · activation · after."""
 
     affine: Affine | Filter
     before: ScaleAndClip
@@ -99,7 +99,7 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
 
 
 def _where(operation: Operation) -> str:
-    """At which entries a scale is not finite, which in a normaliser comes from standard deviations of zero."""
+    """Name the entries at which a scale is not finite: in a normaliser, standard deviations of zero."""
     if not isinstance(operation, Scale):
         return ""
     sizes = np.broadcast_arrays(operation.scale, operation.offset)
@@ -148,7 +148,7 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
 
 
 def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
-    """Without softmaxes before an argmax; max(x, 0) is a ReLU, at the end a clip."""
+    """Leave out softmaxes before an argmax; read max(x, 0) as a ReLU, at the end as a clip."""
     for index, operation in enumerate(following):
         match operation:
             case Softmax() if any(isinstance(later, ArgMax) for later in following[index:]):

@@ -1,4 +1,4 @@
-"""Checkpoints: dictionaries of weights, whose networks are told from names and shapes alone (`weight_names`).
+"""Checkpoints: dictionaries of weights, whose networks are found by names and shapes alone (`weight_names`).
 
 rsl_rl's, rl_games', skrl's, Sample Factory's, safe-control-gym's, CleanRL's and plain state dictionaries are read, from
 `.pt` and `.pth` files, as objects, and from safetensors. None stores its activation functions: the user says them.
@@ -45,7 +45,7 @@ _OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")
 
 @dataclass(frozen=True)
 class _Statistics:
-    """How a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach)."""
+    """Describe how a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach)."""
 
     mean: str
     spread: str
@@ -151,17 +151,17 @@ def _layers(weights: Weights, network: Network, hidden: str) -> list[Operation]:
 
 
 def _output(weights: Weights, network: Network, last: str | None) -> list[Operation]:
-    """What follows the last layer: half of it where it holds spreads, too; a tanh scaled by stored constants."""
+    """Return what follows the last layer: half of it where it holds spreads, too; a tanh by stored constants."""
     operations: list[Operation] = []
     width, end = network.sizes[-1], network.layers[-1]
     gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
     brax = weight_name(weights, end).endswith("kernel") and "hidden_" in end
     if (gaussian or brax) and width % 2 == 0:
         half = width // 2
-        told = (
+        meaning = (
             "tanh of its first half (brax's distribution)" if brax else "its first half, the means (Sample Factory's)"
         )
-        warnings.warn(f"{end}: of {width} outputs, the action is taken to be {told}", stacklevel=6)
+        warnings.warn(f"{end}: of {width} outputs, the action is taken to be {meaning}", stacklevel=6)
         operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
         last = "tanh" if brax and last is None else last
     where = network.layers[0].rpartition(".")[0]
@@ -175,13 +175,13 @@ def _output(weights: Weights, network: Network, last: str | None) -> list[Operat
 
 
 def _folders(path: str) -> list[str]:
-    """The prefixes above a name, the nearest first."""
+    """Return the prefixes above a name, the nearest first."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
 
 
 def _own_statistics(weights: Weights, network: Network) -> list[Operation]:
-    """The normalisation by the statistics that the checkpoint holds for observations of this size."""
+    """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
     size, found = network.sizes[0], list[tuple[str, _Statistics]]()
     for key in weights:
         folder, _, last = key.rpartition(".")

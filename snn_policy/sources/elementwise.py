@@ -10,7 +10,7 @@ from snn_policy.sources.operations import Float64, Operation
 
 @dataclass(frozen=True, eq=False)
 class ScaleAndClip:
-    """The normal form; all arrays (width,). `clipped_by` is the last clip of the source, for messages."""
+    """Hold the normal form; all arrays (width,). `clipped_by` is the last clip of the source, for messages."""
 
     scale: Float64
     offset: Float64
@@ -23,7 +23,7 @@ class ScaleAndClip:
         return cls(np.ones(width), np.zeros(width), np.full(width, -np.inf), np.full(width, np.inf))
 
     def then_scale(self, scale: Float64, offset: Float64) -> "ScaleAndClip":
-        """Scaling moves in front of the clip, whose bounds it scales (and swaps where it is negative)."""
+        """Move a scaling in front of the clip, whose bounds it scales (and swaps where it is negative)."""
         ends = []
         for bound in (self.low, self.high):
             finite = np.where(scale == 0, 0.0, bound)

@@ -72,7 +72,7 @@ def _layers(environment: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class _Remote:
-    """A `NormalizeObservation` in another process."""
+    """Stand for a `NormalizeObservation` in another process."""
 
     obs_rms: Any
     epsilon: float

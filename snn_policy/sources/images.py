@@ -31,7 +31,7 @@ MOST_VALUES = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Filter(Convolve):
-    """A convolution of images of a known shape, (channels, height, width)."""
+    """Convolve images of a known shape, (channels, height, width)."""
 
     shape: Image
 
@@ -48,12 +48,12 @@ class Filter(Convolve):
         return int(np.prod(self.output_shape))
 
     def then(self, scale: Float64, offset: Float64) -> "Filter":
-        """y · scale + offset after it; both (outputs,), equal within a channel."""
+        """Return the filter with y · scale + offset after it; both (outputs,), equal within a channel."""
         factor, shift = (self._per_channel(values, self.output_shape, "follow") for values in (scale, offset))
         return replace(self, weight=self.weight * factor[:, None, None, None], bias=self.bias * factor + shift)
 
     def preceded(self, scale: Float64, offset: Float64) -> "Filter":
-        """x · scale + offset before it; both (inputs,), equal within a channel."""
+        """Return the filter with x · scale + offset before it; both (inputs,), equal within a channel."""
         factor, shift = (self._per_channel(values, self.shape, "precede") for values in (scale, offset))
         if shift.any() and any(self.padding):
             reason = "a shift before its zero padding (BatchNorm2d, a sigmoid) does not fold into it at the borders"
@@ -63,7 +63,7 @@ class Filter(Convolve):
         return replace(self, weight=self.weight * factor[:, None, None], bias=bias)
 
     def dense(self, rows: Float64) -> Float64:
-        """(rows, outputs) times its matrix (outputs, inputs)."""
+        """Return (rows, outputs) times its matrix (outputs, inputs)."""
         return transposed_convolution(rows, self.weight, self.shape, self.stride, self.padding)
 
     def _per_channel(self, values: Float64, shape: Image, where: str) -> Float64:
@@ -181,7 +181,7 @@ def _pooling(operation: AveragePool | AdaptivePool, image: Image) -> Convolve:
 
 
 def composed(second: Affine | Filter, first: Affine | Filter) -> Affine | Filter:
-    """second ∘ first, with nothing between them.
+    """Return second ∘ first, with nothing between them.
 
     Raises:
         UnsupportedLayerError: it is neither a matrix of reasonable size nor a convolution.
@@ -217,7 +217,7 @@ def _composed_filters(second: Filter, first: Filter) -> Filter:
 
 
 def _pads_nothing_real(second: Filter, first: Filter) -> bool:
-    """Whether the second's padding is what the first would make of padding of its own: nothing, from no pixel."""
+    """Check that the second's padding is what the first would make of its own padding: nothing, from no pixel."""
     if not any(second.padding):
         return True
     apart = all(

@@ -41,9 +41,9 @@ def kind_in_words(path: Path) -> str:
         ]
     if path.suffix.lower() in _ENDINGS:
         return _ENDINGS[path.suffix.lower()]
-    told = describe(path)
-    if told is not None:
-        return told.partition(",")[0].partition(":")[0]
+    description = describe(path)
+    if description is not None:
+        return description.partition(",")[0].partition(":")[0]
     return "a zip" if zipfile.is_zipfile(path) else "a file of unknown kind"
 
 

@@ -44,7 +44,7 @@ def check_against_runtime(actor: Actor, values: Values) -> None:
 
 
 def _batches(actor: Actor, values: Values) -> list[Array]:
-    """Observations, as many at a time as the graph takes; half of them near the mean, half far from it."""
+    """Yield observations, as many at a time as the graph takes; half near the mean, half far from it."""
     size = int(np.prod(actor.observation_shape))
     kind = values.observation.type.tensor_type.elem_type
     shape = values.shape(values.observation.name) or (1, *actor.observation_shape)
@@ -62,7 +62,7 @@ def _batches(actor: Actor, values: Values) -> list[Array]:
 
 
 def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
-    """The action of every batch, by ONNX Runtime, or by ONNX's reference where that lacks an operator for a type."""
+    """Return every batch's action, by ONNX Runtime or, where that lacks an operator for a type, ONNX's reference."""
     try:
         import onnxruntime
 

@@ -115,7 +115,7 @@ def _refuse_zero_divisor(path: str, kind: str, inputs: Sequence[Array | None]) -
 
 
 def zero_divisor(path: str, kind: str, divisor: Any) -> UnsupportedLayerError:
-    """The error for a division by a constant with zeros in it: of a normaliser, a standard deviation of nothing."""
+    """Return the error for a division by a constant with zeros in it: in a normaliser, deviations of nothing."""
     entries = np.flatnonzero(np.asarray(divisor) == 0)
     named = ", ".join(str(entry) for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
     which = f"entries {named} are" if len(entries) > 1 else f"entry {named} is"
@@ -124,7 +124,7 @@ def zero_divisor(path: str, kind: str, divisor: Any) -> UnsupportedLayerError:
 
 
 def _refuse_zero_state(path: str, node: NodeProto, inputs: Sequence[Array | None]) -> None:
-    """Weights times a row of zeros: what exporters make of a hidden state that was a buffer of the module."""
+    """Refuse weights times a row of zeros: what exporters make of a hidden state that was a module's buffer."""
     if node.op_type in ("Gemm", "MatMul"):
         for index in range(2):
             operand = inputs[index]

@@ -51,7 +51,7 @@ def read_model(path: Path) -> ModelProto:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of the model, those of subgraphs, functions and training graphs included."""
+    """Yield every tensor of the model, those of subgraphs, functions and training graphs included."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:
         yield from _node_tensors(function.node)
@@ -97,7 +97,7 @@ def _open(path: Path, name: str, tensor: str) -> BinaryIO:
 
 
 def _size(tensor: TensorProto, path: Path) -> int:
-    """Bytes that the tensor's shape and type need."""
+    """Return how many bytes the tensor's shape and type need."""
     if any(length < 0 for length in tensor.dims) or tensor.data_type == TensorProto.STRING:
         raise SourceError(f"{path}: tensor {tensor.name} has no valid shape or type")
     count = 1

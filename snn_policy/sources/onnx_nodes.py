@@ -34,7 +34,7 @@ _LEFT = "the observation is not its plain left factor"
 
 
 class OnnxNodeReader:
-    """Reads nodes, one at a time, from the action to the observation."""
+    """Read nodes, one at a time, from the action to the observation."""
 
     def __init__(self, values: Values) -> None:
         self.values, self.makers, self.observed = values, values.makers, values.observed
@@ -62,7 +62,7 @@ class OnnxNodeReader:
         return self._operations(node, value, path), sources[0]
 
     def _two(self, node: NodeProto, path: str, one: str, other: str) -> tuple[list[Operation], str] | None:
-        """Two values of one source that make one operation: x · σ(x), and x less its log-sum-exp, a log-softmax."""
+        """Read two values of one source as one operation: x · σ(x), or x less its log-sum-exp, a log-softmax."""
         if node.op_type == "Mul":
             for gate, x in ((one, other), (other, one)):
                 if self._made_of(gate, "Sigmoid", x):

@@ -42,7 +42,7 @@ def activation_operations(
 
 
 def arithmetic(kind: str, path: str, constant: npt.NDArray[Any], first: bool) -> Operation:
-    """x ∘ constant, or constant ∘ x where not `first`."""
+    """Return x ∘ constant, or constant ∘ x where not `first`."""
     number = np.asarray(constant, np.float64)
     match kind:
         case "Add":

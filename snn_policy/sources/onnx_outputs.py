@@ -58,7 +58,7 @@ _UNNAMED, _OTHER = 5, 6
 
 
 def choose_output(graph: Graph, given: str | None, path: Path) -> str:
-    """The name of the action: `given`, or the one output that can be it. Where there was a choice, a warning tells.
+    """Return the action's name: `given`, or the one output that can be it. Warn where there was a choice.
 
     Raises:
         SourceError: no output of that name; or none, or several, that could be the action.
@@ -85,8 +85,8 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
     _refuse_half(graph, chosen[0], possible)
     if len(names) > 1:
         others = _listed([name for name in names if name != chosen[0]])
-        told = f"{path.name}: output {chosen[0]!r} is read as the action, not {others}; output= chooses another"
-        warnings.warn(told, stacklevel=5)
+        choice = f"{path.name}: output {chosen[0]!r} is read as the action, not {others}; output= chooses another"
+        warnings.warn(choice, stacklevel=5)
     return chosen[0]
 
 
@@ -95,7 +95,7 @@ def _choose(names: Sequence[str], example: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """For a message of one line, whatever the file calls them."""
+    """Return names for a message of one line, whatever the file calls them."""
     return ", ".join(name if name.isprintable() else repr(name) for name in names)
 
 
@@ -110,7 +110,7 @@ def is_random(graph: Graph, name: str) -> bool:
 
 
 def comes_from_argmax(makers: Mapping[str, NodeProto], name: str) -> bool:
-    """Whether the value is an index, or indices, that ArgMax nodes make; `makers` are the nodes by their outputs."""
+    """Return whether the value is an index, or indices, made by ArgMax nodes; `makers` are the nodes by outputs."""
     for _ in range(64):
         node = makers.get(name)
         if node is None or node.op_type == "ArgMax":
@@ -130,7 +130,7 @@ def _most_likely(graph: Graph, possible: Sequence[str]) -> tuple[list[str], int]
 
 
 def _rank(graph: Graph, name: str) -> int:
-    """How clearly the name says that it is the action: 0 most, `_UNNAMED` not at all, `_OTHER` something else."""
+    """Rank how clearly the name says that it is the action: 0 most, `_UNNAMED` not at all, `_OTHER` something else."""
     words = set(_words(name))
     if words & _HARDLY:
         return _OTHER
@@ -149,7 +149,7 @@ def _rank(graph: Graph, name: str) -> int:
 
 
 def _single_words(name: str) -> list[str]:
-    """`policy/ActionMean_0`: policy, action, mean."""
+    """Return the words of a name; of `policy/ActionMean_0`: policy, action, mean."""
     if name.startswith("onnx::"):  # torch's names of what it did not name: the operator that takes it, and a number
         return []
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -157,13 +157,13 @@ def _single_words(name: str) -> list[str]:
 
 
 def _words(name: str) -> list[str]:
-    """Single words, and every two neighbours as one: log_std is log, std and logstd."""
+    """Return single words, and every two neighbours as one: log_std is log, std and logstd."""
     words = _single_words(name)
     return words + [first + second for first, second in pairwise(words)]
 
 
 def _layer_before(graph: Graph, name: str) -> str:
-    """The name of the weights, or the node, of the linear layer that the output is an elementwise function of."""
+    """Return the name of the weights, or node, of the linear layer that the output is an elementwise function of."""
     for _ in range(64):
         node = graph.makers.get(name)
         if node is None:
@@ -179,7 +179,7 @@ def _layer_before(graph: Graph, name: str) -> str:
 
 
 def _refuse_half(graph: Graph, chosen: str, possible: Sequence[str]) -> None:
-    """An action of discrete and continuous parts, in two outputs, is not one of them."""
+    """Refuse one of two outputs that hold an action's discrete and continuous parts."""
     halves = [name for name in possible if "continuous" in _words(name)]
     if halves and comes_from_argmax(graph.makers, chosen) and chosen not in halves:
         reason = f"the action has a discrete part and a continuous one ({halves[0]})"

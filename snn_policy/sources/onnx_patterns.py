@@ -64,7 +64,7 @@ def several_inputs(graph: Graph, inputs: Sequence[Any]) -> UnsupportedLayerError
 
 
 def joined_by_name(makers: Mapping[str, NodeProto], observed: set[str], node: NodeProto) -> UnsupportedLayerError:
-    """The error where values meet that all depend on the observation: a layer spelled out, or a true junction."""
+    """Return the error where values meet that depend on the observation: a layer spelled out, or a junction."""
     path = node.name or node.output[0]
     if node.op_type == "Concat":
         return refusal(path, "Concat")

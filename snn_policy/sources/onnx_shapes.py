@@ -126,7 +126,7 @@ def _is_whole(start: int, end: int, step: int, size: int | None) -> bool:
 
 
 def _slice(start: int, end: int, step: int) -> slice:
-    """Python's slice; backwards to the very first entry, ONNX counts to the least number there is."""
+    """Return Python's slice; backwards to the very first entry, ONNX counts to the least number there is."""
     return slice(start, None if step < 0 and end < -_WHOLE else end, step)
 
 

@@ -25,7 +25,7 @@ _KEEPS_WIDTH = ("Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Max", "Min
 
 
 class Graph:
-    """The nodes of an ONNX graph by what they make, and what lies between its inputs and its outputs."""
+    """Hold the nodes of an ONNX graph by what they make, and what lies between its inputs and its outputs."""
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Graph:
         return [given for given in self.inputs if given.name in before]
 
     def _before(self, value: str, stops: Sequence[str]) -> Iterator[str]:
-        """`value` and all that it is made of; what nodes of the kinds `stops` take is left out."""
+        """Return `value` and all that it is made of; what nodes of the kinds `stops` take is left out."""
         seen, waiting = {value}, [value]
         while waiting:
             name = waiting.pop()
@@ -59,7 +59,7 @@ class Graph:
 
 
 def _captured(node: NodeProto) -> Iterator[str]:
-    """Names that the node's subgraphs use, those of their own values included."""
+    """Return the names that the node's subgraphs use, those of their own values included."""
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
@@ -69,10 +69,10 @@ def _captured(node: NodeProto) -> Iterator[str]:
 
 
 class Values:
-    """The values between the observation and the action."""
+    """Hold the values between the observation and the action."""
 
     def __init__(self, graph: Graph, observation: Any, action: str, shape: Shape | None) -> None:
-        """`shape` is the observation's own, with its batch axis; None if it is not known."""
+        """Take the observation's `shape`, with its batch axis; None if it is not known."""
         self.makers, self._tensors, self._opsets = dict(graph.makers), dict(graph.tensors), graph.opsets
         self._whole, self.nodes = graph.model, graph.nodes_before(action)
         self._constants: dict[str, npt.NDArray[Any]] = {}
@@ -145,7 +145,7 @@ class Values:
         return np.array(shape[ends.get("start", 0) : ends.get("end", len(shape))], np.int64)
 
     def _first_layer_inputs(self) -> Shape | None:
-        """(1, inputs) of the linear layer that the observation enters, itself or scaled."""
+        """Return (1, inputs) of the linear layer that the observation enters, itself or scaled."""
         names = {self.observation.name}
         for node in self.nodes:
             if not names.intersection(node.input):

@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Operation:
-    """Where an operation stands in its source (`actor.net.3`) and its name there (`Linear`)."""
+    """Name where an operation stands in its source (`actor.net.3`) and its name there (`Linear`)."""
 
     path: str
     kind: str
@@ -27,7 +27,7 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Operation):
-    """weight · x + bias; weight (outputs, inputs), bias (outputs,)."""
+    """Compute weight · x + bias; weight (outputs, inputs), bias (outputs,)."""
 
     weight: Float64
     bias: Float64
@@ -41,17 +41,17 @@ class Affine(Operation):
         return self.weight.shape[0]
 
     def then(self, scale: Float64, offset: Float64) -> "Affine":
-        """y · scale + offset after it; both (outputs,)."""
+        """Return the layer with y · scale + offset after it; both (outputs,)."""
         return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
 
     def preceded(self, scale: Float64, offset: Float64) -> "Affine":
-        """x · scale + offset before it; both (inputs,)."""
+        """Return the layer with x · scale + offset before it; both (inputs,)."""
         return replace(self, weight=self.weight * scale, bias=self.weight @ offset + self.bias)
 
 
 @dataclass(frozen=True, eq=False)
 class Convolve(Operation):
-    """weight ∗ x + bias on images (channels, height, width), padded with zeros.
+    """Compute weight ∗ x + bias on images (channels, height, width), padded with zeros.
 
     Attributes:
         weight: (output channels, input channels, kernel height, kernel width); bias: (output channels,).
@@ -66,7 +66,7 @@ class Convolve(Operation):
 
 @dataclass(frozen=True, eq=False)
 class AveragePool(Operation):
-    """The mean of every window of an image; without padding."""
+    """Average every window of an image; without padding."""
 
     window: Pair
     stride: Pair
@@ -74,14 +74,14 @@ class AveragePool(Operation):
 
 @dataclass(frozen=True, eq=False)
 class AdaptivePool(Operation):
-    """The means of equal parts of an image; `size` is (height, width) of the result, None for the image's own."""
+    """Average equal parts of an image; `size` is (height, width) of the result, None for the image's own."""
 
     size: tuple[int | None, int | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Scale(Operation):
-    """x · scale + offset, elementwise; both broadcast against one row."""
+    """Compute x · scale + offset, elementwise; both broadcast against one row."""
 
     scale: Float64
     offset: Float64
@@ -89,12 +89,12 @@ class Scale(Operation):
 
 @dataclass(frozen=True, eq=False)
 class ChannelScale(Scale):
-    """One scale and offset per channel, (channels,): the first axis of an image, the only one of a flat row."""
+    """Apply one scale and offset per channel, (channels,): the first axis of an image, the only one of a flat row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip(Operation):
-    """min(max(x, low), high), elementwise; the bounds broadcast against one row and may be infinite."""
+    """Compute min(max(x, low), high), elementwise; the bounds broadcast against one row and may be infinite."""
 
     low: Float64
     high: Float64
@@ -102,47 +102,47 @@ class Clip(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Activate(Operation):
-    """An activation function, elementwise."""
+    """Apply an activation function, elementwise."""
 
     activation: Activation
 
 
 @dataclass(frozen=True, eq=False)
 class Select(Operation):
-    """Some of the last axis' entries; `indices` gives them for a width."""
+    """Select some of the last axis' entries; `indices` gives them for a width."""
 
     indices: Callable[[int], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
 class Flatten(Operation):
-    """One row per observation, `width` long where the source says so."""
+    """Make one row of each observation, `width` long where the source says so."""
 
     width: int | None = field(default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class Unflatten(Operation):
-    """One image (channels, height, width) per observation."""
+    """Make one image (channels, height, width) of each observation."""
 
     shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class KeepWidth(Operation):
-    """Nothing, as long as the last axis is `width` long (None: however long it is)."""
+    """Do nothing, as long as the last axis is `width` long (None: however long it is)."""
 
     width: int | None
 
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Operation):
-    """Keeps the order of its entries, so that it means nothing before an `ArgMax`."""
+    """Keep the order of its entries, so that it means nothing before an `ArgMax`."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArgMax(Operation):
-    """The index of the largest entry of the last axis; with `choices`, of each of so many entries, side by side."""
+    """Return the largest entry's index in the last axis; with `choices`, in each of so many entries, side by side."""
 
     choices: tuple[int, ...] | None = None
 
@@ -196,14 +196,14 @@ SELU = 1.6732632423543772, 1.0507009873554805
 
 
 def _widened(path: str, kind: str, name: str, parameter: float, factor: float) -> list[Operation]:
-    """f(factor · z) / factor."""
+    """Return f(factor · z) / factor."""
     return [scale(path, kind, factor), *activate(path, kind, name, parameter), scale(path, kind, 1 / factor)]
 
 
 def normalise(
     path: str, kind: str, mean: Any, variance: Any, epsilon: float, factor: Any = 1.0, offset: Any = 0.0
 ) -> Scale:
-    """(x − mean) / √(variance + epsilon) · factor + offset."""
+    """Return (x − mean) / √(variance + epsilon) · factor + offset."""
     with np.errstate(all="ignore"):  # `assemble` refuses what is not finite
         slope = as_float64(factor) / np.sqrt(as_float64(variance) + epsilon)
         return scale(path, kind, slope, as_float64(offset) - as_float64(mean) * slope)
@@ -212,7 +212,7 @@ def normalise(
 def batch_norm(
     path: str, kind: str, mean: Any, variance: Any, epsilon: float, factor: Any, offset: Any
 ) -> ChannelScale:
-    """`normalise` with statistics (channels,) of every channel."""
+    """Return `normalise` with statistics (channels,) of every channel."""
     plain = normalise(path, kind, mean, variance, epsilon, factor, offset)
     return ChannelScale(plain.scale, plain.offset, path=path, kind=kind)
 

@@ -32,7 +32,7 @@ from snn_policy.sources.sb3_archive import (
     read_archive,
 )
 from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions, checked_part, several_choices
-from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, told_by, warn_of_missing
+from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, warn_of_missing, was_normalised
 from snn_policy.sources.vecnormalize import ObservationStatistics
 from snn_policy.untrusted_files import reading
 
@@ -78,7 +78,7 @@ def _given(source: Any, shape: tuple[int, ...]) -> tuple[ObservationStatistics, 
 
 
 def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
-    """Statistics in the folder of an environment, told aloud, if they fit; else a warning where there must be some."""
+    """Return statistics in an environment's folder, with a note, if they fit; else warn where there must be some."""
     place = None if archive.normalised == "no" else one_down(path)
     try:
         statistics = () if place is None else read_statistics(place, archive.observation_shape)
@@ -123,12 +123,12 @@ def _live_statistics(algorithm: Any, archive: Archive, name: str) -> tuple[Obser
     last, original = (getattr(algorithm, key, None) for key in ("_last_obs", "_last_original_obs"))
     if isinstance(archive.observation_shape, KeyedShape):
         return ()
-    warn_of_missing(name, told_by(last, original, low, high, off_policy=archive.family != "actor-critic"))
+    warn_of_missing(name, was_normalised(last, original, low, high, off_policy=archive.family != "actor-critic"))
     return ()
 
 
 def _own_bounds(archive: Archive) -> tuple[float, float] | tuple[None, None]:
-    """±1 where the policy has no bounds to scale its actions to; else None, for its own."""
+    """Return ±1 where the policy has no bounds to scale its actions to; else None, for its own."""
     own = archive.actions
     squashed = archive.family in _SQUASHED or archive.squash
     if own.low is None or own.high is None or not squashed:
@@ -271,13 +271,13 @@ def _layers(archive: Archive) -> list[Operation]:
 
 
 def _numbered(archive: Archive, prefix: str) -> list[str]:
-    """The modules of a Sequential that hold arrays, in order."""
+    """Return the modules of a Sequential that hold arrays, in order."""
     matches = [re.match(rf"{re.escape(prefix)}\.(\d+)\.", key) for key in archive.weights]
     return [f"{prefix}.{number}" for number in sorted({int(match[1]) for match in matches if match})]
 
 
 def _renormalised(archive: Archive, path: str) -> Operation:
-    """CrossQ's BatchRenorm, which acts in evaluation by its running statistics alone."""
+    """Read CrossQ's BatchRenorm, which acts in evaluation by its running statistics alone."""
     mean, variance, factor, offset = (
         archive.weights.get(f"{path}.{key}") for key in ("ra_mean", "ra_var", "scale", "bias")
     )
@@ -287,7 +287,7 @@ def _renormalised(archive: Archive, path: str) -> Operation:
 
 
 def _mean_quantile(path: str, array: Any, choices: Any) -> Any:
-    """The mean over quantiles, which come first in a row of (quantiles · actions), folded into the last layer."""
+    """Fold the mean over quantiles, which come first in a row of (quantiles · actions), into the last layer."""
     if array is None or not isinstance(choices, int) or len(array) % max(1, choices):
         raise SourceError(f"{path}: its outputs do not fit {choices} actions")
     return array.reshape(-1, choices, *array.shape[1:]).astype(np.float64).mean(axis=0)
@@ -318,7 +318,7 @@ def _activation(archive: Archive) -> tuple[str, str, float]:
 
 
 def _clips_mean(archive: Archive) -> bool:
-    """SAC and TQC with gSDE clip the mean to ±clip_mean before the tanh, unless that is 0."""
+    """Return whether ±clip_mean clips the mean before the tanh: in SAC and TQC with gSDE, unless it is 0."""
     return archive.family in ("sac", "crossq") and "actor.mu.0.weight" in archive.weights
 
 

@@ -62,7 +62,7 @@ def check_agreement(actor: Actor, source: Any, policy: Any, normalised: bool) ->
 
 
 def _drawn(space: Any, rows: int, normalised: bool) -> tuple[Any, npt.NDArray[Any]]:
-    """Random observations in the form that the policy takes, and as one array."""
+    """Draw random observations in the form that the policy takes, and as one array."""
     if not hasattr(space, "spaces"):
         drawn = _normal(rows, space.shape) if normalised else random_observations(space, rows)
         return drawn, drawn
@@ -108,7 +108,7 @@ def _actions(source: Any, policy: Any, observations: Any) -> npt.NDArray[np.floa
 
 
 def _outputs(policy: Any, observations: Any) -> npt.NDArray[np.float64] | None:
-    """What its last layer gives, before an argmax or a clip hides differences; None before a tanh, which does not."""
+    """Return what its last layer gives, before an argmax or a clip hides differences; None before a tanh."""
     import torch
 
     if policy.squash_output:
@@ -157,14 +157,14 @@ def _agree(
 
 
 def _centred(actor: Actor, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Logits without what is common to a row: a distribution stores them normalised."""
+    """Return logits without what is common to a row: a distribution stores them normalised."""
     if not actor.discrete:
         return outputs
     return np.concatenate([logits - logits.mean(axis=-1, keepdims=True) for logits in _pieces(actor, outputs)], axis=1)
 
 
 def _pieces(actor: Actor, outputs: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-    """The scores of every discrete action."""
+    """Return the scores of every discrete action."""
     return np.split(outputs, np.cumsum(actor.head.choices)[:-1], axis=1)
 
 

@@ -28,7 +28,7 @@ from snn_policy.sources.sb3_spaces import (
     serialised_bounds,
     shape_of,
 )
-from snn_policy.sources.sb3_statistics import Told, told_by
+from snn_policy.sources.sb3_statistics import Normalised, was_normalised
 from snn_policy.untrusted_files import (
     LARGEST_TEXT,
     LARGEST_WEIGHTS,
@@ -60,7 +60,7 @@ _EXTRACTORS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A policy's parts.
+    """Hold a policy's parts.
 
     Attributes:
         activation: the hidden layers' class as text, None for the family's default.
@@ -78,7 +78,7 @@ class Archive:
     observation_shape: tuple[int, ...]
     divides: bool
     actions: ActionSpace
-    normalised: Told | None = None
+    normalised: Normalised | None = None
     masked: bool = False
     norm_epsilon: float = 1e-3
 
@@ -142,25 +142,25 @@ def _described(data: dict[str, Any], weights: bytes, path: Path) -> Archive:
         keyed_shape(space) if keyed else checked_observations(kind_of(space), shape_of(space) if box else ()),
         bool(options.get("normalize_images", True)) and not keyed and holds_bytes(space),
         action_space(data["action_space"]),
-        _told(data, space, family),
+        _was_normalised(data, space, family),
         "maskable" in str(data["policy_class"].get("__module__")),
         float(options.get("batch_norm_eps", 1e-3)),
     )
 
 
 def _is_linear(policy_class: dict[str, Any]) -> bool:
-    """Whether a class of ARS's is its linear policy, which does not squash its actions by default."""
+    """Return whether a class of ARS's is its linear policy, which does not squash its actions by default."""
     return "Linear" in f"{policy_class.get('__init__')} {str(policy_class.get('__doc__')).strip()[:20]}"
 
 
-def _told(data: dict[str, Any], space: dict[str, Any], family: Family) -> Told | None:
+def _was_normalised(data: dict[str, Any], space: dict[str, Any], family: Family) -> Normalised | None:
     last, original = (data.get(key) for key in ("_last_obs", "_last_original_obs"))
     if kind_of(space) == "Dict":
         return None
     low, high = serialised_bounds(space) or (None, None)
     values = serialised_array(original)
     kept = original if values is None else values
-    return told_by(serialised_array(last), kept, low, high, family != "actor-critic")
+    return was_normalised(serialised_array(last), kept, low, high, family != "actor-critic")
 
 
 def _state_dict(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -23,7 +23,7 @@ _EXACT_DIGITS = {"float32": 9, "float64": 17}
 
 @dataclass(frozen=True, eq=False)
 class ActionSpace:
-    """A Box's bounds, each (n,) float64 or unknown; or the number of discrete `choices`, of several actions a tuple."""
+    """Hold a Box's bounds, each (n,) float64 or unknown; or the number of `choices`, of several actions a tuple."""
 
     low: npt.NDArray[np.float64] | None = None
     high: npt.NDArray[np.float64] | None = None
@@ -161,7 +161,7 @@ def checked_actions(kind: str, shape: tuple[int, ...]) -> int:
 
 
 def _is_print(text: Any, name: str, size: int) -> bool:
-    """Whether printed bounds can be a print, however shortened, of the serialised ones; if not, the file was altered.
+    """Return whether printed bounds can be a print, however shortened, of the serialised ones, or were altered.
 
     Raises:
         SourceError: they are of another number of actions, or no numbers.
@@ -191,7 +191,7 @@ def _printed(space: dict[str, Any], name: str, size: int) -> npt.NDArray[np.floa
 
 
 def _whole(word: str, dtype: str) -> bool:
-    """Whether a printed number is surely the exact one: in binary it is as short as in print, or all digits are there.
+    """Return whether a printed number is surely exact: in binary it is as short as in print, or has all digits.
 
     A trailing zero after the point is none of NumPy's: a formatter has rounded.
     """

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Told = Literal["yes", "maybe", "no"]
+Normalised = Literal["yes", "maybe", "no"]
+"""Whether an algorithm's observations were normalised by `VecNormalize`."""
 _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
 _CHECKPOINT = re.compile(r"(.*)_(\d+)_steps")
 _ENVIRONMENT = re.compile(r".+-v\d+")
@@ -63,20 +64,20 @@ def _below(folder: Path) -> list[Path]:
     return sorted(place for ending in _NAMES for place in folder.glob(f"*/{ending}") if place.is_file())
 
 
-def warn_of_missing(name: str, told: Told | None) -> None:
+def warn_of_missing(name: str, normalised: Normalised | None) -> None:
     """Say that an algorithm was trained on normalised observations, where no statistics were found."""
     missing = "no observation statistics were found: raw observations will give wrong actions"
-    if told == "yes":
+    if normalised == "yes":
         reason = "it stores its last observation as it was before, too"
         warnings.warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}", stacklevel=5)
-    elif told == "maybe":
+    elif normalised == "maybe":
         reason = "the two last observations that it stores tell neither that it was nor that it was not"
         warnings.warn(
             f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}", stacklevel=5
         )
 
 
-def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Told | None:
+def was_normalised(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Normalised | None:
     """Return whether an algorithm was trained on observations that `VecNormalize` normalised; None before any training.
 
     Args:
@@ -116,7 +117,7 @@ def _leaves(last: npt.NDArray[Any], original: npt.NDArray[Any], low: Any, high: 
 
 
 def _consecutive(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]) -> bool:
-    """Whether the one looks like the other a step later, at least `_EVIDENCE` times more than like it normalised.
+    """Return whether one looks like the other a step later, `_EVIDENCE` times more than like it normalised.
 
     A step later: a difference of any size between 1e-4 and 1, on a logarithmic scale. Normalised: about the size of
     one, whatever it was before, with a Cauchy distribution's tails, because statistics may be young.

@@ -49,7 +49,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as Python's own."""
+    """Return numbers as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
 
 

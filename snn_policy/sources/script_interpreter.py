@@ -3,7 +3,7 @@
 Modules, numbers and arrays are known while the program is read, so branches on them are decided, calls are followed
 into their functions, and constants are computed. What depends on the observation is an `Observed` value: its shape and
 the operations so far. What no rule reads is `Unread`, an error that is raised only if the action depends on it, so that
-critics may hold anything. What is written into modules outlives the decision: a policy that reads it is recurrent.
+critics may hold anything. What the program writes is kept in a `ScriptMemory`.
 """
 
 import ast
@@ -15,20 +15,19 @@ import numpy as np
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
-from snn_policy.sources.script_operations import RECURRENT, VIEWS, applied
-from snn_policy.sources.script_program import Program, arrays_of
+from snn_policy.sources.script_memory import ScriptMemory
+from snn_policy.sources.script_operations import RECURRENT, applied
+from snn_policy.sources.script_program import Program
 from snn_policy.sources.script_values import (
     Observed,
     ScriptModule,
     SizeFound,
     UnknownSize,
     Unread,
-    storage_of,
     values_in,
 )
 
 MOST_STEPS, DEEPEST = 200_000, 60
-_REMEDY = "Use a feed-forward policy, with stacked observations if it needs a past"
 _NAMES: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
 
 
@@ -39,19 +38,15 @@ class _Returned(Exception):
 
 
 class Interpreter:
-    """One reading of a program; `written` are the memories that an earlier one has found.
+    """Read a program once; `written` is what earlier readings have found to outlive a decision.
 
     Attributes:
-        written: what is written and outlives the decision: (module, attribute) pairs and memories of arrays.
+        memory: what the program has written.
         returned: the expression that the root's forward returned.
     """
 
     def __init__(self, program: Program, written: frozenset[Any] = frozenset()) -> None:
-        self._program = program
-        self._before, self.written = written, set(written)
-        self._lasting = {storage_of(array) for array in arrays_of(program.root)}
-        self._now: dict[tuple[int, str], Any] = {}
-        self._stale: dict[int, Any] = {}
+        self._program, self.memory = program, ScriptMemory(program, written)
         self._steps, self._paths = 0, [""]
         self.returned: ast.expr | None = None
 
@@ -156,8 +151,7 @@ class Interpreter:
                 module = self._value(owner, local)
                 if not isinstance(module, ScriptModule):
                     raise SourceError("its program writes to an attribute of no module")
-                self.written.add((id(module), name))
-                self._now[id(module), name] = value
+                self.memory.write(module, name, value)
             case ast.Subscript():
                 raise SourceError("its program writes into a list; refused")
             case _:
@@ -224,20 +218,7 @@ class Interpreter:
             return owner[name]
         if not isinstance(owner, ScriptModule):
             raise SourceError(f"its program asks a {type(owner).__name__} for its {name}")
-        place = (id(owner), name)
-        if place in self._now:
-            return self._now[place]
-        known = self._program.classes.get(owner.kind)
-        held = owner.fields.get(name, known.constants.get(name, NO_RESULT) if known else NO_RESULT)
-        if held is NO_RESULT:
-            raise SourceError(f"{owner.path or owner.name}: has no attribute {name}")
-        if name == "training":
-            return False
-        if place in self._before or (isinstance(held, np.ndarray) and storage_of(held) in self._before):
-            path = f"{owner.path}.{name}" if owner.path else name
-            reason = "it is recurrent: what is written there is read at the next decision"
-            return Unread(UnsupportedLayerError(path, "memory", reason, _REMEDY))
-        return held
+        return self.memory.attribute(owner, name)
 
     def _call(self, node: ast.Call, local: dict[str, Any]) -> Any:
         arguments = [self._value(argument, local) for argument in node.args] if not _takes_type(node) else []
@@ -295,18 +276,19 @@ class Interpreter:
         return Unread(refusal(self._paths[-1] or "forward", dotted))
 
     def _call_torch(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """A function of torch's; one that changes its first argument in place makes that unusable from there on."""
+        """Apply a function of torch's; one that changes its first argument in place makes it unusable from there on."""
         path = self._paths[-1] or "forward"
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
         given = list(values_in([arguments, keywords]))
         if name in RECURRENT:
             return Unread(refusal(path, RECURRENT[name]))
-        _tell_size(name, given)
-        stale = next((self._spoiled(value) for value in given if self._spoiled(value) is not None), None)
+        _take_size(name, given)
+        spoiled = (self.memory.spoiled(value) for value in given)
+        stale = next((found for found in spoiled if found is not None), None)
         unread = stale or next((value for value in given if isinstance(value, Unread)), None)
         if in_place:
-            self._overwrite(arguments[0], path, name)
+            self.memory.overwrite(arguments[0], path, name)
         if unread is not None:
             return unread
         if name in ("copy", "fill", "zero", "set"):
@@ -321,29 +303,8 @@ class Interpreter:
         result = constant_result(name, arguments, keywords)
         return Unread(refusal(path, name)) if result is NO_RESULT else result
 
-    def _overwrite(self, target: Any, path: str, name: str) -> None:
-        reason = "values are written into others, which are used again"
-        error = UnsupportedLayerError(path, f"{name}_", reason, "Use a policy that is one chain of layers")
-        while isinstance(target, Observed):
-            self._stale[id(target)] = target, Unread(error)
-            target = target.call.arguments[0] if target.call is not None and target.call.name in VIEWS else None
-        if isinstance(target, np.ndarray):
-            storage = storage_of(target)
-            self._stale[storage] = target, Unread(error)
-            if storage in self._lasting:
-                self.written.add(storage)
 
-    def _spoiled(self, value: Any) -> Unread | None:
-        """The error of a value that was changed in place, itself or the one that it is a view of."""
-        while isinstance(value, Observed):
-            if id(value) in self._stale:
-                return self._stale[id(value)][1]
-            value = value.call.arguments[0] if value.call is not None and value.call.name in VIEWS else None
-        held = self._stale.get(storage_of(value)) if isinstance(value, np.ndarray) else None
-        return held[1] if held else None
-
-
-def _tell_size(name: str, given: list[Any]) -> None:
+def _take_size(name: str, given: list[Any]) -> None:
     """Take the number that a size is compared with for the size: programs check what they are given."""
     unknown = [value.root for value in given if isinstance(value, UnknownSize)]
     sizes = [value for value in given if type(value) is int]
@@ -356,7 +317,7 @@ def _takes_type(node: ast.Call) -> bool:
 
 
 def _dotted(node: ast.expr) -> str | None:
-    """A chain of names, a.b.c; None for another expression."""
+    """Return a chain of names, a.b.c; None for another expression."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

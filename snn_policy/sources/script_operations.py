@@ -66,7 +66,7 @@ def _made(x: Observed, call: Call, shape: Shape, operations: list[Operation]) ->
 
 
 def _count(shape: Shape) -> int:
-    """The number of values, the unknown size counted as one."""
+    """Return the number of values, the unknown size counted as one."""
     return math.prod(size or 1 for size in shape)
 
 
@@ -99,7 +99,7 @@ def _joined(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
 
 
 def _gated(name: str, observed: list[Observed]) -> tuple[Observed | None, str]:
-    """x and the activation, in x · σ(x) and x / (1 + |x|)."""
+    """Return x and the activation, in x · σ(x) and x / (1 + |x|)."""
     first, second = observed[:2]
     calls = [operand.call for operand in (first, second)]
     if len(observed) == 2 and name == "mul":
@@ -208,7 +208,7 @@ def _viewed(
 
 
 def _reshaped(name: str, x: Observed, wanted: Shape, call: Call, path: str) -> Observed:
-    """A view of other axes: one row, or one image of one observation."""
+    """Return a view of other axes: one row, or one image of one observation."""
     sizes = [size for size in wanted if size is not None and not isinstance(size, Unread)]
     if len(sizes) < len(wanted) or None in x.shape:
         known = math.prod(size for size in sizes if size > 0)

@@ -22,7 +22,7 @@ _HELPERS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_bool
 
 @dataclass(frozen=True)
 class ScriptClass:
-    """A class's methods, and the names of its fields in order (of a NamedTuple)."""
+    """Hold a class's methods, and the names of its fields in order (of a NamedTuple)."""
 
     methods: dict[str, ast.FunctionDef] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class ScriptClass:
 
 @dataclass(frozen=True)
 class Program:
-    """What an archive holds.
+    """Hold what an archive holds.
 
     Attributes:
         root: the saved module.
@@ -46,7 +46,7 @@ class Program:
 
 
 class _Held:
-    """A function that hands on its first argument."""
+    """Stand for a function that hands on its first argument."""
 
     def __new__(cls, value: Any = None, *_: Any) -> Any:
         return value

@@ -17,7 +17,7 @@ MOST_VALUES = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One function of torch's, as the program calls it; `arguments` hold constants and `Observed` values."""
+    """Record one call of torch, as the program makes it; `arguments` hold constants and `Observed` values."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -26,7 +26,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """A value that depends on one observation (a batch of one).
+    """Stand for a value that depends on one observation (a batch of one).
 
     Attributes:
         root: the name of the input that it depends on.
@@ -43,20 +43,20 @@ class Observed:
 
 @dataclass(frozen=True, eq=False)
 class Unread:
-    """A value that cannot be read; the error is raised if the action depends on it."""
+    """Stand for a value that cannot be read; the error is raised if the action depends on it."""
 
     error: ValueError
 
 
 @dataclass(frozen=True, eq=False)
 class UnknownSize(Unread):
-    """The size of an input that is not known yet; a comparison with a number tells it."""
+    """Stand for the size of an input that is not known yet; a comparison with a number says it."""
 
     root: str
 
 
 class ScriptModule:
-    """An object of a TorchScript class: its attributes, as they were saved.
+    """Hold an object of a TorchScript class: its attributes, as they were saved.
 
     Attributes:
         kind: the class's full name in the archive.
@@ -82,7 +82,7 @@ class ScriptModule:
 
 
 class SizeFound(Exception):
-    """The size of an input, found at the first layer that tells it: the program is read again with it."""
+    """Report the size of an input, found at the first layer that says it: the program is read again with it."""
 
     def __init__(self, root: str, size: int) -> None:
         super().__init__(root, size)

@@ -68,7 +68,7 @@ def observation_shape(operations: Sequence[Operation], given: Sequence[int] | No
 
 
 def on_flat_rows(operations: Sequence[Operation], shape: tuple[int, ...]) -> list[Operation]:
-    """The operations that remain once all shapes are known: `Affine`, `Filter` and elementwise ones on flat rows.
+    """Return what remains once all shapes are known: `Affine`, `Filter` and elementwise operations on flat rows.
 
     Raises:
         UnsupportedLayerError: an operation that does not fit its values' shape.
@@ -126,7 +126,7 @@ def _check_inputs(operation: Affine, row: tuple[int, ...], before: list[Operatio
 
 
 def _stretched(operation: Operation, row: tuple[int, ...]) -> Operation:
-    """Constants as flat rows."""
+    """Return constants as flat rows."""
     match operation:
         case ChannelScale(scale, offset):
             columns = (-1, *[1] * (len(row) - 1))

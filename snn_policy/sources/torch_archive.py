@@ -30,7 +30,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 class Storage:
-    """A flat array of an archive, read when it is asked for."""
+    """Hold a flat array of an archive, read when it is asked for."""
 
     def __init__(self, archive: "TorchArchive", key: str, kind: str) -> None:
         self.archive, self.key, self.kind = archive, key, kind
@@ -40,7 +40,7 @@ class Storage:
 
 
 class Tensor:
-    """A tensor's place in its storage; `values` reads it, as a view that shares memory with others of its storage."""
+    """Hold a tensor's place in its storage; `values` reads it, as a view that shares memory with others."""
 
     def __init__(self, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> None:
         if not isinstance(storage, Storage) or len(shape) != len(stride):
@@ -67,14 +67,14 @@ class Tensor:
 
 
 class _Parameter:
-    """`torch.nn.Parameter`: the tensor itself."""
+    """Stand for `torch.nn.Parameter`: the tensor itself."""
 
     def __new__(cls, tensor: Any, *_: Any) -> Any:
         return tensor
 
 
 class _Bytes:
-    """Bytes, as pickles of protocol 2 spell them: a text that stands for them character by character."""
+    """Stand for bytes, as pickles of protocol 2 spell them: a text that stands for them character by character."""
 
     def __new__(cls, text: Any, encoding: Any = "latin1") -> Any:
         if not isinstance(text, str) or encoding != "latin1":
@@ -83,7 +83,7 @@ class _Bytes:
 
 
 class _Size(tuple[int, ...]):
-    """`torch.Size`."""
+    """Stand for `torch.Size`."""
 
 
 _OWN: dict[tuple[str, str], Any] = (
@@ -101,7 +101,7 @@ _OWN: dict[tuple[str, str], Any] = (
 
 
 class TorchArchive:
-    """A zip of PyTorch's, opened; every member is read with a limit.
+    """Open a zip of PyTorch's; every member is read with a limit.
 
     Raises:
         SourceError: no such zip, too large, or with names that leave its folder.
@@ -129,7 +129,7 @@ class TorchArchive:
 
     @contextmanager
     def damage(self) -> Iterator[None]:
-        """One line for whatever a damaged archive makes `zipfile` raise."""
+        """Return one line for whatever a damaged archive makes `zipfile` raise."""
         try:
             yield
         except SourceError:

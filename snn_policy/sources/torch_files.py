@@ -1,4 +1,4 @@
-"""What a file of PyTorch's is (TorchScript archive, checkpoint, pickled module), told without running any of it."""
+"""What a file of PyTorch's is (TorchScript archive, checkpoint, pickled module), found without running any of it."""
 
 import io
 import pickletools

@@ -213,7 +213,7 @@ def _check(actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[Obse
 
 
 def _output(twin: "nn.Module", given: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-    """What the copy makes of observations: in its own precision, half precisions in float32 where it allows that."""
+    """Return what the copy makes of observations: in its own precision, half ones in float32 where allowed."""
     import torch
 
     with torch.no_grad():

@@ -30,7 +30,7 @@ _RESHAPES = {"flatten", "view", "reshape"}
 
 
 class TorchNodeReader:
-    """Knows which values of the graph depend on the observation; evaluates the others."""
+    """Know which values of the graph depend on the observation; evaluate the others."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
         self.root = root
@@ -127,7 +127,7 @@ class TorchNodeReader:
             raise UnsupportedLayerError("forward", "dict", reason, remedy)
 
     def _normalisation(self, node: fx.Node, kind: str) -> str | None:
-        """The name of a normalisation that is spelled out: values less, or over, what is made of their own moments."""
+        """Name a normalisation that is spelled out: values less, or over, what is made of their own moments."""
         if kind not in ("sub", "div", "mul") or len(node.all_input_nodes) != 2:
             return None
         moment = node.all_input_nodes[1]
@@ -153,7 +153,7 @@ class TorchNodeReader:
         return [source for source in found if source in self.observed and _is_tensor(source)]
 
     def _gated(self, one: fx.Node, other: fx.Node) -> fx.Node | None:
-        """x, if the two factors are x and σ(x)."""
+        """Return x, if the two factors are x and σ(x)."""
         for gate, x in ((one, other), (other, one)):
             if gate.op == "call_module":
                 is_sigmoid = isinstance(self.root.get_submodule(str(gate.target)), nn.Sigmoid)
@@ -236,7 +236,7 @@ class TorchNodeReader:
 
 
 def scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:
-    """x ∘ constant, or constant ∘ x where not `first`."""
+    """Return x ∘ constant, or constant ∘ x where not `first`."""
     if kind == "div" and first and (constant == 0).any():
         raise divided_by_zero(path, kind, constant)
     match kind:
@@ -266,7 +266,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _is_tensor(node: fx.Node) -> bool:
-    """False for sizes, which reshapes take beside their tensor."""
+    """Return False for sizes, which reshapes take beside their tensor."""
     if node.op == "call_method":
         return node.target not in ("size", "dim", "numel", "__len__")
     if node.op == "call_function" and node.target is getattr:

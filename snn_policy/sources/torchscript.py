@@ -74,7 +74,7 @@ def read_live_script(module: Any, *, name: str | None = None, **options: Any) ->
 
 
 def _followed(program: Program, shape: tuple[int, ...] | None, output: str | None) -> Observed:
-    """The action, once the inputs' sizes and what outlives a decision are known."""
+    """Return the action, once the inputs' sizes and what outlives a decision are known."""
     sizes, written = dict[str, int](), frozenset[Any]()
     names = _inputs(program)
     for _ in range(MOST_READINGS + len(names)):
@@ -85,9 +85,9 @@ def _followed(program: Program, shape: tuple[int, ...] | None, output: str | Non
         except SizeFound as found:
             sizes[found.root] = found.size
             continue
-        if reader.written <= written:
+        if reader.memory.written <= written:
             return _action(result, reader.returned, output)
-        written = frozenset(reader.written)
+        written = frozenset(reader.memory.written)
     raise SourceError("its program cannot be followed")
 
 
@@ -109,7 +109,7 @@ def _inputs(program: Program) -> list[str]:
 
 
 def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
-    """The result that is the action: the only one, the one asked for, or the one whose name says so."""
+    """Return the result that is the action: the only one, the one asked for, or the one whose name says so."""
     parts = _parts(result, node)
     if len(parts) == 1 and output is None:
         chosen = next(iter(parts.values()))
@@ -177,7 +177,7 @@ def _check(actor: Actor, value: Observed, normaliser: Sequence[ObservationStatis
 
 
 def _computed(value: Observed, observation: Any) -> Any:
-    """The value of one observation (1, *shape): every call on the way to it, in order, by torch."""
+    """Compute the value of one observation (1, *shape): every call on the way to it, in order, by torch."""
     import torch
 
     results: dict[int, Any] = {}

@@ -27,7 +27,7 @@ _INERT_NAMES = {("builtins", name) for name in _CONTAINERS} | {
 
 
 class Stub:
-    """Stands for an object of another library: keeps its state, does nothing."""
+    """Stand for an object of another library: keep its state, do nothing."""
 
     stands_for = ""
     fields: dict[str, Any]
@@ -54,7 +54,7 @@ class Stub:
 
 
 class _Dtype:
-    """A NumPy dtype by name and byte order; only plain numbers can be read with it."""
+    """Hold a NumPy dtype by name and byte order; only plain numbers can be read with it."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name, self.order = name if isinstance(name, str) else "", "="
@@ -70,7 +70,7 @@ class _Dtype:
 
 
 class Array:
-    """A NumPy array, rebuilt from shape and bytes alone."""
+    """Hold a NumPy array, rebuilt from shape and bytes alone."""
 
     values: npt.NDArray[Any] | None = None
 
@@ -132,14 +132,14 @@ class _NumbersOnly(pickle.Unpickler):
 
 
 class _Mapping(dict[Any, Any]):
-    """An ordered dictionary; its other attributes are left out."""
+    """Keep an ordered dictionary; its other attributes are left out."""
 
     def __setstate__(self, _: Any) -> None:
         pass
 
 
 def mappings(module: str, name: str) -> Any:
-    """Names for `load_numbers` that keep what ordered dictionaries hold."""
+    """Return names for `load_numbers` that keep what ordered dictionaries hold."""
     return _Mapping if (module, name) == ("collections", "OrderedDict") else None
 
 

@@ -24,7 +24,7 @@ _ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass norma
 
 @dataclass(frozen=True, eq=False)
 class ObservationStatistics:
-    """x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape."""
+    """Compute x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape."""
 
     mean: Float64
     variance: Float64
@@ -139,7 +139,7 @@ def of_one_array(
 def _joined(
     parts: dict[str | None, ObservationStatistics], shape: KeyedShape
 ) -> tuple[ObservationStatistics, ...]:  # fmt: skip
-    """The statistics of all keys, side by side in the order of the shape's keys."""
+    """Join the statistics of all keys, side by side in the order of the shape's keys."""
     if set(parts) != set(shape.parts):
         reason = f"only {', '.join(map(str, parts))} of {', '.join(shape.parts)} are normalised"
         raise UnsupportedLayerError("vecnormalize", "norm_obs_keys", reason, _ONE_ARRAY)

@@ -31,7 +31,7 @@ _RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
 
 @dataclass(frozen=True)
 class Network:
-    """A chain of linear layers by their names.
+    """Hold a chain of linear layers by their names.
 
     Attributes:
         prefix: what their names have in common.
@@ -129,7 +129,7 @@ def _refuse_recurrent(weights: Weights) -> None:
 
 
 def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
-    """All numbered chains of wanted names, each with its end, where it has one."""
+    """Return all numbered chains of wanted names, each with its end, where it has one."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     plain: list[str] = []
     for key in weights:
@@ -151,7 +151,7 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
 
 
 def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> list[Network]:
-    """The network of these layers; none if they are of something else than a policy, which may hold anything."""
+    """Return these layers' network; none if they are of something else than a policy, which may hold anything."""
     kept = []
     other = _OTHERS.search(name.lower()) is not None
     for layer in layers:
@@ -190,7 +190,7 @@ _MODULE = "Build the network, call its load_state_dict, and pass the module"
 
 
 def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
-    """The unnumbered layer nearest by name that takes `width` values and is named like an action."""
+    """Return the unnumbered layer nearest by name that takes `width` values and is named like an action."""
     fitting = [
         base
         for base in plain
@@ -219,7 +219,7 @@ def weight_name(weights: Weights, layer: str) -> str:
 
 
 def layer_shape(weights: Weights, layer: str) -> tuple[int, int]:
-    """(outputs, inputs); kernels are stored the other way round."""
+    """Return (outputs, inputs); kernels are stored the other way round."""
     name = weight_name(weights, layer)
     first, second = shape_of(weights[name])
     return (second, first) if name.endswith("kernel") else (first, second)

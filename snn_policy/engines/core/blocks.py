@@ -58,8 +58,8 @@ class Packed:
         """
         inputs = len(self.starts) - 1
         row = 1.1 * self.dense / (4 * 8 * inputs) * (1 if self.dense <= CACHED_BYTES else 1.5)
-        each = 4 if self.block == 1 else 2 + self.block / 12
-        return 15 + len(self.columns) / inputs * each < row
+        per_block = 4 if self.block == 1 else 2 + self.block / 12
+        return 15 + len(self.columns) / inputs * per_block < row
 
 
 def pack(weight: FloatArray) -> Packed:

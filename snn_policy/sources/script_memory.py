@@ -1,0 +1,76 @@
+"""What a TorchScript program writes, and what that makes unusable, while `script_interpreter` follows it.
+
+What is written into modules outlives the decision: a policy that reads it at the next one is recurrent, and refused
+where it does. Values that were changed in place are not read any further.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.script_constants import NO_RESULT
+from snn_policy.sources.script_operations import VIEWS
+from snn_policy.sources.script_program import Program, arrays_of
+from snn_policy.sources.script_values import Observed, ScriptModule, Unread, storage_of
+
+_REMEDY = "Use a feed-forward policy, with stacked observations if it needs a past"
+
+
+class ScriptMemory:
+    """Keep what one reading of a program writes; `written` is what earlier readings have found.
+
+    Attributes:
+        written: what is written and outlives the decision: (module, attribute) pairs and memories of arrays.
+    """
+
+    def __init__(self, program: Program, written: frozenset[Any]) -> None:
+        self._classes = program.classes
+        self._before, self.written = written, set(written)
+        self._lasting = {storage_of(array) for array in arrays_of(program.root)}
+        self._now: dict[tuple[int, str], Any] = {}
+        self._stale: dict[int, Any] = {}
+
+    def write(self, module: ScriptModule, name: str, value: Any) -> None:
+        """Set a module's attribute, for this decision and those after it."""
+        self.written.add((id(module), name))
+        self._now[id(module), name] = value
+
+    def attribute(self, owner: ScriptModule, name: str) -> Any:
+        """Return a module's attribute: as written last, else as saved; `Unread` where an earlier decision writes it."""
+        place = (id(owner), name)
+        if place in self._now:
+            return self._now[place]
+        known = self._classes.get(owner.kind)
+        held = owner.fields.get(name, known.constants.get(name, NO_RESULT) if known else NO_RESULT)
+        if held is NO_RESULT:
+            raise SourceError(f"{owner.path or owner.name}: has no attribute {name}")
+        if name == "training":
+            return False
+        if place in self._before or (isinstance(held, np.ndarray) and storage_of(held) in self._before):
+            path = f"{owner.path}.{name}" if owner.path else name
+            reason = "it is recurrent: what is written there is read at the next decision"
+            return Unread(UnsupportedLayerError(path, "memory", reason, _REMEDY))
+        return held
+
+    def overwrite(self, target: Any, path: str, name: str) -> None:
+        """Mark what a function changes in place, and what that is a view of, as unusable from there on."""
+        reason = "values are written into others, which are used again"
+        error = UnsupportedLayerError(path, f"{name}_", reason, "Use a policy that is one chain of layers")
+        while isinstance(target, Observed):
+            self._stale[id(target)] = target, Unread(error)
+            target = target.call.arguments[0] if target.call is not None and target.call.name in VIEWS else None
+        if isinstance(target, np.ndarray):
+            storage = storage_of(target)
+            self._stale[storage] = target, Unread(error)
+            if storage in self._lasting:
+                self.written.add(storage)
+
+    def spoiled(self, value: Any) -> Unread | None:
+        """Return the error of a value that was changed in place, itself or the one that it is a view of."""
+        while isinstance(value, Observed):
+            if id(value) in self._stale:
+                return self._stale[id(value)][1]
+            value = value.call.arguments[0] if value.call is not None and value.call.name in VIEWS else None
+        held = self._stale.get(storage_of(value)) if isinstance(value, np.ndarray) else None
+        return held[1] if held else None
