@@ -66,7 +66,7 @@ def recorded_thresholds(
     ]
     doubts = [few_rows(rows)] if rows < HANDFUL else [] if moves else ["its observations hardly differ"]
     doubts += [dead_layer(index) for index in dead]
-    warn_of(doubts, "The thresholds come from the actor's weights as much as from it", stacklevel=5)
+    warn_of(doubts, "The thresholds come from the actor's weights as much as from it")
     return _per_neuron(actor, tuple(completed))
 
 

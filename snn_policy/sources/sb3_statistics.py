@@ -7,13 +7,14 @@ environment gave it: off-policy algorithms the same, on-policy ones that of the 
 
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from snn_policy.errors import warn
 
 Told = Literal["yes", "maybe", "no"]
 _NAMES = ("vecnormalize.pkl", "vec_normalize.pkl")
@@ -68,12 +69,10 @@ def warn_of_missing(name: str, told: Told | None) -> None:
     missing = "no observation statistics were found: raw observations will give wrong actions"
     if told == "yes":
         reason = "it stores its last observation as it was before, too"
-        warnings.warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}", stacklevel=5)
+        warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}")
     elif told == "maybe":
         reason = "the two last observations that it stores tell neither that it was nor that it was not"
-        warnings.warn(
-            f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}", stacklevel=5
-        )
+        warn(f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}")
 
 
 def told_by(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Told | None:
