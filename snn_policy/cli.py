@@ -6,8 +6,9 @@ Set SNN_POLICY_TRACEBACK=1 to see where an error came from.
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app, pr
     Args:
         commands, program: a program of its own that treats mistakes and interrupts the same way.
     """
+    shown, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         raise_from_now_on()
         given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
@@ -81,6 +83,8 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app, pr
         if not hasattr(error, "format_message"):  # anything but a usage error of the command line is a defect
             raise
         return _mistake(error, f"{error.format_message()} (see snn-policy --help)")  # pyright: ignore[reportAttributeAccessIssue]
+    finally:
+        warnings.formatwarning = shown
     if code == INTERRUPTED:
         print(MESSAGE, file=sys.stderr)
     return code if isinstance(code, int) else 0
@@ -91,6 +95,11 @@ def _mistake(error: BaseException, message: str) -> int:
         raise error
     print(f"snn-policy: {' '.join(message.split())}", file=sys.stderr)
     return MISTAKE
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """Return how a warning is shown: without the line of code, which is none of the user's."""
+    return f"snn-policy: warning: {' '.join(str(message).split())}\n"
 
 
 def _one_line(error: Exception) -> str:

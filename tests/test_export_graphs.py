@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from snn_policy import OnnxPolicy, SpikeCalibration, SpikingPolicy
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Linear, Normaliser
-from snn_policy.exporting.sigma_delta import REACH
+from snn_policy.exporting.model import model_bytes
+from snn_policy.exporting.sigma_delta import HALF, REACH, _left_over
+from snn_policy.exporting.tracing import Graph
 from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import LEAST_RESIDUAL, sigma_delta_residual
 from tests.actors import (
     ALL_ACTIVATIONS,
     CODINGS,
@@ -267,6 +271,64 @@ def test_the_timestep_graph_counts_itself_and_starts_again(kind: str, tmp_path: 
 def test_without_counts_the_graph_has_none(tmp_path: Path) -> None:
     for path in policies()["sigma-delta"].export_onnx(tmp_path, counts=False).files:
         assert [value.name for value in onnx.load(path).graph.output][-1].startswith("memory.")
+
+
+def operators(path: Path) -> list[str]:
+    """The operators that a usual decision runs: those of the graph and of its If's first branch."""
+    graph = onnx.load(path).graph
+    branches = [attribute.g for node in graph.node for attribute in node.attribute if attribute.name == "then_branch"]
+    return [node.op_type for part in (graph, *branches) for node in part.node]
+
+
+@pytest.mark.parametrize("widths", [(8,), (8, 6), (8, 6, 7, 5)], ids=len)
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_usual_decision_takes_thirteen_nodes_per_stage_and_few_others(
+    alpha: float, widths: tuple[int, ...], tmp_path: Path
+) -> None:
+    actor = dyadic_actor(1, widths=widths)
+    spiking(actor, sigma_delta_neurons(actor, alpha=alpha)).export_onnx(tmp_path)
+    run = operators(tmp_path / "decision.onnx")
+    assert not {"Where", "And", "Or", "Abs", "Sign"} & set(run)  # several times slower than the others
+    assert len(run) <= (13 if alpha else 12) * len(actor.layers) + (27 if alpha else 20)
+    assert run.count("Shrink") == (2 if alpha else 0)  # once for all stages
+
+
+@pytest.mark.parametrize("edge", [3.0, 4 * LEAST_RESIDUAL])
+def test_residuals_are_left_over_as_defined_to_the_last_bit(edge: float) -> None:
+    near = np.float32(edge) * (1 + np.arange(-64, 65, dtype=np.float32) * np.float32(2.0**-24))
+    quarters = np.concatenate([near, -near, [0, 1e-30, -2.5, 7.25, 1e30]]).astype(np.float32)
+    given = Graph(1).input("x", (len(quarters),))
+    model = model_bytes("rest", [given], {"rest": _left_over(given)}, {})
+    rest = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": quarters[None]})[0]
+    sent = abs(quarters) >= 3
+    expected_rest = sigma_delta_residual(quarters[None] / 4, sent[None], np.ones(len(quarters), np.float32)) * 4
+    assert np.array_equal(np.asarray(rest), expected_rest)
+    assert 0 < np.count_nonzero(expected_rest) < len(quarters)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4])
+def test_without_counts_nothing_is_counted(batch: int | None, tmp_path: Path) -> None:
+    policy = policies()["sigma-delta"]
+    counting = policy.export_onnx(tmp_path / "counting", batch=batch).files
+    silent = policy.export_onnx(tmp_path / "silent", batch=batch, counts=False).files
+    for with_counts, without in zip(counting, silent, strict=True):
+        assert len(operators(without)) <= len(operators(with_counts)) - 4
+    assert operators(silent[0]).count("GatherElements") == len(policy.actor.layers)
+    assert counting[0].stat().st_size - silent[0].stat().st_size > 4 * 2 * HALF  # the table of spikes
+
+
+@pytest.mark.parametrize("factor", [1.0, 64.0, float(2 * REACH), 1e9])
+def test_without_counts_the_tables_end_where_they_do_with_them(factor: float, tmp_path: Path) -> None:
+    policy = spiking(actor := dyadic_actor(7), sigma_delta_neurons(actor, alpha=0.5))
+    path = policy.export_onnx(tmp_path, counts=False).files[0]
+    run, state = onnx_runtime(path), policy.network.initial_state(1)
+    memory = {f"memory.{name}.in": np.zeros((1, width), np.float32) for name, width in about(path).memories}
+    for obs in dyadic_observations(16) * np.float32(factor):
+        action, state, _ = policy.network.decide(obs[None], state)
+        out = run({"obs": obs[None], **memory})
+        memory = {f"{name[:-4]}.in": value for name, value in out.items() if name.startswith("memory.")}
+        assert np.array_equal(out["action"], action)
+        assert np.array_equal(memory["memory.memory.in"], state.memory)  # pyright: ignore
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"batch": 1.5}, {"control_period": 0}, {"control_period": "fast"}])

@@ -179,6 +179,54 @@ def test_thresholds_of_a_handful_of_rows_leave_room(neuron: str, rows: int) -> N
     assert np.sqrt(np.mean((error / ((actor.high - actor.low) / 2)) ** 2)) < 0.3
 
 
+def open_loop(policy: SpikingPolicy, rows: Any) -> float:
+    """RMS error in units of the action, over consecutive rows."""
+    error = np.array([policy.act(obs) for obs in rows]) - policy.actor.act(rows)
+    return float(np.sqrt(np.mean((error / error_unit(policy.actor, policy.actor.activations(rows)[1])) ** 2)))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-4])
+@pytest.mark.parametrize(("neuron", "limit"), [("if", 0.12), ("snm", 0.12), ("mt", 0.1)])
+def test_thresholds_of_a_recording_that_stands_still_leave_room(neuron: str, limit: float, noise: float) -> None:
+    still = ROWS[:1] + noise * np.random.default_rng(0).normal(size=(800, 11)).astype(np.float32)
+    for seed in range(3):
+        policy, said = heard(random_actor(seed), still, neuron=neuron, timesteps=16 if neuron != "mt" else 4)
+        assert "only 1 different observation" in said if noise == 0 else "hardly differ" in said
+        assert "collect" in said
+        assert open_loop(policy, ROWS) < limit
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("neuron", ["if", "snm", "mt"])
+def test_a_layer_that_was_dead_and_those_behind_it_wake_up_with_room(neuron: str, index: int) -> None:
+    actor = random_actor()
+    layers = list(actor.layers)
+    layers[index] = Linear(layers[index].weight, layers[index].bias - 40, RELU)  # pyright: ignore
+    policy, said = heard(Actor(tuple(layers), actor.head, (11,)), ROWS, neuron=neuron, timesteps=16)
+    assert f"hidden layer {index + 1} is silent" in said
+    awake = SpikingPolicy(type(policy.network)(actor, policy.network.neurons))
+    assert open_loop(awake, ROWS) < 0.15
+
+
+@pytest.mark.parametrize("place", [0, 500])
+@pytest.mark.parametrize(
+    ("name", "real", "still"),
+    [("sac-Walker2d-v3", 0.15, 0.3), ("sac-Pendulum-v1", 0.15, 0.25), ("tqc-Swimmer-v3", 0.1, 0.3)],
+)
+def test_a_reference_actor_from_one_observation_still_acts(
+    name: str, real: float, still: float, place: int, reference_dir: Any
+) -> None:
+    actor = reference_actor(reference_dir, name)
+    rows = actor.collect(str(actor.env_id), steps=1500)
+    recorded, test = rows[:1000], rows[1000:]
+    ordinary, said = heard(actor, recorded, neuron="if", timesteps=16)
+    assert said == ""
+    assert open_loop(ordinary, test) < real
+    policy, said = heard(actor, np.repeat(recorded[place : place + 1], 500, axis=0), neuron="if", timesteps=16)
+    assert "only 1 different observation" in said
+    assert open_loop(policy, test) < still
+
+
 def published_quanta(actor: Actor, observations: Any, tolerance: float) -> Any:
     """q_j = s·ε/g_j with s bisected, docs/methods.md §1, without regard for recordings that say nothing."""
     recording, settled = Recording(actor, observations), SigmaDelta().settled(len(actor.layers))

@@ -4,7 +4,6 @@ In SAME_STEP mode the observation of an episode's last step is already the next 
 `infos["final_obs"]`; in the other modes there is none. See https://farama.org/Vector-Autoreset-Mode.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from snn_policy.errors import warn
 from snn_policy.observations import environment_name, numbers_of
 from snn_policy.protocol import Mask
 
@@ -35,11 +35,10 @@ def declared_mode(env: VectorEnv) -> AutoresetMode:
         if value is not None:
             return _mode(value, env)
         layer = getattr(layer, "env", None)
-    warnings.warn(
+    warn(
         f'environment {environment_name(env)} does not declare metadata["autoreset_mode"]; taken for NEXT_STEP, '
         "Gymnasium's default: membranes are cleared one step after an episode's end. If its rows are reset in the same "
         f"step, membranes would live on into other episodes: declare it with {_DECLARE % 'SAME_STEP'}",
-        stacklevel=3,
     )
     return AutoresetMode.NEXT_STEP
 

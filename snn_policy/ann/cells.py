@@ -136,7 +136,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Gru:
-    """A gated recurrent unit (Cho et al. 2014) as torch computes it, the reset gate after the recurrent product.
+    """Compute a gated recurrent unit (Cho et al. 2014) as torch does, the reset gate after the recurrent product.
 
     Ports: the input's (r, u, n) and the recurrent (r, u, n), 3·width each:
     r = σ(a_r + b_r) · u = σ(a_u + b_u) · n = tanh(a_n + r·b_n) · h = n + u·(h₋ − n).
@@ -181,7 +181,7 @@ class Gru:
 
 @dataclass(frozen=True, eq=False)
 class Lstm:
-    """Long short-term memory (Hochreiter & Schmidhuber 1997) as torch computes it, without peepholes.
+    """Compute long short-term memory (Hochreiter & Schmidhuber 1997) as torch does, without peepholes.
 
     One port, the gates (i, f, g, o), 4·width: c = σ(z_f)·c₋ + σ(z_i)·tanh(z_g) · h = σ(z_o)·tanh(c).
 

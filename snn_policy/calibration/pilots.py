@@ -4,7 +4,6 @@ Source: docs/methods.md §9 and §13. All candidates run the same seeds as the A
 record is plain data: the candidates, the episodes each took, why it was taken or left, and the report.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from snn_policy.calibration.sequential_verdict import (
     judge,
 )
 from snn_policy.checks import number, require, whole
+from snn_policy.errors import warn
 from snn_policy.evaluation.statistics import failed_share
 from snn_policy.progress import spending
 from snn_policy.protocol import Policy
@@ -208,10 +208,9 @@ def _tolerance(settings: Any, make: Make, episodes: Episodes) -> tuple[Any, dict
             break
     chosen, accepted = tried[-1]["tolerance"], tried[-1]["accepted"]
     if not accepted:
-        warnings.warn(
+        warn(
             f"tolerance 'pilot': no candidate keeps the ANN's return in {episodes.environment}; "
             f"the smallest, {chosen}, is taken. conversion['pilot'] says why",
-            stacklevel=4,
         )
     return replace(settings, tolerance=chosen), {"candidates": tried, "chosen": chosen, "accepted": accepted}
 

@@ -1,11 +1,11 @@
 """What a recording says nothing about: named in one warning, with what to record instead."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 
 from snn_policy.calibration.action_units import single_choice
 from snn_policy.calibration.open_loop import Recording
 from snn_policy.calibration.recordings import HANDFUL, distinct_rows
+from snn_policy.errors import warn
 
 REMEDY = (
     "record ordinary episodes in which everything moves, some thousand decisions of them: "
@@ -41,13 +41,12 @@ def dead_layer(index: int) -> str:
     return f"hidden layer {index + 1} is silent or saturated throughout"
 
 
-def warn_of(doubts: Sequence[str], what: str, stacklevel: int) -> None:
+def warn_of(doubts: Sequence[str], what: str) -> None:
     """Warn once of all doubts; `what` is set without the recording's help."""
     if doubts:
-        warnings.warn(
+        warn(
             f"the recording says too little: {'; '.join(doubts)}. {what}; what is promised holds for other "
             f"observations only roughly. If the actor does act otherwise, {REMEDY}",
-            stacklevel=stacklevel + 1,
         )
 
 

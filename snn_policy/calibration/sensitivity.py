@@ -16,7 +16,6 @@ error² = Σ (q_j·g_j·k)²/3 per action, where the recording has few different
 or would allow several times that.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from snn_policy.calibration.action_units import head_slope
 from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
+from snn_policy.errors import warn
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import MOST_DIGITS, SigmaDeltaNeurons
@@ -85,7 +85,7 @@ def calibrated_neurons(
             scale = tolerance / expected
             neurons, measured = at(scale)
         measured = replace(measured, error=max(measured.error, scale * expected))
-    warn_of(doubts, "The quanta come from the actor's weights as much as from it", stacklevel=4)
+    warn_of(doubts, "The quanta come from the actor's weights as much as from it")
     if measured.error > tolerance * UNREACHED:
         _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
     return replace(neurons, alpha=encoding.alpha), measured
@@ -134,9 +134,7 @@ def _warn_unreached(
         advice = f"more digits than {digits} ({max(more)} are enough), or a larger tolerance"
     elif reached < error / 2:
         advice = f"a larger tolerance; with more digits than {digits}, no less than {reached:.2g} is reached"
-    warnings.warn(
-        f"tolerance {tolerance}: not reached, the RMS action error is {error:.3g}; allow {advice}", stacklevel=5
-    )
+    warn(f"tolerance {tolerance}: not reached, the RMS action error is {error:.3g}; allow {advice}")
 
 
 def _next_scale(scale: float, low: float, high: float, error: float, tolerance: float) -> float:
@@ -165,7 +163,7 @@ def given_neurons(
     if doubts or measured.error == 0:
         expected = _independent_error(recording, _sensitivities(recording), quanta, encoding.base)
         measured = replace(measured, error=max(measured.error, expected))
-    warn_of(doubts, "The error is estimated from the actor's weights as much as from it", stacklevel=4)
+    warn_of(doubts, "The error is estimated from the actor's weights as much as from it")
     return neurons, measured
 
 

@@ -6,18 +6,20 @@ smallest mean squared error of rounding the activations to T levels of θ/T, amo
 1.0 times the maximum. A neuron that was never active gets 0 and never spikes. Activations are never stored:
 each rule takes one or two streamed passes, the second over histograms or candidate errors.
 
-Where a whole layer was never active, or the recording has few different rows, it cannot tell which neurons are dead,
-nor how active the others get: thresholds then come from the size of what the neurons are given, with a warning.
+Where a whole layer was never active, or the recording hardly changes, it cannot tell which neurons are dead, nor how
+active the others get. Then, with a warning, θ is at least what the same rule gives for Gaussian inputs around the
+recorded mean, sent through the actor's layers (`_spread`), and at least its layer's mean of that.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import quantised
+from snn_policy.ann.layers import Layer
 from snn_policy.calibration.recording_doubts import dead_layer, few_rows, warn_of
 from snn_policy.calibration.recordings import CHUNK_ROWS, HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
@@ -26,6 +28,13 @@ from snn_policy.spiking.settings import threshold_rule
 
 CANDIDATES = np.linspace(0.2, 1.0, 33, dtype=np.float32)
 HISTOGRAM_BINS = 4096
+STILL = 1e-2
+"""Recordings that move what the first layer gets by a smaller share of its size hardly move it at all."""
+SPREAD_ROWS, SPREAD_VALUES = 2048, 2**24
+REACH = 2.0
+"""Half-ranges (before a tanh: ones) that y spreads over; on recordings of trained actors 0.9 to 2.9."""
+UNITLESS_SIGMA, LEAST_SIGMA = 0.5, 2.0**-12
+"""σ where nothing bounds y, as in Q-networks; and the least that is tried."""
 Layers = tuple[FloatArray, ...]
 Counts = npt.NDArray[np.int64]
 
@@ -43,43 +52,85 @@ def recorded_thresholds(
     Raises:
         ValueError: an unknown rule.
     """
-    name, percentile = threshold_rule(rule)
     recorded = _Recorded(actor, observations, passes or Passes())
+    found = _by_rule(recorded, rule, timesteps)
+    rows, moves = distinct_rows(observations, HANDFUL), _moves(recorded)
+    dead = [index for index, theta in enumerate(found) if not theta.any()]
+    short = rows < HANDFUL or not moves
+    if not short and not dead:
+        return _per_neuron(actor, found)
+    spread = _by_rule(_spread(recorded, dead), rule, timesteps)
+    completed = [
+        np.maximum(theta, np.maximum(other, other.mean())) if short or index >= dead[0] else theta
+        for index, (theta, other) in enumerate(zip(found, spread, strict=True))
+    ]
+    doubts = [few_rows(rows)] if rows < HANDFUL else [] if moves else ["its observations hardly differ"]
+    doubts += [dead_layer(index) for index in dead]
+    warn_of(doubts, "The thresholds come from the actor's weights as much as from it")
+    return _per_neuron(actor, tuple(completed))
+
+
+def _by_rule(recorded: "_Recorded", rule: str, timesteps: int) -> Layers:
+    """Return θ per hidden layer, (groups,)."""
+    name, percentile = threshold_rule(rule)
     if name == "percentile":
-        return _completed(recorded, _percentiles(recorded, percentile))
-    return _completed(recorded, _maxima(recorded) if name == "max" else _least_rounding_error(recorded, timesteps))
+        return _percentiles(recorded, percentile)
+    return _maxima(recorded) if name == "max" else _least_rounding_error(recorded, timesteps)
 
 
-def _completed(recorded: "_Recorded", thresholds: Layers) -> Layers:
-    """Return θ per neuron from θ per group; what the recording does not show is added, with a warning."""
-    rows = distinct_rows(recorded.observations, HANDFUL)
-    dead = [index for index, theta in enumerate(thresholds) if not theta.any()]
-    if dead or rows < HANDFUL:
-        sizes, completed = _input_sizes(recorded, dead), list(thresholds)
-        for index, size in enumerate(sizes):
-            if rows < HANDFUL:  # neither is it known which neuron is dead, nor which one gets how active
-                completed[index] = np.maximum(thresholds[index], np.maximum(size, size.mean()))
-            elif index in dead:
-                completed[index] = np.where(size > 0, size, size.max())
-        thresholds = tuple(completed)
-        doubts = [few_rows(rows)] if rows < HANDFUL else []
-        doubts += [dead_layer(index) for index in dead]
-        warn_of(doubts, "Thresholds come from the size of what the neurons are given", stacklevel=5)
-    return _per_neuron(recorded.actor, thresholds)
+def _moves(recorded: "_Recorded") -> bool:
+    """Return whether the first layer's z differs by more than `STILL` of its size between recorded observations."""
+    actor, observations = recorded.actor, recorded.observations
+    few = observations[:: max(1, len(observations) // CHUNK_ROWS)]
+    z = np.concatenate([actor.layers[0](actor.inputs(chunk)).astype(np.float64) for chunk in chunks(few)])
+    return float(np.sqrt(z.var(axis=0).mean())) > STILL * float(np.sqrt((z**2).mean()))
 
 
-def _input_sizes(recorded: "_Recorded", dead: list[int]) -> list[FloatArray]:
-    """Return the largest |z| per hidden layer, (groups,), of layers in `dead` also what they pass on."""
-    layers = recorded.actor.hidden
-    sizes = [np.zeros(layer.groups[0], np.float32) for layer in layers]
-    for chunk in chunks(recorded.observations):
-        h = recorded.actor.inputs(chunk)
-        for index, layer in enumerate(layers):
-            z = abs(layer(h)) if index in dead else layer(h)
-            largest = abs(z).max(axis=0).reshape(layer.groups).max(axis=1)
-            np.maximum(sizes[index], largest, out=sizes[index])
-            h = z if index in dead or layer.activation is None else layer.activation(z)
-    return sizes
+def _spread(recorded: "_Recorded", dead: list[int]) -> "_Recorded":
+    """Return what stands in for a recording: Gaussian inputs around the mean of the recorded ones.
+
+    x = x̄ + σ·ε, ε ~ N(0, 1), goes through the actor's layers. σ is the largest of 1, 2^-½, 2^-1, … at which the
+    outputs y have a standard deviation of at most `REACH` units: a trained actor neither holds its actions still nor at
+    a bound. (σ = 1 is several times too much where observations are correlated or not normalised.)
+    """
+    actor, parts = recorded.actor, chunks(recorded.observations)
+    mean = np.sum([actor.inputs(chunk).sum(axis=0, dtype=np.float64) for chunk in parts], axis=0)
+    mean /= len(recorded.observations)
+    rows = min(SPREAD_ROWS, max(HANDFUL, SPREAD_VALUES // mean.size))
+    noise, unit, sigma = np.random.default_rng(0).normal(size=(rows, mean.size)), _output_unit(actor), 1.0
+    few = noise[: max(HANDFUL, rows // 8)]
+    while unit is not None and sigma > LEAST_SIGMA:
+        x = (mean + sigma * few).astype(np.float32)
+        moved = _awake(actor, x, dead).activations(x)[1].std(axis=0) / unit
+        if np.sqrt(np.mean(np.square(moved[unit < np.inf]))) <= REACH:
+            break
+        sigma *= 2**-0.5
+    x = (mean + (UNITLESS_SIGMA if unit is None else sigma) * noise).astype(np.float32)
+    return _Recorded(_awake(actor, x, dead), x, Passes())
+
+
+def _output_unit(actor: Actor) -> FloatArray | None:
+    """Return half the range of y that the head does not hold at a bound, infinity without bounds; None without any."""
+    if actor.discrete:
+        return None
+    unit = np.ones(actor.head.outputs) if actor.head.kind == "tanh" else actor.head.half_range(infinite=np.inf)
+    unit = np.where(unit > 0, unit, np.inf)
+    return unit if (unit < np.inf).any() else None
+
+
+def _awake(actor: Actor, x: FloatArray, dead: list[int]) -> Actor:
+    """Return the actor as it takes x, (N, inputs), with the mean of z moved to 0 in layers of `dead`.
+
+    Layers that the recording keeps silent, and those behind them, show so what their weights spread.
+    """
+    layers: list[Layer] = []
+    for index, layer in enumerate(actor.layers):
+        if index in dead:
+            mean_z = layer(x).mean(axis=0).reshape(layer.groups).mean(axis=1)
+            layer = replace(layer, bias=layer.bias - mean_z)
+        layers.append(layer)
+        x = layer(x) if layer.activation is None else layer.activation(layer(x))
+    return Actor(tuple(layers), actor.head, (actor.layers[0].inputs,))
 
 
 def _per_neuron(actor: Actor, thresholds: Layers) -> Layers:

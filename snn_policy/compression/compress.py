@@ -3,7 +3,6 @@
 Equations, sources and figures: docs/compression.md.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from snn_policy.calibration.recordings import as_recordings
 from snn_policy.checks import require
 from snn_policy.compression.settings import CompressionSettings, Target
 from snn_policy.environments import EnvironmentSource, make_environment
-from snn_policy.errors import UnsupportedLayerError, needs_extra
+from snn_policy.errors import UnsupportedLayerError, needs_extra, warn
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray
 
@@ -203,9 +202,7 @@ def _result(run: "Distillation", env: str | None) -> Actor:
     reached = verdict.passes(target.value) if target.kind == "retention" else verdict.needs_at_most(target.value)
     if not reached:
         got = f"energy {verdict.energy:.3f}, retention {verdict.retention}"
-        warnings.warn(
-            f"{run.teacher.name}: {target} was not reached ({got}); give more steps, or ask less", stacklevel=4
-        )
+        warn(f"{run.teacher.name}: {target} was not reached ({got}); give more steps, or ask less")
     record = {
         "method": "distilled and pruned (docs/compression.md)",
         "teacher": run.teacher.name,

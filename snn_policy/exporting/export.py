@@ -69,14 +69,15 @@ def export_bundle(
     require(period is None or 0 < period < 1e9, f"control_period {control_period!r}: expected seconds")
     network, place = bundle.network, Path(directory)
     rows = BATCH if batch is None else int(batch)
-    traced: dict[str, Traces] = {"decision": trace_decision(network, rows)}
+    leaving_out = {} if counts else {"counts": False}
+    traced: dict[str, Traces] = {"decision": trace_decision(network, rows, **leaving_out)}
     left_out = NO_STEP if calibrates(network) else None
     if left_out is None:
-        traced["step"] = trace_timestep(network, rows)
+        traced["step"] = trace_timestep(network, rows, **leaving_out)
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
         described = describe(network, graph, traces[2], batch, counts, period)
-        files[graph_file(graph)] = graph_bytes(graph, traces, described.properties(), counts)
+        files[graph_file(graph)] = graph_bytes(graph, traces, described.properties())
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}

@@ -31,47 +31,54 @@ def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
     return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
-def trace_decision(network: SpikingNetwork, batch: Dimension) -> Traces:
-    """Return the inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
+def trace_decision(network: SpikingNetwork, batch: Dimension, counts: bool = True) -> Traces:
+    """Return the inputs, outputs by name (`counts` if asked), and memories' widths of the graph of all timesteps."""
     graph, actor, widths = Graph(batch), network.actor, network.memory_widths
     obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
-        action, counts, *after = _sigma_delta(actor.inputs(obs), memory, actor, network.neurons)
-        new = dict(zip(widths, after, strict=True))
+        action, *rest = _sigma_delta(actor.inputs(obs), memory, actor, network.neurons, counts)
+        spent = rest.pop(0) if counts else None
+        new = dict(zip(widths, rest, strict=True))
     else:
         state = AdaptiveState(**memory) if "extra_iterations" in memory else MembraneState(**memory)
         action, after, decision = network.decide(obs, state)
         new = after._asdict()
         costs = [decision.synaptic_operations, decision.events]
         costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
-        counts = xp.concat([decision.spikes, *(cost[:, None] for cost in costs)], axis=1)
-    return [obs, *memory.values()], _outputs(action, new, counts), widths
+        spent = xp.concat([decision.spikes, *(cost[:, None] for cost in costs)], axis=1) if counts else None
+    return [obs, *memory.values()], _outputs(action, new, spent), widths
 
 
-def trace_timestep(network: SpikingNetwork, batch: Dimension) -> Traces:
+def trace_timestep(network: SpikingNetwork, batch: Dimension, counts: bool = True) -> Traces:
     """Return the same of the graph of one timestep."""
-    inputs, (y, new, counts) = timestep_graph(Graph(batch), network.actor, network.neurons)
+    inputs, (y, new, spent) = timestep_graph(Graph(batch), network.actor, network.neurons)
     widths = {str(value.name).split(".")[1]: int(value.shape[1]) for value in inputs[1:]}
-    return inputs, _outputs(network.actor.head(y), {name: new[name] for name in widths}, counts), widths
+    memory = {name: new[name] for name in widths}
+    return inputs, _outputs(network.actor.head(y), memory, spent if counts else None), widths
 
 
-def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> dict[str, Traced]:
-    named = {"action": action, **{f"memory.{name}.out": value for name, value in memory.items()}, "counts": counts}
+def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced | None) -> dict[str, Traced]:
+    named = {"action": action, **{f"memory.{name}.out": value for name, value in memory.items()}}
+    named |= {} if counts is None else {"counts": counts}
     return {name: materialised(value) for name, value in named.items()}
 
 
-def _sigma_delta(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
-    """Return action, counts and the new memories: looked up where that is possible, else computed as defined."""
-    defined = _as_defined(x, memory, actor, neurons)
+def _sigma_delta(
+    x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons, counts: bool
+) -> list[Traced]:
+    """Return action, counts if asked, and the new memories: looked up where that is possible, else as defined."""
+    defined = _as_defined(x, memory, actor, neurons, counts)
     if not actor.graph.chained or not fits_tables(actor.layers, neurons):
         return defined
-    y, counts, within, *after = decide_by_tables(x, memory, actor.layers, neurons)
-    found = [materialised(value) for value in (actor.head(y), counts, *after)]
-    return x.graph.conditional(within, found, [materialised(value) for value in defined])
+    within, (y, *found) = decide_by_tables(x, memory, actor.layers, neurons, counts)
+    chosen = [materialised(value) for value in (actor.head(y), *found)]
+    return x.graph.conditional(within, chosen, [materialised(value) for value in defined])
 
 
-def _as_defined(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons) -> list[Traced]:
+def _as_defined(
+    x: Traced, memory: dict[str, Traced], actor: Actor, neurons: SigmaDeltaNeurons, counts: bool
+) -> list[Traced]:
     none = memory["memory"][:, :1] * 0
     kind = CarryingState if neurons.carries else SigmaDeltaState
     derived = {"accumulator": none, "age": none}
@@ -79,13 +86,14 @@ def _as_defined(x: Traced, memory: dict[str, Traced], actor: Actor, neurons: Sig
         kind, derived = RecurrentState, derived | {"residual": none[:, :0], "cell": none[:, :0]}
     y, state, decision = decide_sigma_delta(x, kind(**(derived | memory)), actor.graph, neurons)
     assert decision.events is not None
-    counts = xp.concat([decision.spikes, decision.synaptic_operations[:, None], decision.events[:, None]], axis=1)
-    return [actor.head(y), counts, *(getattr(state, name) for name in memory)]
+    spent = [decision.spikes, decision.synaptic_operations[:, None], decision.events[:, None]]
+    costs = [xp.concat(spent, axis=1)] if counts else []
+    return [actor.head(y), *costs, *(getattr(state, name) for name in memory)]
 
 
-def graph_bytes(name: str, traces: Traces, metadata: Mapping[str, str], counts: bool) -> bytes:
+def graph_bytes(name: str, traces: Traces, metadata: Mapping[str, str]) -> bytes:
     inputs, outputs, _ = traces
-    return model_bytes(name, inputs, {k: v for k, v in outputs.items() if counts or k != "counts"}, metadata)
+    return model_bytes(name, inputs, outputs, metadata)
 
 
 def action_bounds(actor: Actor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -11,9 +11,9 @@ from snn_policy.exporting.tracing import BATCH, Dimension, Traced, binary, broad
 from snn_policy.protocol import Array
 
 __all__ = [
-    "argmax", "astype", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
-    "full_like", "int64", "largest", "log", "log1p", "matmul", "maximum", "minimum", "ones_like", "reshape", "round",
-    "sign", "split", "stack", "sum", "take", "tanh", "where", "zeros_like",
+    "argmax", "astype", "beyond", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
+    "full_like", "gemm", "int64", "largest", "log", "log1p", "matmul", "maximum", "minimum", "ones_like", "reshape",
+    "round", "sign", "split", "stack", "sum", "take", "tanh", "where", "zeros_like",
 ]  # fmt: skip
 
 
@@ -106,6 +106,12 @@ def ceil(x: Traced) -> Traced:
 def round(x: Traced) -> Traced:
     """Round to the nearest whole number, halves to the even one."""
     return unary("Round", np.round, x)
+
+
+def beyond(x: Traced, limit: float) -> Traced:
+    """Return x where |x| ≥ limit > 0, else 0: one node, where a comparison and a choice are four slow ones."""
+    least = np.nextafter(np.float32(limit), np.float32(0))
+    return x.graph.add("Shrink", [x], [x.shape], x.dtype, lambd=float(least), bias=0.0)[0]
 
 
 def sign(x: Traced) -> Traced:
@@ -249,6 +255,11 @@ def matmul(x: Traced, weight: Array) -> Traced:
         return expand_dims(matmul(x.node.inputs[0], weight), 1)
     matrix = np.ascontiguousarray(weight)
     return x.graph.add("MatMul", [materialised(x), matrix], [(*x.shape[:-1], matrix.shape[1])], x.dtype)[0]
+
+
+def gemm(x: Traced, weight: Array, summand: Traced) -> Traced:
+    """Return x · weight + summand as one node, (rows, inputs) · (inputs, outputs) + (rows, outputs)."""
+    return x.graph.add("Gemm", [materialised(x), np.ascontiguousarray(weight), summand], [summand.shape], x.dtype)[0]
 
 
 def conv2d(images: Traced, weight: Array, *, stride: tuple[int, int], padding: tuple[int, int]) -> Traced:

@@ -16,7 +16,7 @@ import numpy as np
 
 from snn_policy.ann.layers import Layer, Linear
 from snn_policy.exporting import namespace as xp
-from snn_policy.exporting.costs import EXACT, cost_matrix
+from snn_policy.exporting.costs import EXACT, totals
 from snn_policy.exporting.tracing import Traced
 from snn_policy.protocol import Array, FloatArray
 from snn_policy.spiking.neurons import LEAST_RESIDUAL, SigmaDeltaNeurons, sigma_delta_spike
@@ -63,33 +63,40 @@ def fits_tables(layers: Sequence[Layer], neurons: SigmaDeltaNeurons) -> bool:
 
 
 def decide_by_tables(
-    x: Traced, memory: Mapping[str, Traced], layers: Sequence[Layer], neurons: SigmaDeltaNeurons
-) -> tuple[Traced, ...]:
-    """Return y, the counts (`costs.counted`), whether all neurons were within reach, a scalar, and the new memories."""
+    x: Traced, memory: Mapping[str, Traced], layers: Sequence[Layer], neurons: SigmaDeltaNeurons, counts: bool = True
+) -> tuple[Traced, list[Traced]]:
+    """Return whether all neurons were within reach, a scalar; and y, if asked the counts (`costs.totals`) as int64, and
+    the new memories."""
     units, widths = quarters(neurons), [layer.inputs for layer in layers]
     kept = xp.round(memory["memory"] * _float32([unit.kept for unit in units]))
     carried = []
     if neurons.carries:
         carried = xp.split(memory["residual"] * _float32([unit.carried for unit in units]), widths)
     h = (x - neurons.offset) * _float32([units[0].scale])
-    sent_values, new, left = [], [], []
+    sent_values, new, potentials = [], [], []
     for stage, (layer, before) in enumerate(zip(layers, xp.split(kept, widths), strict=True)):
         quarter = h - before + carried[stage] if carried else h - before
         index = xp.astype(xp.clip(xp.floor(quarter) + xp.ceil(quarter), -HALF, HALF - 1), np.int64)
         sent_values.append(xp.take(sent_table(neurons, neurons.digits[stage]), index))
         new.append(before + sent_values[-1])
-        if carried:
-            silent = (abs(sent_values[-1]) < 0.5) & (abs(quarter) >= 4 * LEAST_RESIDUAL)
-            left.append(xp.where(silent, quarter, quarter * 0))
+        potentials.append(quarter)
         offset = neurons.offset if stage == 0 else None
         h = _received(new[-1], layer, units[stage], units[stage + 1] if layer.activation else None, offset)
-    sent = xp.astype(xp.concat(sent_values, axis=1) * 0.25, np.int64)
-    spikes = xp.take(spike_table(), sent)
-    counts = xp.matmul(xp.concat([spikes, xp.sign(spikes)], axis=1), cost_matrix(layers, events=True))
-    within = xp.largest(counts) < BEYOND / 2
+    sent = xp.concat(sent_values, axis=1)
+    if counts:
+        spikes = xp.take(spike_table(), xp.astype(sent, np.int64))
+        spent = totals(spikes, layers, xp.clip(spikes, 0, 1))
+        within, costs = xp.largest(spent) < BEYOND / 2, [xp.astype(spent, np.int64)]
+    else:
+        within, costs = xp.largest(abs(sent)) < 4 * OUTSIDE, []
     sizes = _float32([unit.size for unit in units])
-    memories = [xp.concat(parts, axis=1) * sizes for parts in (new, left) if parts]
-    return h, xp.astype(counts, np.int64), within, *memories
+    memories = [xp.concat(new, axis=1)] + ([_left_over(xp.concat(potentials, axis=1))] if carried else [])
+    return within, [h, *costs, *(memory * sizes for memory in memories)]
+
+
+def _left_over(quarter: Traced) -> Traced:
+    """Return the residual: the potential where it is below the first digit's ¾ quantum, but not where it is tiny."""
+    return xp.beyond(quarter, 4 * LEAST_RESIDUAL) - xp.beyond(quarter, 3.0)
 
 
 def _float32(parts: Sequence[Array]) -> FloatArray:
@@ -108,11 +115,12 @@ def sent_table(neurons: SigmaDeltaNeurons, digits: int) -> FloatArray:
 
 
 def spike_table() -> FloatArray:
-    """Return spikes that send n quanta, n from 0 on, from the end −1 and on: its non-adjacent form has 3n ⊕ n."""
+    """Return spikes that send n quanta, at 4n (what is sent counts in quarters), from 0 on, from the end −1 and on: the
+    non-adjacent form of n has 3n ⊕ n."""
     n = np.arange(2 * REACH, dtype=np.uint32)
     spikes = np.bitwise_count(n ^ (3 * n)).astype(np.float32)
     spikes[OUTSIDE] = BEYOND
-    return np.concatenate([spikes, spikes[:1], spikes[:0:-1]])
+    return np.kron(np.concatenate([spikes, spikes[:1], spikes[:0:-1]]), np.eye(1, 4, dtype=np.float32)[0])
 
 
 def _received(memory: Traced, layer: Layer, unit: Quarters, following: Quarters | None, offset: Array) -> Traced:

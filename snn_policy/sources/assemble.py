@@ -5,7 +5,6 @@ precedes the first becomes the observation normaliser and what follows the last 
 cast once at the end. What cannot be represented exactly is an `UnsupportedLayerError`.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Head, Layer, Linear, inner_bounds
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.sources.elementwise import ScaleAndClip
 from snn_policy.sources.images import Filter, composed
 from snn_policy.sources.normaliser import read_normaliser
@@ -237,10 +236,9 @@ def _warned(head: Head, low: Float64, high: Float64) -> Head:
     if outside.size:
         which, lows, highs = outside.tolist(), low[outside].tolist(), high[outside].tolist()
         reason = f"no float32 number lies between their bounds {lows} and {highs}"
-        warnings.warn(
+        warn(
             f"actions {which}: {reason}; the nearest is taken, which a space of float64 does not contain. Set bounds "
             "that float32 can hold, or leave constant actions to the environment",
-            stacklevel=2,
         )
     return head
 

@@ -6,7 +6,6 @@ Observation statistics are read by the names and the formulas of the libraries t
 """
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
 from snn_policy.sources.torch_archive import TorchArchive
@@ -161,7 +160,7 @@ def _output(weights: Weights, network: Network, last: str | None) -> list[Operat
         meaning = (
             "tanh of its first half (brax's distribution)" if brax else "its first half, the means (Sample Factory's)"
         )
-        warnings.warn(f"{end}: of {width} outputs, the action is taken to be {meaning}", stacklevel=6)
+        warn(f"{end}: of {width} outputs, the action is taken to be {meaning}")
         operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
         last = "tanh" if brax and last is None else last
     where = network.layers[0].rpartition(".")[0]

@@ -4,14 +4,13 @@ Wrappers are read from the innermost to the outermost: `VecNormalize` and `Norma
 `VecFrameStack`, `VecTransposeImage` and `VecExtractDictObs` change the shape of those inside.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 from snn_policy.sources.vecnormalize import (
     ObservationStatistics,
     moments,
@@ -94,10 +93,9 @@ def _warn_of_rows(layers: list[Any]) -> None:
     position = next(i for i, layer in enumerate(layers) if _is_normaliser(layer))
     rows = max((int(vars(layer).get("num_envs", 1)) for layer in layers[:position]), default=1)
     if rows > 1:
-        warnings.warn(
+        warn(
             f"each of the {rows} environments has a NormalizeObservation with statistics of its own; the first's are "
             "taken. Pass normaliser=(mean, variance) for others",
-            stacklevel=6,
         )
 
 
@@ -116,10 +114,9 @@ def _reshaped(layer: Any, parts: dict[str | None, ObservationStatistics]) -> dic
     changes = is_a(layer, "ObservationWrapper", "VectorObservationWrapper", "LambdaObservation")
     changes |= is_a(layer, "VecEnvWrapper") and not is_a(layer, *_PASSED_ON, "VecFrameStack", "VecTransposeImage")
     if changes:
-        warnings.warn(
+        warn(
             f"{type(layer).__name__} stands between the observation statistics and the policy; what it does to "
             "observations is not part of the actor",
-            stacklevel=6,
         )
     return parts
 

@@ -6,14 +6,13 @@ actions.
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from onnx import NodeProto
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.sources.onnx_values import Graph
 
 RANDOM = frozenset({
@@ -86,7 +85,7 @@ def choose_output(graph: Graph, given: str | None, path: Path) -> str:
     if len(names) > 1:
         others = _listed([name for name in names if name != chosen[0]])
         choice = f"{path.name}: output {chosen[0]!r} is read as the action, not {others}; output= chooses another"
-        warnings.warn(choice, stacklevel=5)
+        warn(choice)
     return chosen[0]
 
 

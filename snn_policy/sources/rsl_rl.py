@@ -1,9 +1,8 @@
 """rsl_rl's models, live: what they export themselves stands for them, with normaliser and head."""
 
-import warnings
 from typing import Any
 
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 
 _EXPORTS = ("as_jit", "as_onnx")
 
@@ -25,9 +24,8 @@ def exportable(module: Any) -> Any:
             name = f"{type(module).__name__}.{export.__name__}()"
             raise SourceError(f"{name} fails ({line}); pass what it should export as a module of its own") from problem
     if type(module).__module__.split(".")[0] == "rsl_rl" and type(module).__name__ in ("MLP", "CNN"):
-        warnings.warn(
+        warn(
             f"{type(module).__name__} is one network of an rsl_rl model, whose observation normaliser is not a part of "
             "it: where there is one, raw observations give wrong actions. Pass the model itself, or model.as_jit()",
-            stacklevel=4,
         )
     return module

@@ -4,7 +4,6 @@ TD3, DDPG, SAC, TQC, CrossQ, PPO, MaskablePPO (without its masks), A2C, TRPO, DQ
 """
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.environment_ids import current_id
@@ -86,7 +85,7 @@ def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
     except ValueError:  # another policy's
         fitting = ()
     if fitting:
-        warnings.warn(f"{path}: takes the observation statistics of {place}. {REMEDY}", stacklevel=5)
+        warn(f"{path}: takes the observation statistics of {place}. {REMEDY}")
     else:
         warn_of_missing(str(path), archive.normalised)
     return fitting
@@ -197,10 +196,9 @@ def _actor(
     name: str,
 ) -> Actor:
     if archive.masked:
-        warnings.warn(
+        warn(
             f"{name}: a MaskablePPO's masks are no part of the actor, which may choose actions that they rule out: "
             "it acts as predict does without action_masks",
-            stacklevel=5,
         )
     fitted = [statistic.fitted(archive.observation_shape) for statistic in statistics]
     operations = [operation for statistic in fitted for operation in statistic.operations()]

@@ -6,14 +6,13 @@ and only if it cannot have been shortened.
 
 import base64
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.unpickling import Array, Stub, load_numbers, mappings
 
@@ -104,7 +103,7 @@ def action_space(space: dict[str, Any]) -> ActionSpace:
         low, high = (_printed(space, name, size) for name in ("low", "high"))
         if low is not None and high is not None:
             reason = "its serialised action space holds more than numbers, or cannot be read"
-            warnings.warn(f"{reason}: the action bounds come from its printed form", stacklevel=6)
+            warn(f"{reason}: the action bounds come from its printed form")
         return ActionSpace(low, high)
     sound = _is_print(space.get("low"), "low", size) and _is_print(space.get("high"), "high", size)
     return ActionSpace(exact[0].astype(np.float64), exact[1].astype(np.float64)) if sound else ActionSpace()

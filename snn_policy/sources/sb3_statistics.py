@@ -7,13 +7,14 @@ environment gave it: off-policy algorithms the same, on-policy ones that of the 
 
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from snn_policy.errors import warn
 
 Normalised = Literal["yes", "maybe", "no"]
 """Whether an algorithm's observations were normalised by `VecNormalize`."""
@@ -69,12 +70,10 @@ def warn_of_missing(name: str, normalised: Normalised | None) -> None:
     missing = "no observation statistics were found: raw observations will give wrong actions"
     if normalised == "yes":
         reason = "it stores its last observation as it was before, too"
-        warnings.warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}", stacklevel=5)
+        warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}")
     elif normalised == "maybe":
         reason = "the two last observations that it stores tell neither that it was nor that it was not"
-        warnings.warn(
-            f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}", stacklevel=5
-        )
+        warn(f"{name} may have been trained in VecNormalize ({reason}); if so, {missing}. {REMEDY}")
 
 
 def was_normalised(last: Any, original: Any, low: Any, high: Any, off_policy: bool) -> Normalised | None:

@@ -8,7 +8,6 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 
 import copy
 import inspect
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.operations import Operation
@@ -106,7 +105,7 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
             hooked |= {path or "module"} if hooks else set()
             hooks.clear()
     if hooked:
-        warnings.warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion", stacklevel=4)
+        warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion")
     return twin.cpu().eval()
 
 

@@ -7,7 +7,6 @@ time, for a comparison with the actor.
 
 import ast
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_program import Program, read_program
@@ -122,7 +121,7 @@ def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
         if len(named) != 1:
             found = ", ".join(f"{key} {_described(value)}" for key, value in parts.items())
             raise SourceError(f"it returns several values: {found}; pass output= with the one that is the action")
-        warnings.warn(f"of {', '.join(parts)}, the output {named[0]} is taken; pass output= for another", stacklevel=5)
+        warn(f"of {', '.join(parts)}, the output {named[0]} is taken; pass output= for another")
         chosen = parts[named[0]]
     if isinstance(chosen, Unread):
         raise chosen.error

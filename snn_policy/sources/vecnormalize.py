@@ -3,7 +3,6 @@
 `observation_statistics` finds them in whatever holds some, `environment_statistics` in a live environment.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.operations import Float64, Operation, clip, entries, normalise
 from snn_policy.sources.unpickling import Array, Stub
@@ -91,10 +90,9 @@ def _one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def warn_of_stacking(frames: int, found: str = "") -> None:
     """Say what raw stacks must start with where VecFrameStack stands outside of VecNormalize."""
-    warnings.warn(
+    warn(
         f"{found}taken as VecFrameStack over normalised frames, its statistics repeated {frames} times. It starts an "
         "episode with normalised zeros: start your raw stacks with frames that hold the mean, not zeros",
-        stacklevel=6,
     )
 
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from snn_policy.engines.core.build import LIBRARY, SOURCES, fingerprint
 from snn_policy.engines.core.layout import CONNECTION, HEADER, STAGE
+from snn_policy.errors import warn
 from snn_policy.protocol import FloatArray, IntArray
 
 VARIANT_NAMES = ("plain", "avx2", "avx512")
@@ -124,7 +124,7 @@ def available() -> bool:
     try:
         core()
     except NoCoreError as reason:
-        warnings.warn(f"{reason}; until then decisions run on NumPy, several times slower", stacklevel=3)
+        warn(f"{reason}; until then decisions run on NumPy, several times slower")
         return False
     return True
 
