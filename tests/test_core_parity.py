@@ -107,13 +107,12 @@ def check_parity(network: SpikingNetwork, stream: Any, core: library.Core) -> No
         assert ((session.events > 0) == (own.spikes > 0)).all()
 
 
-NAMES = [name for name, _, _ in networks()]
+NETWORKS = {name: (network, stream) for name, network, stream in networks()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_dyadic_networks_are_equal_to_the_definition_to_the_bit(name: str) -> None:
-    network, stream = next((network, stream) for found, network, stream in networks() if found == name)
-    check_parity(network, stream, library.core())
+    check_parity(*NETWORKS[name], library.core())
 
 
 def copies() -> list[library.Core]:

@@ -82,7 +82,7 @@ def test_reference_actors(name: str, settings: str, reference_dir: Path, tmp_pat
         observations = observations * actor.normaliser.scale + actor.normaliser.mean
     policy = convert(actor, observations, **SETTINGS[settings])
     for path in policy.export_onnx(tmp_path).files:
-        found = verify(policy.network, path, observations[:100])
+        found = verify(policy.network, path, observations[:50])
         assert found.passed, found
         assert found.flip_rate < 1e-4
         assert found.action_difference <= 1e-5
