@@ -154,7 +154,7 @@ def test_an_observation_that_is_not_finite_touches_nothing() -> None:
 
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     """Address and undefined behaviour, over every network above and the damaged programs of test_core_program."""
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O0")
     try:
         target = build.build(tmp_path / build.LIBRARY, flags)
         runtime = subprocess.run([*build.compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)
