@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,20 @@ def renderer() -> None:
         make_environment("dm_control/cartpole-swingup-pixels-v0").close()
     except NoRendererError as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def graphs_of_kind(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function: the graphs and the bundle of the dyadic policy of a kind, exported once; to read, not to change."""
+    from tests.actors import policies
+
+    @cache
+    def export(kind: str) -> Path:
+        directory = tmp_path_factory.mktemp(kind)
+        policies()[kind].export_onnx(directory)
+        return directory
+
+    return export
 
 
 @pytest.fixture(scope="session")

@@ -107,13 +107,12 @@ def check_parity(network: SpikingNetwork, stream: Any, core: library.Core) -> No
         assert ((session.events > 0) == (own.spikes > 0)).all()
 
 
-NAMES = [name for name, _, _ in networks()]
+NETWORKS = {name: (network, stream) for name, network, stream in networks()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_dyadic_networks_are_equal_to_the_definition_to_the_bit(name: str) -> None:
-    network, stream = next((network, stream) for found, network, stream in networks() if found == name)
-    check_parity(network, stream, library.core())
+    check_parity(*NETWORKS[name], library.core())
 
 
 def copies() -> list[library.Core]:
@@ -155,7 +154,7 @@ def test_an_observation_that_is_not_finite_touches_nothing() -> None:
 
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     """Address and undefined behaviour, over every network above and the damaged programs of test_core_program."""
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O0")
     try:
         target = build.build(tmp_path / build.LIBRARY, flags)
         runtime = subprocess.run([*build.compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)

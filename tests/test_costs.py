@@ -1,5 +1,6 @@
 """Costs: sums, masks and means, and events that are the same in every engine, exported graph and C policy."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,27 @@ def test_events_are_the_same_in_every_engine(name: str, images: bool) -> None:
     assert len({each[0] for each in found[0]}) > 3
 
 
+@pytest.fixture(scope="module")
+def graphs_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function: the directory of a case's graphs, exported once, and why there is none of a step."""
+
+    @cache
+    def export(*of: Any) -> tuple[Path, str | None]:
+        directory = tmp_path_factory.mktemp("graphs")
+        return directory, SpikingPolicy(case(*of)[0], engine="numpy").export_onnx(directory).step_left_out
+
+    return export
+
+
 @pytest.mark.parametrize("graph", ["decision", "step"])
 @pytest.mark.parametrize(("name", "images"), KINDS)
-def test_graphs_count_the_same_events_or_none(name: str, images: bool, graph: str, tmp_path: Path) -> None:
+def test_graphs_count_the_same_events_or_none(name: str, images: bool, graph: str, graphs_of: Any) -> None:
     network, observations = case(name, images)
     policy = SpikingPolicy(network, engine="numpy")
-    exported = policy.export_onnx(tmp_path)
-    if graph == "step" and exported.step_left_out:
+    directory, step_left_out = graphs_of(name, images)
+    if graph == "step" and step_left_out:
         return
-    robot = OnnxPolicy(tmp_path, graph=graph)
+    robot = OnnxPolicy(directory, graph=graph)
     found, wanted = events(decided(robot, observations)), events(decided(policy, observations))
     if graph == "decision" or name in KNOWN_BY_STEPS:
         assert found == wanted
@@ -92,7 +105,7 @@ def test_graphs_count_the_same_events_or_none(name: str, images: bool, graph: st
 def test_exported_c_counts_what_the_policy_counts(name: str, images: bool, tmp_path: Path) -> None:
     network, observations = case(name, images)
     policy = SpikingPolicy(network)
-    robot = CompiledPolicy(policy, tmp_path)
+    robot = CompiledPolicy(policy, tmp_path, "-O0")
     for obs in observations:
         policy.act(obs)
         robot.act(obs)

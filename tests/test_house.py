@@ -33,6 +33,7 @@ Subtract Sum Summarise Swap Switch Take Tell Test Time Trace Train Transpose Try
 Validate Verify Visit Wait Warn Watch Wrap Write Yield
 """
 """First words of docstrings. Another verb may be added; "Whether", "The" and "What" are none."""
+FIRST_WORDS = frozenset(VERBS.split())
 Imports = dict[str, set[str]]
 
 
@@ -128,7 +129,7 @@ def without_verb(text: str) -> list[str]:
     return [
         f"{node.lineno}: {node.name}: {docstring.split()[0]}"
         for node, docstring in docstrings.items()
-        if docstring is not None and docstring.split()[0].rstrip(",;") not in VERBS.split()
+        if docstring is not None and docstring.split()[0].rstrip(",;") not in FIRST_WORDS
     ]
 
 

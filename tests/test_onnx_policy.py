@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,9 @@ WRONG = [np.full(4, np.nan), np.full(4, np.inf), np.full(4, 1e200), np.zeros(3),
 
 
 @pytest.fixture(scope="module")
-def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def directories(graphs_of_kind: Callable[[str], Path]) -> dict[str, Path]:
     """An export of every kind, by name."""
-    found = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
-    for kind, directory in found.items():
-        policies()[kind].export_onnx(directory)
-    return found
+    return {kind: graphs_of_kind(kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

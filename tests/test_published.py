@@ -177,10 +177,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Actor:
 
 
 @pytest.mark.parametrize("part", ["speed", "core", "onnx"])
-def test_a_part_is_measured_stored_and_written(part: str, small: Actor, tmp_path: Path) -> None:
+def test_a_part_is_measured_stored_and_written(
+    part: str, small: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnx")
     for names in ("IN_PLAIN_C", "EXPORTED"):
         assert set(getattr(published, names)) >= {published.LARGE}
+        monkeypatch.setattr(published, names, (published.LARGE,))  # all are the same small actor here
     assert published.measure(part, published.Effort(most=1), tmp_path)
     measured = read_measured(tmp_path / f"{part}.json")
     assert measured is not None

@@ -19,6 +19,7 @@ from torch import nn
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources import load_actor
+from snn_policy.untrusted_files import LARGEST_WEIGHTS
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
 
@@ -421,9 +422,10 @@ def test_names_that_leave_the_folder_and_bombs_are_refused(tmp_path: Path) -> No
         path = rewritten(tmp_path / "right.pt", tmp_path / "p.pt", lambda _, content: content, **{name: b""})
         with pytest.raises(SourceError, match="leaves its folder"):
             load_actor(path)
-    with zipfile.ZipFile(tmp_path / "right.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w", 8) as new:
+    bomb = zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with zipfile.ZipFile(tmp_path / "right.pt") as old, bomb as new:
         for name in old.namelist():
-            new.writestr(name, bytes(2**30) if name.endswith("/data/0") else old.read(name))
+            new.writestr(name, bytes(LARGEST_WEIGHTS + 1) if name.endswith("/data/0") else old.read(name))
     with pytest.raises(SourceError, match="unpacks to more than"):
         load_actor(tmp_path / "b.pt")
 
