@@ -22,12 +22,7 @@ SHOWN void show_convolve(const snn_connection *c, const float *weights, const in
                          int32_t count, float *image, float *sums, float *z);
 
 void show_activate(float *z, int32_t n, int32_t activation, float parameter, float levels) {
-    snn_stage stage;
-    memset(&stage, 0, sizeof stage);
-    stage.activation = activation;
-    stage.parameter = parameter;
-    stage.activation_levels = levels;
-    snn_activate(z, n, &stage);
+    snn_activate(z, n, activation, parameter, levels);
 }
 
 int32_t show_encode(float *v, float *quantum, float *unit, int32_t n, int32_t digits, const float *powers,

@@ -97,8 +97,11 @@ def convolve(layer: Conv2d, x: Any) -> Any:
     kernels = np.zeros((*layer.weight.shape[1:], layout.padded(channels)), F)
     kernels[..., :channels] = layer.weight.transpose(1, 2, 3, 0)
     geometry = (*layer.input_shape, *layer.weight.shape[2:], *layer.stride, *layer.padding, *layer.output_shape)
-    record = np.zeros(1, layout.CONNECTION)
-    record[0] = (layout.CONV2D, 0, layer.inputs, layer.outputs, 0, kernels.shape[-1], 0, *geometry, 0, 0, 0, 0)
+    record, names = np.zeros(1, layout.CONNECTION), layout.CONNECTION.names or ()
+    named = zip(names[names.index("channels") : names.index("in_order")], geometry, strict=True)
+    for name, value in (("kind", layout.CONV2D), ("inputs", layer.inputs), ("outputs", layer.outputs),
+                        ("stride", kernels.shape[-1]), *named):  # fmt: skip
+        record[name] = value
     places = np.flatnonzero(x).astype(I)
     image = np.full(layer.input_shape[0] * (layer.input_shape[1] + 2 * down) * (layer.input_shape[2] + 2 * right), 9, F)
     sums, z = np.zeros(int(np.prod(layer.output_shape[1:])) * kernels.shape[-1], F), np.zeros(layer.outputs, F)

@@ -3,7 +3,7 @@
 "event" adds only the weights of neurons that spiked (the compiled core; the default, and on a CPU the fastest at every
 batch size that was tried, 1 to 1024 rows; where the core is not built, the default says so and is "numpy"); "numpy"
 runs the network's own array-API code on NumPy, the reference; "torch" runs that on torch tensors; "torch:cuda",
-"torch:cuda:1" and the like name the device. A network that ends in a convolution is left to "torch" (where it is
+"torch:cuda:1" and the like name the device. All run every graph of stages. A network that ends in a convolution is left to "torch" (where it is
 installed) or "numpy". A row's result does not depend on its batch, to the bit, except with "torch"; "event" works
 through many rows in blocks, and keeps the order of every row's sums.
 """
@@ -11,7 +11,7 @@ through many rows in blocks, and keeps the order of every row's sums.
 from importlib.util import find_spec
 
 from snn_policy.actor import Actor
-from snn_policy.ann.layers import Linear
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.session import Engine, ReferenceSession
 from snn_policy.spiking.network import SpikingNetwork
 
@@ -28,8 +28,12 @@ class ReferenceEngine:
         return ReferenceSession(self, self.network, rows)
 
 
-def _default_engine(ends_linear: bool) -> str:
-    if not ends_linear:
+def _ends_in_convolution(actor: Actor) -> bool:
+    return any(isinstance(one.map, Conv2d) for one in actor.graph.stages[-1].connections)
+
+
+def _default_engine(actor: Actor) -> str:
+    if _ends_in_convolution(actor):
         return "torch" if find_spec("torch") else "numpy"
     from snn_policy.engines.core import library
 
@@ -50,7 +54,7 @@ def check_engine(actor: Actor, name: str) -> None:
         case "auto" | "numpy":
             return
         case "event":
-            if not isinstance(actor.layers[-1], Linear):
+            if _ends_in_convolution(actor):
                 raise ValueError("engine 'event': the last layer must be linear; take 'torch' or 'numpy'")
             from snn_policy.engines.core import library
 
@@ -72,7 +76,7 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """
     check_engine(network.actor, name)
     if name == "auto":
-        name = _default_engine(isinstance(network.actor.layers[-1], Linear))
+        name = _default_engine(network.actor)
     if name == "event":
         from snn_policy.engines.core.engine import EventEngine
 

@@ -11,10 +11,9 @@ SNN_ALWAYS float snn_quantised(float z, float step, float levels) {
     return (float)(int32_t)steps * step;
 }
 
-SNN_FUNCTION void snn_activate(float *z, int32_t n, const snn_stage *stage) {
-    const float parameter = stage->parameter, levels = stage->activation_levels;
+SNN_FUNCTION void snn_activate(float *z, int32_t n, int32_t activation, float parameter, float levels) {
     int32_t k;
-    switch (stage->activation) {
+    switch (activation) {
     case SNN_RELU:
         for (k = 0; k < n; k++) {
             z[k] = snn_max(z[k], 0.0f);
@@ -31,9 +30,9 @@ SNN_FUNCTION void snn_activate(float *z, int32_t n, const snn_stage *stage) {
             z[k] = z[k] > 0.0f ? z[k] : below;
         }
         break;
-    case SNN_SILU: /* z·σ(z), σ(z) = (1 + tanh(z/2))/2 */
+    case SNN_SILU: /* z·σ(z) */
         for (k = 0; k < n; k++) {
-            z[k] = z[k] * (snn_tanh(z[k] * 0.5f) * 0.5f + 0.5f);
+            z[k] = z[k] * snn_sigmoid(z[k]);
         }
         break;
     case SNN_LEAKY_RELU:

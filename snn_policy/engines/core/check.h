@@ -2,45 +2,18 @@
 #ifndef SNN_CHECK_H
 #define SNN_CHECK_H
 
+#include "bounds.h"
+#include "check_connection.h"
 #include "program.h"
-#include "convolution.h"
-
-enum snn_fault {
-    SNN_FITS, SNN_BAD_HEADER, SNN_BAD_STAGE, SNN_BAD_CONNECTION, SNN_BAD_GEOMETRY, SNN_BAD_OFFSET, SNN_BAD_NUMBER
-};
 
 #define SNN_MOST_STAGES 4096
 #define SNN_MOST_ROW_SIZE (1 << 27)
-
-SNN_FUNCTION int snn_within(int32_t value, int32_t least, int32_t most) {
-    return least <= value && value <= most ? 1 : 0;
-}
-
-/* Whether `length` elements from `offset` on lie within `size`. */
-SNN_FUNCTION int snn_holds(int32_t size, int32_t offset, int64_t length) {
-    return offset >= 0 && length >= 0 && offset + length <= size ? 1 : 0;
-}
-
-SNN_FUNCTION int snn_holds_or_none(int32_t size, int32_t offset, int64_t length) {
-    return offset == -1 || snn_holds(size, offset, length) ? 1 : 0;
-}
-
-/* Whether all of n numbers are within [least, most]; NaN is not. */
-SNN_FUNCTION int snn_all_within(const float *values, int32_t n, float least, float most) {
-    int32_t j;
-    for (j = 0; j < n; j++) {
-        if (!(values[j] >= least && values[j] <= most)) {
-            return 0;
-        }
-    }
-    return 1;
-}
 
 SNN_FUNCTION int snn_check_header(const snn_header *h) {
     int good = snn_within(h->neuron, SNN_SIGMA_DELTA, SNN_MT) && snn_within(h->stage_count, 2, SNN_MOST_STAGES);
     good = good && snn_within(h->connection_count, 1, 16 * SNN_MOST_STAGES) && h->parameter_count >= 0;
     good = good && h->index_count >= 0 && h->first_spiking == (h->neuron == SNN_SIGMA_DELTA ? 0 : 1);
-    good = good && snn_within(h->slots, 1, SNN_MOST_STAGES) && snn_within(h->head_kind, 0, SNN_HEAD_ARGMAX);
+    good = good && snn_within(h->slots, 1, h->stage_count) && snn_within(h->head_kind, 0, SNN_HEAD_ARGMAX);
     good = good && snn_within(h->row_size, SNN_LANES, SNN_MOST_ROW_SIZE) && h->row_size % SNN_LANES == 0;
     good = good && h->state_size >= 0 && snn_within(h->timesteps, 1, 1 << 20) && h->macs >= 0;
     if (!good) {
@@ -63,95 +36,6 @@ SNN_FUNCTION int snn_check_header(const snn_header *h) {
     return good ? 1 : 0;
 }
 
-/* Along one axis: whether `outputs` windows are what fits. */
-SNN_FUNCTION int snn_axis_fits(int32_t size, int32_t kernel, int32_t stride, int32_t padding, int32_t outputs) {
-    const int32_t most = 1 << 15;
-    if (!snn_within(size, 1, most) || !snn_within(kernel, 1, most) || !snn_within(stride, 1, most) ||
-        !snn_within(padding, 0, most)) {
-        return 0;
-    }
-    return size + 2 * padding >= kernel && outputs == (size + 2 * padding - kernel) / stride + 1 ? 1 : 0;
-}
-
-SNN_FUNCTION int snn_check_geometry(const snn_header *h, const snn_connection *c) {
-    const int32_t most = 1 << 15;
-    int good = snn_within(c->channels, 1, most) && snn_within(c->out_channels, 1, most);
-    good = good && snn_axis_fits(c->height, c->kernel_height, c->down, c->above, c->out_height);
-    good = good && snn_axis_fits(c->width, c->kernel_width, c->right, c->beside, c->out_width);
-    if (!good) {
-        return 0;
-    }
-    good = (int64_t)c->channels * c->height * c->width == c->inputs;
-    good = good && (int64_t)c->out_channels * c->out_height * c->out_width == c->outputs;
-    good = good && snn_within(c->stride, c->out_channels, most);
-    good = good && (int64_t)c->out_height * c->out_width * c->stride <= h->row_size;
-    return good && (int64_t)c->channels * (c->height + 2 * c->above) <= h->row_size / (c->width + 2 * c->beside) ? 1 : 0;
-}
-
-/* Of a sparse connection, whether its blocks follow each other, and all of them lie within weights and buffers. */
-SNN_FUNCTION int snn_check_blocks(const snn_program *p, const snn_connection *c) {
-    const snn_header *h = p->header;
-    const int32_t *starts, *columns;
-    int32_t i, blocks;
-    const int sizes = c->block == 1 || c->block == 4 || c->block == 8 || c->block == 16 || c->block == 32;
-    if (!sizes || !snn_holds(h->index_count, c->starts, (int64_t)c->inputs + 1)) {
-        return 0;
-    }
-    starts = p->indices + c->starts;
-    blocks = starts[c->inputs];
-    if (starts[0] != 0 || blocks < 0 || !snn_holds(h->index_count, c->columns, blocks) ||
-        !snn_holds(h->parameter_count, c->weights, (int64_t)blocks * c->block)) {
-        return 0;
-    }
-    for (i = 0; i < c->inputs; i++) {
-        if (starts[i] > starts[i + 1]) {
-            return 0;
-        }
-    }
-    columns = p->indices + c->columns;
-    for (i = 0; i < blocks; i++) {
-        if (!snn_within(columns[i], 0, h->row_size - c->block)) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-SNN_FUNCTION int snn_check_connection(const snn_program *p, int32_t index, const snn_connection *c) {
-    const snn_header *h = p->header;
-    const int membranes = h->neuron != SNN_SIGMA_DELTA;
-    int64_t rows = c->inputs, kept = c->outputs;
-    if (!snn_within(c->kind, SNN_LINEAR, SNN_SPARSE) || !snn_within(c->source, 0, index - 1)) {
-        return SNN_BAD_CONNECTION;
-    }
-    if (c->inputs != p->stages[c->source].width || c->outputs != p->stages[index].width) {
-        return SNN_BAD_CONNECTION;
-    }
-    if (membranes && c->source != index - 1) {
-        return SNN_BAD_CONNECTION;
-    }
-    if (c->kind == SNN_CONV2D) {
-        if (!snn_check_geometry(h, c)) {
-            return SNN_BAD_GEOMETRY;
-        }
-        rows = (int64_t)c->channels * c->kernel_height * c->kernel_width;
-        kept = snn_sums_size(c);
-        if (!membranes && h->stale < 0) {
-            return SNN_BAD_HEADER;
-        }
-    } else if (c->kind == SNN_LINEAR && !snn_within(c->stride, c->outputs, h->row_size)) {
-        return SNN_BAD_CONNECTION;
-    }
-    if (c->kind == SNN_SPARSE) {
-        if (!snn_check_blocks(p, c)) {
-            return SNN_BAD_OFFSET;
-        }
-    } else if (rows > INT32_MAX || !snn_holds(h->parameter_count, c->weights, rows * c->stride)) {
-        return SNN_BAD_OFFSET;
-    }
-    return membranes || snn_holds(h->state_size, c->accumulator, kept) ? SNN_FITS : SNN_BAD_OFFSET;
-}
-
 SNN_FUNCTION int snn_check_neurons(const snn_program *p, const snn_stage *s) {
     const snn_header *h = p->header;
     const float largest = snn_from_bits(SNN_INFINITY_BITS), *q = p->parameters + s->neurons, *unit = q + s->width;
@@ -172,13 +56,52 @@ SNN_FUNCTION int snn_check_neurons(const snn_program *p, const snn_stage *s) {
     return SNN_FITS;
 }
 
+SNN_FUNCTION int snn_check_activation(int32_t activation, float levels) {
+    return snn_within(activation, 0, SNN_NO_ACTIVATION) &&
+           (activation != SNN_QCFS || (levels >= 1.0f && levels <= 65536.0f)) ? 1 : 0;
+}
+
+/* A stage's cell: its ports within z, what it remembers and what it is normalised by where they should be. */
+SNN_FUNCTION int snn_check_cell(const snn_program *p, const snn_stage *s) {
+    const snn_header *h = p->header;
+    const int64_t port = snn_port(s), width = s->width;
+    const int gates = s->cell == SNN_GRU || s->cell == SNN_LSTM;
+    const int second = s->cell == SNN_GRU || s->cell == SNN_PRODUCT;
+    if (!snn_within(s->cell, SNN_ELEMENTWISE, SNN_LSTM) || !snn_within(s->norm, SNN_NO_NORM, SNN_L2_NORM) ||
+        !snn_within(s->z_width, 1, h->row_size - SNN_LANES)) {
+        return SNN_BAD_STAGE;
+    }
+    if (port > s->z_width || (second ? s->second < port || s->second + port > s->z_width : s->second != 0)) {
+        return SNN_BAD_STAGE;
+    }
+    if ((s->norm != SNN_NO_NORM && s->cell != SNN_ELEMENTWISE) ||
+        (h->neuron != SNN_SIGMA_DELTA && (s->norm != SNN_NO_NORM || s->cell != SNN_ELEMENTWISE))) {
+        return SNN_BAD_STAGE;
+    }
+    if (!snn_check_activation(s->activation, s->activation_levels) ||
+        !snn_check_activation(s->other_activation, s->other_levels)) {
+        return SNN_BAD_NUMBER;
+    }
+    if (gates && !(snn_holds(h->state_size, s->remembered, width) &&
+                   snn_holds_or_none(h->parameter_count, s->cell_start, width))) {
+        return SNN_BAD_OFFSET;
+    }
+    if (s->norm != SNN_NO_NORM) {
+        if (!snn_holds(h->parameter_count, s->norm_weight, 2 * width)) {
+            return SNN_BAD_OFFSET;
+        }
+        return s->epsilon >= FLT_MIN && s->epsilon <= 1e6f ? SNN_FITS : SNN_BAD_NUMBER;
+    }
+    return SNN_FITS;
+}
+
 SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
     const snn_header *h = p->header;
     const snn_stage *s = p->stages + index;
     const int sigma_delta = h->neuron == SNN_SIGMA_DELTA, last = index == h->stage_count - 1;
     const int spikes = !last && index >= h->first_spiking;
     int32_t i;
-    if (!snn_within(s->width, 1, h->row_size - SNN_LANES) || !snn_within(s->activation, 0, SNN_NO_ACTIVATION)) {
+    if (!snn_within(s->width, 1, h->row_size - SNN_LANES)) {
         return SNN_BAD_STAGE;
     }
     if (s->connection_count < 0 || !snn_holds(h->connection_count, s->first_connection, s->connection_count)) {
@@ -187,11 +110,14 @@ SNN_FUNCTION int snn_check_stage(const snn_program *p, int32_t index) {
     if (index == 0 ? s->connection_count != 0 : s->connection_count < 1 || (!sigma_delta && s->connection_count != 1)) {
         return SNN_BAD_STAGE;
     }
-    if (s->activation == SNN_QCFS && !(s->activation_levels >= 1.0f && s->activation_levels <= 65536.0f)) {
-        return SNN_BAD_NUMBER;
-    }
-    if (index > 0 && !snn_holds(h->parameter_count, s->bias, s->width)) {
-        return SNN_BAD_OFFSET;
+    if (index > 0) {
+        const int fault = snn_check_cell(p, s);
+        if (fault != SNN_FITS) {
+            return fault;
+        }
+        if (!snn_holds(h->parameter_count, s->bias, s->z_width)) {
+            return SNN_BAD_OFFSET;
+        }
     }
     if (spikes) {
         const int64_t vectors = sigma_delta ? 3 : 1;

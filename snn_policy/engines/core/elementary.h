@@ -1,4 +1,4 @@
-/* exp, expm1, tanh, erf and log1p in float32, within 2 units in the last place, without libm.
+/* exp, expm1, tanh, erf, log1p and the square root in float32, within 2 units in the last place, without libm.
  *
  * Branch-free, so that loops over them become vector code; sums and products in a fixed order, so that the bits are
  * the same everywhere. Polynomials: minimax fits of this project's own (tests/test_core_elementary.py measures them).
@@ -58,6 +58,9 @@ SNN_ALWAYS float snn_tanh(float x) {
     return size < 0.65f ? small : snn_signed(large, x);
 }
 
+/* σ(x) = ½ + ½·tanh(x/2), which cannot overflow. */
+SNN_ALWAYS float snn_sigmoid(float x) { return snn_tanh(x * 0.5f) * 0.5f + 0.5f; }
+
 /* |x| < 1: x + x·P(x²); else ±(1 − e^{−|x|·Q(|x|)}) */
 SNN_ALWAYS float snn_erf(float x) {
     const float a = snn_min(snn_abs(x), 4.0f), z = a * a;
@@ -83,6 +86,18 @@ SNN_ALWAYS float snn_log1p(float x) {
     /* 2s + s·tail = f − s·(f − tail) */
     const float fraction = exact - s * (exact - tail);
     return (whole * 2.12194440e-4f * -1.0f + fraction) + whole * 0.693359375f;
+}
+
+/* √x for x ≥ 0: y → y·(3 − x·y²)/2 tends to 1/√x; then s = x·y, and once s + (x − s²)·y/2. x is brought into [1, 4)
+ * first, by a power of four. Subnormal numbers count as zero. */
+SNN_ALWAYS float snn_sqrt(float x) {
+    const int32_t bits = snn_bits(snn_abs(x)), half = ((bits >> 23) - 127) >> 1;
+    const float m = snn_from_bits(bits - half * 0x01000000), h = 0.5f * m;
+    const float first = snn_from_bits(0x5F3759DF - (snn_bits(m) >> 1)); /* within 4 % */
+    const float second = first * (1.5f - h * first * first), third = second * (1.5f - h * second * second);
+    const float y = third * (1.5f - h * third * third), s = m * y;
+    const float root = (s + (m - s * s) * (0.5f * y)) * snn_power_of_two(half);
+    return x <= FLT_MAX ? (x >= FLT_MIN ? root : 0.0f) : x;
 }
 
 #endif

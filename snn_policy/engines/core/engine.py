@@ -52,7 +52,8 @@ class EventEngine:
         self.program = checked(self.core, self.layout)
         self.row_size = int(self.layout.header["row_size"][0])
         self.state_size = int(self.layout.header["state_size"][0])
-        self.trains_per_row = 2 if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
+        slots = int(self.layout.header["slots"][0])
+        self.trains_per_row = 2 * slots if isinstance(network.neurons, SigmaDeltaNeurons) else network.neurons.timesteps
         most = min(trains, LARGEST_BLOCK // self.row_size, self.row_size)  # the core notes a number per row in a vector
         self.block = max(1, most // self.trains_per_row)
         self.spiking = len(network.spiking_widths)
@@ -105,7 +106,7 @@ class EventSession:
         network, spiking, actor = engine.network, engine.spiking, engine.network.actor
         block = min(rows, engine.block)
         self.rows, self._discrete = rows, actor.discrete
-        self.obs = aligned(rows * actor.layers[0].inputs, np.float64).reshape(rows, -1)
+        self.obs = aligned(rows * actor.graph.inputs, np.float64).reshape(rows, -1)
         self._batch_obs = self.obs.reshape(rows, *actor.observation_shape)
         self._single_obs, self._single_shape = self._batch_obs[0], actor.observation_shape
         action_size = len(actor.head.choices) or actor.head.outputs

@@ -9,19 +9,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.cells import LEAST_SIZE, Elementwise, Gru, Lstm, Norm, Product
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.layers import Layer, Linear
+from snn_policy.ann.graph import Connection, Stage
+from snn_policy.ann.layers import Linear
+from snn_policy.ann.select import Select
+from snn_policy.engines.core import places
 from snn_policy.engines.core.blocks import Packed, in_order, pack
+from snn_policy.engines.core.places import StatePlaces, port_places
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-from snn_policy.spiking.sigma_delta import accumulator_sizes
 
 NEURONS = ("sigma-delta", "if", "snm", "mt")
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu",
                "gelu_tanh", None)  # fmt: skip
 HEADS = ("tanh", "clip", "argmax")
-LINEAR, CONV2D, SPARSE = range(3)
+CELLS = (Elementwise, Product, Gru, Lstm)
+NORMS = (None, "layer", "rms", "l2")
+LINEAR, CONV2D, SPARSE, SELECT = range(4)
 LANES, NONE = 16, -1
 (EVENTS, OPERATIONS, MACS, ITERATIONS, ERRORS, DECISIONS, SUMS) = range(7)
 
@@ -41,12 +48,12 @@ HEADER = _record(
     "macs",
 )
 STAGE = _record(
-    "width first_connection connection_count bias activation neurons offset digits slot memory residual fan_out "
-    "uniform_fan_out levels",
-    "parameter activation_levels alpha",
+    "width first_connection connection_count cell z_width second bias activation other_activation norm norm_weight "
+    "remembered cell_start neurons offset digits slot memory residual fan_out uniform_fan_out levels",
+    "parameter activation_levels alpha other_parameter other_levels epsilon",
 )
 CONNECTION = _record(
-    "kind source inputs outputs weights stride accumulator channels height width kernel_height kernel_width down right "
+    "kind source inputs outputs weights stride accumulator into delayed channels height width kernel_height kernel_width down right "
     "above beside out_channels out_height out_width in_order block starts columns"
 )
 
@@ -58,7 +65,7 @@ class Layout:
     Attributes:
         header, stages, connections: records (1,), (stages,), (connections,).
         parameters: every float of the network, each vector from a cache line on.
-        indices: where the blocks of sparse weights begin, and which outputs they are of.
+        indices: where the blocks of sparse weights begin, and which outputs they are of; which entries are selected.
     """
 
     header: npt.NDArray[Any]
@@ -77,7 +84,7 @@ def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
 
 def padded(outputs: int, lanes: int = LANES) -> int:
     """Return outputs rounded up to whole vectors."""
-    return -(-outputs // lanes) * lanes
+    return places.padded(outputs, lanes)
 
 
 def count_size(spiking: int) -> int:
@@ -108,13 +115,19 @@ class Writer:
         self._parts: list[FloatArray] = []
         self._size = 0
         self._index_parts: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
-        layers = self._actor.layers
+        self._graph = network.actor.graph
+        self._stage_of = [stage for stage in self._graph.stages for _ in stage.connections]
+        self._all = [one for stage in self._graph.stages for one in stage.connections]
         self._header = np.zeros(1, HEADER)
-        self._stages = np.zeros(len(layers) + 1, STAGE)
-        self._connections = np.zeros(len(layers), CONNECTION)
+        self._stages = np.zeros(len(self._graph.stages) + 1, STAGE)
+        self._connections = np.zeros(len(self._all), CONNECTION)
         self._sigma_delta = isinstance(self._neurons, SigmaDeltaNeurons)
+        if not self._sigma_delta:
+            _ = self._graph.layers  # membranes stand for chains; other graphs refuse by name
+        self._places = StatePlaces(self._graph, isinstance(self._neurons, SigmaDeltaNeurons) and self._neurons.carries)
+        self._slots = places.slots(self._graph)
         self._own = sum(array.shape[1] for array in network.initial_state(1))
-        self._convolutions = [layer for layer in layers if isinstance(layer, Conv2d)]
+        self._convolutions = [one.map for one in self._all if isinstance(one.map, Conv2d)]
         self._write_stages()
         self._write_connections()
         self._write_header(rederive_after)
@@ -149,7 +162,8 @@ class Writer:
         bounds = np.stack([numbers, 0 * numbers] if head.discrete else [head.low, head.high])
         values: dict[str, Any] = {
             "stage_count": len(self._stages), "connection_count": len(self._connections),
-            "first_spiking": 0 if self._sigma_delta else 1, "slots": 1, "row_size": self._row_size(),
+            "first_spiking": 0 if self._sigma_delta else 1, "slots": 1 + max(self._slots),
+            "row_size": self._row_size(),
             "action_size": len(head.choices) or head.outputs, "state_size": self.state_size,
             "normaliser": NONE, "clip": np.inf, "head_kind": HEADS.index(head.kind), "pre_clip": head.pre_clip,
             "head": self._put([*bounds.ravel(), *head.scale, *head.offset]), "timesteps": neurons.timesteps,
@@ -166,10 +180,10 @@ class Writer:
         neurons = self._neurons
         assert isinstance(neurons, SigmaDeltaNeurons)
         return {
-            "neuron": NEURONS.index("sigma-delta"), "powers": self._put(neurons.powers),
+            "neuron": NEURONS.index("sigma-delta"), "macs": self._graph.cell_macs, "powers": self._put(neurons.powers),
             "power_count": len(neurons.powers), "doubling": doubles(neurons),
             "rederive_after": min(rederive_after, 2**31 - 1),
-            "age": self._age, "stale": self.state_size - 1 if self._convolutions else NONE,
+            "age": self._places.age, "stale": self.state_size - 1 if self._convolutions else NONE,
         }  # fmt: skip
 
     def _membrane_header(self) -> dict[str, Any]:
@@ -192,9 +206,10 @@ class Writer:
         return values
 
     def _row_size(self) -> int:
-        layers = self._actor.layers
-        sizes = [padded(layer.inputs) for layer in layers]
-        sizes += [weight_stride(layer.outputs, self._lanes) for layer in layers]
+        sizes = [padded(width) for width in self._graph.widths]
+        for stage, one in zip(self._stage_of, self._all, strict=True):
+            *begin, whole = port_places(stage.cell, self._lanes)
+            sizes += [whole, begin[one.port] + weight_stride(one.map.outputs, self._lanes)]
         for layer in self._convolutions:
             channels, height, width = layer.input_shape
             vertical, horizontal = layer.padding
@@ -212,76 +227,124 @@ class Writer:
         private = self._sigma_delta and self._convolutions
         return self._own + (1 + sum(map(self._sums_size, self._convolutions)) if private else 0)
 
-    @property
-    def _age(self) -> int:
-        """Return where a row's state counts decisions: after memories and accumulators."""
-        return sum(self._network.spiking_widths) + sum(accumulator_sizes(self._actor.graph))
-
     def _write_stages(self) -> None:
-        actor, memory = self._actor, 0
-        widths = (*actor.widths, actor.layers[-1].outputs)
+        widths, first = (*self._graph.widths, self._graph.outputs), 0
         for index, width in enumerate(widths):
             values: dict[str, Any] = {
-                "width": width, "first_connection": max(index - 1, 0), "connection_count": min(index, 1),
-                "activation": ACTIVATIONS.index(None), "offset": NONE, "fan_out": NONE, "memory": memory,
+                "width": width, "z_width": width, "activation": ACTIVATIONS.index(None),
+                "other_activation": ACTIVATIONS.index(None), "cell_start": NONE, "offset": NONE, "fan_out": NONE,
                 "residual": NONE,
             }  # fmt: skip
             if index:
-                values |= self._received(actor.layers[index - 1], index)
-            if index < len(actor.layers) and (index or self._sigma_delta):
-                values |= self._sent(actor.layers[index], index) | self._carried(index, memory)
-                memory += width
+                stage = self._graph.stages[index - 1]
+                values |= {"first_connection": first, "connection_count": len(stage.connections)}
+                values |= self._received(stage) | self._cell(stage, index)
+                first += len(stage.connections)
+            if index < len(self._graph.widths) and (index or self._sigma_delta):
+                values |= self._sent(index) | self._carried(index)
             for name, value in values.items():
                 self._stages[index][name] = value
 
-    def _received(self, layer: Layer, index: int) -> dict[str, Any]:
-        """Write a stage's side towards its sources: bias and activation."""
-        activation, bias, neurons = layer.activation, layer.unit_bias, self._neurons
-        if index == 1 and isinstance(neurons, SigmaDeltaNeurons):  # the input is sent less an offset: b + W·c
-            shared = layer(neurons.offset[None])[0] if isinstance(layer, Conv2d) else (
-                bias + layer.weight.astype(np.float64) @ neurons.offset)  # fmt: skip
-            bias = shared.astype(np.float32)
-        values: dict[str, Any] = {"bias": self._put(bias), "levels": self._neurons.timesteps}
-        if activation is not None:
-            values |= {"activation": ACTIVATIONS.index(activation.name), "parameter": activation.parameter,
-                       "activation_levels": activation.levels,
-                       "levels": activation.levels or self._neurons.timesteps}  # fmt: skip
+    def _received(self, stage: Stage) -> dict[str, Any]:
+        """Write a stage's side towards its sources: where its ports begin, and what they hold before anything comes."""
+        *begin, whole = port_places(stage.cell, self._lanes)
+        sums: dict[int, FloatArray] = {}
+        for one in stage.connections:
+            constant = self._constant(one)
+            sums[one.port] = sums[one.port] + constant if one.port in sums else constant
+        bias = np.zeros(whole, np.float32)
+        for port, values in sums.items():
+            bias[begin[port] : begin[port] + len(values)] = values
+        return {"bias": self._put(bias), "z_width": whole, "second": begin[1] if len(begin) > 1 else 0}
+
+    def _constant(self, one: Connection) -> FloatArray:
+        """Return what a connection adds in every decision: b + W·c, where its source is sent less an offset c."""
+        offset = self._offset(one.source)
+        if offset is None:
+            return one.map.unit_bias
+        if isinstance(one.map, Linear):
+            return one.map.bias + one.map.weight.astype(np.float64) @ offset
+        return one.map(offset[None])[0]
+
+    def _offset(self, source: int) -> FloatArray | None:
+        """Return c of a stage: the mean observation, or what the stage starts from; None for zeros."""
+        neurons = self._neurons
+        if not isinstance(neurons, SigmaDeltaNeurons):
+            return None
+        return neurons.offset if source == 0 else self._graph.stages[source - 1].start
+
+    def _cell(self, stage: Stage, index: int) -> dict[str, Any]:
+        """Write what a stage makes of its ports."""
+        cell = stage.cell
+        values: dict[str, Any] = {"cell": CELLS.index(type(cell)), "levels": self._neurons.timesteps}
+        match cell:
+            case Elementwise():
+                values |= self._activation(cell.activation) | self._norm(cell.norm)
+                if cell.activation is not None and cell.activation.levels:
+                    values["levels"] = cell.activation.levels
+            case Product():
+                first, second = (self._activation(activation) for activation in cell.activations)
+                values |= first | {"other_activation": second["activation"], "other_parameter": second["parameter"],
+                                   "other_levels": second["activation_levels"]}  # fmt: skip
+            case Gru() | Lstm():
+                values["remembered"] = self._places.cells[index - 1]
+                values["cell_start"] = self._put(cell.start) if cell.start.any() else NONE
         return values
 
-    def _sent(self, layer: Layer, index: int) -> dict[str, Any]:
-        """Write a spiking stage's side towards its receivers: neurons, digits, fan-out."""
-        neurons = self._neurons
+    def _activation(self, activation: Activation | None) -> dict[str, Any]:
+        if activation is None:
+            return {"activation": ACTIVATIONS.index(None), "parameter": 0, "activation_levels": 0}
+        return {"activation": ACTIVATIONS.index(activation.name), "parameter": activation.parameter,
+                "activation_levels": activation.levels}  # fmt: skip
+
+    def _norm(self, norm: Norm | None) -> dict[str, Any]:
+        if norm is None:
+            return {}
+        least = LEAST_SIZE if norm.kind == "l2" else LEAST_SIZE**2
+        return {"norm": NORMS.index(norm.kind), "norm_weight": self._put(np.concatenate([norm.weight, norm.bias])),
+                "epsilon": max(norm.epsilon, least)}  # fmt: skip
+
+    def _sent(self, index: int) -> dict[str, Any]:
+        """Write a spiking stage's side towards its receivers: neurons, digits, slot, memory, fan-out."""
+        neurons, fan_out = self._neurons, self._graph.fan_out[index]
         if isinstance(neurons, MembraneNeurons):
             values: dict[str, Any] = {"neurons": self._put(neurons.thresholds[index - 1]),
+                                      "memory": self._places.memories[index] - self._graph.inputs,
                                       "alpha": neurons.alpha[index - 1]}  # fmt: skip
         else:
             quantum, reach = neurons.quanta[index], (1 + 1 / neurons.powers[1]) / 2
             unit = np.where(quantum > 0, quantum * reach, np.float32(np.inf)).astype(np.float32)
             values = {"neurons": self._put(np.concatenate([quantum, unit, neurons.predictor[index]])),
-                      "digits": neurons.digits[index]}  # fmt: skip
-            if index == 0:
-                values["offset"] = self._put(neurons.offset)
-        if isinstance(layer, Conv2d) or layer.uniform_fan_out is None:
-            return {**values, "fan_out": self._put(layer.fan_out)}
-        return {**values, "uniform_fan_out": layer.uniform_fan_out}
+                      "digits": neurons.digits[index], "slot": self._slots[index],
+                      "memory": self._places.memories[index]}  # fmt: skip
+            offset = self._offset(index)
+            if offset is not None:
+                values["offset"] = self._put(offset)
+        if (fan_out == fan_out[0]).all():
+            return {**values, "uniform_fan_out": fan_out[0]}
+        return {**values, "fan_out": self._put(fan_out)}
 
-    def _carried(self, index: int, memory: int) -> dict[str, Any]:
+    def _carried(self, index: int) -> dict[str, Any]:
         """Write a stage's α and the place of its residuals, where the network carries any."""
         neurons = self._neurons
         if not isinstance(neurons, SigmaDeltaNeurons) or not neurons.carries:
             return {}
-        return {"alpha": neurons.alpha[index], "residual": self._age + 1 + memory}
+        return {"alpha": neurons.alpha[index], "residual": self._places.residuals[index]}
 
     def _write_connections(self) -> None:
-        accumulator, sums = sum(self._network.spiking_widths), self._own
-        for index, layer in enumerate(self._actor.layers):
-            values: dict[str, Any] = {"source": index, "inputs": layer.inputs, "outputs": layer.outputs}
-            if isinstance(layer, Conv2d):
-                values |= self._convolution(layer) | {"accumulator": sums}
-                sums += self._sums_size(layer)
+        sums = self._own
+        for index, (stage, one) in enumerate(zip(self._stage_of, self._all, strict=True)):
+            values: dict[str, Any] = {
+                "source": one.source, "inputs": one.map.inputs, "outputs": one.map.outputs, "delayed": one.delayed,
+                "into": port_places(stage.cell, self._lanes)[one.port], "accumulator": self._places.accumulators[index],
+            }  # fmt: skip
+            if isinstance(one.map, Conv2d):
+                values |= self._convolution(one.map) | {"accumulator": sums}
+                sums += self._sums_size(one.map)
+            elif isinstance(one.map, Select):
+                values |= {"kind": SELECT, "columns": self._put_indices(one.map.indices)}
             else:
-                values |= self._linear(layer) | {"accumulator": accumulator}
-                accumulator += layer.outputs
+                values |= self._linear(one.map)
             for name, value in values.items():
                 self._connections[index][name] = value
 

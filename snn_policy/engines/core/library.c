@@ -72,12 +72,12 @@ void SNN_NAME(snn_sequence)(const float *h, int64_t decisions, int64_t neurons, 
                         sent, spikes);
 }
 
-/* y ← exp, expm1, tanh, erf or log1p of x, for the tests. */
+/* y ← exp, expm1, tanh, erf, log1p or the square root of x, for the tests. */
 void SNN_NAME(snn_elementary)(int32_t which, const float *x, float *y, int64_t n) {
     int64_t i;
     for (i = 0; i < n; i++) {
         y[i] = which == 0 ? snn_exp(x[i]) : which == 1 ? snn_expm1(x[i]) : which == 2 ? snn_tanh(x[i])
-             : which == 3 ? snn_erf(x[i]) : snn_log1p(x[i]);
+             : which == 3 ? snn_erf(x[i]) : which == 4 ? snn_log1p(x[i]) : snn_sqrt(x[i]);
     }
 }
 

@@ -1,14 +1,16 @@
 /* One decision of a block of rows with sigma-delta neurons, stage by stage (docs/methods.md §1).
  *
  * Receivers keep two sums: one that persists, of neurons with γ = 1, and one of this decision alone, of those with
- * γ = 0. In a slot of R rows, trains 0 … R−1 feed the latter and R … 2R−1 the former.
+ * γ = 0. In a slot of R rows, trains 0 … R−1 feed the latter and R … 2R−1 the former. A slot keeps what a stage has sent
+ * until all that read it have done so; who reads a decision later (`delayed.h`) does at the end of this one.
  */
 #ifndef SNN_SIGMA_DELTA_DECISION_H
 #define SNN_SIGMA_DELTA_DECISION_H
 
-#include "activation.h"
+#include "cell.h"
 #include "connection.h"
 #include "convolution.h"
+#include "delayed.h"
 #include "fan_out.h"
 #include "head.h"
 #include "listing.h"
@@ -143,11 +145,11 @@ SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_conne
             sums[k] = anew[row] ? 0.0f : before[k];
         }
     }
-    snn_propagate(program, c, w, slot, w->values, rows, 1);
+    snn_propagate(program, c, w, slot, w->values + c->into, rows, 1);
     snn_propagate(program, c, w, slot + rows, w->totals, rows, 1);
     for (row = 0; row < rows; row++) {
         float *SNN_RESTRICT after = state + (ptrdiff_t)row * state_size + c->accumulator;
-        float *SNN_RESTRICT z = snn_vector(w->values, row, size);
+        float *SNN_RESTRICT z = snn_vector(w->values, row, size) + c->into;
         const float *SNN_RESTRICT sums = snn_vector(w->totals, row, size);
         for (k = 0; k < c->outputs; k++) {
             after[k] = sums[k];
@@ -173,29 +175,52 @@ SNN_FUNCTION void snn_receive_convolution(const snn_program *program, const snn_
     snn_add_channels(c, sums, z);
 }
 
-/* z of a stage from what its sources sent, then its activation. */
-SNN_FUNCTION void snn_receive(const snn_program *program, int32_t index, float *state, const int32_t *anew,
-                              const snn_workspace *w, int32_t rows) {
+/* Entries of what a stage has sent, as they are: no weights, and no sums that could carry rounding. */
+SNN_FUNCTION void snn_receive_selected(const snn_program *program, const snn_connection *c, const float *state,
+                                       float *SNN_RESTRICT z) {
+    const float *SNN_RESTRICT memory = state + program->stages[c->source].memory;
+    const int32_t *SNN_RESTRICT entry = program->indices + c->columns;
+    int32_t k;
+    for (k = 0; k < c->outputs; k++) {
+        z[k] += memory[entry[k]];
+    }
+}
+
+/* A connection's share of one row's z, where rows are worked through one by one. */
+SNN_FUNCTION void snn_receive_row(const snn_program *program, const snn_connection *c, float *state, int anew,
+                                  const snn_workspace *w, int32_t fresh, int32_t kept, float *z) {
+    if (c->kind == SNN_SELECT) {
+        snn_receive_selected(program, c, state, z);
+    } else if (c->delayed) {
+        snn_recall(c, state, z);
+    } else {
+        snn_receive_convolution(program, c, state, anew, w, fresh, kept, z);
+    }
+}
+
+/* z of a stage from what its sources sent, then its cell. */
+SNN_FUNCTION void snn_receive(const snn_program *program, int32_t index, float *state, const snn_workspace *w,
+                              int32_t rows) {
     const snn_stage *stage = program->stages + index;
     const int32_t size = program->header->row_size, state_size = program->header->state_size;
     int32_t row, i;
     for (row = 0; row < rows; row++) {
-        memcpy(snn_vector(w->values, row, size), program->parameters + stage->bias, (size_t)stage->width * sizeof(float));
+        memcpy(snn_vector(w->values, row, size), program->parameters + stage->bias, (size_t)stage->z_width * sizeof(float));
     }
     for (i = 0; i < stage->connection_count; i++) {
         const snn_connection *c = program->connections + stage->first_connection + i;
         const int32_t slot = program->stages[c->source].slot * 2 * rows;
-        if (c->kind != SNN_CONV2D) {
-            snn_receive_linear(program, c, state, anew, w, rows, slot);
+        if (!c->delayed && (c->kind == SNN_LINEAR || c->kind == SNN_SPARSE)) {
+            snn_receive_linear(program, c, state, w->anew, w, rows, slot);
             continue;
         }
         for (row = 0; row < rows; row++) {
-            snn_receive_convolution(program, c, state + (ptrdiff_t)row * state_size, anew[row], w, slot + row,
-                                    slot + rows + row, snn_vector(w->values, row, size));
+            snn_receive_row(program, c, state + (ptrdiff_t)row * state_size, w->anew[row], w, slot + row,
+                            slot + rows + row, snn_vector(w->values, row, size) + c->into);
         }
     }
     for (row = 0; row < rows; row++) {
-        snn_activate(snn_vector(w->values, row, size), stage->width, stage);
+        snn_advance(program, stage, snn_vector(w->values, row, size), state + (ptrdiff_t)row * state_size);
     }
 }
 
@@ -223,8 +248,9 @@ SNN_FUNCTION void snn_decide_sigma_delta(const snn_program *program, float *stat
             snn_send(program, index, snn_vector(w->values, row, size), state + (ptrdiff_t)row * state_size, anew[row],
                      w, slot + row, slot + rows + row, counts + (ptrdiff_t)row * count_size);
         }
-        snn_receive(program, index + 1, state, anew, w, rows);
+        snn_receive(program, index + 1, state, w, rows);
     }
+    snn_accumulate_delayed(program, state, w, rows);
     for (row = 0; row < rows; row++) {
         snn_apply_head(program, snn_vector(w->values, row, size), actions + (ptrdiff_t)row * header->action_size);
     }
