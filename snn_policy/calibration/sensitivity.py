@@ -2,7 +2,8 @@
 
 Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
-   Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
+   Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage. In a graph of
+   stages, the last are those that the output's stage reads: every branch that ends in the action resolves it.
    In a convolution, the positions of a channel share g (their RMS), q and γ.
 2. Predictor γ_j: 1 where that saves more than a fifth of the spikes on the data (consecutive decisions), else 0.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
@@ -17,7 +18,7 @@ or would allow several times that.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,9 +28,12 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
+from snn_policy.calibration.graph_open_loop import encode_graph, offset_of
+from snn_policy.calibration.graph_sensitivity import SENSITIVITY_VALUES, graph_sensitivities, steepest_slopes
 from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
+from snn_policy.calibration.trajectories import Trajectory
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import MOST_DIGITS, SigmaDeltaNeurons
@@ -46,8 +50,6 @@ MOST_ABOVE_INDEPENDENT = 8
 """Recordings of episodes allow 0.5 to 3 times the quanta that independent errors would (25 actors)."""
 ENOUGH_DIGITS = 16
 """More digits than these resolve nothing that float32 does."""
-SENSITIVITY_VALUES = 2**24
-"""Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
 
 Encoded = tuple[SigmaDeltaNeurons, OpenLoop]
 
@@ -71,7 +73,7 @@ def calibrated_neurons(
 
     def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
+        return _encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
         return _bisected(partial(at, digits=digits), tolerance, passes)
@@ -89,6 +91,12 @@ def calibrated_neurons(
     if measured.error > tolerance * UNREACHED:
         _warn_unreached(measured.error, tolerance, encoding.digits, lambda more: search(more)[1][1].error)
     return replace(neurons, alpha=encoding.alpha), measured
+
+
+def _encode(recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding) -> Encoded:
+    if recording.run is None:
+        return encode(recording, quanta, encoding)
+    return encode_graph(recording, recording.run, quanta, encoding)
 
 
 def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
@@ -160,7 +168,7 @@ def given_neurons(
     Where the recording says too little, a warning says what about, and the error given is one that is expected.
     """
     recording = Recording(actor, observations, passes)
-    neurons, measured = encode(recording, quanta, encoding)
+    neurons, measured = _encode(recording, quanta, encoding)
     doubts = recording_doubts(recording)
     if doubts or measured.error == 0:
         expected = _independent_error(recording, _sensitivities(recording), quanta, encoding.base)
@@ -184,10 +192,9 @@ def _quantum_shapes(recording: Recording) -> list[npt.NDArray[np.float64]]:
 
 
 def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
-    last = len(sensitivities) - 1
-    shapes = []
+    last, shapes = recording.actor.graph.read_last, []
     for stage, g in enumerate(sensitivities):
-        share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage == last else MIDDLE_SHARE
+        share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage in last else MIDDLE_SHARE
         floored = np.maximum(g, SENSITIVITY_FLOOR * g.max())
         shapes.append(share / floored if g.max() > 0 else share * _spread(recording, stage))
     return shapes
@@ -195,13 +202,23 @@ def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) 
 
 def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
     """Return the RMS of a stage's values around the offset, (neurons,); its largest neuron's where it is 0; else 1."""
-    actor, total = recording.actor, np.zeros(recording.actor.layers[stage].inputs)
-    for chunk in chunks(recording.inputs):
-        before = actor.layers[stage - 1].activation
-        h = before(forward(actor, chunk)[stage - 1]) if stage and before is not None else chunk - recording.offset
+    actor, total = recording.actor, np.zeros(recording.actor.widths[stage])
+    for h in _around_offset(recording, stage):
         total += np.einsum("rj,rj->j", h, h, dtype=np.float64)
     spread = np.sqrt(group_means(total, actor.groups[stage]) / len(recording.inputs))
     return np.where(spread > 0, spread, spread.max() or 1.0)
+
+
+def _around_offset(recording: Recording, stage: int) -> Iterator[FloatArray]:
+    """Yield a stage's values less its offset, (rows, neurons), piece by piece."""
+    if recording.run is not None:
+        offset = offset_of(recording, recording.run, stage)
+        yield from (chunk - (0 if offset is None else offset) for chunk in chunks(recording.run.values[stage]))
+        return
+    actor = recording.actor
+    for chunk in chunks(recording.inputs):
+        before = actor.layers[stage - 1].activation
+        yield before(forward(actor, chunk)[stage - 1]) if stage and before is not None else chunk - recording.offset
 
 
 def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
@@ -211,13 +228,24 @@ def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
 
 def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
     """Return g per stage, and the hidden layers taken for linear, being flat on the whole recording."""
+    if recording.run is not None:
+        slopes = steepest_slopes(recording.run)
+        flat = tuple(index for index, slope in slopes.items() if slope < FLAT_SLOPE)
+        return _through_the_graph(recording, recording.run, flat), flat
     sensitivities, steepest = _averaged(recording, ())
     flat = tuple(index for index, slope in enumerate(steepest) if slope < FLAT_SLOPE)
     return (_averaged(recording, flat)[0] if flat else sensitivities), flat
 
 
+def _through_the_graph(
+    recording: Recording, run: Trajectory, flat: tuple[int, ...]
+) -> list[npt.NDArray[np.float64]]:
+    squares = graph_sensitivities(run, partial(_head_jacobian, recording), flat)
+    return [np.sqrt(group_means(mean, groups)) for mean, groups in zip(squares, recording.actor.groups, strict=True)]
+
+
 def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.NDArray[np.float64]], list[float]]:
-    """Return g per stage, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
+    """Return g per stage of a chain, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
     actor = recording.actor
     squares, steepest = [np.zeros(layer.inputs) for layer in actor.layers], [0.0] * len(actor.hidden)
     apart = -(-recording.inputs.size // SENSITIVITY_VALUES)
