@@ -41,8 +41,8 @@ from snn_policy.spiking.settings import (
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 ONE_EPISODE = (
-    "the recording does not say where its episodes begin, and is taken for one: a recurrent actor starts each from rest. "
-    "Give episode_starts=, one truth value per observation; actor.collect(env) and Minari datasets say it themselves"
+    "the recording does not say where its episodes begin, and is taken for one: a recurrent actor starts each from "
+    "rest. Give episode_starts=, one truth value per observation; actor.collect(env) and Minari datasets say it themselves"
 )
 
 

@@ -15,7 +15,7 @@ TANH, SILU = Activation("tanh"), Activation("silu")
 
 
 def norm(kind: Any, epsilon: float = 1e-5) -> Norm:
-    return Norm(kind, 1 + 0.3 * RNG.normal(size=WIDTH), RNG.normal(size=WIDTH), epsilon)
+    return Norm(kind, *(RNG.normal(mean, 0.3, WIDTH).astype(np.float32) for mean in (1, 0)), epsilon)
 
 
 START = RNG.normal(size=WIDTH).astype(np.float32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import LEAST_SIZE, Cell, Elementwise, Gru, Lstm, Norm, Product, sigmoid
 
-Values = npt.NDArray[np.floating[Any]]
+Values = npt.NDArray[Any]
 """(rows, width); derivatives are (rows, outputs, width): of several numbers a at once."""
 
 

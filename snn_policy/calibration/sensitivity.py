@@ -43,6 +43,8 @@ SENSITIVITY_FLOOR = 1e-3
 FLAT_SLOPE = 1e-3
 """A layer none of whose neurons has a steeper activation anywhere on the recording tells nothing of those before it."""
 BISECTION_PRECISION = 0.005
+SEQUENCE_PRECISION = 0.02
+"""Of recurrent networks, which are run in sequence, and whose error jumps more."""
 BISECTION_STEPS = 30
 UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
@@ -70,13 +72,14 @@ def calibrated_neurons(
     sensitivities, flat = _sensitivities_and_flat_layers(recording)
     shapes = _shapes(recording, sensitivities)
     shares = encoding.alpha if len(recording.inputs) >= SHORT else (0.0,) * len(shapes)
+    precision = SEQUENCE_PRECISION if actor.recurrent else BISECTION_PRECISION
 
     def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
         return _encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
-        return _bisected(partial(at, digits=digits), tolerance, passes)
+        return _bisected(partial(at, digits=digits), tolerance, passes, precision)
 
     scale, (neurons, measured) = search(encoding.digits)
     doubts = recording_doubts(recording, flat)
@@ -111,8 +114,10 @@ def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float,
     return distinct_rows(recording.inputs, HANDFUL) < HANDFUL
 
 
-def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) -> tuple[float, Encoded]:
-    """Return the scale whose error is nearest to the tolerance, and what it gives."""
+def _bisected(
+    at: Callable[[float], Encoded], tolerance: float, passes: Passes, precision: float
+) -> tuple[float, Encoded]:
+    """Return the scale whose error is nearest to the tolerance, within a share of it, and what it gives."""
 
     def distance(tried: tuple[float, Encoded]) -> float:
         return abs(tried[1][1].error / tolerance - 1)
@@ -121,7 +126,7 @@ def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) 
     best = tried = scale, at(scale)
     for _ in range(BISECTION_STEPS):
         error = tried[1][1].error
-        if distance(tried) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
+        if distance(tried) < precision or high / low < 1 + precision / 10:
             break
         low, high = (scale, high) if error < tolerance else (low, scale)
         scale = _next_scale(scale, low, high, error, tolerance)
