@@ -281,8 +281,9 @@ class Actor:
     ) -> npt.NDArray[Any]:
         """Record consecutive observations, (steps, *observation_shape), of its own episodes: float32, images uint8.
 
-        Every second episode has action noise (docs/methods.md §1): Gaussian with `noise` half-ranges as its standard
-        deviation, or, where actions are discrete, a random choice with probability `noise`.
+        The array is an `EpisodeRecording`: its `episode_starts`, (steps,), say where episodes begin. Every second
+        episode has action noise (docs/methods.md §1): Gaussian with `noise` half-ranges as its standard deviation, or,
+        where actions are discrete, a random choice with probability `noise`.
 
         Args:
             env: a Gymnasium id, or a function that makes an environment.
@@ -291,6 +292,7 @@ class Actor:
         Raises:
             ValueError: an environment that does not fit; an observation that cannot be used (it names seed and step).
         """
+        from snn_policy.calibration.episodes import EpisodeRecording
         from snn_policy.environments import make_environment
         from snn_policy.progress import track
 
@@ -300,18 +302,24 @@ class Actor:
         rng = np.random.default_rng(seed)
         recorded = self._episodes(environment, seed, noise, rng)
         try:
-            return np.stack([next(recorded) for _ in track(range(steps), "recording", enabled=progress)])
+            rows = [next(recorded) for _ in track(range(steps), "recording", enabled=progress)]
+            return EpisodeRecording(np.stack([obs for obs, _ in rows]), np.array([begins for _, begins in rows]))
         finally:
             environment.close()
 
-    def _episodes(self, env: Any, seed: int, noise: float, rng: np.random.Generator) -> Iterator[npt.NDArray[Any]]:
+    def _episodes(
+        self, env: Any, seed: int, noise: float, rng: np.random.Generator
+    ) -> Iterator[tuple[npt.NDArray[Any], bool]]:
+        """Yield observations, and whether each begins an episode."""
         from snn_policy.observations import EnvironmentRow
 
         environment, episode = EnvironmentRow(env, self.observation_shape), 0
         while True:
             obs, over, state = environment.reset(seed + episode), False, self.initial_state(1)
+            begins = True
             while not over:
-                yield obs
+                yield obs, begins
+                begins = False
                 action, state = self.step(obs, state)
                 if episode % 2:
                     action = self.head.disturbed(action, noise, rng)

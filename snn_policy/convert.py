@@ -1,5 +1,6 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.calibration.episodes import known_starts
 from snn_policy.calibration.open_loop import Encoding, OpenLoop
 from snn_policy.calibration.pilots import Pilot, asked_of_pilots, environment_for, run_pilots
 from snn_policy.calibration.recordings import as_recordings
@@ -38,10 +40,16 @@ from snn_policy.spiking.settings import (
 )
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 
+ONE_EPISODE = (
+    "the recording does not say where its episodes begin, and is taken for one: a recurrent actor starts each from "
+    "rest. Give episode_starts=, one truth value per observation; actor.collect(env) and Minari datasets say it themselves"
+)
+
 
 def convert(
     actor: Any,
     observations: Any,
+    episode_starts: npt.ArrayLike | None = None,
     *,
     neuron: str | NeuronSettings = "sigma-delta",
     coding: str | None = None,
@@ -67,6 +75,8 @@ def convert(
         actor: an `Actor`, or anything `load_actor` reads.
         observations: (N, *observation_shape) consecutive observations, an iterable of such arrays, or a Minari
             dataset; `actor.collect(env)` records them. They set thresholds, quanta and predictors.
+        episode_starts: (N,) whether an episode begins there, of recurrent actors; what `collect` returns, and a Minari
+            dataset, say it themselves. Without, the recording is taken for one episode, with a warning.
         neuron: settings, `SigmaDelta(…)`, `IF(…)`, `SNM(…)` or `MT(…)`; or a name, with settings as the arguments
             below: "sigma-delta" (default: any activation), or the papers' "if" (ReLU, QCFS), "snm", "mt" (ReLU).
         coding: "rate" (default) or "differential"; if, snm, mt only, as are timesteps,
@@ -110,7 +120,9 @@ def convert(
     source = load_actor(actor)
     check_settings(source, settings, env, pilot)
     check_engine(source, engine)
-    recordings = as_recordings(observations, source.observation_shape)
+    recordings = as_recordings(observations, source.observation_shape, episode_starts)
+    if source.recurrent and known_starts(recordings) is None:
+        warnings.warn(ONE_EPISODE, stacklevel=2)
     make = _conversion(source, recordings, settings, engine, progress)
     if asked_of_pilots(settings):
         found, record = run_pilots(source, settings, make, env, pilot or Pilot(), progress)
@@ -136,7 +148,7 @@ def check_settings(actor: Actor, settings: NeuronSettings, env: Any = None, pilo
         wanted = "of tolerance='pilot' and alpha='pilot' only; leave it out"
         require(bool(asked) or given is None, f"{name}: {wanted}")
     if isinstance(settings, SigmaDelta):
-        replace(settings, **dict.fromkeys(asked, 0.5)).settled(len(actor.layers))
+        replace(settings, **dict.fromkeys(asked, 0.5)).settled(len(actor.widths))
         if settings.threshold is not None:
             _given_thresholds(settings.threshold, actor.groups, "stage")
         return
@@ -159,7 +171,9 @@ def _conversion(
 def _convert_sigma_delta(
     actor: Actor, recordings: FloatArray, settings: SigmaDelta, engine: str, progress: bool
 ) -> SpikingPolicy:
-    settled = settings.settled(len(actor.layers))
+    if settings.digits is None and not actor.graph.is_chain:
+        settings = replace(settings, digits=_digits_of_graph(actor))
+    settled = settings.settled(len(actor.widths))
     encoding = Encoding(settled.digits, settled.base, settled.predictor, settled.alpha)  # pyright: ignore
     with repeating("calibrating", progress) as passes:
         if settings.threshold is None:
@@ -170,6 +184,12 @@ def _convert_sigma_delta(
             neurons, measured = given_neurons(actor, recordings, quanta, encoding, passes)
     conversion = {**as_record(settled), **_open_loop(measured, len(recordings))}
     return SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine, conversion=conversion)
+
+
+def _digits_of_graph(actor: Actor) -> tuple[int, ...]:
+    """Return the default D of every stage of a graph: as in a chain, more of those that are read last and first."""
+    last = actor.graph.read_last
+    return tuple(6 if stage == 0 or stage in last else 4 for stage in range(len(actor.widths)))
 
 
 def _open_loop(measured: OpenLoop, observations: int) -> dict[str, Any]:
@@ -204,6 +224,7 @@ def _membrane_conversion(
     actor: Actor, recordings: FloatArray, settings: IF | SNM | MT, engine: str, progress: bool
 ) -> Callable[[Any], SpikingPolicy]:
     """Set the thresholds once, and return what makes a policy of settings that differ in α."""
+    recordings = np.asarray(recordings)
     trained, levels_trained = _trained_thresholds(actor)
     steps = settings.timesteps or levels_trained or DEFAULT_TIMESTEPS
     rule = settings.threshold

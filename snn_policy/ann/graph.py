@@ -186,6 +186,11 @@ class Graph:
         return [one for stage in self.stages for one in stage.connections if one.source == source]
 
     @cached_property
+    def read_last(self) -> frozenset[int]:
+        """Return the stages that the last one reads in the same decision."""
+        return frozenset(one.source for one in self.stages[-1].connections if not one.delayed)
+
+    @cached_property
     def fan_out(self) -> tuple[FloatArray, ...]:
         """Return of every telling stage the synapses of each of its neurons, over all its readers."""
         return tuple(
@@ -227,13 +232,7 @@ class Graph:
     @cached_property
     def is_chain(self) -> bool:
         """Return whether every stage reads the one before, with an activation of its own."""
-        return all(
-            isinstance(stage.cell, Elementwise) and stage.cell.norm is None and stage.start is None
-            and len(stage.connections) == 1 and not isinstance(stage.connections[0].map, Select)
-            and stage.connections[0].source == index and not stage.connections[0].delayed
-            and (stage.cell.activation is None) == (index == len(self.stages) - 1)
-            for index, stage in enumerate(self.stages)
-        )  # fmt: skip
+        return all(self._differs(index, stage) is None for index, stage in enumerate(self.stages))
 
     def _chained(self) -> tuple[Layer, ...]:
         layers = []
@@ -252,9 +251,28 @@ class Graph:
             UnsupportedLayerError: the graph is no chain.
         """
         if not self.chained:
+            index = next(index for index, stage in enumerate(self.stages) if self._differs(index, stage) is not None)
             reason = "this serves chains of layers only: a linear map and an activation after the other"
-            raise UnsupportedLayerError("graph", self.kind, reason, 'Use neuron="sigma-delta" and the event core')
+            remedy = f'Use neuron="sigma-delta", which serves every {self.kind}'
+            kind = str(self._differs(index, self.stages[index]))
+            raise UnsupportedLayerError(f"stage {index + 1} of {len(self.stages)}", kind, reason, remedy)
         return self.chained
+
+    def _differs(self, index: int, stage: Stage) -> str | None:
+        """Return what makes a stage, counted from 0, something else than a chain's layer; None where nothing does."""
+        cell, (first, *others) = stage.cell, stage.connections
+        if not isinstance(cell, Elementwise) or cell.norm is not None:
+            return cell.kind
+        if others:
+            return f"reads {len(stage.connections)} stages"
+        if first.delayed or stage.start is not None:
+            return "recurrent"
+        if isinstance(first.map, Select):
+            return "selection"
+        if first.source != index:
+            return f"reads stage {first.source}"
+        ends = index == len(self.stages) - 1
+        return None if (cell.activation is None) == ends else "linear without an activation"
 
     @property
     def kind(self) -> str:

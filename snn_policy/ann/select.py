@@ -88,7 +88,10 @@ class Select:
     def transposed(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Return the transposed product, (…, outputs) → (…, inputs): how derivatives travel backwards."""
         x = np.zeros((*y.shape[:-1], self.inputs), y.dtype)
-        np.add.at(x, (..., self.indices), y)  # pyright: ignore[reportArgumentType]
+        if self.fan_out.max() > 1:
+            np.add.at(x, (..., self.indices), y)  # pyright: ignore[reportArgumentType]
+        else:
+            x[..., self.indices] = y
         return x
 
     def operations(self, counts: Array) -> Array:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.layers import Layer
 from snn_policy.calibration.action_units import choice_scores, error_unit, saturated_outputs
+from snn_policy.calibration.episodes import known_starts
 from snn_policy.calibration.recordings import chunks, pieces, release, scratch
+from snn_policy.calibration.trajectories import Trajectory, trajectory
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -75,24 +76,42 @@ class Recording:
         unit: (outputs,) of the actions' errors.
         saturated: (outputs,) those that the head holds at a bound nearly throughout, and whose errors are therefore
             measured on what the head is given.
+        run: what the ANN does on it where it is no chain; None of chains.
     """
 
     def __init__(self, actor: Actor, observations: npt.NDArray[Any], passes: Passes | None = None) -> None:
+        """See the recorded observations, (N, *observation_shape), through the actor; see `EpisodeRecording`, too."""
+        starts, observations = known_starts(observations), np.asarray(observations)
         self.actor = actor
         self.passes = passes or Passes()
         self.passes.begin(len(observations))
-        self.inputs = scratch(len(observations), actor.layers[0].inputs)
-        outputs = []
+        self.inputs = scratch(len(observations), actor.graph.inputs)
         for rows in pieces(observations):
             self.inputs[rows] = actor.inputs(observations[rows].astype(np.float32, copy=False))
             release(self.inputs)
-        for chunk in chunks(self.inputs):
-            outputs.append(forward(actor, chunk)[-1])
-            self.passes.advance(len(chunk))
+        self.run: Trajectory | None = None
+        if not actor.graph.is_chain:
+            self.run = trajectory(actor.graph, self.inputs, starts, self.passes)
         self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.outputs = np.concatenate(outputs)
+        self.outputs = self._outputs() if self.run is None else self.run.outputs
         self.unit = error_unit(actor, self.outputs)
         self.saturated = saturated_outputs(actor, self.outputs)
+
+    def _outputs(self) -> FloatArray:
+        outputs = []
+        for chunk in chunks(self.inputs):
+            outputs.append(forward(self.actor, chunk)[-1])
+            self.passes.advance(len(chunk))
+        return np.concatenate(outputs)
+
+    def errors(self, y: FloatArray) -> tuple[float, float | None]:
+        """Return the RMS error of other outputs y (N, outputs), and the share of changed choices; see `OpenLoop`."""
+        actor, changed = self.actor, None
+        difference = self.judged(y) - self.judged(self.outputs)
+        if actor.discrete:
+            differs = actor.head(y) != actor.head(self.outputs)
+            changed = float(np.mean(differs.reshape(len(y), -1).any(axis=1)))
+        return float(np.sqrt(np.mean(difference**2))), changed
 
     def judged(self, y: FloatArray) -> npt.NDArray[np.float64]:
         """Return in units what is judged: the action; saturated, the head's input; discrete, centred logits."""
@@ -121,30 +140,28 @@ def forward(actor: Actor, inputs: FloatArray) -> list[FloatArray]:
 def encode(
     recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding
 ) -> tuple[SigmaDeltaNeurons, OpenLoop]:
-    """Run the recording through spiking stages, choosing each neuron's predictor on the way."""
+    """Run the recording through the spiking layers of a chain, choosing each neuron's predictor on the way.
+
+    A linear layer's product depends on its batch: its pieces are those of the ANN.
+    """
     actor, h, predictor = recording.actor, recording.inputs, encoding.predictor
     given = encoding.neurons(quanta, quanta, recording.offset)
     recording.passes.begin(len(h) * len(actor.layers) * (2 if predictor == "auto" else 1))
     chosen, spikes = [], []
     for stage, layer in enumerate(actor.layers):
         offset = recording.offset if stage == 0 else None
-        encoder = _StageEncoder(h, offset, given, stage, recording.passes)
+        encoder = StageEncoder(h, offset, given, stage, recording.passes)
         gamma = encoder.cheapest(actor.groups[stage]) if predictor == "auto" else encoder.everywhere(predictor)
         following, neurons = scratch(len(h), layer.outputs), encoder.neurons(gamma)
-        for rows, known in encoder.run(neurons, layer):
+        for rows, known in encoder.run(neurons, BLOCK_VALUES if isinstance(layer, Conv2d) else None):
             z = layer.batched(known)
             following[rows] = z if layer.activation is None else layer.activation(z)
             release(following)
         h = following
         chosen.append(gamma)
         spikes.append(neurons.spikes.sum() / len(h))
-    difference = recording.judged(h) - recording.judged(recording.outputs)
-    changed = None
-    if actor.discrete:
-        differs = actor.head(h) != actor.head(recording.outputs)
-        changed = float(np.mean(differs.reshape(len(h), -1).any(axis=1)))
     found = encoding.neurons(quanta, tuple(chosen), recording.offset)
-    return found, OpenLoop(float(np.sqrt(np.mean(difference**2))), changed, np.array(spikes))
+    return found, OpenLoop(*recording.errors(h), np.array(spikes))
 
 
 class _Neurons(NamedTuple):
@@ -162,7 +179,7 @@ class _Neurons(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _StageEncoder:
+class StageEncoder:
     """Encode a stage's recorded values h (decisions, neurons), piece after piece."""
 
     h: FloatArray
@@ -171,12 +188,9 @@ class _StageEncoder:
     stage: int
     passes: Passes
 
-    def run(self, neurons: _Neurons, layer: Layer) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield rows, and what the layer knows of their values, (rows, neurons).
-
-        A linear layer's product depends on its batch: its pieces are those of the ANN.
-        """
-        for rows in pieces(self.h, most=BLOCK_VALUES) if isinstance(layer, Conv2d) else pieces(self.h):
+    def run(self, neurons: _Neurons, most: int | None) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield rows, at most so many values of them at a time, and what is known of their values, (rows, neurons)."""
+        for rows in pieces(self.h, most=most):
             reconstruction = self._encoded(self._values(rows), neurons)
             yield rows, reconstruction if self.offset is None else reconstruction + self.offset
             self.passes.advance(len(reconstruction))

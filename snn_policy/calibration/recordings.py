@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import FloatArray, as_batch
+from snn_policy.calibration.episodes import EpisodeRecording, checked_starts
+from snn_policy.protocol import FloatArray, Mask, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
@@ -16,30 +17,48 @@ HANDFUL = 20
 """Fewer different rows than these decide nothing: not how large an activation gets, nor how errors add up."""
 
 
-def as_recordings(observations: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def as_recordings(observations: Any, shape: tuple[int, ...], episode_starts: Any = None) -> EpisodeRecording:
     """Return the observations as one array (N, *shape), in order: float32, or uint8 where all are images of it.
+
+    Where episodes begin is taken from `episode_starts`, else from what is given: an `EpisodeRecording`, several of
+    them, or a Minari dataset.
 
     Args:
         observations: an array (N, *shape), which is only read; an iterable of arrays (N_i, *shape) or (*shape,),
             which may all be the same buffer, filled anew each time; or a Minari dataset (anything with
             `iterate_episodes()`), whose episodes follow one another.
+        episode_starts: (N,) whether an episode begins there.
 
     Raises:
-        ValueError: another shape, NaN or infinity, or no observation at all.
+        ValueError: another shape, NaN or infinity, or no observation at all; starts that do not fit.
     """
     if isinstance(observations, np.ndarray):
-        return _checked(observations, shape, "observations")
-    if hasattr(observations, "iterate_episodes"):
+        starts = getattr(observations, "episode_starts", None)
+        return _with_starts(_checked(np.asarray(observations), shape, "observations"), starts, episode_starts)
+    episodic = hasattr(observations, "iterate_episodes")
+    if episodic:
         parts = (episode.observations for episode in observations.iterate_episodes())
     elif hasattr(observations, "__iter__") and not isinstance(observations, str | bytes):
         parts = iter(observations)
     else:
         kind = type(observations).__name__
         raise ValueError(f"observations: expected an array, an iterable of arrays or a Minari dataset, got {kind}")
-    batches = [np.array(_checked(part, shape, f"observations[{i}]")) for i, part in enumerate(parts)]
+    batches, begun = [], []
+    for index, part in enumerate(parts):
+        batches.append(np.array(_checked(part, shape, f"observations[{index}]")))
+        first = np.arange(len(batches[-1])) == 0
+        begun.append(first if episodic else getattr(part, "episode_starts", None))
     if not batches:
         raise ValueError("observations: none were given")
-    return batches[0] if len(batches) == 1 else np.concatenate(batches)
+    known = [starts for starts in begun if starts is not None]
+    joined = np.concatenate(known) if len(known) == len(batches) else None
+    return _with_starts(batches[0] if len(batches) == 1 else np.concatenate(batches), joined, episode_starts)
+
+
+def _with_starts(observations: npt.NDArray[Any], known: Mask | None, given: Any) -> EpisodeRecording:
+    starts = known if given is None else checked_starts(given, len(observations))
+    fits = starts is not None and len(starts) == len(observations)
+    return EpisodeRecording(observations, starts if fits else None)
 
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:

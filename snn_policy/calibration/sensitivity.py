@@ -2,7 +2,8 @@
 
 Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
-   Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage.
+   Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage. In a graph of
+   stages, the last are those that the output's stage reads: every branch that ends in the action resolves it.
    In a convolution, the positions of a channel share g (their RMS), q and γ.
 2. Predictor γ_j: 1 where that saves more than a fifth of the spikes on the data (consecutive decisions), else 0.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
@@ -16,7 +17,7 @@ error² = Σ (q_j·g_j·k)²/3 per action, where the recording has few different
 or would allow several times that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,9 +27,12 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
+from snn_policy.calibration.graph_open_loop import encode_graph, offset_of
+from snn_policy.calibration.graph_sensitivity import SENSITIVITY_VALUES, graph_sensitivities, steepest_slopes
 from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
 from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
+from snn_policy.calibration.trajectories import Trajectory
 from snn_policy.errors import warn
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
@@ -39,6 +43,8 @@ SENSITIVITY_FLOOR = 1e-3
 FLAT_SLOPE = 1e-3
 """A layer none of whose neurons has a steeper activation anywhere on the recording tells nothing of those before it."""
 BISECTION_PRECISION = 0.005
+SEQUENCE_PRECISION = 0.02
+"""Of recurrent networks, which are run in sequence, and whose error jumps more."""
 BISECTION_STEPS = 30
 UNREACHED = 1.1
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-20, 2.0**20
@@ -46,8 +52,6 @@ MOST_ABOVE_INDEPENDENT = 8
 """Recordings of episodes allow 0.5 to 3 times the quanta that independent errors would (25 actors)."""
 ENOUGH_DIGITS = 16
 """More digits than these resolve nothing that float32 does."""
-SENSITIVITY_VALUES = 2**24
-"""Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
 
 Encoded = tuple[SigmaDeltaNeurons, OpenLoop]
 
@@ -68,13 +72,14 @@ def calibrated_neurons(
     sensitivities, flat = _sensitivities_and_flat_layers(recording)
     shapes = _shapes(recording, sensitivities)
     shares = encoding.alpha if len(recording.inputs) >= SHORT else (0.0,) * len(shapes)
+    precision = SEQUENCE_PRECISION if actor.recurrent else BISECTION_PRECISION
 
     def at(scale: float, digits: tuple[int, ...] = encoding.digits) -> Encoded:
         quanta = tuple((shape * scale).astype(np.float32) for shape in shapes)
-        return encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
+        return _encode(recording, quanta, replace(encoding, digits=digits, alpha=shares))
 
     def search(digits: tuple[int, ...]) -> tuple[float, Encoded]:
-        return _bisected(partial(at, digits=digits), tolerance, passes)
+        return _bisected(partial(at, digits=digits), tolerance, passes, precision)
 
     scale, (neurons, measured) = search(encoding.digits)
     doubts = recording_doubts(recording, flat)
@@ -91,6 +96,12 @@ def calibrated_neurons(
     return replace(neurons, alpha=encoding.alpha), measured
 
 
+def _encode(recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding) -> Encoded:
+    if recording.run is None:
+        return encode(recording, quanta, encoding)
+    return encode_graph(recording, recording.run, quanta, encoding)
+
+
 def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float, independent: float) -> bool:
     """Return whether the error on the recording cannot tell how large the quanta may be.
 
@@ -103,8 +114,10 @@ def _decides_nothing(recording: Recording, measured: OpenLoop, tolerance: float,
     return distinct_rows(recording.inputs, HANDFUL) < HANDFUL
 
 
-def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) -> tuple[float, Encoded]:
-    """Return the scale whose error is nearest to the tolerance, and what it gives."""
+def _bisected(
+    at: Callable[[float], Encoded], tolerance: float, passes: Passes, precision: float
+) -> tuple[float, Encoded]:
+    """Return the scale whose error is nearest to the tolerance, within a share of it, and what it gives."""
 
     def distance(tried: tuple[float, Encoded]) -> float:
         return abs(tried[1][1].error / tolerance - 1)
@@ -113,7 +126,7 @@ def _bisected(at: Callable[[float], Encoded], tolerance: float, passes: Passes) 
     best = tried = scale, at(scale)
     for _ in range(BISECTION_STEPS):
         error = tried[1][1].error
-        if distance(tried) < BISECTION_PRECISION or high / low < 1 + BISECTION_PRECISION / 10:
+        if distance(tried) < precision or high / low < 1 + precision / 10:
             break
         low, high = (scale, high) if error < tolerance else (low, scale)
         scale = _next_scale(scale, low, high, error, tolerance)
@@ -158,7 +171,7 @@ def given_neurons(
     Where the recording says too little, a warning says what about, and the error given is one that is expected.
     """
     recording = Recording(actor, observations, passes)
-    neurons, measured = encode(recording, quanta, encoding)
+    neurons, measured = _encode(recording, quanta, encoding)
     doubts = recording_doubts(recording)
     if doubts or measured.error == 0:
         expected = _independent_error(recording, _sensitivities(recording), quanta, encoding.base)
@@ -182,10 +195,9 @@ def _quantum_shapes(recording: Recording) -> list[npt.NDArray[np.float64]]:
 
 
 def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
-    last = len(sensitivities) - 1
-    shapes = []
+    last, shapes = recording.actor.graph.read_last, []
     for stage, g in enumerate(sensitivities):
-        share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage == last else MIDDLE_SHARE
+        share = FIRST_SHARE if stage == 0 else LAST_SHARE if stage in last else MIDDLE_SHARE
         floored = np.maximum(g, SENSITIVITY_FLOOR * g.max())
         shapes.append(share / floored if g.max() > 0 else share * _spread(recording, stage))
     return shapes
@@ -193,13 +205,23 @@ def _shapes(recording: Recording, sensitivities: list[npt.NDArray[np.float64]]) 
 
 def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
     """Return the RMS of a stage's values around the offset, (neurons,); its largest neuron's where it is 0; else 1."""
-    actor, total = recording.actor, np.zeros(recording.actor.layers[stage].inputs)
-    for chunk in chunks(recording.inputs):
-        before = actor.layers[stage - 1].activation
-        h = before(forward(actor, chunk)[stage - 1]) if stage and before is not None else chunk - recording.offset
+    actor, total = recording.actor, np.zeros(recording.actor.widths[stage])
+    for h in _around_offset(recording, stage):
         total += np.einsum("rj,rj->j", h, h, dtype=np.float64)
     spread = np.sqrt(group_means(total, actor.groups[stage]) / len(recording.inputs))
     return np.where(spread > 0, spread, spread.max() or 1.0)
+
+
+def _around_offset(recording: Recording, stage: int) -> Iterator[FloatArray]:
+    """Yield a stage's values less its offset, (rows, neurons), piece by piece."""
+    if recording.run is not None:
+        offset = offset_of(recording, recording.run, stage)
+        yield from (chunk - (0 if offset is None else offset) for chunk in chunks(recording.run.values[stage]))
+        return
+    actor = recording.actor
+    for chunk in chunks(recording.inputs):
+        before = actor.layers[stage - 1].activation
+        yield before(forward(actor, chunk)[stage - 1]) if stage and before is not None else chunk - recording.offset
 
 
 def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
@@ -209,13 +231,24 @@ def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
 
 def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
     """Return g per stage, and the hidden layers taken for linear, being flat on the whole recording."""
+    if recording.run is not None:
+        slopes = steepest_slopes(recording.run)
+        flat = tuple(index for index, slope in slopes.items() if slope < FLAT_SLOPE)
+        return _through_the_graph(recording, recording.run, flat), flat
     sensitivities, steepest = _averaged(recording, ())
     flat = tuple(index for index, slope in enumerate(steepest) if slope < FLAT_SLOPE)
     return (_averaged(recording, flat)[0] if flat else sensitivities), flat
 
 
+def _through_the_graph(
+    recording: Recording, run: Trajectory, flat: tuple[int, ...]
+) -> list[npt.NDArray[np.float64]]:
+    squares = graph_sensitivities(run, partial(_head_jacobian, recording), flat)
+    return [np.sqrt(group_means(mean, groups)) for mean, groups in zip(squares, recording.actor.groups, strict=True)]
+
+
 def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.NDArray[np.float64]], list[float]]:
-    """Return g per stage, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
+    """Return g per stage of a chain, and the steepest slope in each hidden layer; those in `linear` have slope 1."""
     actor = recording.actor
     squares, steepest = [np.zeros(layer.inputs) for layer in actor.layers], [0.0] * len(actor.hidden)
     apart = -(-recording.inputs.size // SENSITIVITY_VALUES)
