@@ -7,7 +7,8 @@ safetensors, read with size limits, checked, and never executed.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from safetensors.numpy import load, save
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Layer, Linear, Normaliser
 from snn_policy.bundle.files import (
     MOST_JSON_BYTES,
@@ -29,7 +31,8 @@ from snn_policy.bundle.files import (
     sha256,
     weights_place,
 )
-from snn_policy.bundle.sparse import compact_weights, stored_weight
+from snn_policy.bundle.graph_record import compact, describe_graph, read_graph
+from snn_policy.bundle.sparse import stored_weight
 from snn_policy.checks import frozen_array, whole
 from snn_policy.errors import SourceError
 from snn_policy.protocol import KeyedShape
@@ -37,9 +40,10 @@ from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.settings import as_record, membrane_from_record
 
-FORMAT, FIRST_VERSION, SECOND_VERSION = "snn-policy", 1, 2
+FORMAT, FIRST_VERSION, SECOND_VERSION, GRAPH_VERSION = "snn-policy", 1, 2, 3
 """Bundles with sparse weights (`snn_policy.bundle.sparse`), or with sigma-delta neurons that carry a residual, are of
-the second version, because earlier releases would misread them; all others of the first, which every release reads."""
+the second version, because earlier releases would misread them; networks that are no chains of layers
+(`snn_policy.bundle.graph_record`) of the third; all others of the first, which every release reads."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 MOST_PIXELS = 4096
 SIGMA_DELTA_FIELDS = {"digits", "base", "alpha"}
@@ -85,10 +89,10 @@ def write_bundle(
     described, arrays = describe_network(network)
     if dtype != "float32":
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
-    sparse = compact_weights(described["actor"]["layers"], arrays)
+    sparse = compact(described["actor"], arrays)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": SECOND_VERSION if sparse or carries(network) else FIRST_VERSION,
+        "format_version": _version(network, sparse),
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -101,6 +105,12 @@ def write_bundle(
     document["weights_sha256"] = sha256(weights)
     document["sha256"] = _digest(document)
     replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
+
+
+def _version(network: SpikingNetwork, sparse: bool) -> int:
+    if not network.actor.graph.is_chain:
+        return GRAPH_VERSION
+    return SECOND_VERSION if sparse or carries(network) else FIRST_VERSION
 
 
 def _narrowed(name: str, weight: np.ndarray, dtype: str) -> np.ndarray:
@@ -136,8 +146,7 @@ def _finite(value: float) -> float | None:
 def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
     """Return what a bundle says of an actor, and its arrays by name."""
     arrays: Arrays = {}
-    for index, layer in enumerate(actor.layers):
-        arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
+    structure = _describe_layers(actor.layers, arrays) if actor.graph.is_chain else describe_graph(actor.graph, arrays)
     head = actor.head
     if not head.discrete:
         arrays |= {"head.low": head.low, "head.high": head.high, "head.scale": head.scale, "head.offset": head.offset}
@@ -148,10 +157,7 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
         **_keys(actor.observation_shape),
-        "layers": [
-            {**_describe_layer(layer), "activation": layer.activation and asdict(layer.activation)}
-            for layer in actor.layers
-        ],
+        "layers" if actor.graph.is_chain else "graph": structure,
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)}
         if not head.discrete or head.action_shape == ()
         else {"kind": "argmaxes", "pre_clip": None, "choices": list(head.choices)},
@@ -159,6 +165,13 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         **({"provenance": dict(actor.provenance)} if actor.provenance else {}),
     }
     return described, arrays
+
+
+def _describe_layers(layers: Sequence[Layer], arrays: Arrays) -> list[dict[str, Any]]:
+    for index, layer in enumerate(layers):
+        arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
+    activations = [layer.activation and asdict(layer.activation) for layer in layers]
+    return [{**_describe_layer(one), "activation": given} for one, given in zip(layers, activations, strict=True)]
 
 
 def _describe_layer(layer: Layer) -> dict[str, Any]:
@@ -228,9 +241,10 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    version = document.get("format_version")
-    if not whole(version, FIRST_VERSION, SECOND_VERSION):
-        known = f"{FIRST_VERSION} and {SECOND_VERSION}"
+    version, actor = document.get("format_version"), document.get("actor")
+    graph = isinstance(actor, dict) and "graph" in actor
+    if not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
+        known = f"{FIRST_VERSION} and {SECOND_VERSION} of chains of layers, {GRAPH_VERSION} of other graphs"
         raise SourceError(f"{policy_path}: format version {version!r}, but this release reads {known}")
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")
@@ -267,18 +281,16 @@ def _read_shape(described: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
-    layers, room = [], MOST_WEIGHT_BYTES
-    for index, entry in enumerate(described["layers"]):
-        given = entry["activation"]
-        activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
-        weight = stored_weight(entry, f"layers.{index}.weight", arrays, room)
-        room -= weight.nbytes
-        layers.append(_read_layer(entry, weight, arrays[f"layers.{index}.bias"], activation))
+    shape = _read_shape(described)
+    if "graph" in described:
+        graph = read_graph(described["graph"], math.prod(shape), arrays, MOST_WEIGHT_BYTES)
+    else:
+        graph = Graph.chain(_read_layers(described["layers"], arrays))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
-        tuple(layers),
-        _read_head(head, arrays, layers[-1].outputs),
-        _read_shape(described),
+        graph,
+        _read_head(head, arrays, graph.outputs),
+        shape,
         None
         if normaliser is None
         else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
@@ -286,6 +298,17 @@ def _read_actor(described: dict[str, Any], arrays: Arrays) -> Actor:
         name=str(described["name"]),
         provenance=dict(described.get("provenance", {})),
     )
+
+
+def _read_layers(described: Any, arrays: Arrays) -> list[Layer]:
+    layers, room = [], MOST_WEIGHT_BYTES
+    for index, entry in enumerate(described):
+        given = entry["activation"]
+        activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
+        weight = stored_weight(entry, f"layers.{index}.weight", arrays, room)
+        room -= weight.nbytes
+        layers.append(_read_layer(entry, weight, arrays[f"layers.{index}.bias"], activation))
+    return layers
 
 
 def _read_layer(entry: dict[str, Any], weight: np.ndarray, bias: np.ndarray, activation: Activation | None) -> Layer:
@@ -344,11 +367,11 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
     if settings.pop("model") == "sigma-delta":
         if unknown := settings.keys() - SIGMA_DELTA_FIELDS:
             raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
-        stages = range(len(actor.layers))
+        stages = range(len(actor.widths))
         quanta = tuple(sizes(f"stages.{i}.quantum", actor.groups[i]) for i in stages)
         predictor = tuple(array(f"stages.{i}.predictor", actor.groups[i]) for i in stages)
         digits = tuple(settings["digits"])
-        if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
+        if len(digits) != len(actor.widths) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
         alpha = tuple(settings.get("alpha", ()))  # bundles without it carry no residual
         offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])
