@@ -89,6 +89,10 @@ class Actor:
         normalised = [] if self.normaliser is None else ["normalises observations"]
         return f"Actor({', '.join([self.name, chain, *normalised, *known])})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles need: they go on from the same memory, in arrays of their own."""
+        return {**self.__dict__, "_memory": self._memory.copy(), "counters": self.counters.copy()}
+
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Return the layers of a chain, the last one without activation; raise `UnsupportedLayerError` of others."""

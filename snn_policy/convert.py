@@ -1,6 +1,5 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
 from snn_policy.checks import frozen_array, require
 from snn_policy.engines import check_engine
-from snn_policy.errors import UnsupportedLayerError
+from snn_policy.errors import UnsupportedLayerError, warn
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import busy, repeating
 from snn_policy.protocol import FloatArray
@@ -122,7 +121,7 @@ def convert(
     check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape, episode_starts)
     if source.recurrent and known_starts(recordings) is None:
-        warnings.warn(ONE_EPISODE, stacklevel=2)
+        warn(ONE_EPISODE)
     make = _conversion(source, recordings, settings, engine, progress)
     if asked_of_pilots(settings):
         found, record = run_pilots(source, settings, make, env, pilot or Pilot(), progress)

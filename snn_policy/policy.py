@@ -49,7 +49,8 @@ class SpikingPolicy(StatefulPolicy):
         super().__init__(make_engine(network, engine))
 
     def __repr__(self) -> str:
-        return f"SpikingPolicy({self.actor.name}, {self.conversion.get('neuron')}, timesteps={self.timesteps})"
+        graph = "" if self.actor.graph.is_chain else f"{self.actor.graph.kind}, "
+        return f"SpikingPolicy({self.actor.name}, {graph}{self.conversion.get('neuron')}, timesteps={self.timesteps})"
 
     @property
     def actor(self) -> Actor:

@@ -127,11 +127,15 @@ class Bundles:
     """Forgeries of one small bundle."""
 
     def __init__(self, directory: Path, kind: str = "sigma-delta") -> None:
-        policies()[kind].save(directory)
+        self.policy(kind).save(directory)
         self._directory = directory
         self._document = json.loads((directory / "policy.json").read_bytes())
         self._weights = file_of(directory, "weights").read_bytes()
         self._places = [place for place in _places(self._document) if place[0] not in ("versions", "sha256")]
+
+    def policy(self, kind: str) -> SpikingPolicy:
+        """The policy whose bundle is forged."""
+        return policies()[kind]
 
     def strategy(self) -> st.SearchStrategy[tuple[bytes, bytes]]:
         @st.composite

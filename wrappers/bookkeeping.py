@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.ann.memory import chosen_rows, cleared
 from snn_policy.protocol import Costs, Decision, Mask, Policy
 
 Report = dict[str, npt.NDArray[Any]]
@@ -33,12 +34,33 @@ def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
     return actor
 
 
+class ShadowAnn:
+    """Ask the ANN for its action, with a memory of every row's own episode where it is recurrent."""
+
+    def __init__(self, actor: Actor, rows: int) -> None:
+        self._actor, self._state = actor, actor.initial_state(rows)
+
+    def begin(self, rows: Mask) -> None:
+        """Begin episodes in these rows."""
+        self._state = cleared(self._state, rows)
+
+    def errors(self, obs: npt.NDArray[Any], actions: npt.NDArray[Any], counted: Mask) -> npt.NDArray[np.float64]:
+        """Return (rows,) `action_error`s of the observations (rows, *shape); only the counted rows remember them."""
+        wanted, after = self._actor.step(obs, self._state)
+        self._state = chosen_rows(counted, after, self._state)
+        return _distance(self._actor, np.asarray(wanted), actions)
+
+
 def action_error(actor: Actor, obs: npt.NDArray[Any], actions: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return (rows,) root mean square over the action's components of its distance to the ANN's action.
 
-    In shares of the action's half-range (1 where it is unbounded); the share of other choices for discrete actions.
+    In shares of the action's half-range (1 where it is unbounded); the share of other choices for discrete actions. A
+    recurrent ANN is asked at the start of its memory.
     """
-    wanted = np.asarray(actor.step(obs, ())[0])
+    return _distance(actor, np.asarray(actor.step(obs, actor.initial_state(len(obs)))[0]), actions)
+
+
+def _distance(actor: Actor, wanted: npt.NDArray[Any], actions: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if actor.discrete:
         return np.mean((wanted != actions).reshape(len(wanted), -1), axis=1)
     distance = (np.asarray(actions, np.float64) - wanted) / actor.head.half_range()
@@ -97,7 +119,8 @@ class Bookkeeper:
     """
 
     def __init__(self, policy: Policy, rows: int, actor: Actor | None) -> None:
-        self.policy, self.rows, self.actor = policy, rows, actor
+        self.policy, self.rows = policy, rows
+        self._shadow = None if actor is None else ShadowAnn(actor, rows)
         self.replaying: Mask = np.zeros(rows, np.bool_)
         self._totals = EpisodeTotals.empty(rows)
         self._obs: npt.NDArray[Any] = np.zeros(0)
@@ -114,6 +137,7 @@ class Bookkeeper:
         self.policy.reset(num_envs=self.rows)
         self.replaying = np.zeros(self.rows, np.bool_)
         self._totals, self._seen = EpisodeTotals.empty(self.rows), self.policy.last_decision
+        self._begin_shadow(np.ones(self.rows, np.bool_))
         self.observe(obs)
 
     def begin(self, obs: Any, rows: Mask) -> None:
@@ -122,11 +146,16 @@ class Bookkeeper:
         self.policy.reset(rows)
         self._totals.clear(rows)
         self.replaying = self.replaying & ~rows
+        self._begin_shadow(rows)
         self.observe(obs)
+
+    def _begin_shadow(self, rows: Mask) -> None:
+        if self._shadow is not None:
+            self._shadow.begin(rows)
 
     def observe(self, obs: Any) -> None:
         """Remember what the next decision will be about, for the comparison with the ANN only."""
-        if self.actor is not None:
+        if self._shadow is not None:
             self._obs = np.array(obs)
 
     def record(self, actions: Any, rewards: npt.NDArray[Any]) -> tuple[Report, Mask]:
@@ -137,7 +166,8 @@ class Bookkeeper:
             return {}, np.zeros(self.rows, np.bool_)
         old, old_rows = self._outdated
         counted = ~(self.replaying | old_rows) if decision is old else ~self.replaying
-        errors = None if self.actor is None else action_error(self.actor, self._obs, np.asarray(actions))
+        shadow = self._shadow
+        errors = None if shadow is None else shadow.errors(self._obs, np.asarray(actions), counted)
         self._totals.add_decision(decision, errors, counted)
         return {**reported(decision), **({} if errors is None else {"ann_error": errors})}, counted
 

@@ -18,6 +18,9 @@ from snn_policy.protocol import Array, FloatArray, IntArray
 MOST_PATCH_BYTES = 2**22
 """Rows are convolved in pieces whose patches take at most so much memory, of a core's cache (a single row may more)."""
 
+MOST_NEURONS = 2**24
+"""Of one convolution's input or output: files tell its sizes, and arrays of them are made."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conv2d:
@@ -56,6 +59,8 @@ class Conv2d:
             raise ValueError(f"weight: takes {self.weight.shape[1]} channels, but images have {self.input_shape[0]}")
         if min(self.output_shape) < 1:
             raise ValueError(f"weight: a kernel of {self.weight.shape[2:]} does not fit images {self.input_shape}")
+        if max(self.inputs, self.outputs) > MOST_NEURONS:
+            raise ValueError(f"weight: {max(self.inputs, self.outputs)} neurons, more than {MOST_NEURONS}")
         object.__setattr__(self, "unit_bias", frozen_array(np.repeat(self.bias, self.groups[1]), "bias"))
         object.__setattr__(self, "fan_out", self._fan_out())
 

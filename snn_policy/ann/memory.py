@@ -64,6 +64,12 @@ class GraphMemory:
         self.state: GraphState = graph.initial_state(1)
         self._open = True
 
+    def copy(self) -> "GraphMemory":
+        """Return the same memory in arrays of its own."""
+        twin = GraphMemory(self._graph)
+        twin.state, twin._open = copied(self.state), self._open
+        return twin
+
     @property
     def rows(self) -> int:
         return len(self.state.told)

@@ -45,6 +45,11 @@ class Select:
         return cls(np.arange(width), width)
 
     @property
+    def is_identity(self) -> bool:
+        """Return whether it passes on all entries in order."""
+        return len(self.indices) == self.inputs and bool((self.indices == np.arange(self.inputs)).all())
+
+    @property
     def outputs(self) -> int:
         return len(self.indices)
 

@@ -41,7 +41,9 @@ class LeftOut(Exception):
 
 
 def check_linear(actor: Actor) -> None:
-    """Raise `ValueError` where the actor has layers that not all baselines run."""
+    """Raise `ValueError` where the actor has a network that not all baselines run."""
+    if not actor.graph.is_chain:
+        raise ValueError(f"{actor.name}: {actor.graph.kind}; snn-policy bench times chains of linear layers")
     if not all(isinstance(layer, Linear) for layer in actor.layers):
         raise ValueError(f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear")
 

@@ -26,15 +26,16 @@ from snn_policy.bundle.files import (
     sha256,
     weights_place,
 )
+from snn_policy.bundle.graph_record import compact
 from snn_policy.bundle.networks import carries, describe_network, read_network
-from snn_policy.bundle.sparse import compact_weights
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
 from snn_policy.spiking.network import SpikingNetwork
 
-FORMAT, FIRST_VERSION, SECOND_VERSION = "snn-policy", 1, 2
+FORMAT, FIRST_VERSION, SECOND_VERSION, GRAPH_VERSION = "snn-policy", 1, 2, 3
 """Bundles with sparse weights (`snn_policy.bundle.sparse`), or with sigma-delta neurons that carry a residual, are of
-the second version, because earlier releases would misread them; all others of the first, which every release reads."""
+the second version, because earlier releases would misread them; networks that are no chains of layers
+(`snn_policy.bundle.graph_record`) of the third; all others of the first, which every release reads."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 
 
@@ -76,10 +77,10 @@ def write_bundle(
     described, arrays = describe_network(network)
     if dtype != "float32":
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
-    sparse = compact_weights(described["actor"]["layers"], arrays)
+    sparse = compact(described["actor"], arrays)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": SECOND_VERSION if sparse or carries(network) else FIRST_VERSION,
+        "format_version": _version(network, sparse),
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -92,6 +93,12 @@ def write_bundle(
     document["weights_sha256"] = sha256(weights)
     document["sha256"] = _digest(document)
     replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
+
+
+def _version(network: SpikingNetwork, sparse: bool) -> int:
+    if not network.actor.graph.is_chain:
+        return GRAPH_VERSION
+    return SECOND_VERSION if sparse or carries(network) else FIRST_VERSION
 
 
 def _narrowed(name: str, weight: np.ndarray, dtype: str) -> np.ndarray:
@@ -147,9 +154,10 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
         raise SourceError(f"{policy_path}: not valid JSON ({error}); the file is truncated or not a policy") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
-    version = document.get("format_version")
-    if not whole(version, FIRST_VERSION, SECOND_VERSION):
-        known = f"{FIRST_VERSION} and {SECOND_VERSION}"
+    version, actor = document.get("format_version"), document.get("actor")
+    graph = isinstance(actor, dict) and "graph" in actor
+    if not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
+        known = f"{FIRST_VERSION} and {SECOND_VERSION} of chains of layers, {GRAPH_VERSION} of other graphs"
         raise SourceError(f"{policy_path}: format version {version!r}, but this release reads {known}")
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")

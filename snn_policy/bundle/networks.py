@@ -3,7 +3,8 @@
 What is read is hostile: every number and array is checked before anything is made of it.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Layer, Linear, Normaliser
+from snn_policy.bundle.graph_record import describe_graph, read_graph
 from snn_policy.bundle.sparse import stored_weight
 from snn_policy.checks import frozen_array, whole
 from snn_policy.protocol import KeyedShape
@@ -40,8 +43,7 @@ def describe_network(network: SpikingNetwork) -> tuple[dict[str, Any], Arrays]:
 def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
     """Return what a bundle says of an actor, and its arrays by name."""
     arrays: Arrays = {}
-    for index, layer in enumerate(actor.layers):
-        arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
+    structure = _describe_layers(actor.layers, arrays) if actor.graph.is_chain else describe_graph(actor.graph, arrays)
     head = actor.head
     if not head.discrete:
         arrays |= {"head.low": head.low, "head.high": head.high, "head.scale": head.scale, "head.offset": head.offset}
@@ -52,10 +54,7 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         "env_id": actor.env_id,
         "observation_shape": list(actor.observation_shape),
         **_keys(actor.observation_shape),
-        "layers": [
-            {**_describe_layer(layer), "activation": layer.activation and asdict(layer.activation)}
-            for layer in actor.layers
-        ],
+        "layers" if actor.graph.is_chain else "graph": structure,
         "head": {"kind": head.kind, "pre_clip": _finite(head.pre_clip)}
         if not head.discrete or head.action_shape == ()
         else {"kind": "argmaxes", "pre_clip": None, "choices": list(head.choices)},
@@ -63,6 +62,13 @@ def describe_actor(actor: Actor) -> tuple[dict[str, Any], Arrays]:
         **({"provenance": dict(actor.provenance)} if actor.provenance else {}),
     }
     return described, arrays
+
+
+def _describe_layers(layers: Sequence[Layer], arrays: Arrays) -> list[dict[str, Any]]:
+    for index, layer in enumerate(layers):
+        arrays[f"layers.{index}.weight"], arrays[f"layers.{index}.bias"] = layer.weight, layer.bias
+    activations = [layer.activation and asdict(layer.activation) for layer in layers]
+    return [{**_describe_layer(one), "activation": given} for one, given in zip(layers, activations, strict=True)]
 
 
 def _describe_layer(layer: Layer) -> dict[str, Any]:
@@ -133,18 +139,16 @@ def _read_shape(described: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _read_actor(described: dict[str, Any], arrays: Arrays, room: int) -> Actor:
-    layers = []
-    for index, entry in enumerate(described["layers"]):
-        given = entry["activation"]
-        activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
-        weight = stored_weight(entry, f"layers.{index}.weight", arrays, room)
-        room -= weight.nbytes
-        layers.append(_read_layer(entry, weight, arrays[f"layers.{index}.bias"], activation))
+    shape = _read_shape(described)
+    if "graph" in described:
+        graph = read_graph(described["graph"], math.prod(shape), arrays, room)
+    else:
+        graph = Graph.chain(_read_layers(described["layers"], arrays, room))
     head, normaliser = described["head"], described["normaliser"]
     return Actor(
-        tuple(layers),
-        _read_head(head, arrays, layers[-1].outputs),
-        _read_shape(described),
+        graph,
+        _read_head(head, arrays, graph.outputs),
+        shape,
         None
         if normaliser is None
         else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
@@ -152,6 +156,17 @@ def _read_actor(described: dict[str, Any], arrays: Arrays, room: int) -> Actor:
         name=str(described["name"]),
         provenance=dict(described.get("provenance", {})),
     )
+
+
+def _read_layers(described: Any, arrays: Arrays, room: int) -> list[Layer]:
+    layers = []
+    for index, entry in enumerate(described):
+        given = entry["activation"]
+        activation = None if given is None else Activation(given["name"], given["parameter"], given.get("levels", 0))
+        weight = stored_weight(entry, f"layers.{index}.weight", arrays, room)
+        room -= weight.nbytes
+        layers.append(_read_layer(entry, weight, arrays[f"layers.{index}.bias"], activation))
+    return layers
 
 
 def _read_layer(entry: dict[str, Any], weight: np.ndarray, bias: np.ndarray, activation: Activation | None) -> Layer:
@@ -210,11 +225,11 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
     if settings.pop("model") == "sigma-delta":
         if unknown := settings.keys() - SIGMA_DELTA_FIELDS:
             raise ValueError(f"{', '.join(sorted(unknown))}: no setting of 'sigma-delta' neurons")
-        stages = range(len(actor.layers))
+        stages = range(len(actor.widths))
         quanta = tuple(sizes(f"stages.{i}.quantum", actor.groups[i]) for i in stages)
         predictor = tuple(array(f"stages.{i}.predictor", actor.groups[i]) for i in stages)
         digits = tuple(settings["digits"])
-        if len(digits) != len(actor.layers) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
+        if len(digits) != len(actor.widths) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
         alpha = tuple(settings.get("alpha", ()))  # bundles without it carry no residual
         offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])

@@ -4,7 +4,8 @@
     layers.N.weight.values   the weights whose bit is set, in that order
     layers.N.weight.minus    uint8, as the mask: the zeros with a minus, where there are any (a weight times a mask's 0)
 
-and the layer's entry in `policy.json` has `weight_shape`. Only where that takes fewer bytes than the dense array.
+and the layer's entry in `policy.json` has `weight_shape`; so it is with the maps of a graph, `graph.S.C.weight`. Only
+where that takes fewer bytes than the dense array.
 """
 
 import math
@@ -26,23 +27,25 @@ def compact_weights(layers: Sequence[MutableMapping[str, Any]], arrays: MutableM
     Args:
         layers: the layers' entries in the document; arrays: by name. Both are changed in place.
     """
-    found = False
-    for index, entry in enumerate(layers):
-        name = f"layers.{index}.weight"
-        weight = np.ascontiguousarray(arrays[name])
-        flat, shape = weight.ravel(), list(weight.shape)
-        parts = {"mask": np.packbits(flat != 0), "values": flat[flat != 0]}
-        minus = np.signbit(flat) & (flat == 0)
-        if minus.any():
-            parts["minus"] = np.packbits(minus)
-        if sum(part.nbytes for part in parts.values()) + SPARE_BYTES >= weight.nbytes:
-            continue
-        restored = restored_weight(name, shape, most_bytes=weight.nbytes, **parts)
-        require(restored.tobytes() == weight.tobytes(), f"{name}: its sparse form does not give it back")
-        del arrays[name]
-        arrays.update({f"{name}.{part}": values for part, values in parts.items()})
-        entry["weight_shape"], found = shape, True
-    return found
+    return sum(compact_weight(f"layers.{index}.weight", entry, arrays) for index, entry in enumerate(layers)) > 0
+
+
+def compact_weight(name: str, entry: MutableMapping[str, Any], arrays: MutableMapping[str, np.ndarray]) -> bool:
+    """Replace one dense weight by mask and values where that is smaller, and note its shape; whether it was."""
+    weight = np.ascontiguousarray(arrays[name])
+    flat, shape = weight.ravel(), list(weight.shape)
+    parts = {"mask": np.packbits(flat != 0), "values": flat[flat != 0]}
+    minus = np.signbit(flat) & (flat == 0)
+    if minus.any():
+        parts["minus"] = np.packbits(minus)
+    if sum(part.nbytes for part in parts.values()) + SPARE_BYTES >= weight.nbytes:
+        return False
+    restored = restored_weight(name, shape, most_bytes=weight.nbytes, **parts)
+    require(restored.tobytes() == weight.tobytes(), f"{name}: its sparse form does not give it back")
+    del arrays[name]
+    arrays.update({f"{name}.{part}": values for part, values in parts.items()})
+    entry["weight_shape"] = shape
+    return True
 
 
 def stored_weight(entry: Mapping[str, Any], name: str, arrays: Mapping[str, np.ndarray], most_bytes: int) -> np.ndarray:

@@ -20,12 +20,16 @@ from snn_policy.commands.convert import (
     VecNormalize,
     source_options,
 )
+from snn_policy.commands.inspect_graph import described_graph, graph_lines, in_words
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
     from snn_policy.ann.layers import Layer
 
 NOT_CONVERTIBLE = 1
+OF_CHAINS = ("onnx", "c", "torchscript", "nir")
+"""What a conversion can be exported as; NIR where its neurons are IF."""
+OF_GRAPHS = ("onnx", "c")
 _EXAMPLES = {
     "activation": "elu",
     "prefix": "NAME",
@@ -108,23 +112,27 @@ def _described(actor: "Actor") -> dict[str, Any]:
         "observation_shape": list(shape),
         "observation_keys": keys,
         "normaliser": None if norm is None else {"shape": list(norm.mean.shape), "clip": clip},
-        "layers": [_layer(layer) for layer in actor.layers],
+        "network": actor.graph.kind,
+        "layers": [_layer(layer) for layer in actor.layers] if actor.graph.is_chain else None,
+        "stages": None if actor.graph.is_chain else described_graph(actor.graph),
+        "recurrent": actor.recurrent,
+        "memory": sum(array.shape[1] for array in actor.initial_state(1)),
         "head": {"kind": actor.head.kind, "action_shape": list(actor.action_shape), "choices": list(actor.head.choices),
                  "low": _finite(actor.low), "high": _finite(actor.high)},
         "multiply_accumulates": actor.dense_macs,
+        "analog_multiply_accumulates": actor.graph.cell_macs,
         "neurons": _neurons(actor),
+        "exports": list(OF_CHAINS if actor.graph.is_chain else OF_GRAPHS),
     }  # fmt: skip
 
 
 def _layer(layer: "Layer") -> dict[str, Any]:
-    f = layer.activation
-    parameter = f" ({f.parameter:g})" if f is not None and f.parameter not in (0.0, 1.0) else ""
     return {
         "type": type(layer).__name__,
         "inputs": layer.inputs,
         "outputs": layer.outputs,
         "weight": list(layer.weight.shape),
-        "activation": None if f is None else f"{f.name}{parameter}",
+        "activation": in_words(layer.activation),
         "multiply_accumulates": layer.macs,
     }
 
@@ -179,20 +187,29 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines += [f"way out: {found['remedy']}"] if found.get("remedy") else []
         return lines + ([f"try: {found['command']}"] if found["command"] else [])
     lines += [f"├─ {line}" for line in _parts(found)]
+    lines += [] if found["stages"] is None else [f"├─ {found['network']}", *graph_lines(found["stages"])]
     head = found["head"]
     discrete = f"argmax of {', '.join(map(str, head['choices']))} choices"
     lines.append(f"└─ action: {discrete if head['choices'] else _bounds(head)}")
-    lines.append(
-        f"{found['multiply_accumulates']:,} multiply-accumulates per decision; neurons: {_joined(found['neurons'])}"
-    )
+    chain = found["stages"] is None
+    lines.append(f"{_work(found)}; neurons: {_joined(found['neurons'], chain)}")
+    lines += [] if chain else [f"exports: {', '.join(found['exports'])} (torchscript, nir, compress: chains only)"]
     lines.append(f"environment: {found['environment'] or 'not known'}")
     lines += [f"note: {' '.join(note.split())}" for note in found["warnings"]]
     return [*lines, f"to convert: {found['command']}"]
 
 
-def _joined(neurons: list[str]) -> str:
+def _work(found: dict[str, Any]) -> str:
+    work, analog = found["multiply_accumulates"], found["analog_multiply_accumulates"]
+    kept = f", {analog:,} of them analog (norms, gates)" if analog else ""
+    memory = f"; recurrent, {found['memory']:,} numbers are remembered" if found["recurrent"] else ""
+    return f"{work:,} multiply-accumulates per decision{kept}{memory}"
+
+
+def _joined(neurons: list[str], chain: bool) -> str:
     others = [kind for kind in ("if", "snm", "mt") if kind not in neurons]
-    return ", ".join(neurons) + (f" ({', '.join(others)}: every hidden layer must be ReLU)" if others else "")
+    reason = "every hidden layer must be ReLU" if chain else "chains of ReLU layers only"
+    return ", ".join(neurons) + (f" ({', '.join(others)}: {reason})" if others else "")
 
 
 def _parts(found: dict[str, Any]) -> list[str]:
@@ -204,7 +221,7 @@ def _parts(found: dict[str, Any]) -> list[str]:
     if norm is not None:
         clip = "" if norm["clip"] is None else f", clipped to ±{norm['clip']:g}"
         parts.append(f"normaliser: (x − mean) / scale, {'×'.join(map(str, norm['shape']))}{clip}")
-    for index, layer in enumerate(found["layers"]):
+    for index, layer in enumerate(found["layers"] or ()):
         shape = "×".join(map(str, layer["weight"]))
         activation = f", {layer['activation']}" if layer["activation"] else ""
         parts.append(f"{index} {layer['type']}: {layer['inputs']} → {layer['outputs']}{activation}   [{shape}]")

@@ -61,6 +61,8 @@ def _preferred(names: list[str]) -> str:
 
 
 def _shape(actor: Any) -> str:
+    if not actor.graph.is_chain:
+        return f"{actor.widths[0]}-…-{actor.head.outputs} {actor.graph.kind}"
     sizes = "-".join(str(size) for size in (*actor.widths, actor.head.outputs))
     return f"{sizes} {actor.hidden[0].activation.name if actor.hidden else 'linear'} network"
 
