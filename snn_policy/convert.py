@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,7 @@ def convert(
         alpha_clip=alpha_clip, residual=residual, tolerance=tolerance, digits=digits, base=base, predictor=predictor,
         calibration=calibration,
     )  # fmt: skip
+    _refuse_swapped(actor, observations)
     source = load_actor(actor)
     check_settings(source, settings, env, pilot)
     check_engine(source, engine)
@@ -131,6 +133,16 @@ def convert(
     with busy("preparing the engine", progress):
         policy.warm_up()
     return policy
+
+
+def _refuse_swapped(actor: Any, observations: Any) -> None:
+    """Say so where recordings stand in an actor's place; what else is no actor, `load_actor` refuses."""
+    held = getattr(observations, "actor", observations)
+    arrays = isinstance(actor, np.ndarray | list | tuple) or hasattr(actor, "iterate_episodes")
+    if isinstance(held, Actor) or (arrays and (callable(observations) or isinstance(observations, str | Path))):
+        kinds = f"{type(actor).__name__}, {type(observations).__name__}"
+        reason = "the arguments are swapped" if arrays else "the second is an actor, not what it has seen"
+        raise TypeError(f"convert: expected convert(actor, observations), got ({kinds}); {reason}")
 
 
 def check_settings(actor: Actor, settings: NeuronSettings, env: Any = None, pilot: Pilot | None = None) -> None:

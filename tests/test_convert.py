@@ -1,7 +1,9 @@
 """convert(): which arguments go with which neuron, what is refused, and that the actor stays as it was."""
 
+from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -266,3 +268,34 @@ def test_a_pilots_episodes_are_shown_after_the_calibration(capsys: pytest.Captur
     convert(actor, walk(60, (3,)), neuron="if", timesteps=2, alpha="pilot", progress=True)
     shown = capsys.readouterr().err
     assert 0 <= shown.index("calibrating") < min(shown.index("trying α = 0.3"), shown.index("trying α = 0.8"))
+
+
+@pytest.mark.parametrize("order", ["array, actor", "list, actor", "actor, actor", "array, policy", "array, path"])
+def test_swapped_arguments_are_told(order: str) -> None:
+    actor, rows = random_actor(), walk(30)
+    given: Any = {
+        "array, actor": (rows, actor), "list, actor": ([rows, rows], actor), "actor, actor": (actor, actor),
+        "array, policy": (rows, convert(actor, walk(300))), "array, path": (rows, "model.zip"),
+    }[order]  # fmt: skip
+    reason = "the second is an actor" if order == "actor, actor" else "the arguments are swapped"
+    with pytest.raises(TypeError, match=rf"expected convert\(actor, observations\), got .*; {reason}"):
+        convert(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "way_out"),
+    [
+        ("Pendulum-v1", r'pass actor.collect\("Pendulum-v1"\)'),
+        ("log.npy", r'pass numpy.load\("log.npy"\)'),
+        (Path("logs/a.npz"), r'pass numpy.load\("logs/a.npz"\)'),
+        ({"obs": walk(30)}, r"keys 'obs'.*takes one array of shape \(N, \*\(11,\)\).*under the key"),
+    ],
+)
+def test_what_is_no_recording_leads_to_one(given: Any, way_out: str) -> None:
+    with pytest.raises(ValueError, match=way_out):
+        convert(random_actor(), given)
+
+
+def test_an_environment_is_no_recording_and_leads_to_one() -> None:
+    with pytest.raises(ValueError, match=r"got .*; pass what actor.collect\(.*\) records in it"):
+        convert(random_actor(), gymnasium.make("Pendulum-v1"))

@@ -160,3 +160,17 @@ def test_what_is_no_vector_is_refused(tmp_path: Path) -> None:
         for source in (model, tmp_path / "m.zip"):
             with pytest.raises(UnsupportedLayerError, match=name):
                 load_actor(source)
+
+
+def test_a_dictionary_of_recorded_arrays_is_a_recording(model: Any) -> None:
+    actor, recorded = load_actor(model), observations(300)
+    together = convert(actor, recorded)
+    one_by_one = convert(actor, [{key: values[i] for key, values in recorded.items()} for i in range(300)])
+    joined = convert(actor, KeyedShape(PARTS).joined(recorded))
+    for other in (one_by_one, joined):
+        quanta = zip(together.network.neurons.quanta, other.network.neurons.quanta, strict=True)  # pyright: ignore
+        assert all(np.array_equal(a, b) for a, b in quanta)
+    with pytest.raises(ValueError, match="expected the keys achieved_goal, desired_goal, observation, got observation"):
+        convert(actor, {"observation": recorded["observation"]})
+    with pytest.raises(ValueError, match="batches of"):
+        convert(actor, recorded | {"observation": recorded["observation"][:9]})

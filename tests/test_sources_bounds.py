@@ -184,3 +184,18 @@ def test_squashed_actions_beyond_the_range_of_float32_are_refused(kind: Any) -> 
     env.action_space = spaces.Box(np.array([-1e300, -1.0]), np.array([1e300, 1.0]), dtype=np.float64)
     with np.errstate(all="ignore"), pytest.raises(SourceError, match="beyond the range of float32"):
         load_actor(kind("MlpPolicy", env, **small()))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        ("a", "b", r"low, high: expected a number or 2 of them, got 'a'"),
+        (np.nan, 1, r"low, high: NaN is no bound, got nan; an action without one has ±inf"),
+        ([-1, np.nan], [1, 1], r"low, high: NaN is no bound, got \[-1.0, nan\]"),
+        ([-1] * 3, [1] * 3, r"low, high: expected a number or 2 of them, got shape \(3,\)"),
+    ],
+)
+def test_bounds_that_are_none_are_named(low: Any, high: Any, says: str) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match=says):
+        load_actor(net, low=low, high=high)

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecExtractDict
 from torch import nn
 
 from snn_policy.actor import Actor
+from snn_policy.cli import main
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources import load_actor
 from snn_policy.sources.sb3_statistics import was_normalised
@@ -407,6 +408,74 @@ def test_a_step_between_two_observations_is_told_from_a_normalisation(environmen
     plain = tellings([after for _, after in pairs], seen)
     assert plain.count("no") >= 0.98 * len(plain)
     assert tellings(scaled, seen).count("no") <= 0.1 * len(plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment"), [(PPO, "MountainCarContinuous-v0"), (A2C, "CartPole-v1"), (PPO, "CartPole-v1")]
+)
+def test_a_zip_whose_rewards_alone_were_normalised_names_what_silences_the_warning(
+    tmp_path: Path, kind: Any, environment: str
+) -> None:
+    venv = VecNormalize(DummyVecEnv([lambda: gym.make(environment)]), norm_obs=False)
+    kind("MlpPolicy", venv, seed=1, **small(n_steps=20)).learn(40).save(tmp_path / "model.zip")
+    with pytest.warns(
+        UserWarning, match=r"if it normalised observations.*vecnormalize=False.*norm_obs=False.*silences"
+    ):
+        actor = load_actor(tmp_path / "model.zip")
+    assert actor.normaliser is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_actor(tmp_path / "model.zip", vecnormalize=False).normaliser is None
+        assert load_actor(tmp_path / "model.zip", normaliser=False).normaliser is None
+        venv.save(str(tmp_path / "vecnormalize.pkl"))
+        assert load_actor(tmp_path / "model.zip").normaliser is None
+
+
+def test_the_command_line_can_say_that_there_are_no_statistics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(PPO, "Pendulum-v1", True, n_steps=20).save(tmp_path / "model.zip")
+    assert main(["inspect", str(tmp_path / "model.zip")]) == 0
+    assert "note:" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "model.zip"), "--vecnormalize", "none"]) == 0
+    out = capsys.readouterr().out
+    assert "note:" not in out
+    assert "--vecnormalize none" in out  # of the command that it proposes
+
+
+@pytest.mark.parametrize("name", ["vec_norm.pkl", "stats.pkl", "model_vecnormalize_last.pkl"])
+def test_pickles_of_other_names_beside_a_zip_are_named_where_statistics_are_missing(tmp_path: Path, name: str) -> None:
+    model = trained(PPO, "Pendulum-v1", True, n_steps=20)
+    model.save(tmp_path / "model.zip")
+    model.get_env().save(str(tmp_path / name))
+    with pytest.warns(UserWarning, match=rf"beside it lies {name}"):
+        load_actor(tmp_path / "model.zip")
+    assert load_actor(tmp_path / "model.zip", vecnormalize=tmp_path / name).normaliser is not None
+
+
+def empty(form: str, folder: Path) -> Any:
+    """Statistics that nothing has been observed for."""
+    single = NormalizeObservation(gym.make("Pendulum-v1"))
+    venv = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
+    if form == "pickle":
+        venv.save(str(folder / "vecnormalize.pkl"))
+        return folder / "vecnormalize.pkl"
+    return {"gymnasium": single, "its statistics": single.obs_rms, "VecNormalize": venv}[form]
+
+
+@pytest.mark.parametrize("form", ["gymnasium", "its statistics", "VecNormalize", "pickle"])
+def test_statistics_that_have_seen_nothing_are_told(form: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    with pytest.warns(UserWarning, match="have seen no observation.*pass those of the training"):
+        load_actor(net, normaliser=empty(form, tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_one_number_for_all_entries_is_no_statistic(shape: tuple[int, ...]) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    says = "one for every entry" if shape == () else r"3 inputs, .* \(1,\), of the shape that .*normaliser gives"
+    with pytest.raises(SourceError, match=says):
+        load_actor(net, normaliser=(np.zeros(shape), np.ones(shape)))
 
 
 def test_an_uncertain_warning_says_that_it_is_uncertain(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Recorded observations in any form a user has them: one array, an iterable of arrays, a Minari dataset."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.calibration.episodes import EpisodeRecording, checked_starts
-from snn_policy.protocol import FloatArray, Mask, as_batch
+from snn_policy.protocol import FloatArray, KeyedShape, Mask, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
@@ -35,14 +36,18 @@ def as_recordings(observations: Any, shape: tuple[int, ...], episode_starts: Any
     if isinstance(observations, np.ndarray):
         starts = getattr(observations, "episode_starts", None)
         return _with_starts(_checked(np.asarray(observations), shape, "observations"), starts, episode_starts)
+    if isinstance(observations, Mapping):
+        return _with_starts(_checked(_keyed(observations, shape), shape, "observations"), None, episode_starts)
     episodic = hasattr(observations, "iterate_episodes")
     if episodic:
         parts = (episode.observations for episode in observations.iterate_episodes())
     elif hasattr(observations, "__iter__") and not isinstance(observations, str | bytes):
         parts = iter(observations)
     else:
-        kind = type(observations).__name__
-        raise ValueError(f"observations: expected an array, an iterable of arrays or a Minari dataset, got {kind}")
+        raise ValueError(
+            "observations: expected an array, an iterable of arrays or a Minari dataset, got "
+            f"{type(observations).__name__}{_way_out(observations)}"
+        )
     batches, begun = [], []
     for index, part in enumerate(parts):
         batches.append(np.array(_checked(part, shape, f"observations[{index}]")))
@@ -59,6 +64,27 @@ def _with_starts(observations: npt.NDArray[Any], known: Mask | None, given: Any)
     starts = known if given is None else checked_starts(given, len(observations))
     fits = starts is not None and len(starts) == len(observations)
     return EpisodeRecording(observations, starts if fits else None)
+
+
+def _keyed(observations: Mapping[Any, Any], shape: tuple[int, ...]) -> Any:
+    """Return a dictionary of arrays (N, …) as it is, where the actor takes one, else refuse it."""
+    if isinstance(shape, KeyedShape):
+        return observations
+    keys = ", ".join(map(repr, list(observations)[:4]))
+    raise ValueError(
+        f"observations: a dictionary (keys {keys}), but the actor takes one array of shape (N, *{shape}); pass the "
+        "array under the key that it was trained on"
+    )
+
+
+def _way_out(observations: Any) -> str:
+    """Return how to come by observations, for what can be stepped or names something that can."""
+    if isinstance(observations, str | Path):
+        named = str(observations)
+        loaded = f'numpy.load("{named}")' if named.endswith((".npy", ".npz")) else f'actor.collect("{named}")'
+        return f"; pass {loaded}"
+    steps = hasattr(observations, "step") and hasattr(observations, "reset")
+    return "; pass what actor.collect(function that makes an environment) records in it" if steps else ""
 
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:

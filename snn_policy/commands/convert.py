@@ -87,8 +87,12 @@ Adaptive = Annotated[
 ]
 SimulationSteps = Annotated[int | None, typer.Option(help="Of each simulated pass; T by default.", **_CALIBRATION)]
 Rule = Annotated[str | None, typer.Option(help="first-pass (default) or literal.", **_CALIBRATION)]
+NO_STATISTICS = Path("none")
 VecNormalize = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="VecNormalize statistics that are not beside the zip.", **_SOURCE)
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="VecNormalize statistics not beside the zip; or none, if it has none.", **_SOURCE
+    ),
 ]
 Low = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Lower action bounds.", **_SOURCE)]
 High = Annotated[str | None, typer.Option(metavar="X[,X…]", help="Upper action bounds.", **_SOURCE)]
@@ -191,8 +195,9 @@ def source_options(
     prefix: str | None,
 ) -> dict[str, Any]:
     """Return `load_actor`'s arguments from the options of the source."""
+    statistics = False if vecnormalize == NO_STATISTICS else vecnormalize
     return {
-        "vecnormalize": vecnormalize, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
+        "vecnormalize": statistics, "low": _one_or_more("low", low), "high": _one_or_more("high", high),
         "output": output, "observation_shape": _numbers("observation-shape", observation_shape, int),
         "activation": activation, "prefix": prefix,
     }  # fmt: skip

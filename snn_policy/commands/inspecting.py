@@ -11,6 +11,7 @@ import typer
 
 from snn_policy.commands.common import FORMATS, JsonOption, check_target, is_exported, place_of, read_actor, write_json
 from snn_policy.commands.convert import (
+    NO_STATISTICS,
     Activation,
     High,
     Low,
@@ -159,7 +160,7 @@ def _neurons(actor: "Actor") -> list[str]:
 def _options(said: dict[str, Any]) -> str:
     words = []
     for key, value in said.items():
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(NO_STATISTICS if value is False else value)
         name = f"--{key.replace('_', '-')}"
         words.append(f"{name}={text}" if text.startswith("-") else f"{name} {shlex.quote(text)}")
     return " ".join(words)

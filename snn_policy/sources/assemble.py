@@ -255,8 +255,13 @@ def _argmax_head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike |
 
 
 def _bound(values: npt.ArrayLike, width: int) -> Float64:
-    bound = np.asarray(values, np.float64)
-    if bound.shape not in ((), (width,)) or np.isnan(bound).any():
+    try:
+        bound = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"low, high: expected a number or {width} of them, got {values!r}") from None
+    if np.isnan(bound).any():
+        raise ValueError(f"low, high: NaN is no bound, got {bound.tolist()}; an action without one has ±inf")
+    if bound.shape not in ((), (width,)):
         raise ValueError(f"low, high: expected a number or {width} of them, got shape {bound.shape}")
     return np.broadcast_to(bound, width)
 

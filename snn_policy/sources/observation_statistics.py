@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.ann.layers import Normaliser
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 from snn_policy.sources.environment_statistics import holds_statistics, read_environment
 from snn_policy.sources.operations import entries
 from snn_policy.sources.unpickling import Stub, load_numbers, mappings
@@ -41,6 +41,17 @@ def read_statistics(source: Any, shape: Sequence[int] | None = None) -> tuple[Ob
         UnsupportedLayerError: statistics of a dictionary of observations.
         TypeError: another kind of object.
     """
+    found = _read(source, shape)
+    if any(statistics.blank for statistics in found):
+        told = f"{source}: " if isinstance(source, str | Path) else ""
+        warn(
+            f"{told}these statistics have seen no observation (mean 0, variance 1), so that observations stay as they "
+            "are; pass those of the training, as they were saved with the policy"
+        )
+    return found
+
+
+def _read(source: Any, shape: Sequence[int] | None) -> tuple[ObservationStatistics, ...]:
     if isinstance(source, str | Path):
         return _pickled(Path(source), shape)
     if isinstance(source, Normaliser):
@@ -63,6 +74,10 @@ def _pair(mean: Any, variance: Any) -> ObservationStatistics:
     if statistics.mean.shape != statistics.variance.shape:
         shapes = f"mean {statistics.mean.shape}, variance {statistics.variance.shape}"
         raise SourceError(f"normaliser: mean and variance must have one shape, got {shapes}")
+    if not statistics.mean.ndim:
+        raise SourceError(
+            "normaliser: mean and variance are single numbers; give one for every entry of an observation"
+        )
     if (statistics.variance <= 0).any():
         remedy = "give a constant sensor the variance 1"
         which = entries(statistics.variance <= 0)

@@ -87,7 +87,7 @@ def _missing(path: Path, archive: Archive) -> tuple[ObservationStatistics, ...]:
     if fitting:
         warn(f"{path}: takes the observation statistics of {place}. {REMEDY}")
     else:
-        warn_of_missing(str(path), archive.normalised)
+        warn_of_missing(str(path), archive.normalised, path.parent)
     return fitting
 
 

@@ -24,9 +24,10 @@ _ENVIRONMENT = re.compile(r".+-v\d+")
 _EVIDENCE = 30.0
 _MOST_ENTRIES = 64
 REMEDY = (
-    "Pass vecnormalize=PATH of the VecNormalize that was saved with it, or vecnormalize=False if there was none, or "
-    "one without norm_obs"
+    "Pass vecnormalize=PATH of the VecNormalize that was saved with it; or vecnormalize=False if there was none, or "
+    "one that normalised rewards only (norm_obs=False), which silences this"
 )
+_MOST_NAMED = 3
 
 
 def stem(path: Path) -> Path:
@@ -65,9 +66,17 @@ def _below(folder: Path) -> list[Path]:
     return sorted(place for ending in _NAMES for place in folder.glob(f"*/{ending}") if place.is_file())
 
 
-def warn_of_missing(name: str, normalised: Normalised | None) -> None:
-    """Say that an algorithm was trained on normalised observations, where no statistics were found."""
-    missing = "no observation statistics were found: raw observations will give wrong actions"
+def warn_of_missing(name: str, normalised: Normalised | None, folder: Path | None = None) -> None:
+    """Say that an algorithm was trained on normalised observations, where no statistics were found.
+
+    What it stores does not tell whether its `VecNormalize` had norm_obs=False: then raw observations are right.
+
+    Args:
+        folder: where statistics under another name may lie; pickles in it are named.
+    """
+    missing = "no observation statistics were found: if it normalised observations, raw ones give wrong actions"
+    others = [] if folder is None else sorted(place.name for place in folder.glob("*.pkl"))[:_MOST_NAMED]
+    missing += f" (beside it lies {', '.join(others)})" if others else ""
     if normalised == "yes":
         reason = "it stores its last observation as it was before, too"
         warn(f"{name} was trained in VecNormalize ({reason}), but {missing}. {REMEDY}")

@@ -120,7 +120,10 @@ def _check_inputs(operation: Affine, row: tuple[int, ...], before: list[Operatio
             operation.path, operation.kind, f"it acts on images {row}", "Flatten them before it"
         )
     if first and size != operation.inputs:
-        raise ValueError(f"its first layer takes {operation.inputs} inputs, which do not fit observations {shape}")
+        told = "of the shape that observation_shape or normaliser gives"
+        raise ValueError(
+            f"its first layer takes {operation.inputs} inputs, which do not fit observations {shape}, {told}"
+        )
     if size != operation.inputs:
         raise ValueError(f"{operation.path} takes {operation.inputs} inputs, but gets {size}")
 

@@ -23,13 +23,17 @@ _ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass norma
 
 @dataclass(frozen=True, eq=False)
 class ObservationStatistics:
-    """Compute x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape."""
+    """Compute x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape.
+
+    `blank`: they are those that a library begins with.
+    """
 
     mean: Float64
     variance: Float64
     epsilon: float = EPSILON
     reach: float = float("inf")
     name: str = "vecnormalize"
+    blank: bool = False
 
     def __call__(self, obs: npt.ArrayLike) -> Float64:
         """Normalise observations (N, *shape), in float64."""
@@ -100,7 +104,10 @@ def moments(running: Any, epsilon: float, reach: float, name: str) -> Observatio
     """Return the statistics of a `RunningMeanStd`, live or unpickled."""
     held = running.fields if isinstance(running, Stub) else {key: getattr(running, key) for key in ("mean", "var")}
     mean, variance = (numbers_of(held[key], key) for key in ("mean", "var"))
-    return ObservationStatistics(mean, variance, epsilon, reach, name)
+    count = running.fields.get("count") if isinstance(running, Stub) else getattr(running, "count", None)
+    fresh = count is not None and (numbers_of(count, "count") < 1).all()  # both libraries begin with 1e-4
+    blank = bool(fresh and (mean == 0).all() and (variance == 1).all())
+    return ObservationStatistics(mean, variance, epsilon, reach, name, blank)
 
 
 def of_vecnormalize(fields: Mapping[str, Any], path: str) -> dict[str | None, ObservationStatistics]:
