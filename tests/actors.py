@@ -31,6 +31,11 @@ ALL_ACTIVATIONS = tuple(
     Activation(name, 0.25, levels=4 if name == "qcfs" else 0)  # pyright: ignore[reportArgumentType]
     for name in ACTIVATION_NAMES
 )
+HEADS_AND_ACTIVATIONS = (
+    *((RELU, kind) for kind in HEAD_KINDS),
+    *((f, HEAD_KINDS[i % len(HEAD_KINDS)]) for i, f in enumerate(ALL_ACTIVATIONS) if f != RELU),
+)
+"""Every head, and every activation: a head takes y, and knows nothing of what made it."""
 MODELS, CODINGS = ("if", "snm", "mt"), ("rate", "differential")
 
 

@@ -25,9 +25,9 @@ from snn_policy.exporting.tracing import Graph
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import LEAST_RESIDUAL, sigma_delta_residual
 from tests.actors import (
-    ALL_ACTIVATIONS,
     CODINGS,
     HEAD_KINDS,
+    HEADS_AND_ACTIVATIONS,
     KINDS,
     MODELS,
     dyadic_actor,
@@ -72,8 +72,7 @@ def test_every_runtime(kind: str, runtime: str, tmp_path: Path) -> None:
     assert_same(policies()[kind], tmp_path, dyadic_observations(12), runtime=RUNTIMES[runtime])
 
 
-@pytest.mark.parametrize("kind", HEAD_KINDS)
-@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
+@pytest.mark.parametrize(("activation", "kind"), HEADS_AND_ACTIVATIONS, ids=lambda value: getattr(value, "name", value))
 def test_every_activation_and_head_of_sigma_delta(activation: Activation, kind: Any, tmp_path: Path) -> None:
     actor = dyadic_actor(1, activation, kind)
     assert_same(spiking(actor, sigma_delta_neurons(actor)), tmp_path, dyadic_observations(20))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from snn_policy import Actor, Policy, SpikingPolicy, convert
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import (
-    ALL_ACTIVATIONS,
     HEAD_KINDS,
+    HEADS_AND_ACTIVATIONS,
     KINDS,
     dyadic_actor,
     dyadic_observations,
@@ -60,7 +60,7 @@ def test_every_policy_offers_the_protocol(policy: SpikingPolicy) -> None:
 
 
 def test_membranes_matter_from_one_decision_to_the_next(policy: SpikingPolicy) -> None:
-    observations = dyadic_observations(300)
+    observations = dyadic_observations(60)
     fresh = []
     for obs in observations:
         policy.reset()
@@ -79,8 +79,7 @@ def test_a_batch_of_n_is_n_batches_of_one(policy: SpikingPolicy) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kind", HEAD_KINDS)
-@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda a: a.name)
+@pytest.mark.parametrize(("activation", "kind"), HEADS_AND_ACTIVATIONS, ids=lambda value: getattr(value, "name", value))
 def test_a_batch_of_n_is_n_batches_of_one_on_real_weights(activation: Any, kind: Any, engine: str) -> None:
     actor = random_actor(activation=activation, kind=kind, normalised=True)
     observations = walk(200).reshape(40, 5, 11)

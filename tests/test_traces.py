@@ -16,9 +16,8 @@ from snn_policy.ann.activations import RELU, Activation
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from tests.actors import (
-    ALL_ACTIVATIONS,
     CODINGS,
-    HEAD_KINDS,
+    HEADS_AND_ACTIVATIONS,
     MODELS,
     dyadic_actor,
     dyadic_observations,
@@ -32,9 +31,6 @@ from tests.independent import MembraneProgram, SigmaDeltaProgram
 
 DECISIONS = 500
 OTHERS = walk(DECISIONS, seed=1)
-HEADS = [(RELU, kind) for kind in HEAD_KINDS]
-HEADS += [(each, HEAD_KINDS[i % 3]) for i, each in enumerate(ALL_ACTIVATIONS) if each != RELU]
-"""Every head, and every activation: heads take y, and know nothing of what it was made by."""
 
 
 def program(actor: Actor, neurons: MembraneNeurons | SigmaDeltaNeurons) -> Any:
@@ -142,7 +138,7 @@ def test_membrane_traces_agree_whatever_sets_the_thresholds(model: str, coding: 
     assert agreement(policy, OTHERS) >= 0.99
 
 
-@pytest.mark.parametrize(("activation", "kind"), HEADS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(("activation", "kind"), HEADS_AND_ACTIVATIONS, ids=lambda value: getattr(value, "name", value))
 def test_sigma_delta_traces_agree_on_random_actors(activation: Any, kind: Any) -> None:
     actor = random_actor(activation=activation, kind=kind, widths=(24, 20))
     assert agreement(convert(actor, walk(DECISIONS), engine="numpy"), OTHERS) >= 0.99
