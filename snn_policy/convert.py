@@ -42,7 +42,8 @@ from snn_policy.spiking.spike_calibration import SpikeCalibration
 
 ONE_EPISODE = (
     "the recording does not say where its episodes begin, and is taken for one: a recurrent actor starts each from "
-    "rest. Give episode_starts=, one truth value per observation; actor.collect(env) and Minari datasets say it themselves"
+    "rest. Give episode_starts=, one truth value per observation; actor.collect(env) and Minari datasets say it "
+    "themselves"
 )
 
 

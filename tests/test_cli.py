@@ -266,7 +266,7 @@ def test_a_recording_that_is_no_array_is_one_line(
     content: bytes | None, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     recording = tmp_path / "recorded.npz"
-    np.savez(recording, observations=np.zeros((4, 3)))
+    np.savez(recording, states=np.zeros((4, 3)), actions=np.zeros((4, 1)))
     if content is not None:
         recording.write_bytes(content)
     for command in ("convert", "export"):

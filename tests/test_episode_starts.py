@@ -2,13 +2,16 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
+from snn_policy.calibration import recording_files
 from snn_policy.calibration.episodes import EpisodeRecording, known_starts, lanes
+from snn_policy.calibration.recording_files import read_recording
 from snn_policy.calibration.recordings import as_recordings
 from tests.actors import random_actor
 
@@ -37,7 +40,7 @@ KEPT = {
 def test_starts_stay_with_their_rows(way: str) -> None:
     change, starts = KEPT[way]
     found: Any = change(recording())
-    assert isinstance(found, np.ndarray)
+    assert isinstance(found, EpisodeRecording)
     np.testing.assert_array_equal(found.episode_starts, starts)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(change(np.array(ROWS))))
 
@@ -133,3 +136,62 @@ def test_lanes_hold_every_row_once_in_order_and_are_about_equally_long(seed: int
     for step, (going, begins) in enumerate(laid):
         np.testing.assert_array_equal(going, laid.rows[step][laid.rows[step] >= 0])
         assert len(begins) == len(going)
+
+
+def stored(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_archives_say_where_episodes_begin(tmp_path: Path, compressed: bool) -> None:
+    save: Any = np.savez_compressed if compressed else np.savez
+    save(tmp_path / "log.npz", observations=ROWS, episode_starts=STARTS, rewards=np.zeros(10))
+    found = read_recording(tmp_path / "log.npz")
+    np.testing.assert_array_equal(np.asarray(found), ROWS)
+    np.testing.assert_array_equal(known_starts(found), STARTS)
+
+
+def test_archives_may_not_know_or_say_where_episodes_end(tmp_path: Path) -> None:
+    assert known_starts(read_recording(stored(tmp_path / "a.npz", observations=ROWS))) is None
+    np.save(tmp_path / "b.npy", ROWS)
+    assert known_starts(read_recording(tmp_path / "b.npy")) is None
+    ends = np.append(STARTS[1:], True)
+    flags = {"terminations": ends & (np.arange(10) < 4), "truncations": ends & (np.arange(10) >= 4)}
+    np.testing.assert_array_equal(known_starts(read_recording(stored(tmp_path / "c.npz", observations=ROWS, **flags))),
+                                  STARTS)  # fmt: skip
+
+
+HOSTILE: dict[str, Any] = {
+    "pickled": ({"observations": np.array([{}], object)}, "not an array"),
+    "no observations": ({"states": ROWS}, "none of them `observations`"),
+    "too few starts": ({"observations": ROWS, "episode_starts": STARTS[:4]}, r"episode_starts: shape \(4,\)"),
+    "no truth values": ({"observations": ROWS, "episode_starts": ROWS[:, 0]}, "episode_starts"),
+    "a number": ({"observations": np.float32(1)}, "single number"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_archives_that_do_not_fit_are_one_clear_error(case: str, tmp_path: Path) -> None:
+    arrays, message = HOSTILE[case]
+    path = stored(tmp_path / "log.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_recording(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("cut", [10, 100, 300])
+def test_truncated_archives_are_one_clear_error(cut: int, tmp_path: Path) -> None:
+    path = stored(tmp_path / "log.npz", observations=ROWS, episode_starts=STARTS)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match="not an array of numbers"):
+        read_recording(path)
+
+
+def test_archives_that_unpack_to_too_much_are_refused_unread(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(recording_files, "LARGEST_RECORDING", 10**6)
+    np.savez_compressed(tmp_path / "log.npz", observations=np.zeros((10**6, 3), np.float32))
+    assert (tmp_path / "log.npz").stat().st_size < 10**5
+    with pytest.raises(ValueError, match="unpacks to 12,000,128 bytes"):
+        read_recording(tmp_path / "log.npz")

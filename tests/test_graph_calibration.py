@@ -1,18 +1,24 @@
 """Calibration of graphs of stages: sensitivities, sequences, the tolerance, and what converted graphs do."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from snn_policy import IF, MT, SNM, Actor, SpikeCalibration, compress, convert
+from snn_policy.ann.layers import Linear
+from snn_policy.ann.select import Select
 from snn_policy.calibration import graph_sensitivity
 from snn_policy.calibration.episodes import EpisodeRecording
 from snn_policy.calibration.graph_sensitivity import DECISIONS_BACK, graph_sensitivities
+from snn_policy.calibration.half_precision import as_float16, change_of_actions, rounded
 from snn_policy.calibration.open_loop import Recording
 from snn_policy.calibration.sensitivity import _head_jacobian, _quantum_shapes, _sensitivities
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.actors import random_actor
 from tests.actors import walk as chain_walk
 from tests.stage_graphs import GRAPHS, RECURRENT, graph_actor, walk
@@ -244,3 +250,30 @@ def test_what_serves_chains_names_the_first_stage_that_is_no_layer(kind: str, wh
     assert str(refusal.value).startswith(FIRST[kind])
     assert "\n" not in str(refusal.value)
     assert "sigma-delta" in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_rounding_to_float16_leaves_the_policy_as_it_is(kind: str) -> None:
+    actor = graph_actor(kind)
+    quanta = tuple(coarse_quanta(actor))
+    network = SpikingNetwork(actor, SigmaDeltaNeurons(quanta, quanta, np.zeros(12, np.float32), (4,) * len(quanta)))
+    other = rounded(network)
+    assert 0 < change_of_actions(actor, other.actor, np.asarray(recorded(60))) < 2e-3
+    for stage in other.actor.graph.stages:
+        for one in stage.connections:
+            if not isinstance(one.map, Select):
+                np.testing.assert_array_equal(one.map.weight, one.map.weight.astype(np.float16))
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("gru", 1), ("residual", 3), ("concatenation", 4)])
+def test_a_weight_too_large_for_float16_names_its_stage(kind: str, stage: int) -> None:
+    actor = graph_actor(kind)
+    stages = list(actor.graph.stages)
+    first, *others = stages[stage - 1].connections
+    assert isinstance(first.map, Linear)
+    large = replace(first, map=Linear(first.map.weight * 1e6, first.map.bias))
+    stages[stage - 1] = replace(stages[stage - 1], connections=(large, *others))
+    quanta = tuple(coarse_quanta(actor))
+    neurons = SigmaDeltaNeurons(quanta, quanta, np.zeros(12, np.float32), (4,) * len(quanta))
+    with pytest.raises(ValueError, match=f"stage {stage}: a weight beyond 65504"):
+        as_float16(SpikingNetwork(replace(actor, graph=replace(actor.graph, stages=tuple(stages))), neurons))

@@ -6,6 +6,9 @@ A baseline that cannot take part here (a package or a compiler is missing, the a
 
 from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
 
 from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
@@ -65,6 +68,8 @@ def variants_of(actor: Actor) -> dict[str, NeuronSettings]:
 def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
     """Return what all ratios are to, the ANN's `session.run` of one observation (*shape), or of batches (rows, *shape).
 
+    A recurrent actor goes on from call to call.
+
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
     """
@@ -75,9 +80,21 @@ def onnx_runtime(actor: Actor, rows: int | None = None) -> Decide:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(actor_onnx(actor), options, providers=["CPUExecutionProvider"])
+    memories = {one.name: np.zeros((rows or 1, one.shape[1]), np.float32) for one in session.get_inputs()[1:]}
+    if memories:
+        return _carrying(session, memories, rows is None)
     if rows is None:
         return lambda obs: session.run(None, {"obs": obs[None]})
     return lambda obs: session.run(None, {"obs": obs})
+
+
+def _carrying(session: Any, memories: dict[str, FloatArray], single: bool) -> Decide:
+    def decide(obs: FloatArray) -> Any:
+        action, *after = session.run(None, {"obs": obs[None] if single else obs, **memories})
+        memories.update(zip(memories, after, strict=True))
+        return [action]
+
+    return decide
 
 
 def on_engine(policy: SpikingPolicy, engine: str) -> SpikingPolicy:

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
+from snn_policy.ann.graph import Map
+from snn_policy.ann.select import Select
 from snn_policy.calibration.action_units import choice_scores, error_unit, unit_name
 from snn_policy.calibration.recordings import chunks
+from snn_policy.calibration.trajectories import trajectory
+from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray, as_batch
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -49,19 +53,27 @@ def as_float16(
 
 
 def rounded(network: SpikingNetwork) -> SpikingNetwork:
-    """Return the network with every weight rounded to the nearest float16; biases and thresholds stay as they are.
+    """Return the network with every weight rounded to the nearest float16; biases, norms and thresholds stay.
 
     Raises:
-        ValueError: a weight beyond float16's range, naming its layer.
+        ValueError: a weight beyond float16's range, naming its layer or stage.
     """
-    layers = []
-    for place, layer in enumerate(network.actor.layers):
-        with np.errstate(over="ignore"):
-            weight = layer.weight.astype(np.float16).astype(np.float32)
-        if not np.isfinite(weight).all():
-            raise ValueError(f"layers.{place}: a weight beyond 65504 does not fit float16; save with float32")
-        layers.append(replace(layer, weight=weight))
-    return replace(network, actor=replace(network.actor, graph=tuple(layers)))
+    graph, stages = network.actor.graph, []
+    for place, stage in enumerate(graph.stages):
+        name = f"layers.{place}" if graph.is_chain else f"stage {place + 1}"
+        connections = [replace(one, map=_rounded_map(one.map, name)) for one in stage.connections]
+        stages.append(replace(stage, connections=tuple(connections)))
+    return replace(network, actor=replace(network.actor, graph=replace(graph, stages=tuple(stages))))
+
+
+def _rounded_map(given: Map, name: str) -> Map:
+    if isinstance(given, Select):
+        return given
+    with np.errstate(over="ignore"):
+        weight = given.weight.astype(np.float16).astype(np.float32)
+    if not np.isfinite(weight).all():
+        raise ValueError(f"{name}: a weight beyond 65504 does not fit float16; save with float32")
+    return replace(given, weight=weight)
 
 
 def change_of_actions(before: Actor, after: Actor, observations: FloatArray) -> float:
@@ -93,7 +105,9 @@ def drawn_observations(network: SpikingNetwork, count: int = OBSERVATIONS) -> Fl
 
 
 def _outputs(actor: Actor, observations: FloatArray) -> FloatArray:
-    """Return (N, outputs) of the last layer."""
+    """Return (N, outputs) of the last layer; a recurrent actor takes the observations for one episode."""
+    if not actor.graph.is_chain:
+        return trajectory(actor.graph, actor.inputs(observations), None, Passes()).outputs
     outputs = []
     for chunk in chunks(observations, rows=32):
         h = actor.inputs(chunk)

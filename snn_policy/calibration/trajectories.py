@@ -38,12 +38,17 @@ class Trajectory:
 
     def received(self, rows: IntArray) -> list[list[FloatArray]]:
         """Return every stage's ports' z in the decisions of these rows of the recording."""
+        told, before = self.read(rows)
+        return [received(stage, told, before) for stage in self.graph.stages]
+
+    def read(self, rows: IntArray) -> tuple[list[FloatArray], dict[int, FloatArray]]:
+        """Return what every stage tells in the decisions of these rows, and what those read late told before them."""
         told = [values[rows] for values in self.values]
         before: dict[int, FloatArray] = {}
         for source in self.graph.delayed:
             earlier = self.values[source][np.maximum(rows - 1, 0)]
             before[source] = np.where(self.starts[rows][:, None], self.graph.start_of(source), earlier)
-        return [received(stage, told, before) for stage in self.graph.stages]
+        return told, before
 
     def memory(self, rows: IntArray) -> list[FloatArray | None]:
         """Return every stage's own memory before the decisions of these rows; None of cells without one."""

@@ -165,13 +165,16 @@ def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None
 
 
 def read_recording(path: Path) -> Any:
-    """Return the array in a .npy file; nothing in it is executed."""
+    """Return the recorded observations in a .npy or .npz file, or in a folder that `train collect` has written."""
+    from snn_policy.calibration import recording_files
+
+    if not path.is_dir():
+        return recording_files.read_recording(path)
     import numpy as np
 
-    try:
-        recording = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise ValueError(f"{path}: not an array of numbers as numpy.save writes it") from None
-    if not isinstance(recording, np.ndarray):
-        raise ValueError(f"{path}: several arrays; expected one (.npy)")
-    return recording
+    from snn_policy.calibration.episodes import EpisodeRecording
+    from snn_policy.offline.datasets import load_dataset
+
+    data = load_dataset(path)
+    ends = data.terminations | data.truncations
+    return EpisodeRecording(data.observations, np.append(True, ends[:-1]))

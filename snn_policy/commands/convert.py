@@ -38,7 +38,13 @@ Engine = Annotated[str, typer.Option(help="What runs it: auto, event, numpy or t
 Steps = Annotated[int, typer.Option(help="Observations to record.", min=1, **_RECORDING)]
 Seed = Annotated[int, typer.Option(help="Seed of the recording's first episode.", min=0, **_RECORDING)]
 Observations = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Your own recording instead (.npy, consecutive).", **_RECORDING)
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your own recording instead, consecutive: .npy; .npz with observations and, of recurrent policies, "
+        "episode_starts; a folder of train collect.",
+        **_RECORDING,
+    ),
 ]
 Tolerance = Annotated[
     str | None,

@@ -1,6 +1,7 @@
 """Constants beside a product, taken up by its weights: a·(W·x + b) + c is another product."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from snn_policy.protocol import Array
 PRODUCTS = ("Gemm", "Conv")
 
 
-def folded(output: Traced) -> Traced:
-    """Return the same value, computed in a new graph; `output` is of nodes with one output each."""
-    graph, made = Graph(output.graph.batch), {}
-    nodes = needed([output])
-    uses = Counter(id(operand) for node in nodes for operand in node.inputs)
+def folded(outputs: Sequence[Traced]) -> list[Traced]:
+    """Return the same values, computed in a new graph; they are of nodes with one output each."""
+    graph, made = Graph(outputs[0].graph.batch), {}
+    nodes = needed(outputs)
+    uses = Counter(id(operand) for operands in (outputs, *(node.inputs for node in nodes)) for operand in operands)
     for node in nodes:
         (value,) = node.outputs
         operands = [copied(operand, graph, made) for operand in node.inputs]
@@ -25,7 +26,7 @@ def folded(output: Traced) -> Traced:
         made[id(value)] = (_after_product(node, operands) if alone else None) or _scaled_before(node, operands, graph)
         if made[id(value)] is None:
             made[id(value)] = graph.add(node.operator, operands, [value.shape], value.dtype, **node.attributes)[0]
-    return copied(output, graph, made)
+    return [copied(output, graph, made) for output in outputs]
 
 
 def copied(operand: Array, graph: Graph, made: dict[int, Any]) -> Traced:

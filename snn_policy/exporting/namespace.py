@@ -11,9 +11,9 @@ from snn_policy.exporting.tracing import BATCH, Dimension, Traced, binary, broad
 from snn_policy.protocol import Array
 
 __all__ = [
-    "argmax", "astype", "beyond", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
-    "full_like", "gemm", "int64", "largest", "log", "log1p", "matmul", "maximum", "minimum", "ones_like", "reshape",
-    "round", "sign", "split", "stack", "sum", "take", "tanh", "where", "zeros_like",
+    "argmax", "asarray", "astype", "beyond", "ceil", "clip", "concat", "conv2d", "exp", "expm1", "floor",
+    "full_like", "gemm", "int64", "largest", "log", "log1p", "matmul", "maximum", "mean", "minimum", "ones_like",
+    "reshape", "round", "sign", "split", "sqrt", "stack", "sum", "take", "tanh", "where", "zeros_like",
 ]  # fmt: skip
 
 
@@ -114,6 +114,10 @@ def beyond(x: Traced, limit: float) -> Traced:
     return x.graph.add("Shrink", [x], [x.shape], x.dtype, lambd=float(least), bias=0.0)[0]
 
 
+def sqrt(x: Traced) -> Traced:
+    return unary("Sqrt", np.sqrt, x)
+
+
 def sign(x: Traced) -> Traced:
     return unary("Sign", np.sign, x)
 
@@ -145,10 +149,24 @@ def astype(x: Traced, dtype: Any) -> Traced:
     return x.graph.add("Cast", [x], [x.shape], kind, to=kind)[0]
 
 
-def sum(x: Traced, axis: int | tuple[int, ...]) -> Traced:
-    axes = (axis,) if isinstance(axis, int) else axis
-    shape = tuple(length for place, length in enumerate(x.shape) if place not in axes)
-    return x.graph.add("ReduceSum", [materialised(x), np.array(axes)], [shape], x.dtype, keepdims=0)[0]
+def asarray(x: Array) -> Array:
+    """Return what is an array already."""
+    return x
+
+
+def sum(x: Traced, axis: int | tuple[int, ...], keepdims: bool = False) -> Traced:
+    return _reduced("ReduceSum", x, axis, keepdims)
+
+
+def mean(x: Traced, axis: int | tuple[int, ...], keepdims: bool = False) -> Traced:
+    return _reduced("ReduceMean", x, axis, keepdims)
+
+
+def _reduced(operator: str, x: Traced, axis: int | tuple[int, ...], keepdims: bool) -> Traced:
+    axes = tuple(place % x.ndim for place in ((axis,) if isinstance(axis, int) else axis))
+    kept = [1 if place in axes else length for place, length in enumerate(x.shape)]
+    shape = tuple(length for place, length in enumerate(kept) if keepdims or place not in axes)
+    return x.graph.add(operator, [materialised(x), np.array(axes)], [shape], x.dtype, keepdims=int(keepdims))[0]
 
 
 def largest(x: Traced) -> Traced:
@@ -221,7 +239,8 @@ def concat(arrays: Sequence[Array], axis: int) -> Array:
     traced = _first_traced(*arrays)
     if traced is None:
         return np.concatenate(arrays, axis)
-    parts = [materialised(lift(array, traced)) for array in arrays]
+    lifted = [lift(array, traced) for array in arrays]
+    parts = [materialised(part) for part in lifted if part.shape[axis] != 0] or lifted[:1]
     if len(parts) == 1:
         return parts[0]
     length: Any = np.sum([part.shape[axis] for part in parts])
@@ -237,8 +256,13 @@ def stack(arrays: Sequence[Traced], axis: int) -> Traced:
     return reshape(concat(arrays, axis), (rows, len(arrays), width))
 
 
-def take(x: Array, indices: Traced) -> Traced:
-    """Return x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)"""
+def take(x: Array, indices: Array, axis: int | None = None) -> Traced:
+    """Return x[indices] of a known vector; negative indices count from its end. (Gather takes five times as long.)
+
+    With an axis: known entries along it of any array.
+    """
+    if isinstance(x, Traced):
+        return _chosen(x, np.asarray(indices), 0 if axis is None else axis)
     values = np.asarray(x)
     if indices.value is not None:
         return indices.graph.constant(values[indices.value], indices.shape)
@@ -247,6 +271,14 @@ def take(x: Array, indices: Traced) -> Traced:
     flat = reshape(indices, (-1,))
     taken = indices.graph.add("GatherElements", [values, flat], [flat.shape], values.dtype, axis=0)[0]
     return reshape(taken, indices.shape)
+
+
+def _chosen(x: Traced, indices: Any, axis: int) -> Traced:
+    first, last = int(indices[0]), int(indices[-1])
+    if np.array_equal(indices, np.arange(first, last + 1)):
+        return index(x, (*(slice(None),) * axis, slice(first, last + 1)))
+    shape = (*x.shape[:axis], len(indices), *x.shape[axis + 1 :])
+    return x.graph.add("Gather", [materialised(x), indices], [shape], x.dtype, axis=axis)[0]
 
 
 def matmul(x: Traced, weight: Array) -> Traced:

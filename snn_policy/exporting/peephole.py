@@ -8,12 +8,14 @@ spiking networks, which must not, are left as they were traced.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from snn_policy.ann.activations import Activation
+from snn_policy.ann.cells import sigmoid
 from snn_policy.exporting.folding import copied, folded
 from snn_policy.exporting.model import needed
 from snn_policy.exporting.namespace import reshape
@@ -27,27 +29,38 @@ ELEMENTWISE = (
 """Operators that commute with a change of shape."""
 
 
-def simplified(output: Traced, activations: Iterable[Activation]) -> Traced:
-    """Return the same value, computed in a new graph.
+@dataclass(frozen=True)
+class Gate:
+    """Stand for σ, by which gates are open, as an `Activation` does for what a layer applies."""
+
+    name: str = "sigmoid"
+    parameter: float = 0.0
+
+    def __call__(self, z: Traced) -> Traced:
+        return sigmoid(z)
+
+
+def simplified(outputs: Sequence[Traced], activations: Iterable[Activation | Gate]) -> list[Traced]:
+    """Return the same values, computed in a new graph.
 
     Args:
-        output: of nodes with one output each.
+        outputs: of nodes with one output each.
         activations: those that occur in the graph.
     """
-    return folded(_with_operators(output, activations))
+    return folded(_with_operators(outputs, activations))
 
 
-def _with_operators(output: Traced, activations: Iterable[Activation]) -> Traced:
+def _with_operators(outputs: Sequence[Traced], activations: Iterable[Activation | Gate]) -> list[Traced]:
     patterns = [
         (activation, *_pattern(activation)) for activation in dict.fromkeys(activations) if activation.name in OPERATORS
     ]
-    graph, made = Graph(output.graph.batch), {}
-    for node in needed([output]):
+    graph, made = Graph(outputs[0].graph.batch), {}
+    for node in needed(outputs):
         (value,) = node.outputs
         made[id(value)] = _by_operator(value, patterns, graph, made)
         if made[id(value)] is None:
             made[id(value)] = _rebuilt(node, [copied(operand, graph, made) for operand in node.inputs], graph)
-    return copied(output, graph, made)
+    return [copied(output, graph, made) for output in outputs]
 
 
 def _elementwise(graph: Graph, operator: str, operands: list[Traced], dtype: Any, **attributes: Any) -> Traced:
@@ -98,7 +111,11 @@ def _elu(z: Traced, scale: float) -> Traced:
 
 
 def _silu(z: Traced, _: float) -> Traced:
-    return _elementwise(z.graph, "Mul", [z, _elementwise(z.graph, "Sigmoid", [z], z.dtype)], z.dtype)
+    return _elementwise(z.graph, "Mul", [z, _sigmoid(z, 0.0)], z.dtype)
+
+
+def _sigmoid(z: Traced, _: float) -> Traced:
+    return _elementwise(z.graph, "Sigmoid", [z], z.dtype)
 
 
 def _softplus(z: Traced, _: float) -> Traced:
@@ -124,12 +141,12 @@ def _gelu(z: Traced, _: float) -> Traced:
 
 OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {
     "leaky_relu": _leaky_relu, "elu": _elu, "silu": _silu, "softplus": _softplus, "softsign": _softsign, "mish": _mish,
-    "gelu": _gelu,
+    "gelu": _gelu, "sigmoid": _sigmoid,
 }  # fmt: skip
 """Activations that take more nodes traced than written with ONNX's operators: f of (z, its parameter)."""
 
 
-def _pattern(activation: Activation) -> tuple[Traced, Traced]:
+def _pattern(activation: Activation | Gate) -> tuple[Traced, Traced]:
     """Return an unknown z, and the activation's trace f(z)."""
     z = Graph().input("z", (1,))
     return z, activation(z)

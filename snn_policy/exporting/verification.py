@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.actor import Actor
 from snn_policy.ann.layers import Head
 from snn_policy.calibration.action_units import error_unit
-from snn_policy.calibration.recordings import chunks
 from snn_policy.exporting.description import Description
 from snn_policy.exporting.graph_session import Graph, Outcome
+from snn_policy.exporting.rounding import ROUNDING as ROUNDING
+from snn_policy.exporting.rounding import outputs_and_rounding
 from snn_policy.protocol import Array, FloatArray, as_batch
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -27,11 +27,11 @@ OBSERVATIONS = 500
 """Each is decided on twice: a thousand decisions."""
 COMPARED = ("memory", "residual")
 """The memories of single neurons that the reference has, too; the first that a network has shows its flips."""
+CELL, CELL_UNIT = "cell", 1e-2
+"""What cells remember is analog: differences count as shares of its size, where that is above 1, and in this unit."""
 FEW_FLIPS = 3
 """So few are chance, in networks too small for a rate."""
 MOST_FLIPS, LARGEST_DIFFERENCE, LARGEST_MEMORY_DIFFERENCE = 1e-4, 1e-5, 1e-2
-ROUNDING = 16 * 2.0**-23
-"""What the order of a float32 sum may change, by the sum of its terms' sizes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Verification:
             calibration: half-ranges, where infinite the spread over the observations; of discrete actions 1 where any
             choice was another and not for a tie.
         action_difference_with_flips: the largest in the others.
-        memory_differences: per memory, the largest in decisions without flips, in quanta or thresholds.
+        memory_differences: per memory, the largest in decisions without flips, in quanta or thresholds; of what cells
+            remember in `CELL_UNIT`.
         action_limit: `LARGEST_DIFFERENCE`, or the rounding of that action's sum, if that is larger.
         flip_limit: `MOST_FLIPS`, or the share of potentials that are within rounding of a threshold, if that is larger.
     """
@@ -114,7 +115,7 @@ class _Tally:
     def __init__(self, network: SpikingNetwork, session: Decider, observations: FloatArray) -> None:
         self._network, self._session, self._about = network, session, session.description
         self._calls = self._about.timesteps if self._about.graph == "step" else 1
-        y, rounding = _outputs_and_rounding(network.actor, observations)
+        y, rounding = outputs_and_rounding(network.actor, observations)
         self._unit, self._rounding = _memory_unit(network), _memory_rounding(network, rounding[:-1])
         self._ends = np.cumsum(network.spiking_widths)[:-1]
         unresolved = self._rounding > 0.5 * self._unit
@@ -166,7 +167,9 @@ class _Tally:
             if name == "timestep":
                 found[name] = abs(mine)
             elif hasattr(after, name):
-                found[name] = abs(mine - getattr(after, name)) / (unit if name in COMPARED else 1.0)
+                expected = getattr(after, name)
+                size = unit if name in COMPARED else CELL_UNIT * np.maximum(abs(expected), 1) if name == CELL else 1.0
+                found[name] = abs(mine - expected) / size
         return found
 
     def _note_memories(self, flips: int, differences: dict[str, Array], rows: int) -> None:
@@ -206,21 +209,6 @@ class _Tally:
         limit = max(MOST_FLIPS, float(near.sum()) / max(len(near), 1) / 16)
         return Verification(self._about.graph, self._decisions, self._flips, rate, self._nearest[0],
                             self._largest_with_flips, self._memories, self._nearest[1], limit)  # fmt: skip
-
-
-def _outputs_and_rounding(actor: Actor, observations: FloatArray) -> tuple[FloatArray, list[npt.NDArray[np.float64]]]:
-    """Return the ANN's y, and what rounding may change: of the inputs, (inputs,), then of every W·h + b, (outputs,)."""
-    sizes = [replace(layer, weight=abs(layer.weight), bias=abs(layer.bias), activation=None) for layer in actor.layers]
-    largest, outputs = [np.zeros(width) for width in (*actor.widths, actor.head.outputs)], []
-    for chunk in chunks(observations, rows=128):
-        h = actor.inputs(chunk)
-        np.maximum(largest[0], abs(h).max(axis=0), out=largest[0])
-        for layer, size, most in zip(actor.layers, sizes, largest[1:], strict=True):
-            np.maximum(most, size.batched(abs(h)).max(axis=0), out=most)
-            z = layer.batched(h)
-            h = z if layer.activation is None else layer.activation(z)
-        outputs.append(h)
-    return np.concatenate(outputs), [ROUNDING * most for most in largest]
 
 
 def _memory_rounding(network: SpikingNetwork, rounding: list[Array]) -> npt.NDArray[np.float64]:
