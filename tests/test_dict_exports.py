@@ -40,7 +40,7 @@ def test_both_graphs_take_what_the_environment_gives(kind: str, inputs: str, tmp
         assert robot.observation_shape.parts == PARTS
         policy.reset()
         for step in range(12):
-            one = {key: values[step] for key, values in obs.items()}
+            one: Any = {key: values[step] for key, values in obs.items()}
             wanted = policy.act(one)
             np.testing.assert_allclose(robot.act(one), wanted, atol=2e-5)
         robot.reset()
@@ -68,8 +68,9 @@ def test_a_plain_runtime_finds_names_and_order_in_the_file(inputs: str, tmp_path
         assert given == {"obs": [1, 10]}
         feeds = {"obs": np.concatenate([obs[key].reshape(1, -1) for key, _ in about["observation_keys"]], axis=1)}
     memories = {f"memory.{entry['name']}.in": np.zeros((1, *entry["shape"]), np.float32) for entry in about["memories"]}
+    first: Any = {key: values[0] for key, values in obs.items()}
     action = np.asarray(session.run(["action"], feeds | memories)[0])
-    np.testing.assert_allclose(action[0], policy.act({key: values[0] for key, values in obs.items()}), atol=2e-5)
+    np.testing.assert_allclose(action[0], policy.act(first), atol=2e-5)
 
 
 def test_arrays_keep_their_metadata_and_refuse_inputs_by_key(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_keys_of_any_name_and_shape_are_served(parts: Any, tmp_path: Path) -> No
         robot.reset()
         policy.reset()
         for _ in range(5):
-            obs = {key: rng.normal(size=(rows, *shape)).astype(np.float32) for key, shape in parts.items()}
+            obs: Any = {key: rng.normal(size=(rows, *shape)).astype(np.float32) for key, shape in parts.items()}
             np.testing.assert_allclose(robot.act(obs), policy.act(obs), atol=2e-5)
 
 
