@@ -12,7 +12,7 @@ from snn_policy import OnnxPolicy, SourceError, SpikingPolicy
 from snn_policy.actor import Actor
 from snn_policy.cli import main
 from snn_policy.exporting.description import METADATA_KEY, read_description
-from snn_policy.exporting.keyed_inputs import split
+from snn_policy.exporting.observation_inputs import split
 from snn_policy.protocol import KeyedShape
 from tests.actors import dyadic_actor, every_policy, label, policies
 from tests.test_dict_observations import PARTS, observations

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
-from snn_policy.exporting.keyed_inputs import KINDS, Inputs, Keys, checked_keys
+from snn_policy.exporting.observation_inputs import KINDS, Inputs, Keys, checked_keys
 from snn_policy.protocol import KeyedShape
 
 FORMAT, FORMAT_VERSION = "snn-policy-graph", 1

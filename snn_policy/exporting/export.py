@@ -19,7 +19,7 @@ from snn_policy.exporting.graphs import (
     trace_decision,
     trace_timestep,
 )
-from snn_policy.exporting.keyed_inputs import Inputs, check_inputs, keys_of
+from snn_policy.exporting.observation_inputs import Inputs, check_inputs, keys_of
 from snn_policy.exporting.tracing import BATCH
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons

@@ -18,7 +18,7 @@ import onnxruntime
 from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
-from snn_policy.exporting.keyed_inputs import JOINED, input_name, split
+from snn_policy.exporting.observation_inputs import JOINED, input_name, split
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.session import SessionInSteps
 

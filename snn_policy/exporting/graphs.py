@@ -8,12 +8,12 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.description import CALIBRATION_COSTS, EVENTS, OPERATIONS
-from snn_policy.exporting.keyed_inputs import Inputs, observation_inputs
 from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.namespace import materialised
+from snn_policy.exporting.observation_inputs import Inputs, ObservedGraph
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
 from snn_policy.exporting.timestep import knows_first_spikes, timestep_graph
-from snn_policy.exporting.tracing import Dimension, Graph, Traced
+from snn_policy.exporting.tracing import Dimension, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import decide_sigma_delta
@@ -34,8 +34,9 @@ def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
 
 def trace_decision(network: SpikingNetwork, batch: Dimension, inputs: Inputs = "joined") -> Traces:
     """Return the inputs, outputs by name, and the memories' widths of the graph of all timesteps."""
-    graph, actor, widths = Graph(batch), network.actor, network.memory_widths
-    given, obs = observation_inputs(graph, actor.observation_shape, inputs)
+    actor, widths = network.actor, network.memory_widths
+    graph = ObservedGraph(batch, actor.observation_shape, inputs)
+    obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
         action, counts, *after = _sigma_delta(actor.inputs(obs), memory, actor, network.neurons)
@@ -47,16 +48,20 @@ def trace_decision(network: SpikingNetwork, batch: Dimension, inputs: Inputs = "
         costs = [decision.synaptic_operations, decision.events]
         costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
         counts = xp.concat([decision.spikes, *(cost[:, None] for cost in costs)], axis=1)
-    return [*given, *memory.values()], _outputs(action, new, counts), widths
+    return [*graph.observed, *memory.values()], _outputs(action, new, counts), widths
 
 
 def trace_timestep(network: SpikingNetwork, batch: Dimension, inputs: Inputs = "joined") -> Traces:
     """Return the same of the graph of one timestep."""
-    graph, shape = Graph(batch), network.actor.observation_shape
-    given, obs = observation_inputs(graph, shape, inputs)
-    memory, (y, new, counts) = timestep_graph(obs, network.actor, network.neurons)
+    graph = ObservedGraph(batch, network.actor.observation_shape, inputs)
+    given, (y, new, counts) = timestep_graph(graph, network.actor, network.neurons)
+    memory = given[1:]
     widths = {str(value.name).split(".")[1]: int(value.shape[1]) for value in memory}
-    return [*given, *memory], _outputs(network.actor.head(y), {name: new[name] for name in widths}, counts), widths
+    return (
+        [*graph.observed, *memory],
+        _outputs(network.actor.head(y), {name: new[name] for name in widths}, counts),
+        widths,
+    )
 
 
 def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced) -> dict[str, Traced]:

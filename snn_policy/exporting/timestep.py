@@ -11,7 +11,7 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
-from snn_policy.exporting.tracing import Traced
+from snn_policy.exporting.tracing import Graph, Traced
 from snn_policy.protocol import Array
 from snn_policy.spiking.crpi import residual_potential, start_potential
 from snn_policy.spiking.neurons import (
@@ -140,10 +140,11 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
     return y, new, counted(fired, actor.layers, begins & fired)
 
 
-def timestep_graph(obs: Traced, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
-    """Return the memories, inputs of the graph of the observations, and what they become."""
+def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
+    """Return the inputs and what they become."""
     sigma_delta = isinstance(neurons, SigmaDeltaNeurons)
     widths = (sigma_delta_memories if sigma_delta else membrane_memories)(actor, neurons)
-    memory = {name: obs.graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
+    obs = graph.input("obs", actor.observation_shape)
+    memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     step = (sigma_delta_step if sigma_delta else membrane_step)(actor.inputs(obs), memory, actor, neurons)
-    return [*memory.values()], step
+    return [obs, *memory.values()], step

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from snn_policy.exporting import namespace as xp
-from snn_policy.exporting.tracing import Graph, Traced
+from snn_policy.exporting.tracing import Dimension, Graph, Traced
 from snn_policy.protocol import FloatArray, KeyedShape
 
 Inputs = Literal["joined", "by-key"]
@@ -37,15 +37,29 @@ def check_inputs(inputs: str, shape: tuple[int, ...]) -> None:
         raise ValueError("inputs 'by-key': this policy's observations are one array, not a dictionary; leave it out")
 
 
-def observation_inputs(graph: Graph, shape: tuple[int, ...], inputs: Inputs) -> tuple[list[Traced], Traced]:
-    """Return the inputs that a graph has for observations, and these as one array (batch, *shape)."""
-    keys = keys_of(shape)
-    if inputs == "joined" or keys is None:
-        obs = graph.input(JOINED, tuple(shape))
-        return [obs], obs
-    parts = [graph.input(input_name(key), part) for key, part in keys]
-    flat = [xp.reshape(part, (graph.batch, math.prod(own))) for part, (_, own) in zip(parts, keys, strict=True)]
-    return parts, xp.concat(flat, axis=1)
+class ObservedGraph(Graph):
+    """A graph whose input `obs` is, where asked for by key, the inputs of all keys joined.
+
+    Attributes:
+        observed: the inputs that it has for observations.
+    """
+
+    def __init__(self, batch: Dimension, shape: tuple[int, ...], inputs: Inputs) -> None:
+        super().__init__(batch)
+        self._keys = keys_of(shape) if inputs == "by-key" else None
+        self.observed: list[Traced] = []
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Traced:
+        """Return a float32 input (batch, *shape)."""
+        if name != JOINED:
+            return super().input(name, shape)
+        if self._keys is None:
+            self.observed = [super().input(name, tuple(shape))]
+            return self.observed[0]
+        self.observed = [super(ObservedGraph, self).input(input_name(key), part) for key, part in self._keys]
+        sizes = [math.prod(part) for _, part in self._keys]
+        flat = [xp.reshape(part, (self.batch, size)) for part, size in zip(self.observed, sizes, strict=True)]
+        return xp.concat(flat, axis=1)
 
 
 def input_name(key: str) -> str:
