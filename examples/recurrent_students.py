@@ -30,10 +30,10 @@ class GruStudent(nn.Module):
         return torch.tanh(self.out(torch.tanh(self.hidden(h)))), memory
 
     def graph(self) -> Graph:
-        cell = self.memory
+        cell, tensors = self.memory, dict(self.memory.named_parameters())
         connections = (
-            Connection(0, linear(cell.weight_ih_l0, cell.bias_ih_l0)),
-            Connection(1, linear(cell.weight_hh_l0, cell.bias_hh_l0), delayed=True, port=1),
+            Connection(0, linear(tensors["weight_ih_l0"], tensors["bias_ih_l0"])),
+            Connection(1, linear(tensors["weight_hh_l0"], tensors["bias_hh_l0"]), delayed=True, port=1),
         )
         stages = Stage(connections, Gru(at_rest(cell.hidden_size))), following(1, self.hidden, TANH)
         return Graph(cell.input_size, (*stages, following(2, self.out)))

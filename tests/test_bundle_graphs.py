@@ -196,7 +196,7 @@ def test_a_small_file_asks_for_no_large_memory(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=message):
             SpikingPolicy.load(forge(tmp_path, changed))
     with pytest.raises(ValueError, match="neurons, more than"):
-        Conv2d(np.ones((1, 1, 1, 1)), np.zeros(1), (1, 9, 9), (1, 1), (2**14, 2**14))
+        Conv2d(np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32), (1, 9, 9), (1, 1), (2**14, 2**14))
 
 
 def test_a_graph_too_large_for_a_bundle_is_refused_when_it_is_saved(tmp_path: Path) -> None:

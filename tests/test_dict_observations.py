@@ -174,3 +174,41 @@ def test_a_dictionary_of_recorded_arrays_is_a_recording(model: Any) -> None:
         convert(actor, {"observation": recorded["observation"]})
     with pytest.raises(ValueError, match="batches of"):
         convert(actor, recorded | {"observation": recorded["observation"][:9]})
+
+
+@pytest.mark.parametrize("chosen", [["observation"], ["achieved_goal", "desired_goal"], ["desired_goal"]])
+def test_keys_that_vecnormalize_leaves_alone_stay_as_they_are(tmp_path: Path, chosen: list[str]) -> None:
+    vec = VecNormalize(DummyVecEnv([Reach]), norm_obs_keys=chosen, clip_obs=2.0)
+    model = SAC("MultiInputPolicy", vec, policy_kwargs={"net_arch": [16]}, learning_starts=20, buffer_size=200)
+    model.learn(40)
+    model.save(tmp_path / "reach.zip")
+    vec.save(str(tmp_path / "reach.vecnormalize.pkl"))
+    obs: Any = {key: 40 * values for key, values in observations(60).items()}
+    own, _ = model.predict(vec.normalize_obs(obs), deterministic=True)
+    for actor in (load_actor(model), load_actor(tmp_path / "reach.zip")):
+        assert np.abs(actor.act(obs) - own).max() < 1e-5
+    policy = convert(actor, actor.collect(Reach, steps=300))
+    policy.save(tmp_path / "run")
+    again = SpikingPolicy.load(tmp_path / "run")
+    small: Any = {key: values[:8] / 40 for key, values in obs.items()}
+    assert np.array_equal(again.act(small), policy.act(small))
+    assert np.abs(again.actor.act(small) - policy.act(small)).max() < 0.2
+
+
+def test_without_clipping_nothing_is_clipped_where_it_is_left_alone() -> None:
+    vec = VecNormalize(DummyVecEnv([Reach]), norm_obs_keys=["observation"], clip_obs=float("inf"))
+    model = SAC("MultiInputPolicy", vec, policy_kwargs={"net_arch": [16]}, learning_starts=20, buffer_size=200)
+    model.learn(40)
+    normaliser = load_actor(model).normaliser
+    assert normaliser is not None
+    assert normaliser.clip == float("inf")
+    assert (normaliser.mean[:6] == 0).all()
+    assert (normaliser.scale[:6] == 1).all()
+
+
+def test_statistics_of_other_keys_are_refused(model: Any) -> None:
+    from snn_policy.sources.vecnormalize import ObservationStatistics, of_one_array
+
+    part = ObservationStatistics(np.zeros(3), np.ones(3))
+    with pytest.raises(UnsupportedLayerError, match="statistics of elsewhere, but the keys are achieved_goal"):
+        of_one_array({"elsewhere": part, "desired_goal": part}, KeyedShape(PARTS))

@@ -193,8 +193,8 @@ class Steered(Wander):
     """What is seen depends on what was done."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, *others = super().step(action)
-        return obs + np.tile(action, 4).astype(np.float32), *others
+        obs, reward, over, cut, info = super().step(action)
+        return obs + np.tile(action, 4).astype(np.float32), reward, over, cut, info
 
 
 def test_the_server_mixes_no_memories(policy: Any) -> None:

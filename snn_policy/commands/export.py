@@ -29,6 +29,9 @@ Out = Annotated[
 ]
 Verify = Annotated[bool, typer.Option(help="Compare what is written with the policy; exit code 2 where it differs.")]
 Batch = Annotated[int | None, typer.Option(help="ONNX: fix the number of rows, for runtimes that need it.", min=1)]
+Inputs = Annotated[
+    str, typer.Option(help="ONNX, of dictionary observations: joined (one vector), or by-key (an input for each key).")
+]
 Counts = Annotated[bool, typer.Option(help="ONNX: an output `counts`: spikes, events and synaptic operations.")]
 Period = Annotated[
     float | None,
@@ -59,6 +62,7 @@ def export(
     verify: Verify = True,
     batch: Batch = None,
     counts: Counts = True,
+    inputs: Inputs = "joined",
     control_period: Period = None,
     observations: Observations = None,
     c: AsC = False,
@@ -111,7 +115,7 @@ def export(
         return
     found = _Found(policy, observations, verify, control_period)
     with busy("exporting"):
-        made = policy.export_onnx(directory, batch=batch, counts=counts, control_period=found.period)
+        made = policy.export_onnx(directory, batch=batch, counts=counts, control_period=found.period, inputs=inputs)
     compared = [_compared(policy, file, found.observations) for file in made.files] if verify else []
     document = {
         "out": str(directory),

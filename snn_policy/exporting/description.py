@@ -5,7 +5,7 @@ Read from files that anyone may have made: every field is checked before it is u
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,16 @@ import numpy.typing as npt
 
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
+from snn_policy.exporting.observation_inputs import KINDS, Inputs, Keys, checked_keys
+from snn_policy.protocol import KeyedShape
 
 FORMAT, FORMAT_VERSION = "snn-policy-graph", 1
 METADATA_KEY, RATE_KEY = "snn_policy", "update_rate"
 MOST_METADATA, MOST_ELEMENTS, MOST_NAMES = 2**22, 2**31 - 1, 4096
 GRAPHS = ("decision", "step")
 OPERATIONS, EVENTS, CALIBRATION_COSTS = ("synaptic_operations",), ("events",), ("iterations", "error_spikes")
+OF_DICTIONARIES = ("observation_keys", "inputs")
+"""Fields that only graphs of policies have whose observations are dictionaries."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -41,6 +45,9 @@ class Description:
         iterations: of spike calibration, at least; 0 without it.
         name, env_id: of the actor; control_period: seconds per decision, where known.
         versions: of the packages it was made with.
+        observation_keys: (key, shape) of the parts of an observation that is a dictionary, in the order in which they
+            are joined; None where it is an array.
+        inputs: "joined", one input `obs`; "by-key", one input `obs.KEY` of every part.
     """
 
     graph: str
@@ -63,6 +70,13 @@ class Description:
     env_id: str | None
     control_period: float | None
     versions: dict[str, str]
+    observation_keys: Keys | None = None
+    inputs: Inputs = "joined"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the observation's shape, with its keys where it has some."""
+        return self.observation_shape if self.observation_keys is None else KeyedShape(dict(self.observation_keys))
 
     def bounds(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return `low` and `high` as the policy's arrays."""
@@ -79,6 +93,8 @@ class Description:
         """Return it as a model's `metadata_props`."""
         memories = [{"name": name, "shape": [width], "dtype": "float32"} for name, width in self.memories]
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self), "memories": memories}
+        for name in OF_DICTIONARIES if self.observation_keys is None else ():
+            del document[name]
         if self.control_period is None:
             return {METADATA_KEY: json.dumps(document, sort_keys=True, allow_nan=False)}
         document[RATE_KEY] = 1 / self.control_period
@@ -101,6 +117,8 @@ def read_description(text: str | None) -> Description:
         if document["format"] != FORMAT or not whole(version, FORMAT_VERSION, FORMAT_VERSION):
             raise ValueError(f"format {document['format']!r} {version!r}, expected {FORMAT!r} {FORMAT_VERSION}")
         names = {field.name for field in fields(Description)}
+        if "observation_keys" not in document:
+            names -= set(OF_DICTIONARIES)
         return _checked(Description(**{name: _frozen(document[name]) for name in names - {"memories"}},
                                     memories=tuple(map(_memory, document["memories"]))))  # fmt: skip
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError, OverflowError) as problem:
@@ -124,6 +142,7 @@ def _checked(given: Description) -> Description:
         shape = getattr(given, name)
         fits = isinstance(shape, tuple) and len(shape) <= 8 and all(whole(length, 1, MOST_ELEMENTS) for length in shape)
         _require(fits and np.prod(shape, dtype=object) <= MOST_ELEMENTS, f"{name} {shape!r}")
+    given = _with_keys(given)
     dimensions = (0, 1) if given.discrete else (1,)
     _require(isinstance(given.discrete, bool) and len(given.action_shape) in dimensions, "action_shape")
     actions = int(np.prod(given.action_shape, dtype=np.int64))
@@ -150,6 +169,17 @@ def _checked(given: Description) -> Description:
     period = given.control_period
     _require(period is None or (_is_number(period) and 0 < period < 1e9), f"control_period {period!r}")
     return given
+
+
+def _with_keys(given: Description) -> Description:
+    """Return it with its observation's keys checked."""
+    _require(given.inputs in KINDS, f"inputs {given.inputs!r}")
+    if given.observation_keys is None:
+        _require(given.inputs == "joined", "inputs by key, without observation_keys")
+        return given
+    _require(len(given.observation_shape) == 1 and isinstance(given.observation_keys, tuple), "observation_keys")
+    keys = checked_keys(given.observation_keys, given.observation_shape[0], MOST_NAMES)
+    return replace(given, observation_keys=keys)
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 export_bundle(bundle, "run/cheetah")       # decision.onnx, step.onnx, beside policy.json and its weights
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snn_policy.bundle import Bundle, write_bundle
@@ -19,6 +19,7 @@ from snn_policy.exporting.graphs import (
     trace_decision,
     trace_timestep,
 )
+from snn_policy.exporting.observation_inputs import Inputs, check_inputs, keys_of
 from snn_policy.exporting.tracing import BATCH
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons
@@ -50,6 +51,7 @@ def export_bundle(
     batch: int | None = None,
     counts: bool = True,
     control_period: float | None = None,
+    inputs: Inputs = "joined",
 ) -> Exported:
     """Write `decision.onnx` and `step.onnx`, and the bundle beside them.
 
@@ -59,17 +61,20 @@ def export_bundle(
         batch: fix the number of rows, for runtimes that need static shapes; None leaves it open.
         counts: give the graphs a further output `counts`, int64: spikes, synaptic operations and, where known, events.
         control_period: seconds per decision, where known: written into the metadata.
+        inputs: of observations that are dictionaries: "joined", one input `obs` with all keys side by side in the
+            metadata's order, or "by-key", one input `obs.KEY` each.
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
-        ValueError: a batch below 1, or a period that is not positive.
+        ValueError: a batch below 1, a period that is not positive, or inputs by key of observations without keys.
     """
     require(batch is None or whole(batch, 1, 2**31 - 1), f"batch {batch!r}: expected a whole number of at least 1")
     period = None if control_period is None else number("control_period", control_period)
     require(period is None or 0 < period < 1e9, f"control_period {control_period!r}: expected seconds")
     network, place = bundle.network, Path(directory)
+    check_inputs(inputs, network.actor.observation_shape)
     left_out = NO_STEP if calibrates(network) else None
-    files = exported_graphs(network, batch, counts, period)
+    files = exported_graphs(network, batch, counts, period, inputs)
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
@@ -78,7 +83,11 @@ def export_bundle(
 
 
 def exported_graphs(
-    network: SpikingNetwork, batch: int | None = None, counts: bool = True, period: float | None = None
+    network: SpikingNetwork,
+    batch: int | None = None,
+    counts: bool = True,
+    period: float | None = None,
+    inputs: Inputs = "joined",
 ) -> dict[str, bytes]:
     """Return the contents of the graphs' files by their names: of the decision, and where there is one of the step.
 
@@ -86,12 +95,12 @@ def exported_graphs(
         ModuleNotFoundError: `onnx` is not installed.
     """
     rows = BATCH if batch is None else int(batch)
-    traced: dict[str, Traces] = {"decision": trace_decision(network, rows, counts)}
+    traced: dict[str, Traces] = {"decision": trace_decision(network, rows, counts, inputs)}
     if not calibrates(network):
-        traced["step"] = trace_timestep(network, rows, counts)
+        traced["step"] = trace_timestep(network, rows, counts, inputs)
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
-        described = describe(network, graph, traces[2], batch, counts, period)
+        described = replace(describe(network, graph, traces[2], batch, counts, period), inputs=inputs)
         files[graph_file(graph)] = graph_bytes(graph, traces, described.properties())
     return files
 
@@ -106,7 +115,8 @@ def describe(
     calibration = membrane.calibration if membrane else None
     return Description(
         graph=graph,
-        observation_shape=actor.observation_shape,
+        observation_shape=tuple(actor.observation_shape),
+        observation_keys=keys_of(actor.observation_shape),
         action_shape=actor.action_shape,
         discrete=actor.discrete,
         low=low,

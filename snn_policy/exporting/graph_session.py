@@ -18,6 +18,7 @@ import onnxruntime
 from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
 from snn_policy.errors import SourceError
 from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
+from snn_policy.exporting.observation_inputs import JOINED, input_name, split
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.session import SessionInSteps
 
@@ -64,15 +65,16 @@ class Graph:
 
     def run(self, obs: FloatArray, memory: ArrayTuple) -> Outcome:
         """Make one call; nothing given is changed."""
-        feeds = {name: np.ascontiguousarray(array) for name, array in zip(self._inputs, (obs, *memory), strict=True)}
+        given = (*self._observed(obs), *memory)
+        feeds = {name: np.ascontiguousarray(array) for name, array in zip(self._inputs, given, strict=True)}
         action, *rest = (np.asarray(array) for array in self._session.run(list(self._outputs), feeds))
         counts = rest.pop() if self.description.counted else np.zeros((len(obs), 0), np.int64)
         return Outcome(action, tuple(rest), counts)
 
     def bound(self, obs: FloatArray, memory: ArrayTuple, outcome: Outcome) -> Any:
         """Return a call without arguments: from these arrays to those."""
-        binding = self._session.io_binding()
-        for name, array in zip(self._inputs, (obs, *memory), strict=True):
+        binding, parts = self._session.io_binding(), self._observed(obs)
+        for name, array in zip(self._inputs, (*parts, *memory), strict=True):
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         after = (outcome.action, *outcome.memory, outcome.counts)
         for name, array in zip(self._outputs, after, strict=False):
@@ -82,7 +84,17 @@ class Graph:
         def call() -> None:
             session.run_with_iobinding(binding)
 
-        return call
+        def call_with_parts() -> None:
+            for part, values in zip(parts, self._observed(obs), strict=True):
+                part[...] = values
+            session.run_with_iobinding(binding)
+
+        return call if self.description.inputs == "joined" else call_with_parts
+
+    def _observed(self, obs: FloatArray) -> list[FloatArray]:
+        """Return observations (rows, *shape) as the graph's inputs take them."""
+        keys = self.description.observation_keys
+        return [obs] if self.description.inputs == "joined" or keys is None else split(obs, keys)
 
 
 class GraphEngine:
@@ -305,14 +317,21 @@ def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) ->
 
 def _names(about: Description) -> tuple[tuple[str, ...], tuple[str, ...]]:
     memories = [name for name, _ in about.memories]
-    inputs = ("obs", *(f"memory.{name}.in" for name in memories))
+    inputs = (*(name for name, _ in _observations(about)), *(f"memory.{name}.in" for name in memories))
     outputs = ("action", *(f"memory.{name}.out" for name in memories))
     return inputs, (*outputs, "counts") if about.counted else outputs
 
 
+def _observations(about: Description) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the name and the shape of every input for observations."""
+    if about.inputs == "joined" or about.observation_keys is None:
+        return [(JOINED, about.observation_shape)]
+    return [(input_name(key), shape) for key, shape in about.observation_keys]
+
+
 def _check_signature(session: Any, about: Description) -> None:
     memories = [("tensor(float)", (width,)) for _, width in about.memories]
-    inputs = [("tensor(float)", about.observation_shape), *memories]
+    inputs = [*(("tensor(float)", shape) for _, shape in _observations(about)), *memories]
     action = "tensor(int64)" if about.discrete else "tensor(float)", about.action_shape
     outputs = [action, *memories, *([("tensor(int64)", (len(about.counted),))] if about.counted else [])]
     names = _names(about)

@@ -11,9 +11,10 @@ from snn_policy.exporting.description import CALIBRATION_COSTS, EVENTS, OPERATIO
 from snn_policy.exporting.graph_timestep import timestep_graph
 from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.namespace import materialised
+from snn_policy.exporting.observation_inputs import Inputs, ObservedGraph
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
 from snn_policy.exporting.timestep import knows_first_spikes
-from snn_policy.exporting.tracing import Dimension, Graph, Traced
+from snn_policy.exporting.tracing import Dimension, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
 from snn_policy.spiking.sigma_delta import decide_sigma_delta
@@ -32,9 +33,12 @@ def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
     return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
-def trace_decision(network: SpikingNetwork, batch: Dimension, counts: bool = True) -> Traces:
+def trace_decision(
+    network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined"
+) -> Traces:
     """Return the inputs, outputs by name (`counts` if asked), and memories' widths of the graph of all timesteps."""
-    graph, actor, widths = Graph(batch), network.actor, network.memory_widths
+    actor, widths = network.actor, network.memory_widths
+    graph = ObservedGraph(batch, actor.observation_shape, inputs)
     obs = graph.input("obs", actor.observation_shape)
     memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in widths.items()}
     if isinstance(network.neurons, SigmaDeltaNeurons):
@@ -48,15 +52,19 @@ def trace_decision(network: SpikingNetwork, batch: Dimension, counts: bool = Tru
         costs = [decision.synaptic_operations, decision.events]
         costs += [decision.iterations, decision.error_spikes] if calibrates(network) else []
         spent = xp.concat([decision.spikes, *(cost[:, None] for cost in costs)], axis=1) if counts else None
-    return [obs, *memory.values()], _outputs(action, new, spent), widths
+    return [*graph.observed, *memory.values()], _outputs(action, new, spent), widths
 
 
-def trace_timestep(network: SpikingNetwork, batch: Dimension, counts: bool = True) -> Traces:
+def trace_timestep(
+    network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined"
+) -> Traces:
     """Return the same of the graph of one timestep."""
-    inputs, (y, new, spent) = timestep_graph(Graph(batch), network.actor, network.neurons)
-    widths = {str(value.name).split(".")[1]: int(value.shape[1]) for value in inputs[1:]}
+    graph = ObservedGraph(batch, network.actor.observation_shape, inputs)
+    given, (y, new, spent) = timestep_graph(graph, network.actor, network.neurons)
+    widths = {str(value.name).split(".")[1]: int(value.shape[1]) for value in given[1:]}
     memory = {name: new[name] for name in widths}
-    return inputs, _outputs(network.actor.head(y), memory, spent if counts else None), widths
+    outputs = _outputs(network.actor.head(y), memory, spent if counts else None)
+    return [*graph.observed, *given[1:]], outputs, widths
 
 
 def _outputs(action: Traced, memory: Mapping[str, Traced], counts: Traced | None) -> dict[str, Traced]:

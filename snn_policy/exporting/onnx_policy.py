@@ -75,7 +75,7 @@ class OnnxPolicy(StatefulPolicy):
 
     @property
     def observation_shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.description.observation_shape
+        return self.description.shape
 
     @property
     def action_shape(self) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from snn_policy.untrusted_files import reading
 
 EPSILON = 1e-8
 """The default of both libraries, for statistics that come without one."""
+LEFT_ALONE = 2.0**24
+"""Where entries are clipped that are not normalised, beside some that are: float32 resolves no whole numbers beyond."""
 _ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass normaliser=(mean, variance)"
 
 
@@ -25,13 +27,13 @@ _ONE_ARRAY = "Train on one array (gymnasium's FlattenObservation), or pass norma
 class ObservationStatistics:
     """Compute x = clip((obs − mean) / √(variance + epsilon), ±reach); mean and variance of one observation's shape.
 
-    `blank`: they are those that a library begins with.
+    `reach` is one number, or one per entry; `blank`: they are those that a library begins with.
     """
 
     mean: Float64
     variance: Float64
     epsilon: float = EPSILON
-    reach: float = float("inf")
+    reach: float | Float64 = float("inf")
     name: str = "vecnormalize"
     blank: bool = False
 
@@ -42,7 +44,7 @@ class ObservationStatistics:
 
     def operations(self) -> list[Operation]:
         """Raise `SourceError` where they are not usable numbers; name entries that never varied."""
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.variance).all() and self.reach > 0):
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.variance).all() and np.all(self.reach > 0)):
             raise SourceError(f"{self.name}: mean, variance or clip_obs is not a usable number")
         if not np.isfinite(self.epsilon):
             raise SourceError(f"{self.name}: epsilon is not a usable number")
@@ -130,7 +132,7 @@ def of_one_array(
     """Return statistics of one array; those of a dictionary of observations joined as its shape says.
 
     Raises:
-        UnsupportedLayerError: a dictionary, but the observations are none; or statistics of some of its keys only.
+        UnsupportedLayerError: a dictionary, but the observations are none; or statistics of other keys.
     """
     named = [str(key) for key in parts if key is not None]
     if named and isinstance(shape, KeyedShape):
@@ -144,15 +146,28 @@ def of_one_array(
 def _joined(
     parts: dict[str | None, ObservationStatistics], shape: KeyedShape
 ) -> tuple[ObservationStatistics, ...]:  # fmt: skip
-    """Join the statistics of all keys, side by side in the order of the shape's keys."""
-    if set(parts) != set(shape.parts):
-        reason = f"only {', '.join(map(str, parts))} of {', '.join(shape.parts)} are normalised"
+    """Return the statistics of all keys side by side, in the order of the shape's keys; other keys stay as they are.
+
+    VecNormalize leaves keys alone that are not among its `norm_obs_keys`. Beside others that are clipped, these are
+    clipped, too, but at `LEFT_ALONE`.
+    """
+    unknown = set(map(str, parts)) - set(shape.parts)
+    if unknown:
+        reason = f"there are statistics of {', '.join(sorted(unknown))}, but the keys are {', '.join(shape.parts)}"
         raise UnsupportedLayerError("vecnormalize", "norm_obs_keys", reason, _ONE_ARRAY)
-    fitted = [parts[key].fitted(own) for key, own in shape.parts.items()]
+    first = next(iter(parts.values()))
+    joined = [parts[key].fitted(own) if key in parts else _left_alone(own, first) for key, own in shape.parts.items()]
     mean, variance = (
-        np.concatenate([getattr(statistic, part).ravel() for statistic in fitted]) for part in ("mean", "variance")
+        np.concatenate([getattr(statistic, part).ravel() for statistic in joined]) for part in ("mean", "variance")
     )
-    return (replace(fitted[0], mean=mean, variance=variance),)
+    reach = np.concatenate([np.full(statistic.mean.size, statistic.reach) for statistic in joined])
+    same = bool((reach == reach[0]).all())
+    return (replace(joined[0], mean=mean, variance=variance, reach=float(reach[0]) if same else reach),)
+
+
+def _left_alone(shape: tuple[int, ...], beside: ObservationStatistics) -> ObservationStatistics:
+    reach = np.inf if np.isinf(beside.reach) else max(LEFT_ALONE, float(beside.reach))
+    return replace(beside, mean=np.zeros(shape), variance=np.full(shape, 1 - beside.epsilon), reach=reach)
 
 
 def numbers_of(value: Any, key: str) -> Float64:
