@@ -10,7 +10,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
+from snn_policy.sources.no_chain import otherwise
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -57,12 +58,18 @@ def read_torch_module(
         raise needs_extra("torch") from problem
     _require_forward(module)
     twin = _inert_copy(module)
-    operations = _torch_operations(*_trace(twin))
     title = name or type(module).__name__
-    shape, before = normalised(normaliser, observation_shape)
-    operations = [*before, *operations]
-    actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
-    _check(actor, twin, title, normaliser)
+    facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
+    try:
+        operations = _torch_operations(*_trace(twin))
+        shape, before = normalised(normaliser, observation_shape)
+        actor = assemble([*before, *operations], observation_shape=shape, **facts)
+        _check(actor, twin, title, normaliser)
+    except UnsupportedLayerError as refused:
+        from snn_policy.sources.torch_graph import read_module_graph
+
+        given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
+        return otherwise(refused, lambda: read_module_graph(twin, **facts, **given))
     return actor
 
 
