@@ -131,11 +131,11 @@ def activated(x: Value, name: str, parameter: float, path: str, kind: str) -> Va
             value = value.scaled(operation.scale).shifted(operation.offset)
         else:
             assert isinstance(operation, Activate)
-            value = _applied(value, operation)
+            value = applied_activation(value, operation)
     return value
 
 
-def _applied(x: Value, operation: Activate) -> Value:
+def applied_activation(x: Value, operation: Activate) -> Value:
     """An activation after a norm is one stage with it."""
     term = whole_of(x.flat)
     node = None if term is None else term.node

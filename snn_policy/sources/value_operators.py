@@ -17,6 +17,7 @@ from snn_policy.sources.operations import SELU, Activate, AdaptivePool
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.value_functions import (
     activated,
+    applied_activation,
     argmax,
     clipped,
     convolved,
@@ -218,9 +219,7 @@ def _selu_of(path: str, x: Value, alpha: float = SELU[0], gamma: float = SELU[1]
 
 def _qcfs(path: str, x: Value, threshold: float, levels: int) -> Value:
     operation = Activate(Activation("qcfs", threshold, levels=levels), path=path, kind="QCFS")
-    from snn_policy.sources.value_functions import _applied
-
-    return _applied(x, operation)
+    return applied_activation(x, operation)
 
 
 def _norm(path: str, x: Value, p: Any = 2, dim: Any = None, keepdim: bool = False, **named: Any) -> Value:

@@ -85,22 +85,37 @@ def _gated(x: Value, gate: Value, path: str) -> Value | None:
     scale, offset = (None, None) if term is None else (uniform(term.scale), uniform(gate.bias))
     if term is None or scale is None or offset is None or not scale:
         return None
-    inner = term.node.operands[0].moved(term.index) if term.node.operands else None
+    inner = _inside(term.node, x)
+    inner = None if inner is None else inner.moved(term.index)
     half = math.isclose(scale, offset, rel_tol=1e-5)
     match term.node:
         case Unfinished(function="erf") if half and inner is not None:
             return _of(x, inner.scaled(math.sqrt(2)), "gelu", 2 * scale, path)
-        case Activated(norm=None, activation=function) if function is not None and function.name == "tanh":
-            assert inner is not None
+        case Activated(activation=function) if inner is not None and function is not None and function.name == "tanh":
             if half:
                 silu = _of(x, inner.scaled(2.0), "silu", 2 * scale, path)
                 return silu or _tanh_gelu(x, inner, scale, path)
             below = only_term(inner)
             if offset == 0 and below is not None and isinstance(below.node, Activated) and not inner.bias.any():
-                soft = below.node.activation
-                if soft is not None and soft.name == "softplus" and np.allclose(below.scale, 1):
-                    return _of(x, below.node.operand.moved(below.index), "mish", scale, path)
+                soft, v = below.node.activation, _inside(below.node, x)
+                if v is not None and soft is not None and soft.name == "softplus" and np.allclose(below.scale, 1):
+                    return _of(x, v.moved(below.index), "mish", scale, path)
     return None
+
+
+def _inside(node: Node, x: Value) -> Value | None:
+    """What a node's activation acts on, in terms of the norm that x is made of where there is one."""
+    if not isinstance(node, Activated) or node.norm is None:
+        return node.operands[0] if node.operands else None
+    term = only_term(x)
+    other = None if term is None else term.node
+    if not isinstance(other, Activated) or other.activation is not None or other.norm is None:
+        return None
+    alike = (other.norm.kind, other.norm.epsilon) == (node.norm.kind, node.norm.epsilon)
+    if not alike or not other.operand.same_as(node.operand):
+        return None
+    slope = node.norm.weight / other.norm.weight
+    return Value.of(other).scaled(slope).shifted(node.norm.bias - other.norm.bias * slope)
 
 
 def _tanh_gelu(x: Value, inner: Value, scale: float, path: str) -> Value | None:
