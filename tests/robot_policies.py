@@ -1,7 +1,7 @@
 """Look-alikes of the policies that robots run, with random weights: one module per structure, and its inputs' shapes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -156,14 +156,14 @@ class Reordered(nn.Module):
         self.sizes = [23] * 16 + [11]
 
     def forward(self, obs: Tensor) -> Tensor:
-        pieces = []
+        pieces: list[Tensor] = []
         start = 0
         for size in self.sizes:
             piece = obs[:, start : start + size]
             pieces.append(piece[:, self.order] if size == 23 and start % 2 == 0 else piece)
             start += size
-        phase = torch.clamp(obs[:, 379:380], max=1.0)
-        action = self.actor(torch.cat([*pieces, phase], dim=-1))
+        pieces.append(torch.clamp(obs[:, 379:380], max=1.0))
+        action = self.actor(torch.cat(pieces, dim=-1))
         whole = torch.zeros(1, 29)
         whole[:, self.joints] = action
         return whole
@@ -218,6 +218,141 @@ class DrQ(nn.Module):
         return torch.tanh(self.policy(self.trunk(obs)))
 
 
+class LstmPolicy(nn.Module):
+    """LSTM(47 → 64) → 32 → 12, its state in buffers that forward writes."""
+
+    def __init__(self, inputs: int = 47, width: int = 64, layers: int = 1, head: tuple[int, ...] = (32, 12)) -> None:
+        super().__init__()
+        self.memory, self.actor = nn.LSTM(inputs, width, layers), mlp(width, *head)
+        self.register_buffer("hidden_state", torch.zeros(layers, 1, width))
+        self.register_buffer("cell_state", torch.zeros(layers, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, (h, c) = self.memory(x.unsqueeze(0), (self.hidden_state, self.cell_state))
+        self.hidden_state[:] = h
+        self.cell_state[:] = c
+        return self.actor(out.squeeze(0))
+
+    @torch.jit.export
+    def reset_memory(self) -> None:
+        self.hidden_state[:] = 0.0
+        self.cell_state[:] = 0.0
+
+
+class NormalisedLstm(LstmPolicy):
+    """A normaliser, LSTM(96 → 256) → 256 → 256 → 128 → 29; its state is assigned anew."""
+
+    def __init__(self) -> None:
+        super().__init__(96, 256, 1, (256, 256, 128, 29))
+        self.register_buffer("mean", torch.randn(96))
+        self.register_buffer("std", torch.rand(96) + 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / (self.std + 1e-2)
+        out, (h, c) = self.memory(x.unsqueeze(0), (self.hidden_state, self.cell_state))
+        self.hidden_state = h
+        self.cell_state = c
+        return self.actor(out.squeeze(0))
+
+
+class DeepLstm(LstmPolicy):
+    def __init__(self) -> None:
+        super().__init__(30, 24, 2, (16, 5))
+
+
+class GruPolicy(nn.Module):
+    """22 → 16 ReLU → GRU 16 with a learned initial state → 4, by cell and copy_."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cell, self.last = nn.Linear(22, 16), nn.GRUCell(16, 16), nn.Linear(16, 4)
+        self.initial = nn.Parameter(torch.randn(1, 16) * 0.5)
+        self.register_buffer("hidden", self.initial.detach().clone())
+
+    def forward(self, obs: Tensor) -> Tensor:
+        h = self.cell(torch.relu(self.first(obs)), self.hidden)
+        self.hidden.copy_(h)
+        return self.last(h)
+
+    @torch.jit.export
+    def reset(self) -> None:
+        self.hidden.copy_(self.initial)
+
+
+class GruSequence(nn.Module):
+    """nn.GRU of two layers, batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.GRU(20, 12, 2, batch_first=True), mlp(12, 16, 6)
+        self.register_buffer("h", torch.zeros(2, 1, 12))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        out, h = self.rnn(obs[:, None, :], self.h)
+        self.h[:] = h
+        return self.last(out[:, 0])
+
+
+class SpelledGru(nn.Module):
+    """A GRU of two linear layers (128 → 384)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.given, self.back = nn.Linear(30, 128), nn.Linear(128, 384), nn.Linear(128, 384)
+        self.last = nn.Linear(128, 8)
+        self.register_buffer("h", torch.zeros(1, 128))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        a, b = self.given(F.elu(self.first(obs))), self.back(self.h)
+        a_r, a_z, a_n = a.chunk(3, 1)
+        b_r, b_z, b_n = b.chunk(3, 1)
+        reset, update = torch.sigmoid(a_r + b_r), torch.sigmoid(a_z + b_z)
+        fresh = torch.tanh(a_n + reset * b_n)
+        h = (1 - update) * fresh + update * self.h
+        self.h.copy_(h)
+        return self.last(h)
+
+
+class Elman(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.RNN(14, 10), nn.Linear(10, 3)
+        self.register_buffer("h", torch.zeros(1, 1, 10))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        out, h = self.rnn(obs.unsqueeze(0), self.h)
+        self.h[:] = h
+        return torch.tanh(self.last(out[0]))
+
+
+class Frames(nn.Module):
+    """The last three observations, kept by the policy itself, and its action of before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp(34, 32, 4)
+        self.register_buffer("past", torch.zeros(1, 3, 10))
+        self.register_buffer("action", torch.zeros(1, 4))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        self.past = torch.cat((self.past[:, 1:], obs.unsqueeze(1)), dim=1)
+        self.action = torch.tanh(self.body(torch.cat((self.past.flatten(1), self.action), dim=1)))
+        return self.action
+
+
+class WithStates(nn.Module):
+    """What an ONNX export of a recurrent policy takes and gives: obs, h_in, c_in → actions, h_out, c_out."""
+
+    def __init__(self, policy: nn.Module, rnn: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.policy, self.rnn, self.head = policy, rnn, head
+
+    def forward(self, obs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        given = state if len(state) > 1 else state[0]
+        out, after = self.rnn(obs.unsqueeze(0), given)
+        return (self.head(out.squeeze(0)), *(after if isinstance(after, tuple) else (after,)))
+
+
 @dataclass
 class Look:
     """A structure: how to make it, its inputs' shapes, and whether it remembers."""
@@ -226,8 +361,6 @@ class Look:
     shapes: dict[str, tuple[int, ...]]
     given: bool = False
     recurrent: bool = False
-    resets: str = ""
-    extra: dict[str, object] = field(default_factory=dict)
 
 
 FEED_FORWARD = {
@@ -243,6 +376,18 @@ FEED_FORWARD = {
     "layer norms": Look(LayerNorms, {"obs": (100,)}),
     "simba": Look(SimBa, {"obs": (17,)}),
     "drq": Look(DrQ, {"obs": (40,)}),
+}
+
+
+RECURRENT = {
+    "lstm": Look(LstmPolicy, {"obs": (47,)}, recurrent=True),
+    "normalised lstm": Look(NormalisedLstm, {"obs": (96,)}, recurrent=True),
+    "deep lstm": Look(DeepLstm, {"obs": (30,)}, recurrent=True),
+    "gru": Look(GruPolicy, {"obs": (22,)}, recurrent=True),
+    "gru sequence": Look(GruSequence, {"obs": (20,)}, recurrent=True),
+    "spelled gru": Look(SpelledGru, {"obs": (30,)}, recurrent=True),
+    "elman": Look(Elman, {"obs": (14,)}, recurrent=True),
+    "frames": Look(Frames, {"obs": (10,)}, given=True, recurrent=True),
 }
 
 

@@ -1,6 +1,7 @@
 """From the readers of chains to that of graphs: what a program is read by, and which of two refusals its user sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
@@ -11,6 +12,12 @@ _JOINS = ("joins two values", "concatenation", "several values are joined", "sev
           "it takes a", "repeats values", "adds an axis", "works along axis", "whole layer", "no rule reads it",
           "on the observation itself", "torch.fx cannot follow", "divide", "cannot fold", "joins the", "lays", "laid")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
+
+
+def refuse_several(observation_shape: Any) -> None:
+    """Raise where the shapes of several inputs are given: a chain has one."""
+    if isinstance(observation_shape, Mapping):
+        raise UnsupportedLayerError("forward", "inputs", "it takes several inputs", "")
 
 
 def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Actor:

@@ -14,7 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
-from snn_policy.sources.no_chain import otherwise
+from snn_policy.sources.no_chain import otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
@@ -59,6 +59,7 @@ def read_onnx(
         action = choose_output(graph, output, path)
     facts: Any = {"name": name or path.stem, "low": low, "high": high, "env_id": env_id}
     try:
+        refuse_several(observation_shape)
         return _read_chain(path, graph, action, observation_shape, facts, normaliser)
     except UnsupportedLayerError as refused:
         from snn_policy.sources.onnx_policy import read_onnx_graph

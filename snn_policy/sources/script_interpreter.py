@@ -62,8 +62,9 @@ class Interpreter:
     def _method(
         self, module: ScriptModule, name: str, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False
     ) -> Any:
-        if ".torch.nn.modules.rnn." in module.kind:
-            return Unread(refusal(module.path or "module", module.name))
+        refused = self._refused(module)
+        if refused is not None:
+            return refused
         known = self._program.classes.get(module.kind)
         function = known.methods.get(name) if known else None
         if function is None:
@@ -73,6 +74,11 @@ class Interpreter:
             return self._function(function, [module, *arguments], keywords, outermost)
         finally:
             self._paths.pop()
+
+    def _refused(self, module: ScriptModule) -> Unread | None:
+        """A module that is not followed, by its kind."""
+        recurrent = ".torch.nn.modules.rnn." in module.kind
+        return Unread(refusal(module.path or "module", module.name)) if recurrent else None
 
     def _function(
         self, function: ast.FunctionDef, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False

@@ -4,14 +4,16 @@ A tensor is a view of a `Storage`, which holds a symbolic value or constants; wr
 see. What outlives a decision is found by looking at the storages of a module before and after.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.sources.affine_values import Value
+from snn_policy.errors import SourceError
+from snn_policy.sources.affine_values import MOST_ENTRIES, Value
 from snn_policy.sources.value_movements import MOVES, VIEWS, indexed
 from snn_policy.sources.value_operators import as_value
 
@@ -123,3 +125,32 @@ def held(result: Any) -> Any:
     if isinstance(result, list | tuple):
         return type(result)(held(one) for one in result)
     return result
+
+
+def filled_like(name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> npt.NDArray[Any] | None:
+    """Return a new tensor of constants in the shape of another one's, or made by one; None for other functions.
+
+    Raises:
+        SourceError: it would be too large.
+    """
+    if name not in ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full"):
+        return None
+    shape, rest = arguments[0].shape, list(arguments[1:])
+    if name.startswith("new"):
+        first = rest.pop(0) if rest else keywords["size"]
+        shape = tuple(int(size) for size in (first if isinstance(first, list | tuple) else [first, *rest]))
+    if math.prod(shape) > MOST_ENTRIES:
+        raise SourceError(f"makes a tensor of shape {shape}; refused")
+    number = keywords.get("fill_value", rest[0] if rest else 0.0) if "full" in name else float("ones" in name)
+    return np.full(shape, float(number), np.float32)
+
+
+def changed(first: Symbolic | None, last: Symbolic) -> bool:
+    """Return whether a tensor that a module holds is another one now, or was written into."""
+    if first is None or first.storage is not last.storage:
+        before, after = None if first is None else first.constant, last.constant
+        return not (before is not None and after is not None and np.array_equal(before, after))
+    content, original = last.storage.content, last.storage.first
+    if content is original:
+        return False
+    return isinstance(content, Value) or isinstance(original, Value) or not np.array_equal(content, original)

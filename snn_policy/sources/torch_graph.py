@@ -22,7 +22,7 @@ from snn_policy.sources.graph_inputs import Inputs, joined_inputs
 from snn_policy.sources.graph_nodes import Memory, Observation
 from snn_policy.sources.stage_builder import build
 from snn_policy.sources.stage_plan import Program
-from snn_policy.sources.symbolic import Symbolic
+from snn_policy.sources.symbolic import Symbolic, changed
 from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
@@ -85,7 +85,7 @@ def _program(
     memories: dict[Slot, tuple[Memory, tuple[int, ...]]] = {}
     for _ in range(MOST_READINGS):
         observation, action, slots = _follow(twin, inputs.parts, memories, normaliser)
-        written = {slot: (first, last) for slot, (first, last) in slots.items() if _changed(first, last)}
+        written = {slot: (first, last) for slot, (first, last) in slots.items() if changed(first, last)}
         if set(written) <= set(memories):
             after = {memories[slot][0]: slots[slot][1].value for slot in memories if slot in slots}
             return Program(observation, action, after), bool(memories)
@@ -95,16 +95,6 @@ def _program(
                 path = ".".join(filter(None, slot[:2]))
                 memories[slot] = Memory(start.reshape(-1), path=path, kind="memory"), start.shape
     raise SourceError("what its forward writes changes from reading to reading; refused")
-
-
-def _changed(first: Symbolic | None, last: Symbolic) -> bool:
-    if first is None or first.storage is not last.storage:
-        before, after = None if first is None else first.constant, last.constant
-        return not (before is not None and after is not None and np.array_equal(before, after))
-    content, original = last.storage.content, last.storage.first
-    if content is original:
-        return False
-    return isinstance(content, Value) or isinstance(original, Value) or not np.array_equal(content, original)
 
 
 def _follow(

@@ -19,7 +19,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
-from snn_policy.sources.no_chain import otherwise
+from snn_policy.sources.no_chain import otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -61,6 +61,7 @@ def read_torch_module(
     title = name or type(module).__name__
     facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
     try:
+        refuse_several(observation_shape)
         operations = _torch_operations(*_trace(twin))
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **facts)

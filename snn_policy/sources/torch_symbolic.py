@@ -5,16 +5,16 @@ that gets one to `_Follower`. Buffers are symbolic, too, so that what forward wr
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
-from snn_policy.sources.symbolic import Symbolic, held, leaves, observed, plain
+from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
 from snn_policy.sources.value_movements import MOVES
 from snn_policy.sources.value_operators import applied
 
@@ -90,8 +90,9 @@ class Follower(TorchFunctionMode):
         if name in _NUMBERS:
             reason = "it makes a number, or a branch, of the observation"
             raise UnsupportedLayerError(self.path, name.strip("_"), reason, "Keep forward free of branches on values")
-        if name in ("zeros_like", "ones_like", "new_zeros", "new_ones", "full_like", "empty_like", "new_tensor"):
-            return _filled(name, symbols, named)
+        filled = filled_like(name, symbols, named)
+        if filled is not None:
+            return filled
         if "dropout" in name:
             training = named.get("training", symbols[2] if len(symbols) > 2 else not name.startswith("alpha"))
             return held(applied(name, plain(symbols[:1]), {"train": training}, self.path))
@@ -204,17 +205,6 @@ def _folded(func: Callable[..., Any], args: Any, symbols: Any, named: dict[str, 
     if isinstance(made, tuple | list):
         return tuple(one.detach().numpy().copy() if isinstance(one, torch.Tensor) else one for one in made)
     return made
-
-
-def _filled(name: str, symbols: Sequence[Any], named: dict[str, Any]) -> Any:
-    shape = symbols[0].shape
-    if name.startswith("new"):
-        sizes = symbols[1:] if len(symbols) > 2 or not isinstance(symbols[1], tuple | list) else symbols[1]
-        shape = tuple(int(size) for size in sizes)
-    if int(np.prod(shape)) > 2**24:
-        raise SourceError(f"makes a tensor of shape {shape}; refused")
-    number = 1.0 if "ones" in name else float(named.get("fill_value", symbols[1])) if name == "full_like" else 0.0
-    return np.full(shape, number, np.float32)
 
 
 def _dtype(array: Any) -> Any:

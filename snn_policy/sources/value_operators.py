@@ -47,7 +47,7 @@ ALIASES = {
     "frobenius_norm": "norm", "square": "square", "special_expit": "sigmoid", "special_softmax": "softmax",
     "_convolution": "convolution", "norm_except_dim": "norm",
 }  # fmt: skip
-_UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half", "bfloat16", "_to_copy", "dropout",
+UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half", "bfloat16", "_to_copy", "dropout",
               "dropout1d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout",
               "nan_to_num")  # fmt: skip
 _NAMED = {"scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
@@ -63,7 +63,7 @@ def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path:
         SourceError: its arguments do not fit it.
     """
     name = ALIASES.get(name, name)
-    if name in _UNCHANGED:
+    if name in UNCHANGED:
         return _unchanged(name, arguments, keywords, path)
     rule = _RULES.get(name)
     if rule is None:
@@ -427,3 +427,5 @@ _RULES: dict[str, Callable[..., Any]] = {
     "rnn_relu": _recurrent("rnn_relu"), "lstm_cell": _recurrent_cell("lstm"), "gru_cell": _recurrent_cell("gru"),
     "rnn_tanh_cell": _recurrent_cell("rnn_tanh"), "rnn_relu_cell": _recurrent_cell("rnn_relu"),
 }  # fmt: skip
+READ = frozenset((*_RULES, *ALIASES, "batch_norm"))
+"""Names that are read, for whoever may call no others."""
