@@ -49,7 +49,7 @@ def sizes_found(
 def _guessed(
     names: Sequence[str], total: int | None, candidates: Sequence[int], follow: Callable[[Mapping[str, Any]], Any]
 ) -> Inputs:  # fmt: skip
-    known = list(dict.fromkeys(size for size in candidates if size > 0))[:MOST_SIZES]
+    known = [size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES] + [1]
     problem: Exception | None = None
     tried = 0
     for sizes in _combinations(known, len(names), total):

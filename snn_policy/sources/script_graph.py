@@ -26,6 +26,9 @@ Place = tuple[int, str, int]
 _FLOATS = (5, 6, 7, 15)
 _FACTS = ("size", "dim", "len", "numel", "dtype", "device", "is_cuda", "is_floating_point", "requires_grad")
 _WRITES = ("copy", "fill", "zero")
+_KNOWN = frozenset((*MOVES, *READ, *UNCHANGED, *_WRITES, "index", "index_put", "zeros_like", "ones_like", "full_like",
+                    "empty_like", "new_zeros", "new_ones", "new_full", "eq", "ne", "item"))  # fmt: skip
+"""Functions that torch may be asked for."""
 
 
 class TensorInterpreter(Interpreter):
@@ -123,6 +126,9 @@ class TensorInterpreter(Interpreter):
         path = self._paths[-1] or "forward"
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
+        if name == "append" and isinstance(arguments[0], list):
+            arguments[0].append(arguments[1])
+            return arguments[0]
         unread = next((one for one in leaves([arguments, keywords]) if isinstance(one, Unread)), None)
         if unread is not None:
             return unread
@@ -207,6 +213,7 @@ class SymbolicInterpreter(TensorInterpreter):
             return Symbolic.holding(filled)
         if not observed([arguments, keywords]):
             result = constant_result(name, plain(arguments), plain(keywords))
+            result = _of_torch(name, arguments, keywords) if result is NO_RESULT else result
             return Unread(refusal(path, name)) if result is NO_RESULT else self._lifted(_array(result))
         name = "script_batch_norm" if name == "batch_norm" else name
         return held(applied(name, plain(arguments), plain(keywords), path))
@@ -253,9 +260,7 @@ class NumericInterpreter(TensorInterpreter):
     def computed(self, name: str, arguments: list[Any], keywords: dict[str, Any], path: str) -> Any:
         import torch
 
-        known = (*MOVES, *READ, *UNCHANGED, *_WRITES, "index", "index_put", "zeros_like", "ones_like", "full_like",
-                 "empty_like", "new_zeros", "new_ones", "new_full", "eq", "ne", "item")  # fmt: skip
-        if name.removesuffix("_") not in known:
+        if name.removesuffix("_") not in _KNOWN:
             numbers = [self._number(one) if isinstance(one, torch.Tensor) and one.numel() == 1 else one
                        for one in arguments]  # fmt: skip
             result = constant_result(name, numbers, keywords)
@@ -266,6 +271,27 @@ class NumericInterpreter(TensorInterpreter):
 
     def written_into(self, name: str, given: list[Any], named: dict[str, Any], path: str) -> Any:
         return self.computed(f"{name}_", given, named, path)
+
+
+def _of_torch(name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    """What torch makes of constants, for functions of the table."""
+    import torch
+
+    if name not in _KNOWN:
+        return NO_RESULT
+
+    def real(argument: Any) -> Any:
+        if isinstance(argument, Symbolic):
+            return torch.as_tensor(np.array(argument.constant))
+        if isinstance(argument, list | tuple):
+            return type(argument)(real(one) for one in argument)
+        return argument
+
+    with torch.no_grad():
+        made = getattr(torch.ops.aten, name)(*real(arguments), **{key: real(one) for key, one in keywords.items()})
+    if isinstance(made, tuple | list):
+        return [one.numpy() if isinstance(one, torch.Tensor) else one for one in made]
+    return made.numpy() if isinstance(made, torch.Tensor) else made
 
 
 def _constants(argument: Any) -> Any:

@@ -306,6 +306,9 @@ class Interpreter:
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
         given = list(values_in([arguments, keywords]))
+        if name == "append" and isinstance(arguments[0], list):
+            arguments[0].append(arguments[1])
+            return arguments[0]
         if name in RECURRENT:
             return Unread(refusal(path, RECURRENT[name]))
         _tell_size(name, given)
@@ -324,7 +327,12 @@ class Interpreter:
                 return Unread(problem)
         if "device" in (name, *keywords) and name == "device":
             return "cpu"
-        result = constant_result(name, arguments, keywords)
+        try:
+            result = constant_result(name, arguments, keywords)
+        except (TypeError, ValueError, IndexError) as problem:
+            if isinstance(problem, SourceError | UnsupportedLayerError):
+                raise
+            return Unread(SourceError(f"{path} ({name}): its arguments do not fit it ({problem})"))
         return Unread(refusal(path, name)) if result is NO_RESULT else result
 
     def _overwrite(self, target: Any, path: str, name: str) -> None:

@@ -75,7 +75,7 @@ def _program(
             return Program(observation, action, after)
         for place, (first, last) in written.items():
             if place not in memories:
-                constant = None if first is None else first.constant
+                constant = None if first is None else first.original
                 start = np.zeros(last.shape) if constant is None else np.asarray(constant, np.float64)
                 memories[place] = Memory(start.reshape(-1), path=place[1], kind="memory"), start.shape
     raise SourceError("what its program writes changes from reading to reading; refused")

@@ -55,6 +55,12 @@ class Symbolic:
             self.places.size and self.places.min() < 0) else content[self.places]  # fmt: skip
 
     @property
+    def original(self) -> npt.NDArray[Any] | None:
+        """Return the constants that it was at first; None where it never was any."""
+        first = self.storage.first
+        return None if isinstance(first, Value) else first[self.places]
+
+    @property
     def value(self) -> Value:
         """Return it as a symbolic value."""
         constant = self.constant

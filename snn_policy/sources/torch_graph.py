@@ -91,7 +91,8 @@ def _program(
             return Program(observation, action, after), bool(memories)
         for slot, (first, last) in written.items():
             if slot not in memories:
-                start = np.zeros(last.shape) if first is None else np.asarray(first.constant, np.float64)
+                original = None if first is None else first.original
+                start = np.zeros(last.shape) if original is None else np.asarray(original, np.float64)
                 path = ".".join(filter(None, slot[:2]))
                 memories[slot] = Memory(start.reshape(-1), path=path, kind="memory"), start.shape
     raise SourceError("what its forward writes changes from reading to reading; refused")

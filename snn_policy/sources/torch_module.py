@@ -70,7 +70,7 @@ def read_torch_module(
         from snn_policy.sources.torch_graph import read_module_graph
 
         given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
-        return otherwise(refused, lambda: read_module_graph(twin, **facts, **given))
+        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), **facts, **given))
     return actor
 
 
@@ -95,8 +95,8 @@ def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
     return next(((path or "module", type(layer).__name__) for path, layer in found), None)
 
 
-def _inert_copy(module: "nn.Module") -> "nn.Module":
-    """Return a copy on the CPU, in evaluation mode, without hooks."""
+def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
+    """Return a copy on the CPU, in evaluation mode, without hooks, which a warning names where they are `told`."""
     import torch
 
     kind = type(module).__name__
@@ -113,7 +113,7 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
         for hooks in (getattr(part, key, {}) for key in _HOOKS):
             hooked |= {path or "module"} if hooks else set()
             hooks.clear()
-    if hooked:
+    if hooked and told:
         warnings.warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion", stacklevel=4)
     return twin.cpu().eval()
 

@@ -106,7 +106,8 @@ def _gated(x: Value, gate: Value, path: str) -> Value | None:
 def _inside(node: Node, x: Value) -> Value | None:
     """What a node's activation acts on, in terms of the norm that x is made of where there is one."""
     if not isinstance(node, Activated) or node.norm is None:
-        return node.operands[0] if node.operands else None
+        elementwise = isinstance(node, Activated | Unfinished) and node.operands[0].size == node.width
+        return node.operands[0] if elementwise else None
     term = only_term(x)
     other = None if term is None else term.node
     if not isinstance(other, Activated) or other.activation is not None or other.norm is None:

@@ -87,13 +87,17 @@ def _returned(h: Value, weight: Any, bias: Any, path: str, kind: str) -> Value:
 def cell(kind: str, x: Value, state: Sequence[Value], weights: Sequence[Any], path: str) -> list[Value]:
     """Return the state after one step of a cell, in the state's shape."""
     if is_constant(state[0]):
-        made = _forgotten(kind, x, [one.size for one in state], path)
+        made = _forgotten(kind, x, state, weights, path)
     else:
         made = layer_step(kind, x, state, weights, path)
     return [value.reshaped(one.shape) for value, one in zip(made, state, strict=True)]
 
 
-def _forgotten(kind: str, x: Value, widths: Sequence[int], path: str) -> list[Value]:
+def _forgotten(kind: str, x: Value, state: Sequence[Value], weights: Sequence[Any], path: str) -> list[Value]:
+    """A state that is refused if the action needs it: unless it turns out to be a memory."""
+    if x.size != np.shape(weights[0])[1]:
+        raise SourceError(f"{path} takes {np.shape(weights[0])[1]} inputs, but gets {x.size}")
+    widths = [one.size for one in state]
     nodes = [Unfinished("forgetting", x.flat, width, (NAMES[kind],), path=path, kind=NAMES[kind]) for width in widths]
     return [Value.of(node) for node in nodes]
 
@@ -125,8 +129,8 @@ def sequence(
         held = [one.moved(one.places[layer]) for one in state]
         outputs = []
         for step in steps:
-            made = _forgotten(kind, step, [one.size for one in held], path) if forgets else layer_step(
-                kind, step, held, own, path)  # fmt: skip
+            step_of = _forgotten if forgets else layer_step
+            made = step_of(kind, step, held, own, path)
             held = [value.reshaped(old.shape) for value, old in zip(made, held, strict=True)]
             outputs.append(held[0].flat)
         ends.append(held)
