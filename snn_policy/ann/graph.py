@@ -200,8 +200,14 @@ class Graph:
 
     @property
     def macs(self) -> int:
-        """Return multiply-accumulates of one pass, those with weights of zero included."""
-        return sum(stage.macs for stage in self.stages)
+        """Return multiply-accumulates of one pass, those with weights of zero included.
+
+        Where stages read parts of others, a matrix's rows and columns of zeros alone are those that it does not touch.
+        """
+        if self.is_chain:
+            return sum(stage.macs for stage in self.stages)
+        maps = sum(_touched(connection.map) for stage in self.stages for connection in stage.connections)
+        return maps + self.cell_macs
 
     @property
     def synapses(self) -> int:
@@ -331,6 +337,13 @@ class Graph:
             values[source] = state.told[:, at : at + width] + self.start_of(source)
             at += width
         return values
+
+
+def _touched(one: Map) -> int:
+    """Return a map's multiply-accumulates, without the rows and columns of a matrix that are nothing but zeros."""
+    if not isinstance(one, Linear):
+        return one.macs
+    return int(one.weight.any(axis=1).sum()) * int(np.count_nonzero(one.fan_out))
 
 
 def with_activation(layer: Layer, activation: Activation | None) -> Layer:

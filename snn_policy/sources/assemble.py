@@ -229,6 +229,14 @@ def _head(block: _Block, low: npt.ArrayLike | None, high: npt.ArrayLike | None) 
     return _warned(Head("tanh", limits[0], limits[1], factor, offset, _pre_clip(block.before)), *exact)
 
 
+def read_head(
+    width: int, following: list[Operation], low: npt.ArrayLike | None, high: npt.ArrayLike | None
+) -> tuple[Head, ScaleAndClip]:
+    """Return the head of what follows the last linear values, and the scale that is left to fold into those."""
+    block = _block(Affine(np.zeros((width, 1)), np.zeros(width), path="action", kind="Linear"), following, last=True)
+    return _head(block, low, high), block.before
+
+
 def _warned(head: Head, low: Float64, high: Float64) -> Head:
     """Return the head; warn of actions between whose bounds no float32 number lies, so that they leave them."""
     outside = np.flatnonzero((head.low < low) | (head.high > high))

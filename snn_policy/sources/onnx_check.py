@@ -3,7 +3,7 @@
 Only the nodes between observation and action are run, all of which have been read: nothing else of an untrusted graph.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,30 +62,52 @@ def _batches(actor: Actor, values: Values) -> list[Array]:
 
 
 def _run(model: ModelProto, name: str, batches: Sequence[Array]) -> list[Any]:
-    """Return every batch's action, by ONNX Runtime or, where that lacks an operator for a type, ONNX's reference."""
-    try:
-        import onnxruntime
+    """Return the action of every batch."""
+    run = session_of(model)
+    return [run({name: batch})[0] for batch in batches]
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 4
-        providers = ["CPUExecutionProvider"]
-        session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers, enable_fallback=0)
-        return [session.run(None, {name: batch})[0] for batch in batches]
-    except Exception as problem:
-        from onnx.reference import ReferenceEvaluator
 
+def session_of(model: ModelProto) -> Callable[[Mapping[str, Array]], list[Any]]:
+    """Return what runs a graph: ONNX Runtime, or ONNX's reference where that lacks an operator for a type.
+
+    Raises:
+        SourceError: when it is called, and neither can.
+    """
+    import onnxruntime
+    from onnx.reference import ReferenceEvaluator
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    providers = ["CPUExecutionProvider"]
+    held: list[Any] = []
+
+    def run(given: Mapping[str, Array]) -> list[Any]:
         try:
-            with np.errstate(all="ignore"):
-                reference: Any = ReferenceEvaluator(model)
-                return [reference.run(None, {name: batch})[0] for batch in batches]
-        except Exception:
-            line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
-            raise SourceError(f"ONNX Runtime cannot run it ({line})") from problem
+            if not held:
+                content = model.SerializeToString()
+                held.append(onnxruntime.InferenceSession(content, options, providers, enable_fallback=0))
+            return held[0].run(None, dict(given))
+        except Exception as problem:
+            try:
+                if not held or not isinstance(held[0], ReferenceEvaluator):
+                    held[:] = [ReferenceEvaluator(model)]
+                with np.errstate(all="ignore"):
+                    return held[0].run(None, dict(given))
+            except Exception:
+                line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
+                raise SourceError(f"ONNX Runtime cannot run it ({line})") from problem
+
+    return run
+
+
+def half_weights(model: ModelProto) -> bool:
+    """Return whether weights are of half precision."""
+    half = TensorProto.FLOAT16, TensorProto.BFLOAT16
+    return any(tensor.data_type in half for tensor in model.graph.initializer)
 
 
 def _tolerance(model: ModelProto) -> float:
-    half = TensorProto.FLOAT16, TensorProto.BFLOAT16
-    return HALF_TOLERANCE if any(tensor.data_type in half for tensor in model.graph.initializer) else TOLERANCE
+    return HALF_TOLERANCE if half_weights(model) else TOLERANCE
 
 
 def _agree(actor: Actor, outputs: Array, actions: Array, own: Array, tolerance: float) -> bool:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, needs_extra
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
+from snn_policy.sources.no_chain import otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
@@ -46,11 +47,9 @@ def read_onnx(
         import onnx  # noqa: F401
     except ImportError as problem:
         raise needs_extra("onnx") from problem
-    from snn_policy.sources.onnx_check import check_against_runtime
     from snn_policy.sources.onnx_files import read_model
     from snn_policy.sources.onnx_outputs import choose_output
-    from snn_policy.sources.onnx_patterns import refuse_recurrent
-    from snn_policy.sources.onnx_values import Graph, Values
+    from snn_policy.sources.onnx_values import Graph
 
     with reading(checked(path, LARGEST_WEIGHTS), "ONNX file"):
         model = read_model(path)
@@ -58,13 +57,37 @@ def read_onnx(
         if not model.graph.node or not graph.inputs:
             raise SourceError(f"{path}: holds no graph with an input; not an ONNX policy")
         action = choose_output(graph, output, path)
+    facts: Any = {"name": name or path.stem, "low": low, "high": high, "env_id": env_id}
+    try:
+        refuse_several(observation_shape)
+        return _read_chain(path, graph, action, observation_shape, facts, normaliser)
+    except UnsupportedLayerError as refused:
+        from snn_policy.sources.onnx_policy import read_onnx_graph
+
+        given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
+        with reading(path, "ONNX file"):
+            return otherwise(refused, lambda: read_onnx_graph(graph, action, **facts, **given))
+
+
+def _read_chain(
+    path: Path,
+    graph: "Graph",
+    action: str,
+    observation_shape: Sequence[int] | None,
+    facts: Any,
+    normaliser: Sequence[ObservationStatistics],
+) -> Actor:
+    from snn_policy.sources.onnx_check import check_against_runtime
+    from snn_policy.sources.onnx_patterns import refuse_recurrent
+    from snn_policy.sources.onnx_values import Values
+
+    with reading(path, "ONNX file"):
         refuse_recurrent(graph, action)
         observation = _observation(graph, action)
         declared = _declared_shape(observation, observation_shape)
         values = Values(graph, observation, action, declared)
         operations = _onnx_operations(values)
     shape = observation_shape or (None if declared is None else declared[1:] or declared)
-    facts: Any = {"name": name or path.stem, "low": low, "high": high, "env_id": env_id}
     actor = assemble(operations, observation_shape=shape, **facts)
     with reading(path, "ONNX file"):
         check_against_runtime(actor, values)

@@ -33,13 +33,21 @@ def refuse_recurrent(graph: Graph, action: str) -> None:
             raise refusal(path, kind)
         if kind in ("Scan", "Loop"):
             raise refusal(path, kind)
+    error = noted_recurrent(graph, action)
+    if error is not None:
+        raise error
+
+
+def noted_recurrent(graph: Graph, action: str) -> UnsupportedLayerError | None:
+    """Return the error for a recurrent module that an exporter spelled out; None where there is none."""
     for node in graph.nodes_before(action):
         path = node.name or node.output[0]
         module = _noted_module(node)
         if module is not None and len(graph.inputs_before(action)) > 1:
-            raise refusal(path, module)
+            return refusal(path, module)
         if module is not None:
-            raise baked_state(path, module, "as the exporter notes, it comes from torch.nn." + module)
+            return baked_state(path, module, "as the exporter notes, it comes from torch.nn." + module)
+    return None
 
 
 def _noted_module(node: NodeProto) -> str | None:

@@ -44,6 +44,10 @@ class Graph:
         before = set(self._before(value, ABOUT_SHAPES))
         return [given for given in self.inputs if given.name in before]
 
+    def names_before(self, value: str) -> set[str]:
+        """Return the names of all values that `value` needs, its own included."""
+        return set(self._before(value, ()))
+
     def _before(self, value: str, stops: Sequence[str]) -> Iterator[str]:
         """Return `value` and all that it is made of; what nodes of the kinds `stops` take is left out."""
         seen, waiting = {value}, [value]

@@ -57,8 +57,9 @@ class Interpreter:
     def _method(
         self, module: ScriptModule, name: str, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False
     ) -> Any:
-        if ".torch.nn.modules.rnn." in module.kind:
-            return Unread(refusal(module.path or "module", module.name))
+        refused = self._refused(module)
+        if refused is not None:
+            return refused
         known = self._program.classes.get(module.kind)
         function = known.methods.get(name) if known else None
         if function is None:
@@ -68,6 +69,11 @@ class Interpreter:
             return self._function(function, [module, *arguments], keywords, outermost)
         finally:
             self._paths.pop()
+
+    def _refused(self, module: ScriptModule) -> Unread | None:
+        """A module that is not followed, by its kind."""
+        recurrent = ".torch.nn.modules.rnn." in module.kind
+        return Unread(refusal(module.path or "module", module.name)) if recurrent else None
 
     def _function(
         self, function: ast.FunctionDef, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False
@@ -281,6 +287,9 @@ class Interpreter:
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
         given = list(values_in([arguments, keywords]))
+        if name == "append" and isinstance(arguments[0], list):
+            arguments[0].append(arguments[1])
+            return arguments[0]
         if name in RECURRENT:
             return Unread(refusal(path, RECURRENT[name]))
         _take_size(name, given)
@@ -300,7 +309,12 @@ class Interpreter:
                 return Unread(problem)
         if "device" in (name, *keywords) and name == "device":
             return "cpu"
-        result = constant_result(name, arguments, keywords)
+        try:
+            result = constant_result(name, arguments, keywords)
+        except (TypeError, ValueError, IndexError) as problem:
+            if isinstance(problem, SourceError | UnsupportedLayerError):
+                raise
+            return Unread(SourceError(f"{path} ({name}): its arguments do not fit it ({problem})"))
         return Unread(refusal(path, name)) if result is NO_RESULT else result
 
 

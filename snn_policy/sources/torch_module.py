@@ -9,7 +9,7 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
+from snn_policy.sources.no_chain import otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -56,12 +57,19 @@ def read_torch_module(
         raise needs_extra("torch") from problem
     _require_forward(module)
     twin = _inert_copy(module)
-    operations = _torch_operations(*_trace(twin))
     title = name or type(module).__name__
-    shape, before = normalised(normaliser, observation_shape)
-    operations = [*before, *operations]
-    actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
-    _check(actor, twin, title, normaliser)
+    facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
+    try:
+        refuse_several(observation_shape)
+        operations = _torch_operations(*_trace(twin))
+        shape, before = normalised(normaliser, observation_shape)
+        actor = assemble([*before, *operations], observation_shape=shape, **facts)
+        _check(actor, twin, title, normaliser)
+    except UnsupportedLayerError as refused:
+        from snn_policy.sources.torch_graph import read_module_graph
+
+        given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
+        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), **facts, **given))
     return actor
 
 
@@ -86,8 +94,8 @@ def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
     return next(((path or "module", type(layer).__name__) for path, layer in found), None)
 
 
-def _inert_copy(module: "nn.Module") -> "nn.Module":
-    """Return a copy on the CPU, in evaluation mode, without hooks."""
+def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
+    """Return a copy on the CPU, in evaluation mode, without hooks, which a warning names where they are `told`."""
     import torch
 
     kind = type(module).__name__
@@ -104,7 +112,7 @@ def _inert_copy(module: "nn.Module") -> "nn.Module":
         for hooks in (getattr(part, key, {}) for key in _HOOKS):
             hooked |= {path or "module"} if hooks else set()
             hooks.clear()
-    if hooked:
+    if hooked and told:
         warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion")
     return twin.cpu().eval()
 

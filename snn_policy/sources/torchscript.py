@@ -18,6 +18,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.no_chain import otherwise, refuse_several
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_program import Program, read_program
 from snn_policy.sources.script_values import Observed, SizeFound, Unread
@@ -54,13 +55,21 @@ def read_torchscript(
     except ImportError as problem:
         raise needs_extra("torch") from problem
     title = name or path.stem
-    shape, before = normalised(normaliser, observation_shape)
     with TorchArchive(path) as archive, reading(path, "TorchScript archive"):
         program = read_program(archive)
-        value = _followed(program, shape, output)
-        operations = [*before, *value.operations]
-        actor = assemble(operations, name=title, observation_shape=shape, low=low, high=high, env_id=env_id)
-        _check(actor, value, normaliser)
+        facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
+        try:
+            refuse_several(observation_shape)
+            shape, before = normalised(normaliser, observation_shape)
+            value = _followed(program, shape, output)
+            actor = assemble([*before, *value.operations], observation_shape=shape, **facts)
+            _check(actor, value, normaliser)
+        except UnsupportedLayerError as refused:
+            from snn_policy.sources.script_policy import quiet, read_script_graph
+
+            given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
+            names, choose = _inputs(program), quiet(lambda result, node: _chosen(result, node, output))
+            return otherwise(refused, lambda: read_script_graph(program, names, choose, **facts, **given))
     return actor
 
 
@@ -108,6 +117,14 @@ def _inputs(program: Program) -> list[str]:
 
 
 def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
+    """Return the action, which the observation must enter."""
+    chosen = _chosen(result, node, output)
+    if not isinstance(chosen, Observed):
+        raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
+    return chosen
+
+
+def _chosen(result: Any, node: ast.expr | None, output: str | None) -> Any:
     """Return the result that is the action: the only one, the one asked for, or the one whose name says so."""
     parts = _parts(result, node)
     if len(parts) == 1 and output is None:
@@ -125,8 +142,6 @@ def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
         chosen = parts[named[0]]
     if isinstance(chosen, Unread):
         raise chosen.error
-    if not isinstance(chosen, Observed):
-        raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
     return chosen
 
 

@@ -1,0 +1,231 @@
+"""What computes in a program that is no chain: the nodes that `affine_values` are made of.
+
+Some are stages as they are (activations, products, gates), some become part of others (linear maps without an
+activation), and some are halves of functions (`Unfinished`): the root in a norm, the exponential in a softplus. Those
+are refused by name if the other half never comes.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from snn_policy.ann.activations import Activation
+from snn_policy.ann.cells import NormKind
+from snn_policy.sources.affine_values import Value
+from snn_policy.sources.images import Filter
+from snn_policy.sources.operations import Float64
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """Give `width` numbers; `path` and `kind` name it in messages. Nodes are numbered as they are made."""
+
+    path: str
+    kind: str
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    is_sum = False
+
+    @property
+    def width(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """Return the values of this decision that it needs."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Observation(Node):
+    """The observation as it comes, flat."""
+
+    size: int
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+
+@dataclass(eq=False, frozen=True)
+class Memory(Node):
+    """What a value was in the decision before; `start` (size,) before the first."""
+
+    start: Float64
+
+    @property
+    def width(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Node):
+    """weight · x + bias, without activation: (outputs, inputs) and (outputs,)."""
+
+    operand: Value
+    weight: Float64
+    bias: Float64
+
+    @property
+    def width(self) -> int:
+        return len(self.weight)
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered(Node):
+    """A convolution of images, without activation."""
+
+    operand: Value
+    filter: Filter
+
+    @property
+    def width(self) -> int:
+        return self.filter.outputs
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, eq=False)
+class Summed(Node):
+    """A value that is a sum, as it is: a residual connection, which several may read."""
+
+    operand: Value
+    is_sum = True
+
+    @property
+    def width(self) -> int:
+        return self.operand.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, eq=False)
+class NormPart:
+    """A normalisation and what scales it: `Norm` in float64."""
+
+    kind: NormKind
+    epsilon: float
+    weight: Float64
+    bias: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Activated(Node):
+    """f(norm(x)), either of them optional."""
+
+    operand: Value
+    activation: Activation | None = None
+    norm: NormPart | None = None
+
+    @property
+    def width(self) -> int:
+        return self.operand.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiplied(Node):
+    """x · y, entry by entry."""
+
+    first: Value
+    second: Value
+
+    @property
+    def width(self) -> int:
+        return self.first.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True, eq=False)
+class GruStep(Node):
+    """One step of a GRU: `given` and `returning` are its two ports, (r, u, n), `before` the state it starts from."""
+
+    given: Value
+    returning: Value
+    before: Value
+
+    @property
+    def width(self) -> int:
+        return self.before.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.given, self.returning)
+
+
+@dataclass(frozen=True, eq=False)
+class LstmStep(Node):
+    """One step of an LSTM, what it tells: `gates` (i, f, g, o) is its port, `before` the cell state it starts from."""
+
+    gates: Value
+    before: Value
+
+    @property
+    def width(self) -> int:
+        return self.before.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.gates,)
+
+
+@dataclass(frozen=True, eq=False)
+class CellState(Node):
+    """The cell state after a step of an LSTM, which nobody but the next step may have."""
+
+    step: LstmStep
+
+    @property
+    def width(self) -> int:
+        return self.step.width
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (Value.of(self.step),)
+
+
+@dataclass(frozen=True, eq=False)
+class Unfinished(Node):
+    """A function that no stage computes by itself: a half of one that a stage does, a clip, or an argmax.
+
+    Attributes:
+        function: `clip`, `argmax`, `softmax`, `abs`, `exp`, `log`, `erf`, `power` · `sum` of powers, `root` of a
+            sum, its `reciprocal`; `sine` and others that are refused.
+        numbers: its constants, e.g. a clip's bounds, a power's exponent.
+    """
+
+    function: str
+    operand: Value
+    outputs: int
+    numbers: tuple[Any, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.outputs
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+def bare(kind: NormKind, epsilon: float, width: int) -> NormPart:
+    """Return a normalisation that scales nothing."""
+    return NormPart(kind, epsilon, np.ones(width), np.zeros(width))
