@@ -32,9 +32,9 @@ import numpy as np
 import typer
 
 from benchmarks import sticking_actor
+from benchmarks.gamma import gamma_where_it_saves
 from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert, load_actor
-from snn_policy.calibration import open_loop
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.evaluation.statistics import failed_share
@@ -151,11 +151,8 @@ def converted(name: str, variant: str, tolerance: float) -> SpikingPolicy:
     alpha = np.full(len(actor.layers), float(text or 0))
     if rule == "hidden":
         alpha[0] = 0.0
-    before, open_loop.LEAST_SAVING = open_loop.LEAST_SAVING, LEAST_SAVINGS[rule]
-    try:
+    with gamma_where_it_saves(LEAST_SAVINGS[rule]):
         fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=alpha * (rule != "unfitted")))
-    finally:
-        open_loop.LEAST_SAVING = before
     neurons = fitted.network.neurons
     assert isinstance(neurons, SigmaDeltaNeurons)
     carrying = replace(neurons, alpha=tuple(alpha))

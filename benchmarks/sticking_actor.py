@@ -34,8 +34,8 @@ def main(
     env = VecNormalize(make_vec_env(ENVIRONMENT, 1, seed=seed))
     model = PPO(
         "MlpPolicy", env, n_steps=8, batch_size=256, gamma=0.9999, learning_rate=7.77e-5, ent_coef=0.00429,
-        clip_range=0.1, n_epochs=10, gae_lambda=0.9, max_grad_norm=5, vf_coef=0.19, use_sde=True, seed=seed, device="cpu",
-        policy_kwargs={"log_std_init": -3.29, "ortho_init": False},
+        clip_range=0.1, n_epochs=10, gae_lambda=0.9, max_grad_norm=5, vf_coef=0.19, use_sde=True, seed=seed,
+        device="cpu", policy_kwargs={"log_std_init": -3.29, "ortho_init": False},
     )  # fmt: skip
     model.learn(steps)
     DIRECTORY.mkdir(parents=True, exist_ok=True)
