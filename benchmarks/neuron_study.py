@@ -148,14 +148,14 @@ def converted(name: str, variant: str, tolerance: float) -> SpikingPolicy:
     actor, observations = read(name), recording(name)
     if rule not in LEAST_SAVINGS:
         raise typer.BadParameter(f"variant {variant!r}: expected ann, 0, or {', '.join(LEAST_SAVINGS)} with -ALPHA")
-    alpha = np.full(len(actor.layers), float(text or 0))
-    if rule == "hidden":
-        alpha[0] = 0.0
+    share = float(text or 0)
+    alpha = (0.0 if rule == "hidden" else share, *[share] * len(actor.hidden))
+    fitted_with = (0.0,) * len(alpha) if rule == "unfitted" else alpha
     with gamma_where_it_saves(LEAST_SAVINGS[rule]):
-        fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=alpha * (rule != "unfitted")))
+        fitted = convert(actor, observations, neuron=SigmaDelta(tolerance, alpha=fitted_with))
     neurons = fitted.network.neurons
     assert isinstance(neurons, SigmaDeltaNeurons)
-    carrying = replace(neurons, alpha=tuple(alpha))
+    carrying = replace(neurons, alpha=alpha)
     return SpikingPolicy(SpikingNetwork(fitted.actor, carrying), conversion=fitted.conversion)
 
 
