@@ -2,11 +2,12 @@
 
     python -m benchmarks.measure_reference_actors --workers 2          # hours; stop and start it as you like
     python -m benchmarks.measure_reference_actors --actors sac-Pendulum-v1 --episodes 2
-    python -m benchmarks.measure_reference_actors --only sigma-delta   # a quarter of an hour
+    python -m benchmarks.measure_reference_actors --variants "sigma-delta 0.02"        # the default: ten minutes
 
 Every finished cell (actor × variant) is one line of `runs/reference.jsonl` and is not measured again. At the end
 `results/results.json`, and the tables of `docs/results.md` and `README.md`, are written from all cells of the same
-protocol. Reference actors come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies beside the project.
+protocol; rows that stand there and were not measured now stay, and say of how many episodes they are. Reference actors
+come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies beside the project.
 """
 
 import os
@@ -51,7 +52,6 @@ OPEN_LOOP, CORRELATIONS, SEQUENCES = "ppo-go1", (0.0, 0.9, 0.99), 10
 ANN = "ANN"
 SIGMA_DELTA: dict[str, dict[str, Any]] = {
     **{f"sigma-delta {tolerance}": {"tolerance": tolerance} for tolerance in (0.01, 0.02, 0.03)},
-    "sigma-delta 0.02 α=0": {"tolerance": 0.02, "alpha": 0.0},
     PLAIN_VARIANT: {"tolerance": 0.02, "alpha": 0.0},
 }
 MEMBRANE: dict[str, dict[str, Any]] = {
@@ -95,13 +95,13 @@ def main(
     episodes: Annotated[int, typer.Option(help="per cell", min=2)] = 100,
     seed: Annotated[int, typer.Option(help="of the first episode")] = 5000,
     actors: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
-    only: Annotated[str, typer.Option(help="variants whose names begin so, beside the ANN; all by default")] = "",
+    variants: Annotated[str | None, typer.Option(help="beside the ANN, separated by commas; all by default")] = None,
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
     out: Annotated[Path, typer.Option(help="where results.md goes")] = DOCS,
 ) -> None:
     """Measure what is missing, then write the tables."""
     cells = [cell for cell in all_cells(available_actors(actors), episodes, seed)
-             if cell.variant == ANN or cell.variant.startswith(only)]  # fmt: skip
+             if variants is None or cell.variant in (ANN, *variants.split(","))]  # fmt: skip
     done = finished()
     missing = [cell for cell in cells if cell.key not in done]
     print(f"{len(cells)} cells, {len(missing)} to measure")

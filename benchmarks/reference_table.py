@@ -23,7 +23,10 @@ Row = dict[str, Any]
 
 
 def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) -> None:
-    """Write `results.md` into the directory, its raw figures, and, from `docs`, the short table into the README."""
+    """Write `results.md` into the directory, its raw figures, and, from `docs`, the short table into the README.
+
+    Raw figures that are there already and are not among the records stay.
+    """
     rows = rows_of(records)
     open_loop = [{"actor": each["actor"], "variant": each["variant"], **each["open_loop"]}
                  for each in records if "open_loop" in each]  # fmt: skip
@@ -31,14 +34,26 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
         print("nothing measured yet")
         return
     directory.mkdir(parents=True, exist_ok=True)
+    raw = raw_of(directory) / "results.json"
+    before = json.loads(raw.read_text()) if raw.is_file() else {}
+    rows = merged(rows, before.get("rows", []), ("actor", "variant"))
+    open_loop = merged(open_loop, before.get("open_loop", []), ("actor", "variant", "correlation"))
     document = {"versions": versions_of(records), "rows": rows, "open_loop": open_loop}
-    (raw_of(directory) / "results.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    raw.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
                       open_loop_table(open_loop)])  # fmt: skip
     fill(directory / "results.md", text)
     if directory.resolve() == readme.parent / "docs":
         fill(readme, short_table(rows))
     print(text)
+
+
+def merged(new: list[Row], old: list[Row], names: tuple[str, ...]) -> list[Row]:
+    """Return both, actor by actor, the new ones first; where the values of these names agree, the new ones alone."""
+    measured = {tuple(row[name] for name in names) for row in new}
+    rows = [*new, *(row for row in old if tuple(row[name] for name in names) not in measured)]
+    actors = dict.fromkeys(row["actor"] for row in [*old, *new])
+    return [row for actor in actors for row in rows if row["actor"] == actor]
 
 
 def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
@@ -111,7 +126,7 @@ def standard_error(ann: tuple[float, ...], snn: tuple[float, ...]) -> float | No
 
 def retention(row: Row) -> str:
     """Return the mean's, with two standard errors, and the median's."""
-    error = row["retention_standard_error"]
+    error = row.get("retention_standard_error")
     spread = "" if error is None else f" ± {2 * error:.3f}"
     return f"{row['retention_mean']:.3f}{spread} · {row['retention_median']:.3f}"
 

@@ -10,6 +10,7 @@ from benchmarks.reference_table import (
     DEFAULT_VARIANT,
     PLAIN_VARIANT,
     actor_table,
+    merged,
     rows_of,
     short_table,
     standard_error,
@@ -60,6 +61,23 @@ def test_the_short_table_puts_the_neuron_before_beside_the_default(plain: float 
         records.append(record(PLAIN_VARIANT, [90.0, 90.0], operations=plain))
     (line,) = short_table(rows_of(records)).splitlines()[2:]
     assert f"1.000 ± 0.000 · 1.000 | 0 · 0 of 2 | 0.020 {shown} 0.500 |" in line
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        ("a1", "a1", "a1+"),
+        ("a1", "a2", "a1+ a2"),
+        ("b1", "a1 a2 b1 b2", "a1 a2 b1+ b2"),
+        ("c1 a2", "a1 a2", "a2+ a1 c1+"),
+        ("", "a1 b1", "a1 b1"),
+    ],
+)
+def test_rows_that_were_not_measured_now_stay(new: str, old: str, expected: str) -> None:
+    rows = [[{"actor": word[0], "variant": word[1], "new": now} for word in words.split()]
+            for words, now in ((new, "+"), (old, ""))]  # fmt: skip
+    found = merged(*rows, ("actor", "variant"))
+    assert " ".join(f"{row['actor']}{row['variant']}{row['new']}" for row in found) == expected
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
