@@ -74,9 +74,10 @@ def test_the_short_table_puts_the_neuron_before_beside_the_default(plain: float 
     ],
 )
 def test_rows_that_were_not_measured_now_stay(new: str, old: str, expected: str) -> None:
-    rows = [[{"actor": word[0], "variant": word[1], "new": now} for word in words.split()]
-            for words, now in ((new, "+"), (old, ""))]  # fmt: skip
-    found = merged(*rows, ("actor", "variant"))
+    def rows_from(words: str, now: str) -> list[dict[str, Any]]:
+        return [{"actor": word[0], "variant": word[1], "new": now} for word in words.split()]
+
+    found = merged(rows_from(new, "+"), rows_from(old, ""), ("actor", "variant"))
     assert " ".join(f"{row['actor']}{row['variant']}{row['new']}" for row in found) == expected
 
 
