@@ -3,9 +3,11 @@
     python -m benchmarks.energy_profiles                     # the shipped policies whose environments are installed
     python -m benchmarks.energy_profiles --references        # and the reference actors, converted by default
     python -m benchmarks.energy_profiles --pixels            # and those that see pictures, which takes long
+    python -m benchmarks.energy_profiles --logged            # what measure_reference_actors has in its log, instead
     python -m benchmarks.energy_profiles --table-only        # README.md from results/energy_profiles.json again
 
-Seeds are used for nothing else. Reference actors come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies.
+Rows of policies that were not measured now stay; each has its episodes and first seed in the JSON. Reference actors
+come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies.
 """
 
 import argparse
@@ -17,8 +19,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.markers import replaced
+from benchmarks.measure_reference_actors import ANN, finished
 from benchmarks.places import REFERENCE_ACTORS, RESULTS, ROOT
-from snn_policy import SpikingPolicy, convert, load_actor
+from benchmarks.reference_table import DEFAULT_VARIANT, evaluation_of
+from snn_policy import Comparison, SpikingPolicy, convert, load_actor
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import read_bundle
 from snn_policy.energy import PROFILES
@@ -54,17 +58,39 @@ def measure(references: bool, pixels: bool, episodes: int) -> list[dict[str, Any
         except (ValueError, ImportError) as reason:
             print(f"{name}: left out ({str(reason).splitlines()[0]})")
             continue
-        neuron = policy.conversion.get("neuron", "sigma-delta")
-        document = result.as_dict()
-        kept = ("spikes_per_decision", "events", "synaptic_operations", "multiply_accumulates", "mean", "energies")
-        found.append({
-            "policy": name, "neuron": neuron, "env_id": env_id, "episodes": episodes, "seed": SEED,
-            "dense_multiply_accumulates": result.dense_multiply_accumulates, "energies": document["energies"],
-            "ann": {key: document["ann"][key] for key in kept}, "snn": {key: document["snn"][key] for key in kept},
-            "versions": result.snn.versions,
-        })  # fmt: skip
+        found.append(record(name, policy.conversion.get("neuron", "sigma-delta"), result))
         print(row(found[-1]), flush=True)
     return found
+
+
+def record(name: str, neuron: str, result: Comparison) -> dict[str, Any]:
+    """Return what the JSON keeps of a comparison."""
+    document = result.as_dict()
+    kept = ("spikes_per_decision", "events", "synaptic_operations", "multiply_accumulates", "mean", "energies")
+    return {
+        "policy": name, "neuron": neuron, "env_id": result.snn.environment, "episodes": result.snn.episodes,
+        "seed": result.snn.seeds[0], "dense_multiply_accumulates": result.dense_multiply_accumulates,
+        "energies": document["energies"], "ann": {key: document["ann"][key] for key in kept},
+        "snn": {key: document["snn"][key] for key in kept}, "versions": result.snn.versions,
+    }  # fmt: skip
+
+
+def logged() -> list[dict[str, Any]]:
+    """Return what the log of `measure_reference_actors` has of default conversions and their ANNs."""
+    cells = {(each["actor"], each["variant"]): each for each in finished().values() if "evaluation" in each}
+    found = []
+    for name in (*names(), *REFERENCES):
+        ann, snn = (cells.get((name, variant)) for variant in (ANN, DEFAULT_VARIANT))
+        if ann is not None and snn is not None:
+            first, second = (evaluation_of(each["evaluation"]) for each in (ann, snn))
+            found.append(record(name, "sigma-delta", Comparison(first, second, snn["dense_macs"])))
+    return found
+
+
+def merged(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the old rows, those of policies measured now in their places, then the others that are new."""
+    rows = {each["policy"]: each for each in (*old, *new)}
+    return list(rows.values())
 
 
 def row(found: dict[str, Any]) -> str:
@@ -100,10 +126,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--references", action="store_true")
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--logged", action="store_true")
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
     if not given.table_only:
-        rows = measure(given.references, given.pixels, given.episodes)
+        before = json.loads(MEASURED.read_text())["rows"] if MEASURED.is_file() else []
+        rows = logged() if given.logged else measure(given.references, given.pixels, given.episodes)
+        rows = merged(rows, before)
         write_atomically(MEASURED, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
     write_readme(json.loads(MEASURED.read_text())["rows"])
 

@@ -22,10 +22,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.gamma import gamma_where_it_saves
 from benchmarks.places import DOCS, ROOT, raw_of
 from benchmarks.reference_table import actor_table, evaluation_of, fill, rows_of, versions_of
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
 from snn_policy.bundle.files import POLICY_FILE
+from snn_policy.calibration import open_loop
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.exported import names, path
@@ -36,10 +38,12 @@ ALPHAS, CHOICE_EPISODES = (0.3, 0.6, 1.0), {1: 8, 3: 4}
 OBSERVATIONS = {1: 10_000, 3: 1_000}
 """How many recorded observations set thresholds and quanta, and above, how many episodes choose α: of vectors, of
 pictures."""
-ANN, DIRECT = "ANN", "trained directly"
+ANN, DIRECT, PLAIN = "ANN", "trained directly", "plain"
 FIXED: dict[str, dict[str, Any]] = {
-    "sigma-delta 0.02": {"alpha": 0.0},
-    "sigma-delta 0.01": {"tolerance": 0.01, "alpha": 0.0},
+    "sigma-delta 0.02": {},
+    "sigma-delta 0.01": {"tolerance": 0.01},
+    "sigma-delta 0.02 plain": {"alpha": 0.0},
+    "sigma-delta 0.01 plain": {"tolerance": 0.01, "alpha": 0.0},
     "MT differential T=4": {"neuron": "mt", "coding": "differential", "timesteps": 4},
 }
 
@@ -80,7 +84,8 @@ class Measured:
         if actor.name not in self._recordings:
             steps = OBSERVATIONS[len(actor.observation_shape)]
             self._recordings = {actor.name: actor.collect(str(actor.env_id), steps, RECORDING_SEED, progress=True)}
-        return convert(actor, self._recordings[actor.name], **settings, progress=True)
+        with gamma_where_it_saves(0.0 if variant.endswith(PLAIN) else open_loop.LEAST_SAVING):
+            return convert(actor, self._recordings[actor.name], **settings, progress=True)
 
 
 def directly_trained(name: str) -> Path:

@@ -2,10 +2,12 @@
 
     python -m benchmarks.measure_reference_actors --workers 2          # hours; stop and start it as you like
     python -m benchmarks.measure_reference_actors --actors sac-Pendulum-v1 --episodes 2
+    python -m benchmarks.measure_reference_actors --variants "sigma-delta 0.02"        # the default: ten minutes
 
 Every finished cell (actor × variant) is one line of `runs/reference.jsonl` and is not measured again. At the end
 `results/results.json`, and the tables of `docs/results.md` and `README.md`, are written from all cells of the same
-protocol. Reference actors come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies beside the project.
+protocol; rows that stand there and were not measured now stay, and say of how many episodes they are. Reference actors
+come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies beside the project.
 """
 
 import os
@@ -25,9 +27,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from benchmarks.gamma import gamma_where_it_saves
 from benchmarks.places import DOCS, REFERENCE_ACTORS, ROOT
-from benchmarks.reference_table import write_results
-from snn_policy import Actor, SpikeCalibration, convert
+from benchmarks.reference_table import PLAIN_VARIANT, write_results
+from snn_policy import Actor, SpikeCalibration, SpikingPolicy, convert
+from snn_policy.calibration import open_loop
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.exported import names as shipped_names
@@ -47,7 +51,8 @@ OPEN_LOOP, CORRELATIONS, SEQUENCES = "ppo-go1", (0.0, 0.9, 0.99), 10
 
 ANN = "ANN"
 SIGMA_DELTA: dict[str, dict[str, Any]] = {
-    f"sigma-delta {tolerance}": {"tolerance": tolerance, "alpha": 0.0} for tolerance in (0.01, 0.02, 0.03)
+    **{f"sigma-delta {tolerance}": {"tolerance": tolerance} for tolerance in (0.01, 0.02, 0.03)},
+    PLAIN_VARIANT: {"tolerance": 0.02, "alpha": 0.0},
 }
 MEMBRANE: dict[str, dict[str, Any]] = {
     "MT differential T=2": {"neuron": "mt", "coding": "differential", "timesteps": 2},
@@ -87,14 +92,16 @@ class Cell:
 
 
 def main(
-    episodes: Annotated[int, typer.Option(help="per cell", min=1)] = 20,
+    episodes: Annotated[int, typer.Option(help="per cell", min=2)] = 100,
     seed: Annotated[int, typer.Option(help="of the first episode")] = 5000,
     actors: Annotated[str | None, typer.Option(help="names separated by commas; all by default")] = None,
+    variants: Annotated[str | None, typer.Option(help="beside the ANN, separated by commas; all by default")] = None,
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
     out: Annotated[Path, typer.Option(help="where results.md goes")] = DOCS,
 ) -> None:
     """Measure what is missing, then write the tables."""
-    cells = list(all_cells(available_actors(actors), episodes, seed))
+    cells = [cell for cell in all_cells(available_actors(actors), episodes, seed)
+             if variants is None or cell.variant in (ANN, *variants.split(","))]  # fmt: skip
     done = finished()
     missing = [cell for cell in cells if cell.key not in done]
     print(f"{len(cells)} cells, {len(missing)} to measure")
@@ -157,11 +164,16 @@ def measure(cell: Cell) -> dict[str, Any]:
     """Return one cell's record: what it is, and an `Evaluation` as plain data or the open-loop figures."""
     about = {"key": cell.key, "actor": cell.actor, "variant": cell.variant}
     if cell.correlation is not None:
-        return {**about, "open_loop": open_loop(cell.actor, cell.correlation, **VARIANTS[cell.variant])}
+        return {**about, "open_loop": open_loop_figures(cell.actor, cell.correlation, **VARIANTS[cell.variant])}
     actor = read(cell.actor)
-    policy = actor if cell.variant == ANN else convert(actor, recording(cell.actor), **VARIANTS[cell.variant])
+    policy = actor if cell.variant == ANN else converted(actor, recording(cell.actor), cell.variant)
     result = evaluate(policy, str(actor.env_id), episodes=cell.episodes, seed=cell.seed)
     return {**about, "evaluation": result.as_dict(), "dense_macs": actor.dense_macs}
+
+
+def converted(actor: Actor, observations: FloatArray, variant: str) -> SpikingPolicy:
+    with gamma_where_it_saves(0.0 if variant == PLAIN_VARIANT else open_loop.LEAST_SAVING):
+        return convert(actor, observations, **VARIANTS[variant])
 
 
 def read(name: str) -> Actor:
@@ -174,7 +186,7 @@ def recording(name: str) -> FloatArray:
     return actor.collect(str(actor.env_id), steps=OBSERVATIONS, seed=RECORDING_SEED)
 
 
-def open_loop(name: str, correlation: float, **settings: Any) -> dict[str, Any]:
+def open_loop_figures(name: str, correlation: float, **settings: Any) -> dict[str, Any]:
     """Convert on synthetic observations, and compare the actions with the ANN's on fresh ones of the same kind."""
     actor = replace(read(name), env_id=None)
     policy = convert(actor, synthetic(actor, OBSERVATIONS, correlation, seed=0), **settings)

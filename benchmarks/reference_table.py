@@ -9,18 +9,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.markers import marks, replaced
 from benchmarks.places import raw_of
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.versions import installed_versions
 
 MARKER = "results"
-DEFAULT_VARIANT = "sigma-delta 0.02"
+DEFAULT_VARIANT, PLAIN_VARIANT = "sigma-delta 0.02", "sigma-delta 0.02 plain"
+"""What `convert` makes by default; and the neuron before it: α = 0, and γ = 1 wherever it saves a spike."""
 Row = dict[str, Any]
 
 
 def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) -> None:
-    """Write `results.md` into the directory, its raw figures, and, from `docs`, the short table into the README."""
+    """Write `results.md` into the directory, its raw figures, and, from `docs`, the short table into the README.
+
+    Raw figures that are there already and are not among the records stay.
+    """
     rows = rows_of(records)
     open_loop = [{"actor": each["actor"], "variant": each["variant"], **each["open_loop"]}
                  for each in records if "open_loop" in each]  # fmt: skip
@@ -28,14 +34,26 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
         print("nothing measured yet")
         return
     directory.mkdir(parents=True, exist_ok=True)
+    raw = raw_of(directory) / "results.json"
+    before = json.loads(raw.read_text()) if raw.is_file() else {}
+    rows = merged(rows, before.get("rows", []), ("actor", "variant"))
+    open_loop = merged(open_loop, before.get("open_loop", []), ("actor", "variant", "correlation"))
     document = {"versions": versions_of(records), "rows": rows, "open_loop": open_loop}
-    (raw_of(directory) / "results.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    raw.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
                       open_loop_table(open_loop)])  # fmt: skip
     fill(directory / "results.md", text)
     if directory.resolve() == readme.parent / "docs":
         fill(readme, short_table(rows))
     print(text)
+
+
+def merged(new: list[Row], old: list[Row], names: tuple[str, ...]) -> list[Row]:
+    """Return both, actor by actor, the new ones first; where the values of these names agree, the new ones alone."""
+    measured = {tuple(row[name] for name in names) for row in new}
+    rows = [*new, *(row for row in old if tuple(row[name] for name in names) not in measured)]
+    actors = dict.fromkeys(row["actor"] for row in [*old, *new])
+    return [row for actor in actors for row in rows if row["actor"] == actor]
 
 
 def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
@@ -83,6 +101,7 @@ def row_of(comparison: Comparison) -> Row:
         "retention_mean": comparison.retention_of_means,
         "retention_median": comparison.retention_of_medians,
         "retention_mean_interval": list(comparison.retention_of_means_interval),
+        "retention_standard_error": standard_error(ann.returns, snn.returns),
         "failed": comparison.snn_failed,
         "ann_failed": comparison.ann_failed,
         "energy_share": comparison.energy_share,
@@ -95,6 +114,21 @@ def row_of(comparison: Comparison) -> Row:
         "dense_energy_nanojoules": comparison.dense_energy,
         "iterations": snn.iterations,
     }
+
+
+def standard_error(ann: tuple[float, ...], snn: tuple[float, ...]) -> float | None:
+    """Return that of the mean retention, episodes paired by seed; None of one episode, or of an ANN that returns 0."""
+    size = abs(float(np.mean(ann)))
+    if len(ann) < 2 or not size:
+        return None
+    return float(np.std(np.subtract(snn, ann), ddof=1) / np.sqrt(len(ann)) / size)
+
+
+def retention(row: Row) -> str:
+    """Return the mean's, with two standard errors, and the median's."""
+    error = row.get("retention_standard_error")
+    spread = "" if error is None else f" ± {2 * error:.3f}"
+    return f"{row['retention_mean']:.3f}{spread} · {row['retention_median']:.3f}"
 
 
 def number(value: float) -> str:
@@ -113,7 +147,7 @@ def actor_table(rows: list[Row]) -> str:
     lines = [
         f"### {first['actor']} on {first['environment']}",
         "",
-        "| | return, mean ± std | interquartile mean [95 %] | retention: mean · median | failed | energy |",
+        "| | return, mean ± std | interquartile mean [95 %] | retention: mean ± 2 s.e. · median | failed | energy |",
         "|---|---|---|---|---|---|",
         f"| ANN | {number(first['ann_return_mean'])} ± {number(first['ann_return_std'])} "
         f"| {number(first['ann_interquartile_mean'])} [{number(low)}, {number(high)}] | "
@@ -124,7 +158,7 @@ def actor_table(rows: list[Row]) -> str:
         lines.append(
             f"| {label(row)} | {number(row['return_mean'])} ± {number(row['return_std'])} "
             f"| {number(row['interquartile_mean'])} [{number(low)}, {number(high)}] "
-            f"| {row['retention_mean']:.3f} · {row['retention_median']:.3f} "
+            f"| {retention(row)} "
             f"| {count(row['failed'], episodes)} of {episodes} | {row['energy_share']:.3f} |"
         )
     return "\n".join([*lines, ""])
@@ -154,19 +188,21 @@ def open_loop_table(rows: list[Row]) -> str:
 
 
 def short_table(rows: list[Row]) -> str:
-    """Return the default conversion of every actor."""
+    """Return the default conversion of every actor, and what the neuron before it needed on the same episodes."""
+    plain = {row["actor"]: row["energy_share"] for row in rows if row["variant"] == PLAIN_VARIANT}
     lines = [
-        "| actor | environment | ANN return | retention: mean · median | failed SNN · ANN "
-        "| energy of dense ANN | ANN skipping zeros |",
-        "|---|---|---|---|---|---|---|",
+        "| actor | environment | ANN return | retention: mean ± 2 s.e. · median | failed SNN · ANN "
+        "| energy of dense ANN | plain neuron | ANN skipping zeros |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if row["variant"] == DEFAULT_VARIANT:
+            before = plain.get(row["actor"])
             lines.append(
-                f"| {row['actor']} | {row['environment']} | {number(row['ann_return_mean'])} "
-                f"| {row['retention_mean']:.3f} · {row['retention_median']:.3f} "
+                f"| {row['actor']} | {row['environment']} | {number(row['ann_return_mean'])} | {retention(row)} "
                 f"| {count(row['failed'], row['episodes'])} · {count(row['ann_failed'], row['episodes'])} "
-                f"of {row['episodes']} | {row['energy_share']:.3f} | {row['zero_skipping_share']:.3f} |"
+                f"of {row['episodes']} | {row['energy_share']:.3f} | {'' if before is None else f'{before:.3f}'} "
+                f"| {row['zero_skipping_share']:.3f} |"
             )
     return "\n".join([*lines, ""])
 

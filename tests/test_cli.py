@@ -185,6 +185,27 @@ def test_the_demo_converts_a_shipped_actor_and_says_what_it_means(shipped: Path,
     assert max(len(line) for line in out.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        ({"seeds": [6000, 6499], "ann_failed": 0.016, "snn_failed": 0.008}, "500, seeds 6000–6499, 8 of the ANN and 4"),
+        ({"seeds": [5000, 5099], "ann_failed": 0.0, "snn_failed": 0.07}, "100, seeds 5000–5099, 0 of the ANN and 7"),
+        ({"seeds": [7, 7], "ann_failed": 1.0, "snn_failed": 0.0}, "1, seeds 7–7, 1 of the ANN and 0"),
+        ({"seeds": [5000, 5099]}, None),
+        ({}, None),
+    ],
+)
+def test_the_demo_puts_its_failures_beside_those_of_its_card(returns: dict, said: str | None) -> None:
+    from snn_policy.commands.tables import demo_conclusion
+    from snn_policy.evaluation.evaluate import compare
+
+    actor = pendulum_actor()
+    result = compare(actor, actor, "Pendulum-v1", episodes=1)
+    text = " ".join(demo_conclusion(result, {"returns": returns}))
+    assert ("by chance" in text) == (said is not None)
+    assert said is None or said in text
+
+
 def test_list_shows_shipped_policies_and_their_names_are_sources(shipped: Path, capsys: pytest.CaptureFixture[str]):
     (row,) = as_json(capsys, "list")["policies"]
     assert (row["name"], row["env_id"], row["conversion"]["neuron"]) == ("small", "Pendulum-v1", "sigma-delta")

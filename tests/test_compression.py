@@ -529,15 +529,15 @@ def test_a_verdicts_energy_is_what_its_episodes_spent(wanted: float, pendulum: A
     assert verdict.retention == pytest.approx(found.retention_of_means, rel=1e-6)
 
 
-@pytest.mark.parametrize(("share", "gamma"), [(0.2, 1), (0.4, 1), (0.7, 0), (0.9, 0), (1.5, 0)])
-def test_changes_are_expected_only_where_they_save_a_fifth_as_a_conversion_chooses(share: float, gamma: int) -> None:
+@pytest.mark.parametrize(("share", "gamma"), [(0.2, 1), (0.4, 1), (0.8, 0), (0.9, 0), (1.5, 0)])
+def test_changes_are_expected_only_where_they_save_a_tenth_as_a_conversion_chooses(share: float, gamma: int) -> None:
     teacher = random_actor()
     student, states = Student(teacher, 0), States(teacher, walk(2_000, 11))
     now = states.inputs - states.offset
     before, sizes = (1 - share) * now, now.abs() / 0.02
     found = profile(student, states.error, before + states.offset, states.inputs, states.offset, 0.02, COUNTS["spikes"])
     afresh, changes = (torch.log2(1 + each * 0.02 * found.precision[0]).mean(0) for each in (sizes, share * sizes))
-    assert ((changes < 0.8 * afresh) == bool(gamma)).all()
+    assert ((changes < 0.9 * afresh) == bool(gamma)).all()
     assert (found.gamma[0] == gamma).all()
     assert found.rate[0].numpy() == pytest.approx((changes if gamma else afresh).numpy(), rel=1e-4)
 

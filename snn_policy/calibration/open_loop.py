@@ -24,7 +24,7 @@ from snn_policy.spiking.settings import Predictor
 
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
-LEAST_SAVING = 0.2
+LEAST_SAVING = 0.1
 """A neuron sends changes (γ = 1) where they save more than this share of the spikes of sending its value afresh:
 measured in docs/neuron.md."""
 SHORT = 100

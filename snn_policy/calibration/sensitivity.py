@@ -5,7 +5,7 @@ Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
    Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage. In a graph of
    stages, the last are those that the output's stage reads: every branch that ends in the action resolves it.
    In a convolution, the positions of a channel share g (their RMS), q and γ.
-2. Predictor γ_j: 1 where that saves more than a fifth of the spikes on the data (consecutive decisions), else 0.
+2. Predictor γ_j: 1 where that saves more than a tenth of the spikes on the data (consecutive decisions), else 0.
 3. s: bisected until the open-loop RMS action error equals the tolerance.
 Errors are in the unit of the action (`action_units`), of discrete actions those of the logits, whose common part does
 not count.

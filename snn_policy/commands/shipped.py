@@ -27,6 +27,7 @@ def demo(
     """
     from rich.console import Console
 
+    from snn_policy.bundle import read_bundle
     from snn_policy.commands.common import environment_of, read_actor
     from snn_policy.commands.tables import demo_conclusion, print_comparison
     from snn_policy.convert import convert
@@ -50,7 +51,7 @@ def demo(
     if not write_json(document, json):
         console = Console()
         print_comparison(console, result, profiles)
-        for line in demo_conclusion(result):
+        for line in demo_conclusion(result, read_bundle(path(chosen)).card):
             console.print(line)
 
 

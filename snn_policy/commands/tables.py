@@ -204,16 +204,32 @@ def overhead_table(overheads: "Sequence[Overhead]") -> Table:
     return table
 
 
-def demo_conclusion(result: Comparison) -> list[str]:
-    """Return what the demo's numbers mean, and what to try next."""
+def demo_conclusion(result: Comparison, card: Mapping[str, Any]) -> list[str]:
+    """Return what the demo's numbers mean, how they compare with the shipped policy's card, and what to try next."""
     share, fair = result.energy_share, result.snn.energy / result.ann.energy
     kept = f"{result.retention_of_means:.1%} of the mean and {result.retention_of_medians:.1%} of the median return"
     return [
         f"On these episodes the spiking policy keeps {kept} for {share:.0%} of the dense ANN's energy, "
         f"{fair:.0%} of the energy of an ANN that skips zeros.",
         *_in_other_profiles(result),
+        *_failures_on_the_card(card),
         "The times are this CPU's (the ANN in NumPy); the energies are about event-driven hardware, not this CPU.",
         "Next, your own: snn-policy convert MODEL.zip --env ID --out run/mine; snn-policy compare run/mine",
+    ]
+
+
+def _failures_on_the_card(card: Mapping[str, Any]) -> list[str]:
+    """What is known of failures from more episodes than a demo runs: a few decide nothing."""
+    returns = card.get("returns", {})
+    seeds, shares = returns.get("seeds"), (returns.get("ann_failed"), returns.get("snn_failed"))
+    if seeds is None or None in shares:
+        return []
+    first, last = seeds
+    episodes = last - first + 1
+    ann, snn = (round(share * episodes) for share in shares)
+    return [
+        f"Failed episodes are rare and come by chance: on its card's {episodes}, seeds {first}–{last}, "
+        f"{ann} of the ANN and {snn} of the shipped SNN."
     ]
 
 

@@ -1,0 +1,71 @@
+"""Convert shipped sigma-delta policies again with today's defaults, and measure every card again.
+
+    python examples/renew_cards.py                                      # all but pictures and compressed ones: minutes
+    python examples/renew_cards.py td3-HalfCheetah-v5 --episodes 500
+    python examples/renew_cards.py pixels-small-reacher-easy            # pictures by name: an hour on one core
+
+An actor stays as it is, and so does a tolerance that is not the default. IF policies are measured as they are. Returns
+are those of episodes that neither training nor conversion has seen, ANN and SNN on the same seeds.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cards import returns_card
+
+from snn_policy import SpikingPolicy, compare, convert
+from snn_policy.exported import names, path
+
+ROOT = Path(__file__).resolve().parent.parent
+VECTORS_SEED, PICTURES_SEED = 5_000, 6_000
+RECORDED, PICTURES_RECORDED = (10_000, 0), (1_000, 20_000)
+"""Observations and seed, as in `train_actor.py` and `train_pixels.py`."""
+
+
+def main(
+    name: Annotated[list[str] | None, typer.Argument(help="shipped policies; all vector ones by default")] = None,
+    episodes: Annotated[int, typer.Option(help="of the returns in the cards", min=1)] = 100,
+    tolerance: Annotated[float | None, typer.Option(help="of the conversion; the shipped one's by default")] = None,
+) -> None:
+    """Renew the bundles in `exported/`."""
+    for each in name or vector_policies():
+        renew(each, episodes, tolerance)
+
+
+def vector_policies() -> list[str]:
+    """Return the names of plain policies that see no pictures."""
+    found = []
+    for each in names():
+        policy = SpikingPolicy.load(path(each))
+        if len(policy.observation_shape) == 1 and "compression" not in policy.card:
+            found.append(each)
+    return found
+
+
+def renew(name: str, episodes: int, tolerance: float | None) -> None:
+    """Convert, measure and write one policy."""
+    shipped = SpikingPolicy.load(path(name))
+    actor, env_id = shipped.actor, str(shipped.actor.env_id)
+    pictures = len(actor.observation_shape) == 3
+    policy, recorded = shipped, None
+    if shipped.conversion["neuron"] == "sigma-delta":
+        steps, seed = PICTURES_RECORDED if pictures else RECORDED
+        recorded = actor.collect(env_id, steps, seed, progress=True)
+        policy = convert(actor, recorded, tolerance=tolerance or shipped.conversion["tolerance"])
+    seed = PICTURES_SEED if pictures or name.startswith("qcfs-") else VECTORS_SEED
+    comparison = compare(actor, policy, env_id, episodes=episodes, seed=seed, progress=True)
+    kept = {key: value for key, value in shipped.card.items() if key != "stored"}
+    policy.card = {**kept, "returns": returns_card(comparison)}
+    stored = {"dtype": "float16", "observations": recorded[:200]} if pictures and recorded is not None else {}
+    policy.save(ROOT / "exported" / name, **stored)  # pyright: ignore[reportArgumentType]
+    print(name, json.dumps(policy.card["returns"], indent=1, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
