@@ -80,7 +80,7 @@ def compress(
     from snn_policy.sources import load_actor
 
     wanted, source = Target.parse(target), load_actor(actor)
-    observed, added = numbers_of_states(int(np.prod(source.observation_shape)))
+    observed, added = numbers_of_states(int(np.prod(source.observation_shape)), steps)
     settings = CompressionSettings(wanted, steps, seed, block, count, tolerance, observed, added)
     place = env if env is not None else source.env_id if observations is None else None
     _check(source, wanted, place, observations)

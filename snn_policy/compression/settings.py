@@ -11,6 +11,8 @@ ADDITIONS, ADD_EVERY = 8, 10
 """How often the student's states are added at most: each time another tenth of the steps is over."""
 OBSERVATIONS, ADDED = 60_000, 20_000
 """States recorded, and added at a time. A student with a sixth of the weights learns a few ten thousand by heart."""
+STEPS = 20_000
+"""By default; shorter runs get fewer states, in proportion."""
 MOST_VALUES = 2**24
 """Numbers in all recorded states together; actors with large observations get fewer states."""
 
@@ -63,7 +65,7 @@ class CompressionSettings:
     """
 
     target: Target
-    steps: int = 20_000
+    steps: int = STEPS
     seed: int = 0
     block: int = 16
     count: str = "spikes"
@@ -84,7 +86,7 @@ class CompressionSettings:
             require(0 < value <= 1, f"{name} {value!r}: expected a number in (0, 1]")
 
 
-def numbers_of_states(size: int) -> tuple[int, int]:
-    """Return how many states to record and to add at a time, of `size` numbers each."""
-    share = min(1.0, MOST_VALUES / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
+def numbers_of_states(size: int, steps: int) -> tuple[int, int]:
+    """Return how many states to record and to add at a time: of `size` numbers each, for so many gradient steps."""
+    share = min(1.0, steps / STEPS, MOST_VALUES / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
     return max(2, int(share * OBSERVATIONS)), int(share * ADDED)
