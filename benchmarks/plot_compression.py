@@ -25,7 +25,7 @@ from benchmarks.energy_profiles import MEASURED as PROFILES
 from benchmarks.places import pictures_of
 from benchmarks.plots import THEMES, Theme
 
-TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST, MOST = 0.9, 1.03
 """Retentions shown; what lies below is drawn at the edge, as a triangle."""
 SPIKING, COMPRESSED, DEFAULT = "compressed, spiking", "compressed ANN, skipping zeros", "default conversion"
@@ -61,10 +61,10 @@ def draw(lines: Sequence[Mapping[str, Any]], theme: Theme, target: Path) -> None
         draw_actor(axes, chosen(lines, actor=actor, block=16, count="spikes"), actor, theme)
     handles, labels = next(pair for axes in panels.flat if (pair := axes.get_legend_handles_labels())[0])
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=theme.ink)
-    figure.supxlabel(
-        "energy of a decision, as a share of the dense original's (fp32-45nm)", color=theme.ink, fontsize=11
-    )
-    figure.supylabel("mean return, as a share of the original ANN's", color=theme.ink, fontsize=11)
+    for axes in panels[-1]:
+        axes.set_xlabel("energy, of the dense original's (fp32-45nm)", color=theme.ink)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean return, of the original's", color=theme.ink)
     figure.savefig(target, transparent=True, metadata={"Date": None})
     plt.close(figure)
 
