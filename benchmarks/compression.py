@@ -4,8 +4,8 @@
     python -m benchmarks.compression --actors ppo-Hopper-v3 --target retention:0.99
 
 Every line of `benchmarks/results/compression.jsonl` is one student, on 100 episodes whose seeds neither training
-nor judging has seen. Runs may be stopped and resumed (`runs/compression`). Published actors come from
-SNN_POLICY_REFERENCE_DIR.
+nor judging has seen. Runs may be stopped and resumed (`runs/compression`), and keep the converted student (`bundle`),
+which `compression_speed` times. Published actors come from SNN_POLICY_REFERENCE_DIR.
 """
 
 import os
@@ -30,9 +30,9 @@ from snn_policy.versions import installed_versions
 MEASURED = RESULTS / "compression.jsonl"
 WANTED = {
     "tqc-HalfCheetah-v3": ("energy:0.045", 30_000),
-    "sac-Walker2d-v3": ("energy:0.02", 12_000),
-    "ppo-Hopper-v3": ("energy:0.025", 12_000),
-    "trpo-Swimmer-v3": ("energy:0.06", 12_000),
+    "sac-Walker2d-v3": ("energy:0.02", 20_000),
+    "ppo-Hopper-v3": ("energy:0.025", 20_000),
+    "trpo-Swimmer-v3": ("energy:0.06", 20_000),
 }
 """Target and gradient steps at most: HalfCheetah's student needs more of them (docs/compression.md)."""
 SEED, EPISODES = 40_000, 100
@@ -58,7 +58,7 @@ def main(
         fresh, begin = not place.exists(), time.process_time()
         small = compress(actor, directory=place, resume=True, report=_show, **options)
         seconds = round(time.process_time() - begin) if fresh else None
-        line = {"actor": name, **options, "cpu_seconds": seconds, **measured(actor, small, episodes)}
+        line = {"actor": name, **options, "cpu_seconds": seconds, **measured(actor, small, episodes, place / "bundle")}
         line |= {"record": small.provenance["compression"], "versions": installed_versions()}
         with MEASURED.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -69,10 +69,12 @@ def _show(state: dict[str, Any]) -> None:
     print(time.strftime("%H:%M:%S"), {**state, "verdicts": state["verdicts"][-1:]}, flush=True)
 
 
-def measured(actor: Actor, small: Actor, episodes: int) -> dict[str, Any]:
+def measured(actor: Actor, small: Actor, episodes: int, bundle: Path) -> dict[str, Any]:
     """Return, energy and events of the default conversion and of the compressed ANN, counted in the same episodes."""
     env = str(actor.env_id)
     policy = convert(small, small.collect(env))
+    policy.card = {"compression": small.provenance["compression"]}
+    policy.save(bundle)
     found = compare(actor, policy, env, episodes=episodes, seed=SEED, compressed=small)
     student, original = found.compressed, found.ann.multiply_accumulates
     assert student is not None

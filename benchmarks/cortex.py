@@ -2,7 +2,8 @@
 
     python -m benchmarks.cortex tqc-HalfCheetah-v3 td3-Hopper-v5
 
-A name is a shipped policy's, or an actor's of the folder that SNN_POLICY_REFERENCE_DIR names. Needed: the environment
+A name is a shipped policy's, an actor's of the folder that SNN_POLICY_REFERENCE_DIR names, or a path. Of an actor
+with pruned weights there is one ANN more, which skips them, too. Needed: the environment
 (MuJoCo) for observations, arm-none-eabi-gcc with newlib, and qemu-system-arm. All programs are compiled with the same
 flags, and the policy's actions compared with `policy.act`'s to the bit. An instruction is not a cycle.
 """
@@ -14,7 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bare_metal import BLOCKED_ANN, EXACT, PLAIN_ANN, TARGETS, missing_packages, run, write_ann, write_policy
+from benchmarks.bare_metal import (
+    BLOCKED_ANN,
+    EXACT,
+    PLAIN_ANN,
+    TARGETS,
+    missing_packages,
+    run,
+    write_ann,
+    write_policy,
+    write_sparse_ann,
+)
 from benchmarks.places import REFERENCE_ACTORS
 from snn_policy import Actor, SpikingPolicy, convert, load_actor
 from snn_policy.exported import names, path
@@ -27,6 +38,7 @@ ANNS = {
     "ANN, dense, blocked, fused": (BLOCKED_ANN, False),
     "ANN, skipping zeros, blocked, fused": (BLOCKED_ANN, True),
 }
+SPARSE = "ANN, skipping zeros and pruned weights"
 
 
 def source_of(name: str) -> Path:
@@ -57,6 +69,9 @@ def instructions(
         for index, (name, (source, skip)) in enumerate(ANNS.items()):
             folder = Path(scratch, str(index))
             found[name] = run(target, write_ann(actor, stream, folder, skip, source), folder, flags).instructions
+        if actor.synapses < actor.dense_macs:
+            folder = Path(scratch, "sparse")
+            found[SPARSE] = run(target, write_sparse_ann(actor, stream, folder), folder, flags).instructions
     return found
 
 

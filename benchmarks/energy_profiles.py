@@ -43,7 +43,9 @@ def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, Spiking
     for name in names():
         bundle = read_bundle(path(name))
         if bundle.actor.env_id is not None and (pixels or len(bundle.actor.observation_shape) == 1):
-            yield name, bundle.actor, SpikingPolicy.load(path(name)), bundle.actor.env_id
+            teacher = bundle.card.get("compression", {}).get("teacher")
+            actor = read_bundle(path(teacher)).actor if teacher in names() else bundle.actor
+            yield name, actor, SpikingPolicy.load(path(name)), bundle.actor.env_id
     for name, env_id in REFERENCES.items() if references else ():
         actor = load_actor(REFERENCE_ACTORS / f"{name}.safetensors")
         yield name, actor, convert(actor, actor.collect(env_id)), env_id

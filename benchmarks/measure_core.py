@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,19 @@ def measure(actor: Actor, observations: FloatArray, rounds: int = ROUNDS) -> dic
     """
     policy = convert(actor, observations, engine="event")
     normalised = actor.inputs(observations)
-    calls: dict[str, tuple[Decide, FloatArray]] = {
+    return in_turns({
         DENSE: (plain_ann(actor, False), normalised),
         SKIPPING: (plain_ann(actor, True), normalised),
         CORE: (kernel(policy), observations),
         ACT: (policy.act, observations),
         EXPORTED: (exported(policy), observations),
-    }
+    }, DENSE, rounds)  # fmt: skip
+
+
+def in_turns(
+    calls: Mapping[str, tuple[Decide, FloatArray]], baseline: str, rounds: int = ROUNDS
+) -> dict[str, dict[str, float]]:
+    """Time each call on its observations; return as `measure`, with the ratio to the call named `baseline`."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds):
         for name, (decide, given) in calls.items():
@@ -61,9 +68,9 @@ def measure(actor: Actor, observations: FloatArray, rounds: int = ROUNDS) -> dic
             for step in range(BURST):
                 decide(given[(turn * BURST + step) % len(given)])
             times[name].append((time.perf_counter() - begin) / BURST)
-    dense = np.array(times[DENSE])
+    reference = np.array(times[baseline])
     return {
-        name: {"microseconds": float(np.median(spent)) * 1e6, "ratio": float(np.median(spent / dense))}
+        name: {"microseconds": float(np.median(spent)) * 1e6, "ratio": float(np.median(spent / reference))}
         for name, spent in times.items()
     }
 

@@ -22,11 +22,11 @@ class _Costs(ctypes.Structure):
 class CompiledPolicy:
     """Exported into the directory, compiled and reset; skips the test where there is no compiler."""
 
-    def __init__(self, policy: SpikingPolicy, directory: Path, optimisation: str = "-O1") -> None:
+    def __init__(self, policy: SpikingPolicy, directory: Path, *flags: str) -> None:
         policy.export_c(directory, prefix="robot", verify=False)
         target = directory / "robot.so"
         try:
-            build._run([*build.compiler(), "-std=c99", optimisation, "-ffp-contract=off", "-fPIC", "-shared",
+            build._run([*build.compiler(), "-std=c99", *(flags or ("-O1",)), "-ffp-contract=off", "-fPIC", "-shared",
                         str(directory / "policy.c"), "-o", str(target)])  # fmt: skip
         except (build.NoCompilerError, subprocess.CalledProcessError) as missing:
             pytest.skip(str(missing))

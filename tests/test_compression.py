@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from snn_policy.compression.loss import COUNTS, ActionError
 from snn_policy.compression.plan import Stretch
 from snn_policy.compression.profile import profile
 from snn_policy.compression.pruning import blocked, operations, prune
-from snn_policy.compression.settings import CompressionSettings, Target
+from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
 from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
 from snn_policy.energy import nanojoules
@@ -280,7 +281,7 @@ def test_pendulum_keeps_its_return_with_a_fraction_of_its_energy(pendulum: Actor
     dense = energy_share(convert(pendulum, recording), pendulum, recording)
     assert record["reached"]
     assert record["retention"] >= 0.97
-    assert record["episodes"] >= 20
+    assert record["episodes"] >= 50
     assert record["energy"] < 0.6 * dense
 
 
@@ -527,6 +528,45 @@ def test_a_verdicts_energy_is_what_its_episodes_spent(wanted: float, pendulum: A
     found = compare(pendulum, policy, PENDULUM, episodes=verdict.episodes, seed=77)
     assert verdict.energy == pytest.approx(found.energy_share, rel=1e-6)
     assert verdict.retention == pytest.approx(found.retention_of_means, rel=1e-6)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, student: list[float], wanted: float) -> Verdict:
+    """The verdict on a student with these returns, one after another, beside a teacher that always returns 100."""
+
+    def evaluated(policy: Any, env: Any, episodes: int, seed: int) -> SimpleNamespace:
+        own = student[seed : seed + episodes] if policy == "student" else [100.0] * episodes
+        return SimpleNamespace(returns=own, lengths=[1] * episodes, synaptic_operations=1.0)
+
+    monkeypatch.setattr("snn_policy.compression.judging.evaluate", evaluated)
+    teacher: Any = SimpleNamespace(dense_macs=100)
+    policy: Any = "student"
+    return Judge(teacher, "any", 0).verdict(policy, wanted)
+
+
+@pytest.mark.parametrize("fall", [20, 35, 49])
+def test_a_fall_after_twenty_good_episodes_is_seen(fall: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    returns = [99.8, 100.2] * 50
+    returns[fall] = 10.0
+    verdict = judged(monkeypatch, returns, 0.99)
+    assert verdict.failed > 0
+    assert verdict.episodes >= 50
+
+
+@pytest.mark.parametrize(("returns", "episodes"), [
+    ([99.8, 100.2] * 50, 50), ([80.0, 80.5] * 50, 20), ([98.0, 100.0] * 50, 100),
+], ids=["clearly enough", "clearly too little", "just what is wanted"])  # fmt: skip
+def test_episodes_are_run_until_the_verdict_is_clear(
+    returns: list[float], episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judged(monkeypatch, returns, 0.99).episodes == episodes
+
+
+@pytest.mark.parametrize(("size", "steps", "states"), [
+    (17, 20_000, (60_000, 20_000)), (17, 30_000, (60_000, 20_000)), (11, 5_000, (15_000, 5_000)), (3, 1, (3, 1)),
+    (348, 20_000, (13_148, 4_382)),
+])  # fmt: skip
+def test_short_runs_and_large_observations_get_fewer_states(size: int, steps: int, states: tuple[int, int]) -> None:
+    assert numbers_of_states(size, steps) == states
 
 
 @pytest.mark.parametrize(("share", "gamma"), [(0.2, 1), (0.4, 1), (0.8, 0), (0.9, 0), (1.5, 0)])

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.plain_c import WIDEST_BLOCK, packed
 from snn_policy import Actor, SpikingPolicy
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Linear
 from snn_policy.protocol import FloatArray
 
 HERE = Path(__file__).parent
-PLAIN_ANN, BLOCKED_ANN = HERE.parent / "plain_ann.c", HERE / "blocked_ann.c"
+PLAIN_ANN, BLOCKED_ANN, SPARSE_ANN = HERE.parent / "plain_ann.c", HERE / "blocked_ann.c", HERE.parent / "sparse_ann.c"
 EXACT = ("-ffp-contract=off",)
 INSTRUCTIONS_PER_TICK = 40
 """-icount shift=0: an instruction per virtual nanosecond; the boards' SysTick: 25 MHz."""
@@ -108,9 +109,7 @@ def write_ann(
     Raises:
         ValueError: a layer that the plain ANN does not have.
     """
-    layers = [layer for layer in actor.layers if isinstance(layer, Linear)]
-    if len(layers) < len(actor.layers) or any(layer.activation != RELU for layer in layers[:-1]):
-        raise ValueError(f"{actor.name}: the plain ANN has linear layers and ReLU only")
+    layers = _relu_layers(actor)
     sizes = [layers[0].inputs, *(layer.outputs for layer in layers)]
     tables = [_table(f"weight{i}", layer.weight.T) + _table(f"bias{i}", layer.bias) for i, layer in enumerate(layers)]
     names = [", ".join(f"{kind}{i}" for i in range(len(layers))) for kind in ("weight", "bias")]
@@ -132,6 +131,49 @@ static void contestant_act(const float *obs, float *y) {{
     return (source,)
 
 
+def write_sparse_ann(actor: Actor, observations: FloatArray, folder: Path) -> tuple[Path, ...]:
+    """Write the compressed actor's layers for `sparse_ann.c`: it skips inputs, and blocks of weights, that are zero.
+
+    Raises:
+        ValueError: as `write_ann`.
+    """
+    layers = _relu_layers(actor)
+    tables, entries = "", []
+    for i, layer in enumerate(layers):
+        blocks = packed(layer, vectors=False)
+        weights = layer.weight.T if blocks is None else blocks.weights
+        tables += _table(f"weight{i}", weights) + _table(f"bias{i}", layer.bias)
+        lists = "0, 0"
+        if blocks is not None:
+            tables += _whole_numbers(f"starts{i}", blocks.starts) + _whole_numbers(f"columns{i}", blocks.columns)
+            lists = f"starts{i}, columns{i}"
+        block = 0 if blocks is None else blocks.block
+        entries.append(f"{{weight{i}, bias{i}, {lists}, {layer.inputs}, {layer.outputs}, {block}}}")
+    widest = -(-max(layer.outputs for layer in layers) // WIDEST_BLOCK) * WIDEST_BLOCK
+    text = f"""#include "sparse_ann.h"
+{_stream(actor.inputs(observations).reshape(len(observations), -1))}
+#define CONTESTANT_ACTIONS {layers[-1].outputs}
+{tables}
+static const sparse_layer layers[] = {{{", ".join(entries)}}};
+static float hidden[{2 * widest}], padded[{widest}];
+static void contestant_reset(void) {{}}
+static void contestant_act(const float *obs, float *y) {{
+    sparse_ann(layers, {len(layers)}, {widest}, obs, hidden, padded);
+    __builtin_memcpy(y, padded, sizeof(float) * CONTESTANT_ACTIONS);
+}}
+"""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "contestant.h").write_text(text)
+    return (SPARSE_ANN,)
+
+
+def _relu_layers(actor: Actor) -> list[Linear]:
+    layers = [layer for layer in actor.layers if isinstance(layer, Linear)]
+    if len(layers) < len(actor.layers) or any(layer.activation != RELU for layer in layers[:-1]):
+        raise ValueError(f"{actor.name}: the plain ANN has linear layers and ReLU only")
+    return layers
+
+
 def run(
     target: Target, sources: tuple[Path, ...], folder: Path, flags: tuple[str, ...] = ("-O2", *EXACT),
     timeout: float = 300,
@@ -143,7 +185,7 @@ def run(
     """
     program = folder / "program.elf"
     files = [*map(str, sources), *(str(HERE / name) for name in ("decide.c", target.board))]
-    include = [f"-I{folder}", f"-I{HERE}"]
+    include = [f"-I{folder}", f"-I{HERE}", f"-I{HERE.parent}"]
     _call([*target.compiler, "-std=gnu99", *flags, *include, *files, "-o", str(program)], timeout)
     lines = _call([*target.emulator, str(program)], timeout).split()
     if lines[-2:-1] != ["ticks"]:
@@ -174,6 +216,10 @@ def _stream(rows: FloatArray) -> str:
 
 def _table(name: str, values: Any) -> str:
     return f"static const float {name}[] = {{{', '.join(map(_literal, np.ravel(values)))}}};\n"
+
+
+def _whole_numbers(name: str, values: Any) -> str:
+    return f"static const int32_t {name}[] = {{{', '.join(map(str, values.tolist()))}}};\n"
 
 
 def _literal(value: Any) -> str:

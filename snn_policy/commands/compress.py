@@ -51,7 +51,7 @@ def compress(
     out: Out,
     env: EnvironmentOption = None,
     target: TargetOption = "retention:0.99",
-    steps: Steps = 12_000,
+    steps: Steps = 20_000,
     seed: Seed = 0,
     block: Block = 16,
     count: Count = "spikes",

@@ -20,9 +20,9 @@ from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle import describe_actor
 from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
-from snn_policy.compression.distillation import ADDITIONS, Distillation, Kept, Progress
+from snn_policy.compression.distillation import Distillation, Kept, Progress
 from snn_policy.compression.judging import Verdict
-from snn_policy.compression.settings import CompressionSettings
+from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
 from snn_policy.environments import EnvironmentSource
 from snn_policy.errors import SourceError

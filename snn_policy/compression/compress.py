@@ -14,7 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.checks import require
-from snn_policy.compression.settings import CompressionSettings, Target
+from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.errors import UnsupportedLayerError, needs_extra, warn
 from snn_policy.progress import counting
@@ -37,7 +37,7 @@ def compress(
     *,
     target: "str | Target" = "retention:0.99",
     observations: Any = None,
-    steps: int = 12_000,
+    steps: int = 20_000,
     seed: int = 0,
     block: int = 16,
     count: str = "spikes",
@@ -79,7 +79,8 @@ def compress(
     from snn_policy.sources import load_actor
 
     wanted, source = Target.parse(target), load_actor(actor)
-    settings = CompressionSettings(wanted, steps, seed, block, count, tolerance)
+    observed, added = numbers_of_states(int(np.prod(source.observation_shape)), steps)
+    settings = CompressionSettings(wanted, steps, seed, block, count, tolerance, observed, added)
     place = env if env is not None else source.env_id if observations is None else None
     _check(source, wanted, place, observations)
     return run_compression(

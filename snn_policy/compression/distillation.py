@@ -16,7 +16,7 @@ from snn_policy.compression.judging import Judge, Verdict, energy_share
 from snn_policy.compression.loss import COUNTS
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import operations, prune
-from snn_policy.compression.settings import CompressionSettings
+from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings
 from snn_policy.compression.states import NOISE, States, spiking_episodes
 from snn_policy.compression.student import Student
 from snn_policy.convert import convert
@@ -28,7 +28,6 @@ from snn_policy.policy import SpikingPolicy
 BLOCK_STEPS = 100
 """Steps between two profiles; pruning, DAgger, judging and checkpoints come between two blocks."""
 PROFILED = 2_048
-ADDITIONS = 4
 CONVERSION_ROWS = 6_000
 FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 40.0
 WEIGHT_GAIN = 0.5
@@ -184,7 +183,7 @@ class Distillation:
     def _after_block(self) -> None:
         now, steps = self.progress, self.settings.steps
         over = now.step >= now.end
-        due = self.env is not None and now.added < ADDITIONS and now.step * (ADDITIONS + 1) >= steps * (now.added + 1)
+        due = self.env is not None and now.added < ADDITIONS and now.step * ADD_EVERY >= steps * (now.added + 1)
         if not (over or (due and self.settings.added)):
             return
         policy = self.converted()

@@ -7,6 +7,15 @@ from snn_policy.checks import number, require, whole
 
 EXPECTED = "expected 'energy:E' with E in (0, 1), such as energy:0.03, or 'retention:R' with R in (0, 1], such as retention:0.99"  # fmt: skip  # noqa: E501
 
+ADDITIONS, ADD_EVERY = 8, 10
+"""How often the student's states are added at most: each time another tenth of the steps is over."""
+OBSERVATIONS, ADDED = 60_000, 20_000
+"""States recorded, and added at a time. A student with a sixth of the weights learns a few ten thousand by heart."""
+STEPS = 20_000
+"""By default; shorter runs get fewer states, in proportion."""
+MOST_VALUES = 2**24
+"""Numbers in all recorded states together; actors with large observations get fewer states."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -58,13 +67,13 @@ class CompressionSettings:
     """
 
     target: Target
-    steps: int = 12_000
+    steps: int = STEPS
     seed: int = 0
     block: int = 16
     count: str = "spikes"
     tolerance: float = 0.02
-    observations: int = 20_000
-    added: int = 8_000
+    observations: int = OBSERVATIONS
+    added: int = ADDED
     batch: int = 128
     learning_rate: float = 1e-3
 
@@ -77,3 +86,9 @@ class CompressionSettings:
         for name in ("tolerance", "learning_rate"):
             value = number(name, getattr(self, name))
             require(0 < value <= 1, f"{name} {value!r}: expected a number in (0, 1]")
+
+
+def numbers_of_states(size: int, steps: int) -> tuple[int, int]:
+    """Return how many states to record and to add at a time: of `size` numbers each, for so many gradient steps."""
+    share = min(1.0, steps / STEPS, MOST_VALUES / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
+    return max(2, int(share * OBSERVATIONS)), int(share * ADDED)

@@ -50,6 +50,10 @@ typedef float snn_floats __attribute__((vector_size(4 * SNN_VECTOR), aligned(4),
 typedef int32_t snn_integers __attribute__((vector_size(4 * SNN_VECTOR), aligned(4), may_alias));
 #endif
 
+#if !defined(SNN_VECTOR) && !defined(__SSE2__) && !defined(__ARM_NEON) && !defined(_MSC_VER)
+#define SNN_SCALAR /* one float at a time: loops that skip work pay, loops side by side do not */
+#endif
+
 #define SNN_INFINITY_BITS 0x7F800000
 #define SNN_MAGNITUDE_BITS 0x7FFFFFFF
 

@@ -84,10 +84,46 @@ SNN_FUNCTION int32_t snn_fire_digit(const snn_reached *r, int32_t n, const float
     return count;
 }
 
+#if defined(SNN_SCALAR)
+/* As `snn_fire_doubling`, of one neuron; returns how many of its `digits` fired. */
+SNN_ALWAYS int32_t snn_fire_alone(const snn_reached *r, int32_t j, int32_t digits, int32_t *peak) {
+    const int32_t quantum = snn_bits(r->quantum[j]), unit = snn_bits(r->unit[j]);
+    float v = r->v[j], sent = 0.0f;
+    int32_t fired = 0;
+    while (fired < digits) {
+        const int32_t bits = snn_bits(v), size = bits & SNN_MAGNITUDE_BITS;
+        const int32_t over = (size < SNN_LARGEST_FINITE ? size : SNN_LARGEST_FINITE) - unit;
+        const int32_t above = over < SNN_LARGEST_EXPONENT ? over : SNN_LARGEST_EXPONENT;
+        float s;
+        if (above < 0) {
+            break;
+        }
+        s = snn_from_bits(((above & SNN_EXPONENT_BITS) + quantum) | (bits & ~SNN_MAGNITUDE_BITS));
+        v -= s;
+        sent += s;
+        fired++;
+        *peak = above > *peak ? above : *peak;
+    }
+    r->v[j] = v;
+    r->sent[j] = sent;
+    r->fired[j] = fired;
+    return fired;
+}
+#endif
+
 /* Up to `digits` spikes per neuron. Returns how many; `coarse` says whether one was too large for the kept sums. */
 SNN_FUNCTION int32_t snn_encode(const snn_header *header, const float *parameters, const snn_reached *r, int32_t n,
                                 int32_t digits, int32_t *coarse) {
     int32_t spikes = 0, peak = -1, digit, j;
+#if defined(SNN_SCALAR)
+    if (header->doubling) {
+        for (j = 0; j < n; j++) {
+            spikes += snn_fire_alone(r, j, digits, &peak);
+        }
+        *coarse = peak >= SNN_COARSE_EXPONENT ? 1 : 0;
+        return spikes;
+    }
+#endif
     for (j = 0; j < n; j++) {
         r->sent[j] = 0.0f;
         r->fired[j] = 0;

@@ -36,15 +36,18 @@ SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRIC
     }
 }
 
-/* v ← v + α·r; then r ← v within ±q where the neuron stays silent and v is not tiny, else 0. */
+/* v ← v + α·r; then r ← v within ±q where the neuron stays silent and v is not tiny, else 0. Bits of
+ * floats that are not negative compare as the floats do. */
 SNN_FUNCTION void snn_carry(float alpha, const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit, int32_t n,
                             float *SNN_RESTRICT residual, float *SNN_RESTRICT v) {
     int32_t j;
     for (j = 0; j < n; j++) {
-        const float owed = v[j] + alpha * residual[j], size = snn_abs(owed);
-        const float left = snn_min(snn_max(owed, -quantum[j]), quantum[j]);
+        const float owed = v[j] + alpha * residual[j];
+        const int32_t bits = snn_bits(owed), size = bits & SNN_MAGNITUDE_BITS, most = snn_bits(quantum[j]);
+        const int32_t left = (size < most ? size : most) | (bits & ~SNN_MAGNITUDE_BITS);
+        const int32_t keeps = size < snn_bits(unit[j]) && size >= snn_bits(quantum[j] * SNN_LEAST_RESIDUAL) ? -1 : 0;
         v[j] = owed;
-        residual[j] = size < unit[j] && size >= quantum[j] * SNN_LEAST_RESIDUAL ? left : 0.0f;
+        residual[j] = snn_from_bits(left & keeps);
     }
 }
 
@@ -66,6 +69,53 @@ SNN_FUNCTION int32_t snn_gather(const float *SNN_RESTRICT v, const float *SNN_RE
     }
     return padded;
 }
+
+/* Which neurons reach their unit, gathered for `snn_encode`; `padded` is what it is to look at. `v` is scratch. */
+SNN_FUNCTION int32_t snn_find_reached(const float *h, const float *gamma, const float *offset, const float *quantum,
+                                      const float *unit, float alpha, int32_t n, float *memory, float *residual,
+                                      float *v, int32_t *list, const snn_reached *r, int32_t *padded) {
+    int32_t count;
+    snn_owed(h, gamma, offset, n, memory, v);
+    if (residual != NULL) {
+        snn_carry(alpha, quantum, unit, n, residual, v);
+    }
+    count = snn_list_reached(v, unit, n, list);
+    *padded = snn_gather(v, quantum, unit, list, count, r);
+    return count;
+}
+
+#if defined(SNN_SCALAR)
+/* As `snn_find_reached`, of neurons that have no offset and carry a residual: one pass, which leaves out most of the
+ * work where nothing is owed. */
+SNN_FUNCTION int32_t snn_find_reached_at_once(const float *SNN_RESTRICT h, const float *SNN_RESTRICT gamma,
+                                              const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit,
+                                              float alpha, int32_t n, float *SNN_RESTRICT memory,
+                                              float *SNN_RESTRICT residual, int32_t *SNN_RESTRICT list,
+                                              const snn_reached *r) {
+    int32_t count = 0, j;
+    for (j = 0; j < n; j++) {
+        const float kept = gamma[j] * memory[j], owed = (h[j] - kept) + alpha * residual[j];
+        const uint32_t bits = (uint32_t)snn_bits(owed), size = bits & SNN_MAGNITUDE_BITS;
+        const uint32_t least = (uint32_t)snn_bits(unit[j]);
+        memory[j] = kept;
+        residual[j] = 0.0f;
+        if (size == 0) {
+            continue;
+        }
+        if (size - least <= SNN_INFINITY_BITS - least) { /* neither less nor NaN */
+            r->v[count] = owed;
+            r->quantum[count] = quantum[j];
+            r->unit[count] = unit[j];
+            list[count++] = j;
+        } else if (size < least && size >= (uint32_t)snn_bits(quantum[j] * SNN_LEAST_RESIDUAL)) {
+            const uint32_t most = (uint32_t)snn_bits(quantum[j]);
+            const uint32_t left = (size < most ? size : most) | (bits & ~(uint32_t)SNN_MAGNITUDE_BITS);
+            residual[j] = snn_from_bits((int32_t)left);
+        }
+    }
+    return count;
+}
+#endif
 
 /* Add what was sent to the memories; neurons with γ = 1 go to the second list, the others stay in the first. */
 SNN_FUNCTION void snn_part(const float *SNN_RESTRICT sent, const float *SNN_RESTRICT gamma, int32_t count,
@@ -95,22 +145,27 @@ SNN_FUNCTION void snn_send(const snn_program *program, int32_t index, const floa
     const float *quantum = program->parameters + stage->neurons, *unit = quantum + n, *gamma = unit + n;
     const float *offset = stage->offset < 0 ? NULL : program->parameters + stage->offset;
     float *memory = state + stage->memory, *v = w->work;
+    float *residual = stage->residual < 0 ? NULL : state + stage->residual;
     int32_t *fresh_list = w->indices + (ptrdiff_t)fresh * size, *kept_list = w->indices + (ptrdiff_t)kept * size;
     float *kept_sizes = snn_vector(w->sizes, kept, size);
     snn_reached r;
-    int32_t count, spikes, coarse;
+    int32_t count, padded, spikes, coarse;
     r.v = snn_vector(w->work, 1, size);
     r.quantum = snn_vector(w->work, 2, size);
     r.unit = snn_vector(w->work, 3, size);
     r.sent = snn_vector(w->work, 4, size);
     r.fired = kept_list; /* read before the list is made */
-    snn_owed(h, gamma, offset, n, memory, v);
-    if (stage->residual >= 0) {
-        snn_carry(stage->alpha, quantum, unit, n, state + stage->residual, v);
+#if defined(SNN_SCALAR)
+    if (offset == NULL && residual != NULL) {
+        count = padded = snn_find_reached_at_once(h, gamma, quantum, unit, stage->alpha, n, memory, residual,
+                                                  fresh_list, &r);
+    } else
+#endif
+    {
+        count = snn_find_reached(h, gamma, offset, quantum, unit, stage->alpha, n, memory, residual, v, fresh_list,
+                                 &r, &padded);
     }
-    count = snn_list_reached(v, unit, n, fresh_list);
-    spikes = snn_encode(header, program->parameters, &r, snn_gather(v, quantum, unit, fresh_list, count, &r),
-                        stage->digits, &coarse);
+    spikes = snn_encode(header, program->parameters, &r, padded, stage->digits, &coarse);
     counts[index] = spikes;
     counts[spiking + index] = count;
     counts[2 * spiking + SNN_EVENTS] += stage->fan_out < 0
@@ -141,8 +196,10 @@ SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_conne
     for (row = 0; row < rows; row++) {
         const float *SNN_RESTRICT before = state + (ptrdiff_t)row * state_size + c->accumulator;
         float *SNN_RESTRICT sums = snn_vector(w->totals, row, size);
-        for (k = 0; k < c->outputs; k++) {
-            sums[k] = anew[row] ? 0.0f : before[k];
+        if (anew[row]) {
+            memset(sums, 0, (size_t)c->outputs * sizeof *sums);
+        } else {
+            memcpy(sums, before, (size_t)c->outputs * sizeof *sums);
         }
     }
     snn_propagate(program, c, w, slot, w->values + c->into, rows, 1);

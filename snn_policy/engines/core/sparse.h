@@ -20,17 +20,35 @@ typedef float snn_four;
 typedef float snn_eight;
 #endif
 
+#define SNN_ADD_SIDE_BY_SIDE(sum, s, a, wide) \
+    for (k = 0; k < (wide); k++) {            \
+        (sum)[k] += (s) * (a)[k];             \
+    }
+#if defined(SNN_VECTOR)
+#define SNN_ADD_BLOCK SNN_ADD_SIDE_BY_SIDE
+#else
+/* Four sums are read before the first is written: else each of them takes two instructions more for its address. */
+#define SNN_ADD_BLOCK(sum, s, a, wide)                                                          \
+    for (k = 0; k < (wide); k += 4) {                                                           \
+        const float first = (sum)[k] + (s) * (a)[k], second = (sum)[k + 1] + (s) * (a)[k + 1];  \
+        const float third = (sum)[k + 2] + (s) * (a)[k + 2];                                    \
+        const float fourth = (sum)[k + 3] + (s) * (a)[k + 3];                                   \
+        (sum)[k] = first;                                                                       \
+        (sum)[k + 1] = second;                                                                  \
+        (sum)[k + 2] = third;                                                                   \
+        (sum)[k + 3] = fourth;                                                                  \
+    }
+#endif
+
 /* sums += W·(what a list holds), for blocks of `wide` times `type`. */
-#define SNN_ADD_BLOCKS(type, wide)                                                                     \
+#define SNN_ADD_BLOCKS(add, type, wide)                                                                \
     for (i = 0; i < count; i++) {                                                                      \
         const float s = sizes[i];                                                                      \
         const int32_t end = starts[index[i] + 1];                                                      \
         for (e = starts[index[i]]; e < end; e++) {                                                     \
             const type *SNN_RESTRICT a = (const type *)(const void *)(weights + (ptrdiff_t)e * block); \
             type *SNN_RESTRICT sum = (type *)(void *)(sums + columns[e]);                              \
-            for (k = 0; k < (wide); k++) {                                                             \
-                sum[k] += s * a[k];                                                                    \
-            }                                                                                          \
+            add(sum, s, a, wide)                                                                       \
         }                                                                                              \
     }
 
@@ -40,19 +58,19 @@ SNN_FUNCTION void snn_add_blocks(const float *weights, const int32_t *starts, co
     int32_t i, e, k;
     switch (block) {
     case 32:
-        SNN_ADD_BLOCKS(snn_eight, 32 / eight)
+        SNN_ADD_BLOCKS(SNN_ADD_BLOCK, snn_eight, 32 / eight)
         break;
     case 16:
-        SNN_ADD_BLOCKS(snn_eight, 16 / eight)
+        SNN_ADD_BLOCKS(SNN_ADD_BLOCK, snn_eight, 16 / eight)
         break;
     case 8:
-        SNN_ADD_BLOCKS(snn_eight, 8 / eight)
+        SNN_ADD_BLOCKS(SNN_ADD_BLOCK, snn_eight, 8 / eight)
         break;
     case 4:
-        SNN_ADD_BLOCKS(snn_four, 4 / four)
+        SNN_ADD_BLOCKS(SNN_ADD_BLOCK, snn_four, 4 / four)
         break;
     default:
-        SNN_ADD_BLOCKS(float, block)
+        SNN_ADD_BLOCKS(SNN_ADD_SIDE_BY_SIDE, float, block)
         break;
     }
 }

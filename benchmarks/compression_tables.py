@@ -1,0 +1,178 @@
+"""Write what `compression` and `compression_speed` measured, and the shipped students' cards, into docs/compression.md.
+
+    python -m benchmarks.compression_tables
+
+One Markdown text per pair of markers (`benchmarks.markers`), from stored figures alone.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.compression import MEASURED, WANTED
+from benchmarks.compression_speed import SPARSE, read_rows
+from benchmarks.conditions import told
+from benchmarks.markers import replaced
+from benchmarks.measure_core import ACT, CORE, EXPORTED, SKIPPING
+from benchmarks.places import DOCS
+from benchmarks.published_tables import table
+from snn_policy.atomic_files import write_atomically
+from snn_policy.bench.baselines import REFERENCE
+from snn_policy.bundle import read_bundle
+from snn_policy.exported import names, path
+
+PAGE = DOCS / "compression.md"
+PER_OPERATION = 4.6 / 0.9
+"""Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
+Line = Mapping[str, Any]
+
+
+def read_lines() -> list[dict[str, Any]]:
+    """Return the measured students; of the same run the latest."""
+    if not MEASURED.exists():
+        return []
+    lines = [json.loads(line) for line in MEASURED.read_text().splitlines()]
+    return list({tuple(line[key] for key in RUN): line for line in lines}.values())
+
+
+RUN = ("actor", "target", "block", "count", "seed")
+
+
+def chosen(lines: Sequence[Line], **wanted: Any) -> list[Line]:
+    """Return the lines of seed 0 with these values, in the order of the actors and of what they wanted."""
+    found = [line for line in lines if all(line[key] == value for key, value in {"seed": 0, **wanted}.items())]
+    return sorted(found, key=lambda line: ([*WANTED].index(line["actor"]), float(line["target"].partition(":")[2])))
+
+
+def at_target(lines: Sequence[Line], **wanted: Any) -> list[Line]:
+    """Return those at their actor's own target."""
+    return [line for line in chosen(lines, **wanted) if line["target"] == WANTED[line["actor"]][0]]
+
+
+def kept(line: Line, prefix: str = "") -> str:
+    """Return the retention with its standard error over the pairs."""
+    retention, error = line[f"{prefix}retention"], line[f"{prefix}standard_error"]
+    digits = 3 if error >= 0.001 else 4
+    return f"{retention:.{digits}f} ± {error:.{digits}f}"
+
+
+def failures(line: Line) -> str:
+    """Return the shares of failed episodes: original, spiking, compressed ANN."""
+    return " · ".join(f"{100 * line[key]:.0f} %" for key in ("ann_failed", "failed", "student_failed"))
+
+
+def operations(line: Line) -> float:
+    """Return spikes times fan-out, as a share of the original zero-skipping ANN's products."""
+    return line["energy"] * PER_OPERATION / line["zero_skipping_energy"]
+
+
+def targets() -> str:
+    """Return the table of every actor at its target."""
+    rows = []
+    for line in at_target(read_lines(), block=16, count="spikes"):
+        rows.append([
+            line["actor"], line["target"].partition(":")[2], f"{line['energy']:.3f}",
+            f"{line['zero_skipping_energy']:.3f}", f"{line['student_energy']:.3f}", kept(line), kept(line, "student_"),
+            failures(line), " · ".join(f"{share:.2f}" for share in line["density"]),
+            f"{line['record']['steps']:,} · {line['record']['states']:,}",
+            "–" if line["cpu_seconds"] is None else str(line["cpu_seconds"]),
+        ])  # fmt: skip
+    heads = ["actor", "wanted", "energy", "original, skipping zeros", "compressed ANN, skipping zeros",
+             "retention, spiking", "retention, compressed ANN", "failed: original · spiking · compressed ANN",
+             "weights left per layer", "steps · states", "CPU seconds"]  # fmt: skip
+    return table(heads, rows)
+
+
+def counts() -> str:
+    """Return the table of what was counted by the loss, spikes or events."""
+    lines = at_target(read_lines(), block=16)
+    both = {line["actor"] for line in lines if line["count"] == "events"}
+    rows = [
+        [line["actor"], line["count"], f"{operations(line):.2f}", f"{line['events_of_zero_skipping']:.2f}",
+         f"{line['events_of_student']:.2f}", f"{line['int8_sram_of_student']:.2f}", f"{line['energy']:.3f}", kept(line),
+         failures(line)]
+        for line in sorted(lines, key=lambda line: [*WANTED].index(line["actor"]))
+        if line["actor"] in both or line["count"] == "spikes"
+    ]  # fmt: skip
+    heads = ["actor", "the loss counts", "spikes · fan-out, of the original ANN's products (skipping zeros)",
+             "events · fan-out, of the same", "events, of the compressed ANN's",
+             "`int8-45nm-sram`, of the compressed ANN", "energy, `fp32-45nm`", "retention",
+             "failed: original · spiking · compressed ANN"]  # fmt: skip
+    return table(heads, rows)
+
+
+def blocks() -> str:
+    """Return the table of blocks of several sizes."""
+    timed = {(row["teacher"], row["block"]): row["times"] for row in read_rows() if row["policy"].endswith("-0")}
+    lines = at_target(read_lines(), count="spikes")
+    several = [line["actor"] for line in lines if line["block"] != 16]
+    rows = []
+    for line in sorted(lines, key=lambda line: ([*WANTED].index(line["actor"]), line["block"])):
+        if line["actor"] in several:
+            times = timed.get((line["actor"], line["block"]))
+            ratio = "" if times is None else f"{times[ACT]['ratio']:.2f}"
+            rows.append([line["actor"], str(line["block"]), f"{line['energy']:.3f}", kept(line), failures(line),
+                         f"{line['record']['density']:.2f}", ratio])  # fmt: skip
+    heads = ["actor", "block", "energy", "retention", "failed: original · spiking · compressed ANN", "weights left",
+             "`policy.act`, × the ANN in ONNX Runtime"]  # fmt: skip
+    return table(heads, rows)
+
+
+def speed() -> str:
+    """Return the table of times and instructions, and under what conditions they were measured."""
+    rows = []
+    measured = [row for row in read_rows() if row["block"] == 16 and row["count"] == "spikes"]
+    for row in measured:
+        times, programs = row["times"], row["instructions"]
+        ratios = [f"{times[name]['ratio']:.2f}" for name in (ACT, CORE, EXPORTED, SKIPPING, SPARSE)]
+        own, dense = programs.get("spiking policy"), programs.get("ANN, dense")
+        sparse = programs.get("ANN, skipping zeros and pruned weights")
+        counted = ["", ""] if own is None else [f"{own:,.0f} ({own / dense:.2f})", f"{own / sparse:.2f}"]
+        rows.append([row["teacher"], " · ".join(f"{share:.2f}" for share in row["density"]),
+                     f"{times[REFERENCE]['microseconds']:.1f}", *ratios, *counted])  # fmt: skip
+    heads = ["actor", "weights left", "ANN in ONNX Runtime, µs", "**`policy.act`**", "the core", "exported C",
+             "compressed ANN in C, skipping zeros", "… and pruned weights", "Cortex-M7 instructions (of dense)",
+             "of the compressed ANN that skips both"]  # fmt: skip
+    notes = sorted({told(row["conditions"]) for row in measured})
+    return "\n\n".join([table(heads, rows), *notes])
+
+
+def shipped() -> str:
+    """Return the table of the shipped students' cards."""
+    rows = []
+    for name in names():
+        if name.endswith("-compressed"):
+            found = read_bundle(path(name))
+            card = found.card["returns"]
+            own = found.card["compression"]
+            rows.append([name, f"{card['energy_share']:.3f}", f"{own['density']:.2f}",
+                         f"{card['ann']['mean']:,.1f} → {card['snn']['mean']:,.1f}",
+                         f"{card['retention_of_means']:.3f} · {card['retention_of_medians']:.3f}",
+                         f"{100 * card['ann_failed']:.0f} % · {100 * card['snn_failed']:.0f} %",
+                         str(card["seeds"][1] - card["seeds"][0] + 1)])  # fmt: skip
+    heads = ["policy", "energy", "weights left", "return: original → compressed, spiking", "retention: mean · median",
+             "failed: original · spiking", "episodes"]  # fmt: skip
+    return table(heads, rows)
+
+
+TEXTS: dict[str, Callable[[], str]] = {
+    "compression": targets,
+    "compression-counts": counts,
+    "compression-blocks": blocks,
+    "compression-speed": speed,
+    "compression-shipped": shipped,
+}
+"""What stands between which markers."""
+
+
+def main() -> None:
+    """Rewrite the page's tables."""
+    page = PAGE.read_text()
+    for marker, text in TEXTS.items():
+        page = replaced(page, marker, text())
+    write_atomically(PAGE, page.encode())
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
