@@ -147,7 +147,7 @@ def _addmm(path: str, bias: Any, x: Any, y: Any, beta: Any = 1, alpha: Any = 1) 
                 np.asarray(bias) * beta)  # fmt: skip
 
 
-def _clamp(path: str, x: Value, min: Any = None, max: Any = None) -> Value:  # noqa: A002
+def _clamp(path: str, x: Value, min: Any = None, max: Any = None) -> Value:
     if isinstance(min, Value) or isinstance(max, Value):
         raise refusal(path, "maximum")
     return clipped(x, min, max, path, "clamp")

@@ -11,10 +11,10 @@ import numpy as np
 
 from snn_policy.ann.cells import NormKind
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.affine_values import Term, Value, joined, only_term, uniform
+from snn_policy.sources.affine_values import Value, joined, only_term, uniform
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
-from snn_policy.sources.refusals import divided_by_zero, refusal
+from snn_policy.sources.refusals import divided_by_zero
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
 
 MOST_SUMMAND = 1e-7
