@@ -53,8 +53,8 @@ STAGE = _record(
     "parameter activation_levels alpha other_parameter other_levels epsilon",
 )
 CONNECTION = _record(
-    "kind source inputs outputs weights stride accumulator into delayed channels height width kernel_height kernel_width down right "
-    "above beside out_channels out_height out_width in_order block starts columns"
+    "kind source inputs outputs weights stride accumulator into delayed channels height width kernel_height "
+    "kernel_width down right above beside out_channels out_height out_width in_order block starts columns"
 )
 
 
@@ -248,7 +248,7 @@ class Writer:
     def _received(self, stage: Stage) -> dict[str, Any]:
         """Write a stage's side towards its sources: where its ports begin, and what they hold before anything comes."""
         *begin, whole = port_places(stage.cell, self._lanes)
-        sums: dict[int, FloatArray] = {}
+        sums: dict[int, npt.NDArray[np.floating]] = {}
         for one in stage.connections:
             constant = self._constant(one)
             sums[one.port] = sums[one.port] + constant if one.port in sums else constant
@@ -257,7 +257,7 @@ class Writer:
             bias[begin[port] : begin[port] + len(values)] = values
         return {"bias": self._put(bias), "z_width": whole, "second": begin[1] if len(begin) > 1 else 0}
 
-    def _constant(self, one: Connection) -> FloatArray:
+    def _constant(self, one: Connection) -> npt.NDArray[np.floating]:
         """Return what a connection adds in every decision: b + W·c, where its source is sent less an offset c."""
         offset = self._offset(one.source)
         if offset is None:
