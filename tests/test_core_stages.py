@@ -4,6 +4,7 @@ import copy
 import pickle
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,11 @@ def test_a_copy_goes_on_in_mid_episode(kind: str, copied: Any) -> None:
         np.testing.assert_array_equal(twin.act(obs), policy.act(obs))
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
 @pytest.mark.parametrize("kind", [kind for kind in GRAPHS if kind != "history"])
-def test_a_stored_state_goes_on_to_the_bit(kind: str) -> None:
-    policy, other, stream = stage_policy(kind), stage_policy(kind), walk(40, rows=2)
+def test_a_stored_state_goes_on_to_the_bit(kind: str, alpha: float) -> None:
+    policy, other, pure = (stage_policy(kind, alpha) for _ in range(3))
+    stream = walk(40, rows=2)
     for obs in stream[:21]:
         policy.act(obs)
     other.state = policy.state
@@ -174,7 +177,7 @@ def test_a_stored_state_goes_on_to_the_bit(kind: str) -> None:
     for obs in stream[21:]:
         action = policy.act(obs)
         np.testing.assert_array_equal(other.act(obs), action)
-        stepped, state = stage_policy(kind).step(obs, state)
+        stepped, state = pure.step(obs, state)
         np.testing.assert_array_equal(stepped, action)
 
 
@@ -325,6 +328,19 @@ def test_the_c_policy_acts_as_the_policy_to_the_bit(kind: str, alpha: float, tmp
     if made.left_out is not None:
         pytest.skip(made.left_out)
     assert made.verified == 1000
+
+
+@pytest.mark.parametrize("head", [Head.argmax(3), Head.argmax((1, 2)), Head.tanh([1, 2, 3], [0, 0, 1], 2.0)])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_policies_with_other_heads(kind: str, head: Head, tmp_path: Path) -> None:
+    actor = replace(graph_actor(kind), head=head)
+    policies = [SpikingPolicy(stage_network(actor), engine=engine) for engine in ("event", "numpy")]
+    stream = walk(60, rows=2)
+    found = [np.array([policy.act(obs) for obs in stream]) for policy in policies]
+    assert found[0].dtype == found[1].dtype
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    made = policies[0].export_c(tmp_path, observations=walk(1000)[:, 0])
+    assert made.left_out is not None or made.verified == 1000
 
 
 @pytest.mark.parametrize("kind", RECURRENT)
