@@ -3,12 +3,14 @@
 #include "convolution.h"
 #include "linear.h"
 #include "listing.h"
+#include "norm.h"
 #include "sigma_delta.h"
 #include "sparse.h"
 
 #define SHOWN __attribute__((visibility("default")))
 
 SHOWN void show_activate(float *z, int32_t n, int32_t activation, float parameter, float levels);
+SHOWN void show_norm(float *z, int32_t n, int32_t kind, const float *weight, float epsilon);
 SHOWN int32_t show_encode(float *v, float *quantum, float *unit, int32_t n, int32_t digits, const float *powers,
                           int32_t power_count, int32_t doubling, float *sent, int32_t *fired, int32_t *coarse);
 SHOWN int32_t show_list(const float *v, int32_t n, int32_t *list, float *sizes);
@@ -23,6 +25,10 @@ SHOWN void show_convolve(const snn_connection *c, const float *weights, const in
 
 void show_activate(float *z, int32_t n, int32_t activation, float parameter, float levels) {
     snn_activate(z, n, activation, parameter, levels);
+}
+
+void show_norm(float *z, int32_t n, int32_t kind, const float *weight, float epsilon) {
+    snn_norm(z, n, kind, weight, epsilon);
 }
 
 int32_t show_encode(float *v, float *quantum, float *unit, int32_t n, int32_t digits, const float *powers,

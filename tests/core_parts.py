@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from snn_policy.ann.activations import Activation
+from snn_policy.ann.cells import LEAST_SIZE, Norm
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.engines.core import blocks, build, layout
+from snn_policy.engines.core import blocks, build, layout, records
 
 PARTS = Path(__file__).with_name("core_parts.c")
 F, I = np.float32, np.int32  # noqa: E741
@@ -38,6 +39,14 @@ def activate(values: Any, activation: Activation) -> Any:
     number = layout.ACTIVATIONS.index(activation.name)
     parameter, levels = ctypes.c_float(activation.parameter), ctypes.c_float(activation.levels)
     parts().show_activate(at(z), len(z), number, parameter, levels)
+    return z
+
+
+def normalise(values: Any, norm: Norm, *flags: str) -> Any:
+    z, least = np.array(values, F), LEAST_SIZE if norm.kind == "l2" else LEAST_SIZE**2
+    weights = np.concatenate([norm.weight, norm.bias])
+    epsilon = ctypes.c_float(max(norm.epsilon, least))
+    parts(*flags).show_norm(at(z), len(z), records.NORMS.index(norm.kind), at(weights), epsilon)
     return z
 
 

@@ -35,6 +35,7 @@ from tests.actors import (
     sigma_delta_neurons,
     walk,
 )
+from tests.stage_networks import dyadic_walk, exact_networks
 
 ROWS, DECISIONS = 11, 30
 EXACT = [each for each in ALL_ACTIVATIONS if each.name in ("relu", "leaky_relu")]
@@ -86,6 +87,8 @@ def networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
     for model in MODELS:
         neurons = membrane_neurons(pictures, model=model, timesteps=4)
         yield f"{model}, images", SpikingNetwork(pictures, neurons), images
+    for name, network in exact_networks():
+        yield f"graph: {name}", network, dyadic_walk(DECISIONS, ROWS)
 
 
 def check_parity(network: SpikingNetwork, stream: Any, core: library.Core) -> None:
@@ -171,12 +174,17 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
 
 
 def go_through_everything(path: Path) -> None:
-    from tests.test_core_program import damage_everything
+    from tests.test_core_program import damage_everything, graph_networks
 
     fastest = library.load(path)
     for core in {each.variant: each for each in (library.load(path, "plain"), fastest)}.values():
         for _, network, stream in networks():
             check_parity(network, stream[:3, :4], core)
+        for _, network, stream in graph_networks():
+            session = EventEngine(network, compiled=core).session(stream.shape[1])
+            for batch in stream:
+                assert session.accept(batch)
+                assert session.run()
     damage_everything(fastest, examples=40)
 
 

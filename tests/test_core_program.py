@@ -1,7 +1,9 @@
 """The packed program that Python hands to C: the same fields on both sides, and no damaged one is ever run."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from snn_policy.engines.core.engine import EventEngine, checked
 from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import dyadic_actor, pruned, sigma_delta_neurons
+from tests.stage_graphs import GRAPHS, graph_actor, walk
+from tests.stage_networks import stage_network
 from tests.test_core_parity import networks
 
 RECORDS = {"snn_header": layout.HEADER, "snn_stage": layout.STAGE, "snn_connection": layout.CONNECTION}
@@ -72,7 +76,8 @@ def run_if_accepted(core: library.Core, network: Any, blocks: Layout, stream: An
     except ValueError:
         return False
     header = blocks.header[0]
-    if int(header["row_size"]) * int(header["timesteps"]) > 2**22 or int(header["state_size"]) > 2**22:
+    trains = max(int(header["timesteps"]), int(header["slots"]))
+    if int(header["row_size"]) * trains > 2**22 or int(header["state_size"]) > 2**22:
         return True  # sound, but more memory than a test should take
     engine = EventEngine(network, compiled=core)
     engine.layout, engine.program = blocks, program
@@ -90,10 +95,16 @@ def run_if_accepted(core: library.Core, network: Any, blocks: Layout, stream: An
     return True
 
 
+def graph_networks() -> Iterator[tuple[str, SpikingNetwork, Any]]:
+    """Every structure, with gates, norms and activations."""
+    for kind in GRAPHS:
+        yield kind, stage_network(graph_actor(kind)), walk(4, 4)
+
+
 def damage_everything(core: library.Core, examples: int) -> int:
     """Damage every kind of program in so many ways; returns how many still passed the check."""
     rng, passed = np.random.default_rng(0), 0
-    for _, network, stream in networks():
+    for _, network, stream in chain(networks(), graph_networks()):
         blocks = Writer(network, 16).layout()
         for _ in range(examples):
             passed += run_if_accepted(core, network, damaged(blocks, rng), stream)
@@ -164,5 +175,70 @@ def test_indices_that_lead_elsewhere_are_one_error(place: str, value: int) -> No
     if sound:
         checked(library.core(), blocks)
         return
+    with pytest.raises(ValueError, match="does not fit the compiled core"):
+        checked(library.core(), blocks)
+
+
+def damaged_graph(kind: str, block: str, field: str, record: int, value: float) -> Layout:
+    blocks = copied(Writer(stage_network(graph_actor(kind)), 16).layout())
+    checked(library.core(), blocks)
+    getattr(blocks, block)[field][record] = value
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("kind", "block", "field", "record", "value"),
+    [
+        ("lstm", "stages", "cell", 1, 4), ("lstm", "stages", "cell", 1, -1), ("lstm", "stages", "cell", 1, 2),
+        ("lstm", "stages", "remembered", 1, -1), ("lstm", "stages", "remembered", 1, 10**6),
+        ("lstm", "stages", "z_width", 1, 31), ("lstm", "stages", "z_width", 1, 10**6),
+        ("lstm", "stages", "z_width", 2, 0), ("lstm", "stages", "second", 1, 8), ("lstm", "stages", "norm", 1, 1),
+        ("gru", "stages", "second", 1, 23), ("gru", "stages", "second", 1, 33), ("gru", "stages", "second", 1, -1),
+        ("gru", "stages", "second", 1, 2**31 - 1), ("gru", "stages", "cell_start", 1, -2),
+        ("gru", "stages", "cell_start", 1, 10**6), ("gru", "stages", "offset", 1, 10**6),
+        ("gru", "stages", "width", 1, 2**30),
+        ("gru", "connections", "into", 1, 1), ("gru", "connections", "into", 0, -1),
+        ("gru", "connections", "into", 1, 10**6), ("gru", "connections", "source", 1, 2),
+        ("gru", "connections", "source", 1, -1), ("gru", "connections", "delayed", 1, 2),
+        ("gru", "connections", "delayed", 1, -1), ("gru", "connections", "delayed", 1, 0),
+        ("gru", "connections", "accumulator", 1, 10**6), ("gru", "connections", "kind", 1, 1),
+        ("gru", "connections", "kind", 1, 3),
+        ("elman", "header", "slots", 0, 0), ("elman", "header", "slots", 0, 5), ("elman", "stages", "slot", 1, 1),
+        ("elman", "stages", "slot", 2, 0), ("elman", "stages", "slot", 0, 2), ("elman", "stages", "slot", 2, -1),
+        ("concatenation", "stages", "slot", 2, 0), ("concatenation", "stages", "slot", 3, 2),
+        ("residual", "stages", "norm", 2, 4), ("residual", "stages", "norm", 2, -1),
+        ("residual", "stages", "norm_weight", 2, -1), ("residual", "stages", "norm_weight", 2, 10**6),
+        ("residual", "stages", "epsilon", 2, 0), ("residual", "stages", "epsilon", 2, np.nan),
+        ("residual", "stages", "epsilon", 2, np.inf),
+        ("residual", "connections", "columns", 1, -1), ("residual", "connections", "columns", 1, 10**6),
+        ("residual", "connections", "delayed", 1, 1), ("residual", "connections", "source", 1, 2),
+        ("residual", "connections", "kind", 1, 4),
+        ("gated", "stages", "other_activation", 1, 12), ("gated", "stages", "other_activation", 1, -1),
+        ("gated", "stages", "other_activation", 1, 5), ("gated", "stages", "second", 1, 7),
+        ("history", "connections", "delayed", 0, 1), ("history", "connections", "into", 0, 1),
+    ],
+)  # fmt: skip
+def test_parts_of_a_graph_that_do_not_fit_are_one_error(
+    kind: str, block: str, field: str, record: int, value: float
+) -> None:
+    with pytest.raises(ValueError, match="does not fit the compiled core"):
+        checked(library.core(), damaged_graph(kind, block, field, record, value))
+
+
+@pytest.mark.parametrize("value", [value for value in NASTY if not 0 <= value < 8])
+def test_selected_entries_that_are_not_there_are_one_error(value: int) -> None:
+    blocks = copied(Writer(stage_network(graph_actor("residual")), 16).layout())
+    for place in range(8):
+        own = copied(blocks)
+        own.indices[own.connections["columns"][1] + place] = value
+        with pytest.raises(ValueError, match="does not fit the compiled core"):
+            checked(library.core(), own)
+
+
+@pytest.mark.parametrize("field", ["cell", "norm"])
+def test_membranes_have_plain_cells_only(field: str) -> None:
+    network = next(network for name, network, _ in networks() if name.startswith("if rate"))
+    blocks = copied(Writer(network, 16).layout())
+    blocks.stages[field][1] = 1
     with pytest.raises(ValueError, match="does not fit the compiled core"):
         checked(library.core(), blocks)

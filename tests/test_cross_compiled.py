@@ -27,6 +27,9 @@ from snn_policy.ann.activations import Activation
 from snn_policy.exported import path
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import dyadic_image_actor, image_walk, random_actor, sigma_delta_neurons, walk
+from tests.stage_graphs import GRAPHS
+from tests.stage_graphs import walk as graph_walk
+from tests.stage_networks import stage_policy
 
 EVERYTHING = os.environ.get("SNN_POLICY_CROSS") == "all"
 nightly = pytest.mark.skipif(not EVERYTHING, reason="left to make nightly (SNN_POLICY_CROSS=all)")
@@ -62,6 +65,8 @@ def made(name: str) -> tuple[SpikingPolicy, Any]:
         own: dict[str, Any] = {} if name in SETTINGS else {"activation": Activation(name, 0.25)}  # pyright: ignore
         actor = random_actor(shape=(17,), widths=(64, 64), outputs=6, normalised=True, **own)
         return convert(actor, walk(300, (17,)), **SETTINGS.get(name, {})), walk(DECISIONS, (17,), seed=1)
+    if name in GRAPHS:
+        return stage_policy(name), graph_walk(DECISIONS)[:, 0]
     policy = SpikingPolicy.load(path(name))
     return policy, walk(DECISIONS, policy.observation_shape)
 
@@ -85,14 +90,16 @@ def test_a_policy_acts_on_another_processor_as_here_to_the_bit(name: str, proces
 
 
 @pytest.mark.parametrize(("name", "processor"), [("mt differential", "cortex-m4"), ("picture", "cortex-m7"),
-                                                 ("tanh", "cortex-m4"), ("td3-Pendulum-v1", "cortex-m7")])  # fmt: skip
-def test_so_do_other_neurons_pictures_and_activations(name: str, processor: str, tmp_path: Path) -> None:
+                                                 ("tanh", "cortex-m4"), ("lstm", "aarch64"), ("lstm", "cortex-m4"),
+                                                 ("residual", "cortex-m7"),
+                                                 ("td3-Pendulum-v1", "cortex-m7")])  # fmt: skip
+def test_so_do_other_neurons_pictures_activations_and_graphs(name: str, processor: str, tmp_path: Path) -> None:
     check(name, processor, tmp_path)
 
 
 @nightly
 @pytest.mark.parametrize("processor", TARGETS)
-@pytest.mark.parametrize("name", [*SETTINGS, *ACTIVATIONS, "picture", "td3-HalfCheetah-v5", "td3-Hopper-v5",
+@pytest.mark.parametrize("name", [*SETTINGS, *ACTIVATIONS, "picture", *GRAPHS, "td3-HalfCheetah-v5", "td3-Hopper-v5",
                                   "td3-Pendulum-v1", "qcfs-Walker2d-v5", "sac-finger-spin"])  # fmt: skip
 def test_every_case_on_every_processor(name: str, processor: str, tmp_path: Path) -> None:
     check(name, processor, tmp_path)

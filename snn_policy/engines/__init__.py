@@ -3,9 +3,10 @@
 "event" adds only the weights of neurons that spiked (the compiled core; the default, and on a CPU the fastest at every
 batch size that was tried, 1 to 1024 rows; where the core is not built, the default says so and is "numpy"); "numpy"
 runs the network's own array-API code on NumPy, the reference; "torch" runs that on torch tensors; "torch:cuda",
-"torch:cuda:1" and the like name the device. All run every graph of stages. A network that ends in a convolution is left to "torch" (where it is
-installed) or "numpy". A row's result does not depend on its batch, to the bit, except with "torch"; "event" works
-through many rows in blocks, and keeps the order of every row's sums.
+"torch:cuda:1" and the like name the device. All of them run every graph of stages, recurrent ones, too; one whose
+last stage reads by a convolution is left to "torch" (where it is installed) or "numpy". A row's result does not depend
+on its batch, to the bit, except with "torch"; "event" works through many rows in blocks, and keeps the order of every
+row's sums.
 """
 
 from importlib.util import find_spec

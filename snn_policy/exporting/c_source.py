@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.ann.cells import Elementwise
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
 from snn_policy.engines.core import build
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
 from snn_policy.engines.core.layout import Layout, Writer, aligned, count_size
+from snn_policy.engines.core.records import CELLS
 from snn_policy.exporting import c_libraries, c_texts
 from snn_policy.protocol import Array, FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -109,6 +111,8 @@ def verify_c(
 ) -> int:  # fmt: skip
     """Compile the C policy and compare its actions with the policy's, to the bit; returns the number of decisions.
 
+    Both are reset before the first decision, and once more half way through.
+
     Args:
         directory, prefix, observations: as for `export_c`.
         source: the file in the directory.
@@ -135,8 +139,10 @@ def verify_c(
         state = aligned(getattr(library, f"{prefix}_state_size")(), np.uint8)
         action = np.zeros(len(bundle.actor.head.choices) or bundle.actor.head.outputs, np.float32)
         reset, act = getattr(library, f"{prefix}_reset"), getattr(library, f"{prefix}_act")
-        reset(ctypes.c_void_p(state.ctypes.data))
         for step, obs in enumerate(stream):
+            if step in (0, len(stream) // 2):
+                reset(ctypes.c_void_p(state.ctypes.data))
+                twin.store(bundle.network.initial_state(1))
             values = np.ascontiguousarray(obs.ravel(), np.float32)
             act(*(ctypes.c_void_p(array.ctypes.data) for array in (state, values, action)))
             twin.accept(obs)
@@ -162,7 +168,7 @@ def _walk(bundle: Bundle) -> FloatArray:
 def _sizes(bundle: Bundle, blocks: Layout) -> dict[str, int]:
     """Return the lengths that policy.h names."""
     header, neurons = blocks.header[0], bundle.network.neurons
-    trains = 2 if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
+    trains = 2 * int(header["slots"]) if isinstance(neurons, SigmaDeltaNeurons) else neurons.timesteps
     row = int(header["row_size"])
     return {
         "INPUTS": int(blocks.stages[0]["width"]),
@@ -180,10 +186,8 @@ def _described(bundle: Bundle) -> str:
 
 
 def _source(bundle: Bundle, blocks: Layout, prefix: str) -> str:
-    sigma_delta = isinstance(bundle.network.neurons, SigmaDeltaNeurons)
-    without = "membrane_decision.h" if sigma_delta else "sigma_delta_decision.h"
-    macro = "SNN_WITHOUT_MEMBRANES" if sigma_delta else "SNN_WITHOUT_SIGMA_DELTA"
-    seen = {without}
+    left_out = dict(_left_out(bundle, blocks))
+    seen = set(left_out)
     core = "\n".join(line for name in ("decide.h", "workspace.h") for line in _inlined(name, seen))
     tables = [
         _table("float", "parameters", map(_number, blocks.parameters)),
@@ -193,7 +197,21 @@ def _source(bundle: Bundle, blocks: Layout, prefix: str) -> str:
         _record("snn_connection", "connections", blocks.connections),
     ]
     functions = c_texts.functions(prefix, len(bundle.network.spiking_widths))
-    return "\n".join([c_texts.BEFORE_CORE.replace("@macro@", macro), core, *tables, functions])
+    return "\n".join([c_texts.before_core(left_out.values()), core, *tables, functions])
+
+
+def _left_out(bundle: Bundle, blocks: Layout) -> Iterator[tuple[str, str]]:
+    """Return the files of the core that the policy does not need, with the macros by which others do without them."""
+    if isinstance(bundle.network.neurons, SigmaDeltaNeurons):
+        yield "membrane_decision.h", "SNN_WITHOUT_MEMBRANES"
+    else:
+        yield "sigma_delta_decision.h", "SNN_WITHOUT_SIGMA_DELTA"
+    if not blocks.stages["norm"].any():
+        yield "norm.h", "SNN_WITHOUT_NORMS"
+    if (blocks.stages["cell"] == CELLS.index(Elementwise)).all():
+        yield "gates.h", "SNN_WITHOUT_GATES"
+    if not blocks.connections["delayed"].any():
+        yield "delayed.h", "SNN_WITHOUT_DELAYED"
 
 
 def _inlined(name: str, seen: set[str]) -> Iterator[str]:

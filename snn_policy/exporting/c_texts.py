@@ -1,13 +1,14 @@
 """The fixed parts of an exported C policy: its header, its functions, an example's control loop, a build file."""
 
-BEFORE_CORE = """\
+from collections.abc import Iterable
+
+_BEFORE_CORE = """\
 /* A spiking policy: snn-policy's core, then this policy's program. Generated; self-contained. See policy.h. */
 #include "policy.h"
 
 #if defined(__AVR__)
 #error "an 8-bit AVR has no room for a network's constants: take a 32-bit board"
 #endif
-#define @macro@ 1
 """
 
 CMAKE = """cmake_minimum_required(VERSION 3.10)
@@ -27,6 +28,11 @@ endif()
 add_executable(@prefix@_example main.c)
 target_link_libraries(@prefix@_example PRIVATE @prefix@)
 """
+
+
+def before_core(macros: Iterable[str]) -> str:
+    """Return what policy.c begins with; the macros leave parts of the core out."""
+    return _BEFORE_CORE + "".join(f"#define {macro} 1\n" for macro in macros)
 
 
 def header(prefix: str, sizes: dict[str, int], described: str) -> str:

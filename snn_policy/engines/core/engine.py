@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.engines.core import layout
+from snn_policy.engines.core import layout, records
 from snn_policy.engines.core.layout import Layout, Writer, aligned
 from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
 from snn_policy.protocol import Array, Counters, Decision, FloatArray, IntArray, Mask
@@ -126,8 +126,8 @@ class EventSession:
         *views, self.accumulated = self._views(network.initial_state(1))
         self.state: State = type(network.initial_state(1))(*views)
         self.events = self._counts[:, spiking : 2 * spiking]
-        decisions = self._counts[:, 2 * spiking + layout.DECISIONS]
-        sums = self._counts[:, 2 * spiking + layout.SUMS :]
+        decisions = self._counts[:, 2 * spiking + records.DECISIONS]
+        sums = self._counts[:, 2 * spiking + records.SUMS :]
         self.counters = Counters(*_records(sums[:, :spiking], sums[:, spiking:]), decisions=decisions)
 
     def _views(self, kind: State) -> list[npt.NDArray[Any]]:
@@ -168,7 +168,7 @@ class EventSession:
             decided = self._core_run(self._address) == 1
             self._decided |= decided
             return decided
-        resting, sums = ~running, 2 * self._spiking + layout.DECISIONS
+        resting, sums = ~running, 2 * self._spiking + records.DECISIONS
         memory, counts = self._memory[resting], self._counts[resting, sums:]
         decided = self._core_run(self._address) == 1
         self._memory[resting], self._counts[resting, sums:] = memory, counts
@@ -185,7 +185,7 @@ class EventSession:
         if not self._decided:
             return None
         costs = 2 * self._spiking
-        counts = self._counts[:, : costs + layout.DECISIONS].copy()
+        counts = self._counts[:, : costs + records.DECISIONS].copy()
         return Decision(*_records(counts[:, : self._spiking], counts[:, costs:]))
 
 
@@ -210,7 +210,7 @@ class SoleEventSession(EventSession):
 
 def _records(spikes: IntArray, costs: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
     """Return the fields of `Costs`, of spikes (rows, stages) and of costs in the core's order, (rows, kinds)."""
-    order = (layout.OPERATIONS, layout.MACS, layout.ITERATIONS, layout.ERRORS, layout.EVENTS)
+    order = (records.OPERATIONS, records.MACS, records.ITERATIONS, records.ERRORS, records.EVENTS)
     operations, macs, iterations, errors, events = (costs[:, column] for column in order)
     return spikes, operations, macs, iterations, errors, events
 

@@ -1,6 +1,6 @@
 """Lays a network out as the core's program: a header, records of stages and connections, parameters and indices.
 
-`program.h` says what every field means; tests/test_core_program.py holds the two lists of fields together.
+`program.h` says what every field means.
 """
 
 from dataclasses import dataclass
@@ -9,53 +9,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.ann.activations import Activation
-from snn_policy.ann.cells import LEAST_SIZE, Elementwise, Gru, Lstm, Norm, Product
+from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.graph import Connection, Stage
 from snn_policy.ann.layers import Linear
 from snn_policy.ann.select import Select
 from snn_policy.engines.core import places
 from snn_policy.engines.core.blocks import Packed, in_order, pack
+from snn_policy.engines.core.cell_record import cell_fields
 from snn_policy.engines.core.places import StatePlaces, port_places
+from snn_policy.engines.core.records import (
+    ACTIVATIONS,
+    CONNECTION,
+    CONV2D,
+    DECISIONS,
+    HEADER,
+    HEADS,
+    LANES,
+    LINEAR,
+    NEURONS,
+    NONE,
+    SELECT,
+    SPARSE,
+    STAGE,
+    SUMS,
+)
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
-
-NEURONS = ("sigma-delta", "if", "snm", "mt")
-ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu",
-               "gelu_tanh", None)  # fmt: skip
-HEADS = ("tanh", "clip", "argmax")
-CELLS = (Elementwise, Product, Gru, Lstm)
-NORMS = (None, "layer", "rms", "l2")
-LINEAR, CONV2D, SPARSE, SELECT = range(4)
-LANES, NONE = 16, -1
-(EVENTS, OPERATIONS, MACS, ITERATIONS, ERRORS, DECISIONS, SUMS) = range(7)
-
-
-def _record(integers: str, floats: str = "", longs: str = "") -> np.dtype[Any]:
-    fields = [*((name, np.int64) for name in longs.split()), *((name, np.int32) for name in integers.split()),
-              *((name, np.float32) for name in floats.split())]  # fmt: skip
-    return np.dtype(fields, align=True)
-
-
-HEADER = _record(
-    "neuron stage_count connection_count parameter_count first_spiking slots row_size action_size state_size "
-    "normaliser head_kind head timesteps powers power_count doubling rederive_after age stale differential levels "
-    "bounded extra calibrates simulation_steps literal least_iterations most_iterations adaptive error_tolerance "
-    "index_count",
-    "clip pre_clip start_share bound epsilon",
-    "macs",
-)
-STAGE = _record(
-    "width first_connection connection_count cell z_width second bias activation other_activation norm norm_weight "
-    "remembered cell_start neurons offset digits slot memory residual fan_out uniform_fan_out levels",
-    "parameter activation_levels alpha other_parameter other_levels epsilon",
-)
-CONNECTION = _record(
-    "kind source inputs outputs weights stride accumulator into delayed channels height width kernel_height kernel_width down right "
-    "above beside out_channels out_height out_width in_order block starts columns"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +143,7 @@ class Writer:
         bounds = np.stack([numbers, 0 * numbers] if head.discrete else [head.low, head.high])
         values: dict[str, Any] = {
             "stage_count": len(self._stages), "connection_count": len(self._connections),
-            "first_spiking": 0 if self._sigma_delta else 1, "slots": 1 + max(self._slots),
-            "row_size": self._row_size(),
+            "first_spiking": 0 if self._sigma_delta else 1, "slots": 1 + max(self._slots), "row_size": self._row_size(),
             "action_size": len(head.choices) or head.outputs, "state_size": self.state_size,
             "normaliser": NONE, "clip": np.inf, "head_kind": HEADS.index(head.kind), "pre_clip": head.pre_clip,
             "head": self._put([*bounds.ravel(), *head.scale, *head.offset]), "timesteps": neurons.timesteps,
@@ -238,7 +218,8 @@ class Writer:
             if index:
                 stage = self._graph.stages[index - 1]
                 values |= {"first_connection": first, "connection_count": len(stage.connections)}
-                values |= self._received(stage) | self._cell(stage, index)
+                values |= self._received(stage) | self._levels(stage)
+                values |= cell_fields(stage.cell, self._places.cells[index - 1], self._put)
                 first += len(stage.connections)
             if index < len(self._graph.widths) and (index or self._sigma_delta):
                 values |= self._sent(index) | self._carried(index)
@@ -248,7 +229,7 @@ class Writer:
     def _received(self, stage: Stage) -> dict[str, Any]:
         """Write a stage's side towards its sources: where its ports begin, and what they hold before anything comes."""
         *begin, whole = port_places(stage.cell, self._lanes)
-        sums: dict[int, FloatArray] = {}
+        sums: dict[int, npt.NDArray[np.floating]] = {}
         for one in stage.connections:
             constant = self._constant(one)
             sums[one.port] = sums[one.port] + constant if one.port in sums else constant
@@ -257,7 +238,7 @@ class Writer:
             bias[begin[port] : begin[port] + len(values)] = values
         return {"bias": self._put(bias), "z_width": whole, "second": begin[1] if len(begin) > 1 else 0}
 
-    def _constant(self, one: Connection) -> FloatArray:
+    def _constant(self, one: Connection) -> npt.NDArray[np.floating]:
         """Return what a connection adds in every decision: b + W·c, where its source is sent less an offset c."""
         offset = self._offset(one.source)
         if offset is None:
@@ -273,36 +254,11 @@ class Writer:
             return None
         return neurons.offset if source == 0 else self._graph.stages[source - 1].start
 
-    def _cell(self, stage: Stage, index: int) -> dict[str, Any]:
-        """Write what a stage makes of its ports."""
-        cell = stage.cell
-        values: dict[str, Any] = {"cell": CELLS.index(type(cell)), "levels": self._neurons.timesteps}
-        match cell:
-            case Elementwise():
-                values |= self._activation(cell.activation) | self._norm(cell.norm)
-                if cell.activation is not None and cell.activation.levels:
-                    values["levels"] = cell.activation.levels
-            case Product():
-                first, second = (self._activation(activation) for activation in cell.activations)
-                values |= first | {"other_activation": second["activation"], "other_parameter": second["parameter"],
-                                   "other_levels": second["activation_levels"]}  # fmt: skip
-            case Gru() | Lstm():
-                values["remembered"] = self._places.cells[index - 1]
-                values["cell_start"] = self._put(cell.start) if cell.start.any() else NONE
-        return values
-
-    def _activation(self, activation: Activation | None) -> dict[str, Any]:
-        if activation is None:
-            return {"activation": ACTIVATIONS.index(None), "parameter": 0, "activation_levels": 0}
-        return {"activation": ACTIVATIONS.index(activation.name), "parameter": activation.parameter,
-                "activation_levels": activation.levels}  # fmt: skip
-
-    def _norm(self, norm: Norm | None) -> dict[str, Any]:
-        if norm is None:
-            return {}
-        least = LEAST_SIZE if norm.kind == "l2" else LEAST_SIZE**2
-        return {"norm": NORMS.index(norm.kind), "norm_weight": self._put(np.concatenate([norm.weight, norm.bias])),
-                "epsilon": max(norm.epsilon, least)}  # fmt: skip
+    def _levels(self, stage: Stage) -> dict[str, Any]:
+        """Write the levels of the shadow network: QCFS's own, else T."""
+        activation = stage.cell.activation if isinstance(stage.cell, Elementwise) else None
+        own = 0 if activation is None else activation.levels
+        return {"levels": own or self._neurons.timesteps}
 
     def _sent(self, index: int) -> dict[str, Any]:
         """Write a spiking stage's side towards its receivers: neurons, digits, slot, memory, fan-out."""

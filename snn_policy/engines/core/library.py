@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_policy.engines.core.build import LIBRARY, SOURCES, fingerprint
-from snn_policy.engines.core.layout import CONNECTION, HEADER, STAGE
+from snn_policy.engines.core.records import CONNECTION, HEADER, STAGE
 from snn_policy.errors import warn
 from snn_policy.protocol import FloatArray, IntArray
 
@@ -50,7 +50,7 @@ class Core:
         sequence: see `encode_sequence`.
         check: (Program, stages, connections, parameters, indices) → 0 where the program fits together.
         scratch: (header, rows, floats, integers): sizes of a block's scratch.
-        elementary: (which, x, y, n): exp, expm1, tanh, erf, log1p.
+        elementary: (which, x, y, n): exp, expm1, tanh, erf, log1p, the square root.
     """
 
     variant: str

@@ -1,4 +1,4 @@
-"""Where the parts of a graph lie in the core's buffers: ports in z, spikes in slots, everything that a row remembers."""
+"""Where the parts of a graph lie in the core's buffers: ports in z, spikes in slots, what a row remembers."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -10,11 +10,14 @@
 #include "cell.h"
 #include "connection.h"
 #include "convolution.h"
-#include "delayed.h"
 #include "fan_out.h"
 #include "head.h"
 #include "listing.h"
 #include "sigma_delta.h"
+
+#if !defined(SNN_WITHOUT_DELAYED)
+#include "delayed.h"
+#endif
 
 /* v ← h − c − γ·m, m ← γ·m */
 SNN_FUNCTION void snn_owed(const float *SNN_RESTRICT h, const float *SNN_RESTRICT gamma,
@@ -246,10 +249,14 @@ SNN_FUNCTION void snn_receive_selected(const snn_program *program, const snn_con
 /* A connection's share of one row's z, where rows are worked through one by one. */
 SNN_FUNCTION void snn_receive_row(const snn_program *program, const snn_connection *c, float *state, int anew,
                                   const snn_workspace *w, int32_t fresh, int32_t kept, float *z) {
+#if !defined(SNN_WITHOUT_DELAYED)
+    if (c->delayed) {
+        snn_recall(c, state, z);
+        return;
+    }
+#endif
     if (c->kind == SNN_SELECT) {
         snn_receive_selected(program, c, state, z);
-    } else if (c->delayed) {
-        snn_recall(c, state, z);
     } else {
         snn_receive_convolution(program, c, state, anew, w, fresh, kept, z);
     }
@@ -307,7 +314,9 @@ SNN_FUNCTION void snn_decide_sigma_delta(const snn_program *program, float *stat
         }
         snn_receive(program, index + 1, state, w, rows);
     }
+#if !defined(SNN_WITHOUT_DELAYED)
     snn_accumulate_delayed(program, state, w, rows);
+#endif
     for (row = 0; row < rows; row++) {
         snn_apply_head(program, snn_vector(w->values, row, size), actions + (ptrdiff_t)row * header->action_size);
     }
