@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -13,8 +14,9 @@ from snn_policy import OnnxPolicy, SpikingPolicy
 from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Linear
 from snn_policy.bench.baselines import onnx_runtime
+from snn_policy.bundle import Bundle
+from snn_policy.exporting import export
 from snn_policy.exporting.ann import actor_onnx
-from snn_policy.exporting.export import exported_graphs
 from snn_policy.exporting.verification import verify
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -34,8 +36,14 @@ def network(kind: str, alpha: float = 0.5, seed: int = 0, dyadic: bool = False) 
 
 
 def exported(of: SpikingNetwork, folder: Path, **options: Any) -> Path:
-    for name, content in exported_graphs(of, **options).items():
-        (folder / name).write_bytes(content)
+    """Write the graphs alone, without the bundle that lies beside them."""
+
+    def write(place: Path, *_: Any) -> None:
+        for name, content in _[-1].items():
+            (place / name).write_bytes(content)
+
+    with patch.object(export, "write_bundle", write):
+        export.export_bundle(Bundle(of, {}, {}), folder, **options)
     return folder
 
 
@@ -134,7 +142,7 @@ def test_a_fixed_batch_and_no_counts(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(robot.act(obs), fixed.act(obs))
     with pytest.raises(ValueError, match="batches of 2"):
         fixed.reset(num_envs=3)
-    model = onnx.load_from_string(exported_graphs(of, counts=False)["step.onnx"])
+    model = onnx.load(exported(of, fixed_folder, counts=False) / "step.onnx")
     assert "counts" not in [one.name for one in model.graph.output]
 
 

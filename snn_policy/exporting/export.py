@@ -68,32 +68,20 @@ def export_bundle(
     period = None if control_period is None else number("control_period", control_period)
     require(period is None or 0 < period < 1e9, f"control_period {control_period!r}: expected seconds")
     network, place = bundle.network, Path(directory)
-    left_out = NO_STEP if calibrates(network) else None
-    files = exported_graphs(network, batch, counts, period)
-    sums = {name: sha256(content) for name, content in files.items()}
-    step = STEP_FILE if left_out is None else None
-    graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
-    write_bundle(place, network, bundle.conversion, bundle.card, graphs, files)
-    return Exported(tuple(place / name for name in files), left_out)
-
-
-def exported_graphs(
-    network: SpikingNetwork, batch: int | None = None, counts: bool = True, period: float | None = None
-) -> dict[str, bytes]:
-    """Return the contents of the graphs' files by their names: of the decision, and where there is one of the step.
-
-    Raises:
-        ModuleNotFoundError: `onnx` is not installed.
-    """
     rows = BATCH if batch is None else int(batch)
     traced: dict[str, Traces] = {"decision": trace_decision(network, rows)}
-    if not calibrates(network):
+    left_out = NO_STEP if calibrates(network) else None
+    if left_out is None:
         traced["step"] = trace_timestep(network, rows)
     files: dict[str, bytes] = {}
     for graph, traces in traced.items():
         described = describe(network, graph, traces[2], batch, counts, period)
         files[graph_file(graph)] = graph_bytes(graph, traces, described.properties(), counts)
-    return files
+    sums = {name: sha256(content) for name, content in files.items()}
+    step = STEP_FILE if left_out is None else None
+    graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
+    write_bundle(place, network, bundle.conversion, bundle.card, graphs, files)
+    return Exported(tuple(place / name for name in files), left_out)
 
 
 def describe(
