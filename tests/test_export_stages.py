@@ -31,7 +31,7 @@ def network(kind: str, alpha: float = 0.5, seed: int = 0, dyadic: bool = False) 
     quanta = tuple(np.full(width, 2.0 ** -(4 + stage % 2), np.float32) for stage, width in enumerate(actor.widths))
     predictor = tuple(rng.integers(0, 2, width).astype(np.float32) for width in actor.widths)
     digits, shares = tuple(4 + stage % 3 for stage in range(len(quanta))), (alpha,) * len(quanta)
-    offset = np.round(rng.normal(size=INPUTS) * 8).astype(np.float32) / 16
+    offset = (np.round(rng.normal(size=INPUTS) * 8) / 16).astype(np.float32)
     return SpikingNetwork(actor, SigmaDeltaNeurons(quanta, predictor, offset, digits, 2.0, shares))
 
 
@@ -57,21 +57,22 @@ def observed(dyadic: bool = False, rows: int = 1, decisions: int = DECISIONS) ->
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_an_exported_graph_acts_as_the_policy(kind: str, alpha: float, graph: str, tmp_path: Path) -> None:
     of = network(kind, alpha)
-    policy, robot = SpikingPolicy(of, engine="numpy"), OnnxPolicy(exported(of, tmp_path), graph=graph)
+    policy: Any = SpikingPolicy(of, engine="numpy")
+    robot: Any = OnnxPolicy(exported(of, tmp_path), graph=graph)
     flipped = 0
     for obs in observed()[:, 0]:
         robot.state = type(robot.state)(
             *(getattr(policy.state, name, np.zeros_like(own)) for name, own in robot.state._asdict().items())
         )
         wanted, found = policy.act(obs), robot.act(obs)
-        same = (robot.last_decision.spikes == policy.last_decision.spikes).all()  # pyright: ignore
+        same = (robot.last_decision.spikes == policy.last_decision.spikes).all()
         flipped += not same
         if same:
             np.testing.assert_allclose(found, wanted, atol=1e-5)
             np.testing.assert_allclose(robot.state.memory, policy.state.memory, atol=1e-5)
-            assert robot.last_decision.synaptic_operations == policy.last_decision.synaptic_operations  # pyright: ignore
-            assert robot.last_decision.events == policy.last_decision.events  # pyright: ignore
-            assert robot.last_decision.multiply_accumulates == of.actor.graph.cell_macs  # pyright: ignore
+            assert robot.last_decision.synaptic_operations == policy.last_decision.synaptic_operations
+            assert robot.last_decision.events == policy.last_decision.events
+            assert robot.last_decision.multiply_accumulates == of.actor.graph.cell_macs
     assert flipped <= 4
 
 
@@ -93,6 +94,7 @@ def test_verification_finds_another_network(kind: str, tmp_path: Path) -> None:
     stages = list(of.actor.graph.stages)
     place = next(place for place, stage in enumerate(stages) if isinstance(stage.connections[-1].map, Linear))
     *others, last = stages[place].connections
+    assert isinstance(last.map, Linear)
     weight = np.array(last.map.weight)
     weight[0, 0] += 1e-2
     stages[place] = replace(stages[place], connections=(*others, replace(last, map=replace(last.map, weight=weight))))
@@ -175,7 +177,7 @@ def test_the_ann_s_own_graph_acts_as_the_actor(kind: str) -> None:
     actor.reset(num_envs=2)
     for obs in observed(rows=2):
         action, *after = session.run(None, {"obs": obs, **feeds})
-        np.testing.assert_allclose(action, actor.act(obs), atol=1e-5)
+        np.testing.assert_allclose(np.asarray(action), actor.act(obs), atol=1e-5)
         feeds = {name.replace(".out", ".in"): value for name, value in
                  zip([one.name for one in session.get_outputs()[1:]], after, strict=True)}  # fmt: skip
     assert set(feeds) == set(names[1:])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.graph import GraphState
@@ -15,7 +16,7 @@ from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
 from snn_policy.exporting.timestep_memories import Memory, Step, next_timestep, sigma_delta_memories
 from snn_policy.exporting.tracing import Traced
-from snn_policy.protocol import Array, IntArray
+from snn_policy.protocol import Array
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual, sigma_delta_spike
 
 
@@ -24,7 +25,7 @@ class Readers:
     """Stand for all connections that read a stage, as `costs` takes layers: so many neurons, their synapses in all."""
 
     inputs: int
-    fan_out: IntArray
+    fan_out: npt.NDArray[Any]
 
 
 def graph_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:

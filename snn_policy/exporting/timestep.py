@@ -127,7 +127,8 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
 
 def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
     """Return the inputs and what they become."""
-    memories, step = membrane_memories, membrane_step
+    memories: Any = membrane_memories
+    step: Any = membrane_step
     if isinstance(neurons, SigmaDeltaNeurons):
         chain = actor.graph.is_chain
         memories, step = (sigma_delta_memories, sigma_delta_step) if chain else (graph_memories, graph_step)
