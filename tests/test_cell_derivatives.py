@@ -15,7 +15,8 @@ TANH, SILU = Activation("tanh"), Activation("silu")
 
 
 def norm(kind: Any, epsilon: float = 1e-5) -> Norm:
-    return Norm(kind, *(RNG.normal(mean, 0.3, WIDTH).astype(np.float32) for mean in (1, 0)), epsilon)
+    weight, bias = (RNG.normal(mean, 0.3, WIDTH).astype(np.float32) for mean in (1, 0))
+    return Norm(kind, weight, bias, epsilon)
 
 
 START = RNG.normal(size=WIDTH).astype(np.float32)
@@ -41,7 +42,9 @@ def test_they_equal_finite_differences(name: str) -> None:
         """(rows, 3) numbers with these derivatives by h and the memory."""
         h, after = cell.advance(inputs, memory)
         total = np.einsum("row,rw->ro", of_h, h)
-        return total if after is None else total + np.einsum("row,rw->ro", of_memory, after)
+        if after is None or of_memory is None:
+            return total
+        return total + np.einsum("row,rw->ro", of_memory, after)
 
     found, through = backwards(cell, inputs, memory, of_h, of_memory)
     given = [*inputs, *([] if memory is None else [memory])]

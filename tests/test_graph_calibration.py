@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from snn_policy import IF, MT, SNM, Actor, SpikeCalibration, compress, convert
-from snn_policy.ann.layers import Linear
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.cells import Elementwise
+from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.graph import Graph
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.ann.select import Select
 from snn_policy.calibration import graph_sensitivity
 from snn_policy.calibration.episodes import EpisodeRecording
@@ -16,7 +20,9 @@ from snn_policy.calibration.graph_sensitivity import DECISIONS_BACK, graph_sensi
 from snn_policy.calibration.half_precision import as_float16, change_of_actions, rounded
 from snn_policy.calibration.open_loop import Recording
 from snn_policy.calibration.sensitivity import _head_jacobian, _quantum_shapes, _sensitivities
+from snn_policy.calibration.trajectories import trajectory
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.progress import Passes
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.actors import random_actor
@@ -115,6 +121,15 @@ def test_sensitivities_equal_finite_differences_also_through_decisions(kind: str
         np.testing.assert_allclose(np.sqrt(one), np.sqrt(other), rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["tanh", "clip", "argmax"])
+def test_a_chain_s_sensitivities_are_those_of_its_graph(kind: Any) -> None:
+    recording = Recording(random_actor(kind=kind, widths=(9, 8, 7)), chain_walk(300))
+    run = trajectory(recording.actor.graph, recording.inputs, None, Passes())
+    squares = graph_sensitivities(run, lambda y: _head_jacobian(recording, y))
+    for one, other in zip(squares, _sensitivities(recording), strict=True):
+        np.testing.assert_allclose(np.sqrt(one), other, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_what_is_read_later_adds_to_the_sensitivity(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recording, means = Recording(graph_actor(kind), recorded(120)), []
@@ -158,6 +173,41 @@ def test_a_converted_graph_errs_by_the_tolerance_and_hardly_spikes(kind: str) ->
     actor.reset()
     unseen = [policy.act(obs) - actor.act(obs) for obs in walk(300, seed=5)[:, 0]]
     assert rms(unseen / actor.high) <= 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["lstm", "concatenation"])
+def test_discrete_actions_are_judged_by_their_logits(kind: str) -> None:
+    actor = replace(graph_actor(kind), head=Head.argmax(3))
+    policy = convert(actor, recorded(300), tolerance=0.05, engine="numpy")
+    assert policy.conversion["open_loop_error"] == pytest.approx(0.05, rel=0.1)
+    wrong = acted(policy, recorded(300), EPISODES[:300]) != acted(actor, recorded(300), EPISODES[:300])
+    assert policy.conversion["changed_choices"] == pytest.approx(wrong.mean(), abs=0.02)
+    assert 0 < wrong.mean() < 0.1
+
+
+def test_an_action_at_its_bound_is_judged_before_it() -> None:
+    actor = graph_actor("gru")
+    *stages, last = actor.graph.stages
+    linear = last.connections[0].map
+    assert isinstance(linear, Linear)
+    pushed = replace(last.connections[0], map=Linear(linear.weight, linear.bias + np.array([9, 0, 0], np.float32)))
+    graph = Graph(12, (*stages, replace(last, connections=(pushed,))))
+    with pytest.warns(UserWarning, match="action 0 is at a bound"):
+        policy = convert(replace(actor, graph=graph), recorded(300), tolerance=0.05, engine="numpy")
+    assert policy.conversion["open_loop_error"] == pytest.approx(0.05, rel=0.1)
+
+
+def test_a_flat_stage_is_taken_for_linear_and_said() -> None:
+    actor = graph_actor("history")
+    first, *stages = actor.graph.stages
+    conv = first.connections[0].map
+    assert isinstance(conv, Conv2d)
+    silent = replace(first.connections[0], map=replace(conv, bias=conv.bias - 50))
+    cell = Elementwise(conv.outputs, RELU)
+    graph = Graph(12, (replace(first, connections=(silent,), cell=cell), *stages))
+    with pytest.warns(UserWarning, match="hidden layer 1 is silent or saturated"):
+        policy = convert(replace(actor, graph=graph), recorded(300), engine="numpy")
+    assert all((quanta > 0).all() for quanta in policy.network.neurons.quanta)  # pyright: ignore
 
 
 @pytest.mark.parametrize("kind", ["gru", "residual"])

@@ -94,9 +94,7 @@ def _gru(
     return [of_a, of_b], of_all * update[:, None]
 
 
-def _lstm(
-    cell: Lstm, z: Values, memory: Values, of_h: Values, of_memory: Values | None
-) -> tuple[list[Values], Values]:
+def _lstm(cell: Lstm, z: Values, memory: Values, of_h: Values, of_memory: Values | None) -> tuple[list[Values], Values]:
     n = cell.width
     taken, kept, leaving = (sigmoid(z[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
     fresh, before = np.tanh(z[:, 2 * n : 3 * n]), memory + cell.start

@@ -28,9 +28,7 @@ from snn_policy.spiking.neurons import SigmaDeltaNeurons
 Encoded = tuple[SigmaDeltaNeurons, OpenLoop]
 
 
-def encode_graph(
-    recording: Recording, run: Trajectory, quanta: tuple[FloatArray, ...], encoding: Encoding
-) -> Encoded:
+def encode_graph(recording: Recording, run: Trajectory, quanta: tuple[FloatArray, ...], encoding: Encoding) -> Encoded:
     """Run the recording through the spiking graph, choosing each neuron's predictor; `run`: the ANN's own."""
     if run.graph.recurrent:
         return _encoded_in_sequence(recording, run, quanta, encoding)
@@ -98,9 +96,7 @@ def analog(actor: Actor) -> Actor:
     return replace(actor, normaliser=None, observation_shape=shape, head=Head.clip(-unbounded, unbounded))
 
 
-def run_network(
-    network: SpikingNetwork, run: Trajectory, passes: Passes
-) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+def run_network(network: SpikingNetwork, run: Trajectory, passes: Passes) -> tuple[FloatArray, npt.NDArray[np.float64]]:
     """Return what a network of a bare graph gives on the recording, (N, outputs), and its spikes per stage in all."""
     laid, inputs, y = lanes(run.starts), run.values[0], np.empty_like(run.outputs)
     session = _engine(network).session(laid.rows.shape[1])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from snn_policy.ann.cell_derivatives import backwards, slopes
 from snn_policy.ann.cells import Cell, Elementwise
 from snn_policy.ann.graph import Graph
-from snn_policy.calibration.recordings import chunks, pieces
+from snn_policy.calibration.recordings import pieces
 from snn_policy.calibration.trajectories import Trajectory
 from snn_policy.protocol import FloatArray, IntArray
 
@@ -46,9 +46,8 @@ def graph_sensitivities(
     if run.graph.recurrent:
         apart = max(apart, -(-len(run.outputs) // MOST_SEQUENCES))
     chosen = np.arange(len(run.outputs))[::apart]
-    widest = max(max(stage.cell.ports) for stage in run.graph.stages)
     actions = of_actions(run.outputs[:1]).shape[1]
-    for rows in pieces(chosen, rows=max(1, min(512, MOST_DERIVATIVES // (actions * widest)))):
+    for rows in pieces(chosen, rows=_at_a_time(run.graph, actions)):
         _Backwards(run, cells, squares).go(chosen[rows], of_actions(run.outputs[chosen[rows]]))
     return [total / len(chosen) for total in squares]
 
@@ -57,12 +56,19 @@ def steepest_slopes(run: Trajectory) -> dict[int, float]:
     """Return the steepest slope on the recording of every stage, counted from 0, that has one activation."""
     steepest: dict[int, float] = {}
     apart = -(-run.values[0].size // SENSITIVITY_VALUES)
-    for rows in chunks(np.arange(len(run.outputs))[::apart], rows=512):
-        for index, (stage, ports) in enumerate(zip(run.graph.stages, run.received(rows.astype(np.int64)), strict=True)):
+    chosen = np.arange(len(run.outputs))[::apart]
+    for rows in pieces(chosen, rows=_at_a_time(run.graph, 1)):
+        for index, (stage, ports) in enumerate(zip(run.graph.stages, run.received(chosen[rows]), strict=True)):
             if isinstance(stage.cell, Elementwise) and stage.cell.activation is not None:
                 largest = float(abs(slopes(stage.cell, ports[0])).max())
                 steepest[index] = max(steepest.get(index, 0.0), largest)
     return steepest
+
+
+def _at_a_time(graph: Graph, actions: int) -> int:
+    """Return the rows whose derivatives are held at a time."""
+    widest = max(max(stage.cell.ports) for stage in graph.stages)
+    return max(1, min(512, MOST_DERIVATIVES // (actions * widest)))
 
 
 def _without_activation(cell: Cell) -> Cell:

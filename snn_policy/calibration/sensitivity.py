@@ -1,6 +1,6 @@
 """The sigma-delta neuron's calibration: recorded observations and a tolerance → quanta and predictors.
 
-Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own).
+Equations: docs/methods.md §1, "The sigma-delta neuron" (this project's own); of graphs of stages §14.
 1. Sensitivity g_j: the RMS over the data of ‖∂action/∂h_j‖, floored at 10⁻³ of its stage's largest.
    Quantum q_j = s·ε_l/g_j, ε = (0.02, 0.03, …, 0.03, 0.01) for the first, the middle and the last stage. In a graph of
    stages, the last are those that the output's stage reads: every branch that ends in the action resolves it.
@@ -240,9 +240,7 @@ def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArr
     return (_averaged(recording, flat)[0] if flat else sensitivities), flat
 
 
-def _through_the_graph(
-    recording: Recording, run: Trajectory, flat: tuple[int, ...]
-) -> list[npt.NDArray[np.float64]]:
+def _through_the_graph(recording: Recording, run: Trajectory, flat: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
     squares = graph_sensitivities(run, partial(_head_jacobian, recording), flat)
     return [np.sqrt(group_means(mean, groups)) for mean, groups in zip(squares, recording.actor.groups, strict=True)]
 

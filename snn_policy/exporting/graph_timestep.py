@@ -1,6 +1,6 @@
-"""One timestep of any network; of a sigma-delta network that is a graph of stages, one digit of the stage in turn.
+"""One timestep of a sigma-delta network that is a graph of stages: one digit of the stage whose turn it is.
 
-Chains are served by `timestep`. Every memory starts from zero; what is read a decision later, and what cells remember,
+As `timestep` has it for chains. Every memory starts from zero; what is read a decision later, and what cells remember,
 are memories of their own.
 """
 
@@ -8,22 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.graph import GraphState
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
-from snn_policy.exporting.timestep import (
-    Memory,
-    Step,
-    membrane_memories,
-    membrane_step,
-    next_timestep,
-    sigma_delta_memories,
-    sigma_delta_step,
-)
-from snn_policy.exporting.tracing import Graph, Traced
-from snn_policy.protocol import Array, IntArray
+from snn_policy.exporting.timestep_memories import Memory, Step, next_timestep, sigma_delta_memories
+from snn_policy.exporting.tracing import Traced
+from snn_policy.protocol import Array
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual, sigma_delta_spike
 
 
@@ -32,7 +25,7 @@ class Readers:
     """Stand for all connections that read a stage, as `costs` takes layers: so many neurons, their synapses in all."""
 
     inputs: int
-    fan_out: IntArray
+    fan_out: npt.NDArray[Any]
 
 
 def graph_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
@@ -116,15 +109,3 @@ def _values(
         values.append(h)
         after.append(remembered)
     return values, after
-
-
-def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
-    """Return the inputs and what they become."""
-    memories, step = (sigma_delta_memories, sigma_delta_step)
-    if not isinstance(neurons, SigmaDeltaNeurons):
-        memories, step = membrane_memories, membrane_step
-    elif not actor.graph.is_chain:
-        memories, step = graph_memories, graph_step
-    obs = graph.input("obs", actor.observation_shape)
-    memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in memories(actor, neurons).items()}
-    return [obs, *memory.values()], step(actor.inputs(obs), memory, actor, neurons)

@@ -8,12 +8,11 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.description import CALIBRATION_COSTS, EVENTS, OPERATIONS
-from snn_policy.exporting.graph_timestep import timestep_graph
 from snn_policy.exporting.model import model_bytes
 from snn_policy.exporting.namespace import materialised
 from snn_policy.exporting.observation_inputs import Inputs, ObservedGraph
 from snn_policy.exporting.sigma_delta import decide_by_tables, fits_tables
-from snn_policy.exporting.timestep import knows_first_spikes
+from snn_policy.exporting.timestep import knows_first_spikes, timestep_graph
 from snn_policy.exporting.tracing import Dimension, Traced
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons

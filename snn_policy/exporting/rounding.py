@@ -44,8 +44,8 @@ def _of_graph(actor: Actor, observations: FloatArray) -> tuple[FloatArray, list[
     run = trajectory(actor.graph, actor.inputs(observations), None, Passes())
     sizes = [_sizes(stage) for stage in actor.graph.stages]
     largest = [np.zeros(width) for width in (*actor.widths, actor.head.outputs)]
-    for chunk in chunks(np.arange(len(observations)), rows=128):
-        rows = chunk.astype(np.int64)
+    for start in range(0, len(observations), 128):
+        rows = np.arange(start, min(start + 128, len(observations)))
         told, before = run.read(rows)
         ports, memories = run.received(rows), run.memory(rows)
         np.maximum(largest[0], abs(told[0]).max(axis=0), out=largest[0])

@@ -4,12 +4,16 @@ Every memory starts from zero: what a decision begins with is set at its first t
 synaptic delay gives the same spikes whether time or layers come first (`membrane_decision`).
 """
 
+from typing import Any
+
 import numpy as np
 
 from snn_policy.actor import Actor
 from snn_policy.exporting import namespace as xp
 from snn_policy.exporting.costs import counted
-from snn_policy.exporting.tracing import Traced
+from snn_policy.exporting.graph_timestep import graph_memories, graph_step
+from snn_policy.exporting.timestep_memories import Memory, Step, next_timestep, sigma_delta_memories
+from snn_policy.exporting.tracing import Graph, Traced
 from snn_policy.protocol import Array
 from snn_policy.spiking.crpi import residual_potential, start_potential
 from snn_policy.spiking.neurons import (
@@ -23,29 +27,12 @@ from snn_policy.spiking.neurons import (
     step_rate,
 )
 
-Memory = dict[str, Traced]
-Step = tuple[Traced, Memory, Traced]
-
 
 def membrane_memories(actor: Actor, neurons: MembraneNeurons) -> dict[str, int]:
     """Return the widths of the memories: the residual of the last decision, then what this decision has reached."""
     width = sum(actor.widths[1:])
     names = ("residual", "potential", "net", *(("inflow", "outflow") if neurons.coding == "differential" else ()))
     return {**dict.fromkeys(names, width), "timestep": 1}
-
-
-def sigma_delta_memories(actor: Actor, neurons: SigmaDeltaNeurons) -> dict[str, int]:
-    """Return widths of the memories: what the neurons have sent, the residual if it is carried, and what they have yet
-    to send in this decision."""
-    names = ("memory", *(("residual",) if neurons.carries else ()), "potential")
-    return {**dict.fromkeys(names, sum(actor.widths)), "timestep": 1}
-
-
-def next_timestep(timestep: Traced, timesteps: int) -> tuple[Traced, Traced]:
-    """Return whether this timestep is the decision's last, and the memory that counts on, 0 after the last."""
-    following = timestep + 1
-    last = following > timesteps - 0.5
-    return last, xp.where(last, following * 0, following)
 
 
 def knows_first_spikes(neurons: MembraneNeurons | SigmaDeltaNeurons) -> bool:
@@ -136,3 +123,15 @@ def sigma_delta_step(x: Traced, memory: Memory, actor: Actor, neurons: SigmaDelt
         left = sigma_delta_residual(v - s, fired, quantum)
         new["residual"] = xp.where(begins, left, memory["residual"])  # silent at its first digit: no later spike
     return y, new, counted(fired, actor.layers, begins & fired)
+
+
+def timestep_graph(graph: Graph, actor: Actor, neurons: Any) -> tuple[list[Traced], Step]:
+    """Return the inputs and what they become."""
+    memories: Any = membrane_memories
+    step: Any = membrane_step
+    if isinstance(neurons, SigmaDeltaNeurons):
+        chain = actor.graph.is_chain
+        memories, step = (sigma_delta_memories, sigma_delta_step) if chain else (graph_memories, graph_step)
+    obs = graph.input("obs", actor.observation_shape)
+    memory = {name: graph.input(f"memory.{name}.in", (width,)) for name, width in memories(actor, neurons).items()}
+    return [obs, *memory.values()], step(actor.inputs(obs), memory, actor, neurons)

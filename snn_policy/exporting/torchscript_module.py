@@ -26,7 +26,7 @@ class Decision(nn.Module):
     def forward(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         named = torch.split(memory, self._widths, dim=1)
         state = dict.fromkeys(DERIVED, memory[:, :1] * 0) | dict(zip(self._names, named, strict=True))
-        given = self._kind(**{name: state[name] for name in self._kind._fields})
+        given = self._kind(**{name: state.get(name, memory[:, :0]) for name in self._kind._fields})
         action, after, _ = self._network.decide(obs, given)
         return action, torch.cat([getattr(after, name) for name in self._names], dim=1)
 
