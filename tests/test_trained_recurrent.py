@@ -48,7 +48,7 @@ def test_the_bundles_are_small_and_say_what_they_are(name: str) -> None:
     assert policy.actor.name == name
 
 
-@pytest.mark.parametrize("episodes", [6])
+@pytest.mark.parametrize("episodes", [4])
 def test_the_return_is_kept(name: str, episodes: int) -> None:
     policy = policy_of(name)
     result = compare(load_actor(TRAINED / name), policy, makes(name), episodes=episodes, seed=7000, workers=1)
