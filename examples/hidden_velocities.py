@@ -47,6 +47,7 @@ def pendulum(**options: Any) -> gym.Env:
     return MaskVelocity(gym.make("Pendulum-v1", **options), (0, 1))
 
 
-for env_id, entry_point in ((CARTPOLE, cartpole), (PENDULUM, pendulum)):
+MAKERS = {CARTPOLE: cartpole, PENDULUM: pendulum}
+for env_id, entry_point in MAKERS.items():
     if env_id not in gym.registry:
         gym.register(env_id, entry_point)

@@ -39,7 +39,7 @@ def test_a_graph_is_shown_stage_by_stage(kind: str, tmp_path: Path, capsys: pyte
     for line in SHOWN[kind]:
         assert line in out
     assert "if, snm, mt: chains of ReLU layers only" in out
-    assert "exports: onnx, c (torchscript, nir, compress: chains only)" in out
+    assert "exports: onnx, c, torchscript (nir, compress: chains only)" in out
     assert ("remembered" in out) == graph_actor(kind).recurrent
 
 

@@ -12,8 +12,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from snn_policy import Actor, SpikingPolicy, compare, evaluate
+from snn_policy import Actor, SpikingPolicy, compare, compress, evaluate
 from snn_policy.bench.baselines import check_linear
+from snn_policy.errors import UnsupportedLayerError
 from snn_policy.protocol import Policy
 from snn_policy.serving.sessions import Name, Sessions
 from snn_policy.serving.snapshot import digest_of, restore, take_snapshot, write_snapshot
@@ -238,3 +239,5 @@ def test_a_server_s_sessions_come_back_from_their_file(policy: Any, tmp_path: An
 def test_what_times_chains_only_refuses_by_name(kind: str) -> None:
     with pytest.raises(ValueError, match="bench times chains of linear layers"):
         check_linear(graph_actor(kind))
+    with pytest.raises(UnsupportedLayerError, match="compression takes chains of layers only"):
+        compress(graph_actor(kind), observations=walk(50)[:, 0])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NOT_CONVERTIBLE = 1
 OF_CHAINS = ("onnx", "c", "torchscript", "nir")
 """What a conversion can be exported as; NIR where its neurons are IF."""
-OF_GRAPHS = ("onnx", "c")
+OF_GRAPHS = ("onnx", "c", "torchscript")
 _EXAMPLES = {
     "activation": "elu",
     "prefix": "NAME",
@@ -194,7 +194,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"└─ action: {discrete if head['choices'] else _bounds(head)}")
     chain = found["stages"] is None
     lines.append(f"{_work(found)}; neurons: {_joined(found['neurons'], chain)}")
-    lines += [] if chain else [f"exports: {', '.join(found['exports'])} (torchscript, nir, compress: chains only)"]
+    lines += [] if chain else [f"exports: {', '.join(found['exports'])} (nir, compress: chains only)"]
     lines.append(f"environment: {found['environment'] or 'not known'}")
     lines += [f"note: {' '.join(note.split())}" for note in found["warnings"]]
     return [*lines, f"to convert: {found['command']}"]
