@@ -6,12 +6,12 @@ from typing import Any
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 
-_JOINS = ("joins two values", "concatenation", "several values are joined", "several inputs", "size is not known",
-          "recurrent", "is not known", "one row per observation", "every part of an observation", "written into others",
-          "order of axes", "selects", "several parts", "slices", "convolutions are read", "cannot be followed",
-          "it takes a", "repeats values", "adds an axis", "works along axis", "whole layer", "no rule reads it",
-          "on the observation itself", "torch.fx cannot follow", "divide", "cannot fold", "joins the", "lays", "laid")  # fmt: skip
+_JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
+              "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
+              "works along axis", "repeats values", "one row per observation", "every part of an observation", "rows of",
+              "shape is not known", "does not depend on the observation", "cannot follow it")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
+_LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
 
 
 def refuse_several(observation_shape: Any) -> None:
@@ -25,12 +25,30 @@ def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Acto
 
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
-        SourceError: as a graph, it does not fit.
     """
-    no_chain = any(text in str(refused) for text in _JOINS)
+    junction = any(text in str(refused) for text in _JUNCTIONS)
     try:
-        return read()
+        actor = read()
     except UnsupportedLayerError as error:
-        raise (error if no_chain else refused) from None
+        raise (_clearer(refused, error) if junction or _named(refused) else refused) from None
     except SourceError as error:
-        raise (error if no_chain else refused) from None
+        if "pass observation_shape" not in str(error):
+            raise refused from None
+        remedy = f"Or it may be that {error}"
+        raise UnsupportedLayerError(refused.path, refused.kind, refused.reason, remedy) from None
+    if actor.graph.is_chain and not junction:
+        raise refused
+    return actor
+
+
+def _named(refused: UnsupportedLayerError) -> bool:
+    return any(text in str(refused) for text in _LAYERS)
+
+
+def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError) -> UnsupportedLayerError:
+    """The refusal that names the layer at fault."""
+    if "recurrent" in str(first):
+        return second if "recurrent" in str(second) else first
+    if _named(first):
+        return first if "divides" in str(second) or "cannot be followed" in str(second) else second
+    return first if "is random" in str(second) else second

@@ -102,7 +102,7 @@ class NodeFollower:
             self.values[outer] = self.value(inner.name)
 
     def _made(self, node: NodeProto, inputs: list[Any], path: str) -> Any:
-        kind, options = node.op_type, _options(node)
+        kind, options = node.op_type, {"parts": len(node.output)} | _options(node)
         if kind in ("LSTM", "GRU", "RNN"):
             return recurrent_layer(kind, inputs, options, path)
         constants = {place: given for place, given in enumerate(inputs) if isinstance(given, np.ndarray)}
@@ -213,7 +213,7 @@ def _gather_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> V
 def _split(path: str, inputs: list[Any], options: dict[str, Any]) -> list[Value]:
     axis, sizes = int(options.get("axis", 0)), _given(inputs, 1, options, "split")
     if sizes is None:
-        raise UnsupportedLayerError(path, "Split", "its parts are not told", "Export it with the sizes of the parts")
+        return _moved(inputs[0], "chunk", options["parts"], axis)
     return _moved(inputs[0], "split", sizes, axis)
 
 

@@ -244,12 +244,13 @@ class _Builder:
 
     def _remembered(self, memory: Memory, after: Value) -> Value:
         """What a memory holds, as entries of what stages tell; of anything else, a stage of its own."""
-        value = self._translated(after).flat
-        if not self._starts(value, memory.start):
+        cells = [term.index >= 0 for term in after.terms if isinstance(term.node, CellState)]
+        rows = np.flatnonzero(~np.any(cells, axis=0)) if cells else np.arange(after.size)
+        value, start = self._translated(after.flat.moved(rows)), memory.start[rows]
+        if not self._starts(value, start):
             value = self._stage(Elementwise(value.size), [value], memory.path)
-            if not self._starts(value, memory.start):
-                raise AssertionError(memory.path)
-        return value
+            self._starts(value, start)
+        return Value((after.size,), (), np.zeros(after.size)).overwritten(rows, value)
 
     def _starts(self, value: Value, start: Float64) -> bool:
         """Set what stages start from, if the value is plain entries of theirs and nobody wants another start."""

@@ -92,7 +92,12 @@ class MapMaker:
             parts.selections.setdefault((term.node.stage, False), []).append(term)
             return
         if isinstance(term.node, Memory):
-            before = self._memories[term.node].moved(term.index).scaled(term.scale)
+            held = self._memories.get(term.node, Value.constant(np.zeros(term.node.width)))
+            before = held.moved(term.index).scaled(term.scale)
+            covered = np.any([one.index >= 0 for one in before.terms], axis=0)
+            if (~covered & (term.index >= 0)).any():
+                reason = "it is recurrent, and its cell state is read by others than itself"
+                raise UnsupportedLayerError(term.node.path, "LSTM", reason, "Use the hidden state")
             parts.bias += before.bias
             for one in before.terms:
                 assert isinstance(one.node, Told)

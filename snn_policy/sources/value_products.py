@@ -75,7 +75,7 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         made = _divided_by_root(one, two, "root", path)
         if made is not None:
             return made
-    reason = "it divides one value by another that both depend on the observation"
+    reason = "it joins two values: it divides by one that depends on the observation"
     raise UnsupportedLayerError(path, kind, reason, "Only a normalisation of whole rows is read as such")
 
 
