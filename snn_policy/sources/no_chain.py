@@ -8,7 +8,8 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 
 _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
-              "works along axis", "repeats values", "one row per observation", "every part of an observation", "rows of",
+              "works along axis", "repeats values", "Keep one row per observation", "every part of an observation", "rows of",
+              "no rule reads it",
               "shape is not known", "does not depend on the observation", "cannot follow it")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
 _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
@@ -26,15 +27,15 @@ def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Acto
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
     """
-    junction = any(text in str(refused) for text in _JUNCTIONS)
+    junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"
     try:
         actor = read()
     except UnsupportedLayerError as error:
         raise (_clearer(refused, error) if junction or _named(refused) else refused) from None
     except SourceError as error:
-        if "pass observation_shape" not in str(error):
+        if "pass observation_shape" not in str(error) or not (junction or _named(refused)):
             raise refused from None
-        remedy = f"Or it may be that {error}"
+        remedy = f"As a graph of stages it may be read, but {error}"
         raise UnsupportedLayerError(refused.path, refused.kind, refused.reason, remedy) from None
     if actor.graph.is_chain and not junction:
         raise refused
@@ -47,6 +48,8 @@ def _named(refused: UnsupportedLayerError) -> bool:
 
 def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError) -> UnsupportedLayerError:
     """The refusal that names the layer at fault."""
+    if "branch" in str(second) and "branches" in str(first):
+        return first
     if "recurrent" in str(first):
         return second if "recurrent" in str(second) else first
     if _named(first):

@@ -42,6 +42,7 @@ from snn_policy.sources.stage_plan import (
     needed,
     refuse_forgetting,
     refuse_unread,
+    with_cell_states,
 )
 
 MOST_STAGES = 1_000
@@ -79,10 +80,11 @@ def _built(
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
     head, rest = read_head(value.size, following, low, high)
     action = value.scaled(rest.scale).shifted(rest.offset)
-    nodes = needed([action], program.memories)
+    after = with_cell_states(program, needed([action], program.memories))
+    nodes = needed([action], after)
     refuse_forgetting(nodes)
-    check_steps(nodes, program.memories)
-    memories = {node: program.memories[node] for node in nodes if isinstance(node, Memory)}
+    check_steps(nodes, after)
+    memories = {node: after[node] for node in nodes if isinstance(node, Memory)}
     normaliser, entrance, left = normaliser_of(nodes, [action, *memories.values()], program.observation, shape)
     builder = _Builder(program.observation.width, entrance, left, kept_rows(nodes, action, memories))
     for node in nodes:

@@ -33,6 +33,7 @@ from snn_policy.sources.value_functions import (
     unfinished,
     unit_rows,
 )
+from snn_policy.sources.value_gates import spelled_gru
 from snn_policy.sources.value_products import divided, multiplied
 from snn_policy.sources.value_recurrence import cell, sequence
 
@@ -52,7 +53,7 @@ UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half",
               "nan_to_num")  # fmt: skip
 _NAMED = {"scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
           "_native_multi_head_attention": "attention", "topk": "mixture of experts", "sort": "sorting",
-          "where": "where", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
+          "where": "where", "gt": "branch", "lt": "branch", "ge": "branch", "le": "branch", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
 
 
 def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path: str) -> Any:
@@ -91,7 +92,8 @@ def _unchanged(name: str, arguments: Sequence[Any], keywords: dict[str, Any], pa
 def _add(path: str, x: Any, y: Any, alpha: Any = 1) -> Value:
     y = y.scaled(alpha) if isinstance(y, Value) else np.asarray(y, np.float64) * alpha
     if isinstance(x, Value) and isinstance(y, Value):
-        return summed(x, y, path)
+        whole = summed(x, y, path)
+        return spelled_gru(whole, path) or whole
     return x.shifted(y) if isinstance(x, Value) else y.shifted(x)  # pyright: ignore
 
 
@@ -208,8 +210,8 @@ def _gelu(path: str, x: Value, approximate: str = "none") -> Value:
 
 def _prelu(path: str, x: Value, weight: Any) -> Value:
     slopes = np.ravel(weight)
-    if not (slopes == slopes[0]).all():
-        raise UnsupportedLayerError(path, "prelu", "its slopes differ between channels", "Use one slope")
+    if slopes.size != 1:
+        raise refusal(path, "PReLU")
     return activated(x, "leaky_relu", float(slopes[0]), path, "prelu")
 
 

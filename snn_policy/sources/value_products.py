@@ -15,6 +15,7 @@ from snn_policy.sources.affine_values import Term, Value, joined, only_term, uni
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import divided_by_zero, refusal
+from snn_policy.sources.value_gates import spelled_lstm
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
 
 MOST_SUMMAND = 1e-7
@@ -33,6 +34,9 @@ def multiplied(first: Value, second: Value, path: str, kind: str = "mul") -> Val
         made = _gated(x, gate, path) or _divided_by_root(x, gate, "reciprocal", path)
         if made is not None:
             return made
+    step = spelled_lstm(one, two, path)
+    if step is not None:
+        return step
     if one.same_as(two):
         return unfinished("power", one, path, kind, (2.0,))
     for x, square in ((one, two), (two, one)):
@@ -148,7 +152,7 @@ def _ratio(x: Value, v: Value) -> Float64 | None:
     x, v = x.opened, v.opened
     if x.size != v.size or not v.terms or len(x.terms) != len(v.terms):
         return None
-    partner = next((term for term in x.terms if term.node is v.terms[0].node), None)
+    partner = next((term for term in x.terms if term.node.alike(v.terms[0].node)), None)
     if partner is None or not np.array_equal(partner.index, v.terms[0].index) or (partner.index < 0).any():
         return None
     factor = partner.scale / v.terms[0].scale
