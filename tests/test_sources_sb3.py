@@ -183,7 +183,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "hardswish": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardswish"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),
     "own": (lambda: PPO(OwnPolicy, Arm(), policy_kwargs=_net()), "torch module"),
-    "recurrent": (lambda: RecurrentPPO("MlpLstmPolicy", Arm()), "recurrent"),
 }  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 
 _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
-              "works along axis", "repeats values", "Keep one row per observation", "every part of an observation", "rows of",
-              "no rule reads it",
-              "shape is not known", "does not depend on the observation", "cannot follow it")  # fmt: skip
+              "works along axis", "repeats values", "Keep one row per observation", "every part of an observation",
+              "rows of", "no rule reads it", "shape is not known", "does not depend on the observation",
+              "cannot follow it")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
 _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
+_SPELLED = "activation is not supported"
 
 
 def refuse_several(observation_shape: Any) -> None:
@@ -28,30 +29,26 @@ def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Acto
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
     """
     junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"
+    named = any(text in str(refused) for text in _LAYERS)
     try:
         actor = read()
     except UnsupportedLayerError as error:
-        raise (_clearer(refused, error) if junction or _named(refused) else refused) from None
+        raise (_clearer(refused, error, named) if junction or named else refused) from None
     except SourceError as error:
-        if "pass observation_shape" not in str(error) or not (junction or _named(refused)):
+        if "pass observation_shape" not in str(error) or not (junction or named):
             raise refused from None
         remedy = f"As a graph of stages it may be read, but {error}"
         raise UnsupportedLayerError(refused.path, refused.kind, refused.reason, remedy) from None
-    if actor.graph.is_chain and not junction:
+    if actor.graph.is_chain and not (junction or named or _SPELLED in str(refused)):
         raise refused
     return actor
 
 
-def _named(refused: UnsupportedLayerError) -> bool:
-    return any(text in str(refused) for text in _LAYERS)
-
-
-def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError) -> UnsupportedLayerError:
+def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:
     """The refusal that names the layer at fault."""
-    if "branch" in str(second) and "branches" in str(first):
-        return first
-    if "recurrent" in str(first):
-        return second if "recurrent" in str(second) else first
-    if _named(first):
-        return first if "divides" in str(second) or "cannot be followed" in str(second) else second
-    return first if "is random" in str(second) else second
+    told = str(second)
+    says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
+    says_less |= "branch" in told and "branches" in str(first)
+    says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)
+    says_less |= named and any(text in told for text in ("divides", "cannot be followed", "no rule reads it"))
+    return first if says_less else second

@@ -83,6 +83,8 @@ def _built(
     after = with_cell_states(program, needed([action], program.memories))
     nodes = needed([action], after)
     refuse_forgetting(nodes)
+    if not any(isinstance(node, Weighted | Filtered) for node in nodes):
+        raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
     check_steps(nodes, after)
     memories = {node: after[node] for node in nodes if isinstance(node, Memory)}
     normaliser, entrance, left = normaliser_of(nodes, [action, *memories.values()], program.observation, shape)
