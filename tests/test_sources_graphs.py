@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-from tests.robot_policies import FEED_FORWARD, RECURRENT, Look, WithStates, made, mlp  # noqa: E402
-
 import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
 from snn_policy import Actor, load_actor  # noqa: E402
 from snn_policy.errors import UnsupportedLayerError  # noqa: E402
-from torch import nn  # noqa: E402
+from tests.robot_policies import FEED_FORWARD, RECURRENT, Look, WithStates, made, mlp  # noqa: E402
 
 DECISIONS = 200
 Run = Callable[..., Any]
@@ -71,7 +71,13 @@ def as_onnx(opset: int) -> Callable[[Look, Path], tuple[Actor, Run]]:
     return read
 
 
-CONTAINERS = {"module": as_module, "script": as_script, "trace": as_trace, "onnx 13": as_onnx(13), "onnx 17": as_onnx(17)}
+CONTAINERS = {
+    "module": as_module,
+    "script": as_script,
+    "trace": as_trace,
+    "onnx 13": as_onnx(13),
+    "onnx 17": as_onnx(17),
+}
 
 
 def difference(actor: Actor, run: Run, shapes: dict[str, tuple[int, ...]], decisions: int, seed: int = 1) -> float:

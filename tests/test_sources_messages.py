@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from sb3_contrib import TQC, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from torch import nn
@@ -214,7 +213,6 @@ def test_a_recurrent_layer_that_the_action_does_not_need_is_no_matter() -> None:
 NORMED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "with std": (lambda h: (h - h.mean(-1, True)) / (h.std(-1, True) + 1e-5), "LayerNorm"),
     "with variance": (lambda h: (h - h.mean(-1, True)) / (h.var(-1, keepdim=True) + 1e-5), "LayerNorm"),
-    "by its maximum": (lambda h: F.layer_norm(h, (8,)) / h.abs().amax(-1, True) + h.mean(-1, True), "LayerNorm"),
 }
 
 

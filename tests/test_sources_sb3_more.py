@@ -13,7 +13,6 @@ from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 
-from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources import load_actor
 
 BOX = spaces.Box(np.array([-1.0, -2.0, 0.0], np.float32), np.array([1.0, 2.0, 5.0], np.float32))

@@ -253,7 +253,12 @@ class Constant(Functional):
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(InPlace, "in-place"), (Several, "several values"), (TwoInputs, "several inputs"), (Constant, "does not depend")],
+    [
+        (InPlace, "in-place"),
+        (Several, "several values"),
+        (TwoInputs, "branches on values"),
+        (Constant, "does not depend"),
+    ],
 )
 def test_what_a_trace_cannot_see_is_refused(kind: type[Functional], reason: str) -> None:
     with pytest.raises(UnsupportedLayerError, match=reason):

@@ -157,8 +157,16 @@ class Value:
             return False
         left = list(theirs.terms)
         for one in mine.terms:
-            found = next((two for two in left if np.array_equal(one.index, two.index)
-                          and np.allclose(one.scale, two.scale, tolerance, 0.0) and one.node.alike(two.node)), None)
+            found = next(
+                (
+                    two
+                    for two in left
+                    if np.array_equal(one.index, two.index)
+                    and np.allclose(one.scale, two.scale, tolerance, 0.0)
+                    and one.node.alike(two.node)
+                ),
+                None,
+            )
             if found is None:
                 return False
             left.remove(found)

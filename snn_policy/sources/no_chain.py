@@ -48,6 +48,7 @@ def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named:
     """The refusal that names the layer at fault."""
     told = str(second)
     says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
+    says_less |= "of one observation" in told
     says_less |= "branch" in told and "branches" in str(first)
     says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)
     says_less |= named and any(text in told for text in ("divides", "cannot be followed", "no rule reads it"))

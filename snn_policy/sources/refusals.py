@@ -36,7 +36,6 @@ _TABLE = {
     "rnn": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "scan": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
-    "branch": ("it branches on values of the observation", "Keep forward free of branches"),
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "normal": ("it is random", "Let forward return the deterministic action (the mean)"),

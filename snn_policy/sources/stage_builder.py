@@ -75,6 +75,9 @@ def _built(
     program: Program, name: str, shape: tuple[int, ...], low: npt.ArrayLike | None, high: npt.ArrayLike | None,
     env_id: str | None,
 ) -> Actor:  # fmt: skip
+    if len(program.action.shape) > 1 and program.action.shape[0] != 1:
+        reason = f"it makes actions of shape {program.action.shape} of one observation"
+        raise UnsupportedLayerError("action", "rows", reason, "Keep one row per observation")
     value, following = peeled(program.action)
     if not value.terms:
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
@@ -185,7 +188,9 @@ class _Builder:
             port = folded.flat.moved(rows)
             term = whole_of(port)
             alone = term is not None and isinstance(term.node, Told) and bool((term.scale == 1).all())
-            pieces.append(port if alone and not port.bias.any() else self._stage(Elementwise(len(rows)), [port], node.path))
+            pieces.append(
+                port if alone and not port.bias.any() else self._stage(Elementwise(len(rows)), [port], node.path)
+            )
             order.append(rows)
         if not order:
             return folded

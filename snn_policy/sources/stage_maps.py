@@ -64,9 +64,7 @@ class MapMaker:
         if not made:
             reason = "its values do not depend on the observation"
             raise UnsupportedLayerError(path, "constant", reason, "Leave it out of the policy")
-        return [
-            Connection(source, one, delayed, port) for (source, delayed), one in _with_bias(made, parts.bias)
-        ]
+        return [Connection(source, one, delayed, port) for (source, delayed), one in _with_bias(made, parts.bias)]
 
     def _map(self, key: Key, parts: _Parts) -> Linear | Select:
         selections, width = parts.selections.get(key, []), self._widths[key[0]]

@@ -8,7 +8,7 @@ import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.protocol import IntArray
-from snn_policy.sources.affine_values import Value, joined, only_term, uniform, whole_of
+from snn_policy.sources.affine_values import Value, joined, only_term, whole_of
 from snn_policy.sources.graph_nodes import Activated, Filtered, NormPart, Summed, Unfinished, Weighted, bare
 from snn_policy.sources.images import Filter, convolve, placed
 from snn_policy.sources.operations import Activate, AdaptivePool, AveragePool, Convolve, Float64, Scale, activate
@@ -280,5 +280,3 @@ def argmax(x: Value, axis: int | None, keep: bool, path: str, kind: str) -> Valu
     shape = tuple(1 if place == axis % len(x.shape) else size for place, size in enumerate(x.shape))
     node = Unfinished("argmax", x.flat.moved(order.reshape(-1)), outputs, path=path, kind=kind)
     return Value.of(node, shape if keep else order.shape[:-1])
-
-

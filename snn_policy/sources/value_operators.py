@@ -53,7 +53,7 @@ UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half",
               "nan_to_num")  # fmt: skip
 _NAMED = {"scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
           "_native_multi_head_attention": "attention", "topk": "mixture of experts", "sort": "sorting",
-          "where": "where", "gt": "branch", "lt": "branch", "ge": "branch", "le": "branch", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
+          "where": "where", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
 
 
 def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path: str) -> Any:
@@ -67,6 +67,9 @@ def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path:
     if name in UNCHANGED:
         return _unchanged(name, arguments, keywords, path)
     rule = _RULES.get(name)
+    if name in ("gt", "lt", "ge", "le", "eq", "ne", "greater", "less"):
+        reason = "it branches on values of the observation"
+        raise UnsupportedLayerError(path, name, reason, "Keep forward free of branches")
     if rule is None:
         raise refusal(path, _NAMED.get(name, name))
     given = {key: value for key, value in keywords.items() if key not in ("out", "inplace", "dtype")}
@@ -149,7 +152,7 @@ def _addmm(path: str, bias: Any, x: Any, y: Any, beta: Any = 1, alpha: Any = 1) 
                 np.asarray(bias) * beta)  # fmt: skip
 
 
-def _clamp(path: str, x: Value, min: Any = None, max: Any = None) -> Value:  # noqa: A002
+def _clamp(path: str, x: Value, min: Any = None, max: Any = None) -> Value:
     if isinstance(min, Value) or isinstance(max, Value):
         raise refusal(path, "maximum")
     return clipped(x, min, max, path, "clamp")

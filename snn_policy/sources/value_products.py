@@ -11,12 +11,12 @@ import numpy as np
 
 from snn_policy.ann.cells import NormKind
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.affine_values import Term, Value, joined, only_term, uniform
+from snn_policy.sources.affine_values import Value, joined, only_term, uniform
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
-from snn_policy.sources.refusals import divided_by_zero, refusal
-from snn_policy.sources.value_gates import spelled_lstm
+from snn_policy.sources.refusals import divided_by_zero
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
+from snn_policy.sources.value_gates import spelled_lstm
 
 MOST_SUMMAND = 1e-7
 """What is added to a length, instead of within its root, may be so much: it means nothing but not to divide by zero."""
@@ -256,5 +256,3 @@ def _size_of(radicand: Value, scale: float, offset: float, least: float) -> _Roo
     if b == 0 and 0 <= offset <= MOST_SUMMAND:
         return _Root(rows, "l2", max(least, offset / scale) / math.sqrt(a), scale * math.sqrt(a))
     return None
-
-
