@@ -100,7 +100,9 @@ class Parkour(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.estimator, self.frame = mlp(53, 128, 64, 9), nn.Sequential(nn.Linear(53, 30), nn.ELU())
-        self.convolve = nn.Sequential(nn.Conv1d(30, 20, 4, 2), nn.ELU(), nn.Conv1d(20, 10, 2, 1), nn.ELU(), nn.Flatten())
+        self.convolve = nn.Sequential(
+            nn.Conv1d(30, 20, 4, 2), nn.ELU(), nn.Conv1d(20, 10, 2, 1), nn.ELU(), nn.Flatten()
+        )
         self.history = nn.Sequential(nn.Linear(30, 20), nn.ELU())
         self.actor = mlp(114, 512, 256, 128, 12)
 

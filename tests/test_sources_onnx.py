@@ -206,10 +206,7 @@ def test_the_index_of_an_argmax_is_the_action_unless_another_is_named(tmp_path: 
 REFUSED: dict[str, tuple[list[Any], str]] = {
     "Conv": ([node("Conv", "obs", "W1", "action")], "convolutions"),
     "MaxPool": ([node("MaxPool", "obs", "action", kernel_shape=[2])], "average pooling"),
-    "LayerNormalization": ([*FIRST, node("LayerNormalization", "h", "B1", "action")], "BatchNorm1d"),
     "LSTM": ([node("LSTM", "obs", "W1", "W1", "action")], "recurrent"),
-    "Add": ([*FIRST, node("Relu", "h", "r"), node("Add", "h", "r", "action")], "joins two values"),
-    "Concat": ([node("Concat", "obs", "obs", "x", axis=1), node("Gemm", "x", "W1", "action")], "joined"),
     "Clip": ([*FIRST, node("Clip", "h", "MINUS_F", "TWO", "r"), node("Gemm", "r", "W2", "action")], "clipped between"),
     "Gemm": ([node("Gemm", "obs", "W1", "action", transA=1)], "left factor"),
     "MatMul": ([node("MatMul", "W1", "obs", "action")], "left factor"),

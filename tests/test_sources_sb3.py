@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import TQC, TRPO, RecurrentPPO
+from sb3_contrib import TQC, TRPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -183,7 +183,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "hardswish": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardswish"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),
     "own": (lambda: PPO(OwnPolicy, Arm(), policy_kwargs=_net()), "torch module"),
-    "recurrent": (lambda: RecurrentPPO("MlpLstmPolicy", Arm()), "recurrent"),
 }  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 
-from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources import load_actor
 
 BOX = spaces.Box(np.array([-1.0, -2.0, 0.0], np.float32), np.array([1.0, 2.0, 5.0], np.float32))
@@ -95,9 +94,8 @@ def test_masks_are_told_aloud_not_to_be_kept(tmp_path: Path) -> None:
             load_actor(source)
 
 
-def test_a_recurrent_algorithm_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_recurrent_algorithm_is_read_live_and_saved(tmp_path: Path) -> None:
     model = RecurrentPPO("MlpLstmPolicy", Toy(), policy_kwargs=dict(NET))
     model.save(tmp_path / "model.zip")
     for source in (model, tmp_path / "model.zip"):
-        with pytest.raises(UnsupportedLayerError, match=r"LSTM.*recurrent"):
-            load_actor(source)
+        assert load_actor(source).recurrent

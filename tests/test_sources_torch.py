@@ -197,7 +197,7 @@ def test_the_users_module_stays_as_it_was_and_is_never_called() -> None:
     [
         (nn.Conv1d(1, 1, 3), "convolutions"), (nn.MaxPool1d(2), "average pooling"),
         (nn.Hardswish(), "Retrain with ReLU"),
-        (nn.LayerNorm(8), "BatchNorm1d"), (nn.ReLU6(), "between two linear layers"),
+        (nn.ReLU6(), "between two linear layers"),
         (nn.Softplus(threshold=1), "Retrain"),
         (nn.Hardtanh(), "between two linear layers"), (nn.LSTM(8, 8), "recurrent"), (nn.Softmax(-1), "argmax"),
         (nn.BatchNorm1d(8, track_running_stats=False), "track_running_stats"), (nn.PReLU(8), "no rule"),
@@ -215,12 +215,10 @@ def test_a_refused_layer_is_named_with_path_type_and_remedy(layer: nn.Module, re
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (lambda x: x + F.relu(x), "joins two values"), (lambda x: x + x, "joins two values"),
-        (lambda x: x * x.tanh(), "joins two values"), (lambda x: torch.cat([x[..., :4], x[..., :4]], -1), "joined"),
-        (lambda x: F.layer_norm(x, (8,)), "BatchNorm1d"), (F.hardswish, "Retrain"), (F.relu6, "between two linear"),
+        (F.hardswish, "Retrain"), (F.relu6, "between two linear"),
         (lambda x: x if x.sum() > 0 else -x, "ONNX export"), (lambda x: F.dropout(x), "training=self.training"),
-        (lambda x: x + torch.randn_like(x), "joins"), (lambda x: x.tanh().relu(), "linear layer between"),
-        (lambda x: x / x.norm(), "joins"), (lambda x: x**2, "no rule"), (lambda x: x.flatten(), "flatten"),
+        (lambda x: x + torch.randn_like(x), "joins"), (lambda x: x**5 + x, "joins|power"),
+        (lambda x: x.flatten(), "flatten"),
         (lambda x: x.reshape(-1, 4), "rows of 4"), (lambda x: torch.tensor(x.tolist()), "ONNX export"),
         (lambda x: x.relu().add(1, alpha=2), "options"), (lambda x: x.relu()[:, 0], "selects"),
         (lambda x: x.int(), "no rule"), (lambda x: x.to(torch.int64), "rounds"), (lambda x: x * 0 + 1 / x, "joins"),
@@ -245,7 +243,7 @@ class Several(Functional):
 
 class TwoInputs(Functional):
     def forward(self, x: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:  # pyright: ignore
-        return self.fc1(x) + hidden
+        return self.fc1(x) if hidden.sum() > 0 else x
 
 
 class Constant(Functional):
@@ -255,7 +253,12 @@ class Constant(Functional):
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(InPlace, "in-place"), (Several, "several values"), (TwoInputs, "several inputs"), (Constant, "does not depend")],
+    [
+        (InPlace, "in-place"),
+        (Several, "several values"),
+        (TwoInputs, "branches on values"),
+        (Constant, "does not depend"),
+    ],
 )
 def test_what_a_trace_cannot_see_is_refused(kind: type[Functional], reason: str) -> None:
     with pytest.raises(UnsupportedLayerError, match=reason):

@@ -328,15 +328,6 @@ class Branches(nn.Module):
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "lstm": (lambda: Lstm(nn.LSTM, 2), r"rnn \(LSTM\).*recurrent"),
-    "gru": (lambda: Gru(nn.GRU, 1), r"rnn \(GRU\).*recurrent"),
-    "history": (History, r"last \(memory\).*recurrent: what is written there is read at the next decision"),
-    "smoothed": (Smoothed, r"before \(memory\).*recurrent"),
-    "layer norm": (lambda: nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ELU(), nn.Linear(8, 2)),
-                   r"1 \(LayerNorm\).*whole layer"),
-    "concatenation": (Joined, r"concatenation of 2 values, 6 \+ 3 wide"),
-    "residual": (Residual, r"joins two values"),
-    "two inputs": (TwoInputs, r"concatenation of 2 values"),
     "branches": (Branches, r"\(gt\)|makes a number of the observation"),
     "softmax": (lambda: nn.Sequential(nn.Linear(6, 2), nn.Softmax(-1)), r"1 \(softmax\)"),
 }  # fmt: skip
@@ -351,6 +342,29 @@ def test_what_is_no_chain_is_refused_by_what_it_is(tmp_path: Path, name: str) ->
     assert "\n" not in str(caught.value)
     with pytest.raises((UnsupportedLayerError, SourceError)):
         load_actor(tmp_path / "p.pt")
+
+
+GRAPHS: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
+    "lstm": (lambda: Lstm(nn.LSTM, 2), None), "gru": (lambda: Gru(nn.GRU, 1), None), "history": (History, 6),
+    "smoothed": (Smoothed, None), "residual": (Residual, None), "concatenation": (Joined, None),
+    "layer norm": (lambda: nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ELU(), nn.Linear(8, 2)), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_what_is_no_chain_acts_as_its_program(tmp_path: Path, name: str) -> None:
+    make, width = GRAPHS[name]
+    saved(make(), tmp_path / "p.pt", "scripted", 6)
+    actor = load_actor(tmp_path / "p.pt", **({} if width is None else {"observation_shape": (width,)}))
+    program = torch.jit.load(str(tmp_path / "p.pt"))
+    for row in torch.randn(40, 1, 6):
+        with torch.no_grad():
+            assert np.abs(actor.act(row.numpy()) - program(row).numpy()).max() <= 1e-5
+
+
+def test_inputs_that_are_only_joined_are_one_observation(tmp_path: Path) -> None:
+    torch.jit.script(TwoInputs()).save(str(tmp_path / "p.pt"))
+    assert load_actor(tmp_path / "p.pt").observation_shape == (9,)
 
 
 def test_a_memory_that_the_action_does_not_read_is_dead_code(tmp_path: Path) -> None:

@@ -155,11 +155,21 @@ class Value:
             return False
         if not np.allclose(mine.bias, theirs.bias, tolerance, tolerance):
             return False
-        for one, two in zip(_sorted(mine.terms), _sorted(theirs.terms), strict=True):
-            if one.node is not two.node or not np.array_equal(one.index, two.index):
+        left = list(theirs.terms)
+        for one in mine.terms:
+            found = next(
+                (
+                    two
+                    for two in left
+                    if np.array_equal(one.index, two.index)
+                    and np.allclose(one.scale, two.scale, tolerance, 0.0)
+                    and one.node.alike(two.node)
+                ),
+                None,
+            )
+            if found is None:
                 return False
-            if not np.allclose(one.scale, two.scale, tolerance, 0.0):
-                return False
+            left.remove(found)
         return True
 
 
@@ -207,10 +217,6 @@ def _together(value: Value, constant: Any) -> tuple[Value, Float64]:
 def _kept(index: IntArray, scale: Float64) -> tuple[IntArray, Float64]:
     """Entries whose scale is zero add nothing."""
     return np.where(scale == 0, -1, index), np.where(index < 0, 0.0, scale)
-
-
-def _sorted(terms: Sequence[Term]) -> list[Term]:
-    return sorted(terms, key=lambda term: (term.node.number, int(term.index.argmax()), int(term.index[0])))
 
 
 def _bounded(size: int) -> None:

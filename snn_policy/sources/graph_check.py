@@ -70,7 +70,9 @@ def _guessed(
         return inputs_of({name: (size,) for name, size in zip(names, sizes, strict=True)})
     if problem is not None:
         raise problem
-    what = "the observation's size is not known" if len(names) == 1 else f"the sizes of {', '.join(names)} are not known"
+    what = (
+        "the observation's size is not known" if len(names) == 1 else f"the sizes of {', '.join(names)} are not known"
+    )
     example = "(n,)" if len(names) == 1 else "{" + ", ".join(f"{name!r}: (n,)" for name in names) + "}"
     raise SourceError(f"{what}; pass observation_shape={example}")
 

@@ -39,6 +39,10 @@ class Node:
         """Return the values of this decision that it needs."""
         return ()
 
+    def alike(self, other: "Node") -> bool:
+        """Return whether both are the same function of the same values, as far as that shows at once."""
+        return self is other
+
 
 @dataclass(frozen=True, eq=False)
 class Observation(Node):
@@ -69,6 +73,10 @@ class Weighted(Node):
     operand: Value
     weight: Float64
     bias: Float64
+
+    def alike(self, other: Node) -> bool:
+        same = isinstance(other, Weighted) and np.array_equal(self.weight, other.weight)
+        return self is other or (same and not (self.bias != other.bias).any() and self.operand.same_as(other.operand))
 
     @property
     def width(self) -> int:
@@ -173,10 +181,15 @@ class GruStep(Node):
 
 @dataclass(frozen=True, eq=False)
 class LstmStep(Node):
-    """One step of an LSTM, what it tells: `gates` (i, f, g, o) is its port, `before` the cell state it starts from."""
+    """One step of an LSTM, what it tells: `gates` (i, f, g, o) is its port, `before` the cell state it starts from.
+
+    Attributes:
+        spelled: the cell state after it, where the program spells it out.
+    """
 
     gates: Value
     before: Value
+    spelled: Value | None = None
 
     @property
     def width(self) -> int:
@@ -216,6 +229,12 @@ class Unfinished(Node):
     operand: Value
     outputs: int
     numbers: tuple[Any, ...] = ()
+
+    def alike(self, other: Node) -> bool:
+        same = isinstance(other, Unfinished) and (self.function, self.outputs) == (other.function, other.outputs)
+        if self is other or not same or self.function == "clip":
+            return self is other
+        return self.numbers == other.numbers and self.operand.same_as(other.operand)
 
     @property
     def width(self) -> int:

@@ -6,12 +6,14 @@ from typing import Any
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 
-_JOINS = ("joins two values", "concatenation", "several values are joined", "several inputs", "size is not known",
-          "recurrent", "is not known", "one row per observation", "every part of an observation", "written into others",
-          "order of axes", "selects", "several parts", "slices", "convolutions are read", "cannot be followed",
-          "it takes a", "repeats values", "adds an axis", "works along axis", "whole layer", "no rule reads it",
-          "on the observation itself", "torch.fx cannot follow", "divide", "cannot fold", "joins the", "lays", "laid")  # fmt: skip
+_JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
+              "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
+              "works along axis", "repeats values", "Keep one row per observation", "every part of an observation",
+              "rows of", "no rule reads it", "shape is not known", "does not depend on the observation",
+              "cannot follow it")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
+_LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
+_SPELLED = "activation is not supported"
 
 
 def refuse_several(observation_shape: Any) -> None:
@@ -25,12 +27,29 @@ def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Acto
 
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
-        SourceError: as a graph, it does not fit.
     """
-    no_chain = any(text in str(refused) for text in _JOINS)
+    junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"
+    named = any(text in str(refused) for text in _LAYERS)
     try:
-        return read()
+        actor = read()
     except UnsupportedLayerError as error:
-        raise (error if no_chain else refused) from None
+        raise (_clearer(refused, error, named) if junction or named else refused) from None
     except SourceError as error:
-        raise (error if no_chain else refused) from None
+        if "pass observation_shape" not in str(error) or not (junction or named):
+            raise refused from None
+        remedy = f"As a graph of stages it may be read, but {error}"
+        raise UnsupportedLayerError(refused.path, refused.kind, refused.reason, remedy) from None
+    if actor.graph.is_chain and not (junction or named or _SPELLED in str(refused)):
+        raise refused
+    return actor
+
+
+def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:
+    """The refusal that names the layer at fault."""
+    told = str(second)
+    says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
+    says_less |= "of one observation" in told
+    says_less |= "branch" in told and "branches" in str(first)
+    says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)
+    says_less |= named and any(text in told for text in ("divides", "cannot be followed", "no rule reads it"))
+    return first if says_less else second

@@ -90,8 +90,8 @@ def _matched(graph: Graph, action: str, inputs: Sequence[Any]) -> dict[str, str]
     outputs = [one for one in graph.model.graph.output if one.name != action]
     found: dict[str, str] = {}
     for one in inputs:
-        alike = [other for other in outputs if other.name not in found.values() and _fits(one, other)]
-        named = [other for other in alike if _stem(one.name) == _stem(other.name)]
+        named = [other for other in outputs if other.name not in found.values() and _fits(one, other, loosely=True)
+                 and _stem(one.name) == _stem(other.name)]  # fmt: skip
         if len(named) == 1:
             found[one.name] = named[0].name
     rest = [one for one in inputs if one.name not in found and names_state(one.name)]
@@ -108,12 +108,14 @@ def _stem(name: str) -> tuple[str, ...]:
     return tuple(word for word in words if word not in _DIRECTIONS)
 
 
-def _fits(one: Any, other: Any) -> bool:
-    """Whether an output's declared shape may be the input's."""
+def _fits(one: Any, other: Any, loosely: bool = False) -> bool:
+    """Whether an output's declared shape may be the input's, `loosely` but for axes of one."""
     shapes = [value.type.tensor_type for value in (one, other)]
     if not all(shape.HasField("shape") for shape in shapes):
         return True
     dims = [[size.dim_value for size in shape.shape.dim] for shape in shapes]
+    if loosely:
+        dims = [[size for size in sizes if size != 1] for sizes in dims]
     return len(dims[0]) == len(dims[1]) and all(a == b or not a or not b for a, b in zip(*dims, strict=True))
 
 
@@ -166,9 +168,7 @@ def _program(
     normaliser: Sequence[ObservationStatistics],
 ) -> Program:  # fmt: skip
     observation, values = joined_inputs(inputs.parts, normaliser)
-    known: dict[str, Any] = {
-        name: value.reshaped(full[name]) for name, value in zip(inputs.parts, values, strict=True)
-    }
+    known: dict[str, Any] = {name: value.reshaped(full[name]) for name, value in zip(inputs.parts, values, strict=True)}
     memories: dict[str, Memory] = {}
     shapes = {one.name: _declared(one) for one in graph.inputs}
     for name in states:
@@ -231,5 +231,3 @@ def _part(graph: Graph, outputs: Sequence[str]) -> ModelProto:
     model = helper.make_model(part, opset_imports=graph.model.opset_import)
     model.ir_version = graph.model.ir_version
     return model
-
-

@@ -28,7 +28,12 @@ def recurrent_layer(kind: str, inputs: list[Any], options: dict[str, Any], path:
     """
     x, weight, recurrence, bias, _, start, cell, peepholes = [*inputs, *[None] * 8][:8]
     name = _checked(kind, options, peepholes, path)
-    if isinstance(weight, Value) or isinstance(recurrence, Value) or isinstance(bias, Value) or np.shape(weight)[0] != 1:
+    if (
+        isinstance(weight, Value)
+        or isinstance(recurrence, Value)
+        or isinstance(bias, Value)
+        or np.shape(weight)[0] != 1
+    ):
         raise UnsupportedLayerError(path, kind, "its weights are not those of one direction", "Use one direction")
     width, gates = int(np.shape(recurrence)[-1]), len(_ORDER[kind])
     order = np.concatenate([np.arange(gate * width, (gate + 1) * width) for gate in _ORDER[kind]])

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.affine_values import MOST_ENTRIES, Value
+from snn_policy.sources.affine_values import MOST_ENTRIES, Value, only_term
+from snn_policy.sources.graph_nodes import Activated, Unfinished
 from snn_policy.sources.onnx_constants import constant_node, fold
 from snn_policy.sources.onnx_images import image_operations
 from snn_policy.sources.onnx_operators import activation_operations
@@ -19,9 +20,9 @@ from snn_policy.sources.onnx_recurrent import recurrent_layer
 from snn_policy.sources.onnx_values import Graph, is_float
 from snn_policy.sources.operations import Activate, Scale
 from snn_policy.sources.refusals import refusal
-from snn_policy.sources.value_functions import applied_activation, spatial, unit_rows
+from snn_policy.sources.value_functions import applied_activation, spatial, unfinished, unit_rows
 from snn_policy.sources.value_movements import MOVES
-from snn_policy.sources.value_operators import applied, as_value
+from snn_policy.sources.value_operators import MOST_EXACT, applied, as_value
 
 Given = Value | npt.NDArray[Any] | None
 _WHOLE = 2**31 - 1
@@ -102,7 +103,7 @@ class NodeFollower:
             self.values[outer] = self.value(inner.name)
 
     def _made(self, node: NodeProto, inputs: list[Any], path: str) -> Any:
-        kind, options = node.op_type, _options(node)
+        kind, options = node.op_type, {"parts": len(node.output)} | _options(node)
         if kind in ("LSTM", "GRU", "RNN"):
             return recurrent_layer(kind, inputs, options, path)
         constants = {place: given for place, given in enumerate(inputs) if isinstance(given, np.ndarray)}
@@ -213,7 +214,7 @@ def _gather_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> V
 def _split(path: str, inputs: list[Any], options: dict[str, Any]) -> list[Value]:
     axis, sizes = int(options.get("axis", 0)), _given(inputs, 1, options, "split")
     if sizes is None:
-        raise UnsupportedLayerError(path, "Split", "its parts are not told", "Export it with the sizes of the parts")
+        return _moved(inputs[0], "chunk", options["parts"], axis)
     return _moved(inputs[0], "split", sizes, axis)
 
 
@@ -254,10 +255,28 @@ def _scatter_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> 
 
 def _where(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     if isinstance(inputs[0], Value):
-        raise refusal(path, "Where")
+        return _threshold(path, inputs)
     shape = np.broadcast_shapes(*(np.shape(given) if not isinstance(given, Value) else given.shape for given in inputs))
     chosen, x, y = np.broadcast_to(inputs[0], shape), as_value(inputs[1]).expanded(shape), as_value(inputs[2])
     return y.expanded(shape).overwritten(np.arange(chosen.size).reshape(shape)[chosen], x.moved(x.places[chosen]))
+
+
+def _greater(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    if not isinstance(inputs[0], Value) or isinstance(inputs[1], Value) or np.size(inputs[1]) != 1:
+        raise refusal(path, "Greater")
+    return unfinished("greater", inputs[0], path, "Greater", (float(np.ravel(inputs[1])[0]),))
+
+
+def _threshold(path: str, inputs: list[Any]) -> Value:
+    """x > 20 ? x : softplus(x), which is the softplus."""
+    condition, term = only_term(inputs[0]), None if not isinstance(inputs[2], Value) else only_term(inputs[2])
+    node = None if term is None else term.node
+    if condition is not None and isinstance(condition.node, Unfinished) and condition.node.function == "greater":
+        soft = isinstance(node, Activated) and node.activation is not None and node.activation.name == "softplus"
+        least = condition.node.numbers[0]
+        if soft and least >= MOST_EXACT and isinstance(inputs[1], Value) and node.operand.same_as(inputs[1]):
+            return inputs[2]
+    raise refusal(path, "Where")
 
 
 def _reduction(name: str) -> Callable[..., Value]:
@@ -356,7 +375,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "Split": _split,
     "Expand": _expand, "Tile": _tile, "Pad": _pad, "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements,
-    "Where": _where, "ReduceMean": _reduction("mean"), "ReduceSum": _reduction("sum"), "ReduceL2": _reduction("norm"),
+    "Where": _where, "Greater": _greater, "ReduceMean": _reduction("mean"), "ReduceSum": _reduction("sum"), "ReduceL2": _reduction("norm"),
     "ReduceSumSquare": _reduction("squares"), "LayerNormalization": _layer_norm("layer"),
     "RMSNormalization": _layer_norm("rms"), "SimplifiedLayerNormalization": _layer_norm("rms"),
     "GroupNormalization": _group_norm, "InstanceNormalization": _group_norm, "LpNormalization": _unit,

@@ -1,6 +1,6 @@
 """Stable-Baselines3 and sb3-contrib: saved zips and live algorithms.
 
-TD3, DDPG, SAC, TQC, CrossQ, PPO, MaskablePPO (without its masks), A2C, TRPO, DQN, QR-DQN and ARS.
+TD3, DDPG, SAC, TQC, CrossQ, PPO, MaskablePPO (without its masks), RecurrentPPO, A2C, TRPO, DQN, QR-DQN and ARS.
 """
 
 import re
@@ -21,7 +21,7 @@ from snn_policy.sources.images import convolve
 from snn_policy.sources.observation_statistics import read_statistics
 from snn_policy.sources.operations import ArgMax, Flatten, Operation, activate, affine, batch_norm, clip, scale, squash
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
-from snn_policy.sources.sb3_agreement import check_agreement
+from snn_policy.sources.sb3_agreement import check_agreement, drawn_for
 from snn_policy.sources.sb3_archive import (
     Archive,
     check_extractor,
@@ -30,6 +30,7 @@ from snn_policy.sources.sb3_archive import (
     features_refused,
     read_archive,
 )
+from snn_policy.sources.sb3_recurrent import check_recurrent, is_recurrent, recurrent_actor
 from snn_policy.sources.sb3_spaces import ActionSpace, checked_actions, checked_part, several_choices
 from snn_policy.sources.sb3_statistics import REMEDY, beside, one_down, stem, warn_of_missing, was_normalised
 from snn_policy.sources.vecnormalize import ObservationStatistics
@@ -109,6 +110,9 @@ def read_algorithm(
     known = env_id or _environment(algorithm)
     actor = _actor(archive, statistics, low, high, known, title)
     bare = _actor(archive, (), *_own_bounds(archive), None, title)
+    if bare.recurrent:
+        check_recurrent(bare, policy, drawn_for(policy, bool(statistics)))
+        return actor
     check_agreement(bare, algorithm, policy, normalised=bool(statistics))
     return actor
 
@@ -202,7 +206,11 @@ def _actor(
         )
     fitted = [statistic.fitted(archive.observation_shape) for statistic in statistics]
     operations = [operation for statistic in fitted for operation in statistic.operations()]
-    operations += [*_features(archive), *_layers(archive), *_head(archive, low, high)]
+    after = [*_layers(archive), *_head(archive, low, high)]
+    if is_recurrent(archive.weights):
+        before = [*operations, *_features(archive)]
+        return recurrent_actor(archive.weights, before, after, archive.observation_shape, name, env_id)
+    operations += [*_features(archive), *after]
     return assemble(operations, name=name, observation_shape=archive.observation_shape, env_id=env_id)
 
 
@@ -232,9 +240,6 @@ def _nature_cnn(archive: Archive, prefix: str) -> list[Operation]:
 
 def _layers(archive: Archive) -> list[Operation]:
     """Return the deterministic path from features to the head's input, by the names of the weights."""
-    recurrent = [key for key in archive.weights if "lstm" in key]
-    if recurrent:
-        raise refusal(recurrent[0].rsplit(".", 1)[0], "LSTM")
     match archive.family:
         case "td3":
             paths = _sequence(archive, "actor.mu")

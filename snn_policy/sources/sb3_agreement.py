@@ -72,6 +72,11 @@ def _drawn(space: Any, rows: int, normalised: bool) -> tuple[Any, npt.NDArray[An
     return given, np.concatenate([values.reshape(rows, -1) for values in given.values()], axis=1)
 
 
+def drawn_for(policy: Any, normalised: bool) -> npt.NDArray[Any]:
+    """Return some random observations of the policy's space, dictionaries joined."""
+    return _drawn(policy.observation_space, 64, normalised)[1]
+
+
 def random_observations(space: Any, rows: int) -> npt.NDArray[Any]:
     """Draw observations of a Box: all over its bounds, near its centre, and at several scales where it has none."""
     rng = np.random.default_rng(0)

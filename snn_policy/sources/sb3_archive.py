@@ -48,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     "stable_baselines3.dqn.policies": "dqn",
     "stable_baselines3.common.policies": "actor-critic",
     "sb3_contrib.common.maskable.policies": "actor-critic",
+    "sb3_contrib.common.recurrent.policies": "actor-critic",
     "sb3_contrib.crossq.policies": "crossq",
     "sb3_contrib.qrdqn.policies": "qrdqn",
     "sb3_contrib.ars.policies": "ars",

@@ -297,7 +297,9 @@ def _of_torch(name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
 def _constants(argument: Any) -> Any:
     if isinstance(argument, Symbolic):
         constant = argument.constant
-        return argument if constant is None else constant.item() if constant.size == 1 and not constant.ndim else constant
+        return (
+            argument if constant is None else constant.item() if constant.size == 1 and not constant.ndim else constant
+        )
     if isinstance(argument, list | tuple):
         return type(argument)(_constants(one) for one in argument)
     return argument

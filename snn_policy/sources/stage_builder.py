@@ -42,6 +42,7 @@ from snn_policy.sources.stage_plan import (
     needed,
     refuse_forgetting,
     refuse_unread,
+    with_cell_states,
 )
 
 MOST_STAGES = 1_000
@@ -74,15 +75,21 @@ def _built(
     program: Program, name: str, shape: tuple[int, ...], low: npt.ArrayLike | None, high: npt.ArrayLike | None,
     env_id: str | None,
 ) -> Actor:  # fmt: skip
+    if len(program.action.shape) > 1 and program.action.shape[0] != 1:
+        reason = f"it makes actions of shape {program.action.shape} of one observation"
+        raise UnsupportedLayerError("action", "rows", reason, "Keep one row per observation")
     value, following = peeled(program.action)
     if not value.terms:
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
     head, rest = read_head(value.size, following, low, high)
     action = value.scaled(rest.scale).shifted(rest.offset)
-    nodes = needed([action], program.memories)
+    after = with_cell_states(program, needed([action], program.memories))
+    nodes = needed([action], after)
     refuse_forgetting(nodes)
-    check_steps(nodes, program.memories)
-    memories = {node: program.memories[node] for node in nodes if isinstance(node, Memory)}
+    if not any(isinstance(node, Weighted | Filtered) for node in nodes):
+        raise UnsupportedLayerError(name, "policy", "it has no linear layer", "Nothing is left to convert")
+    check_steps(nodes, after)
+    memories = {node: after[node] for node in nodes if isinstance(node, Memory)}
     normaliser, entrance, left = normaliser_of(nodes, [action, *memories.values()], program.observation, shape)
     builder = _Builder(program.observation.width, entrance, left, kept_rows(nodes, action, memories))
     for node in nodes:
@@ -181,7 +188,9 @@ class _Builder:
             port = folded.flat.moved(rows)
             term = whole_of(port)
             alone = term is not None and isinstance(term.node, Told) and bool((term.scale == 1).all())
-            pieces.append(port if alone and not port.bias.any() else self._stage(Elementwise(len(rows)), [port], node.path))
+            pieces.append(
+                port if alone and not port.bias.any() else self._stage(Elementwise(len(rows)), [port], node.path)
+            )
             order.append(rows)
         if not order:
             return folded
@@ -244,12 +253,13 @@ class _Builder:
 
     def _remembered(self, memory: Memory, after: Value) -> Value:
         """What a memory holds, as entries of what stages tell; of anything else, a stage of its own."""
-        value = self._translated(after).flat
-        if not self._starts(value, memory.start):
+        cells = [term.index >= 0 for term in after.terms if isinstance(term.node, CellState)]
+        rows = np.flatnonzero(~np.any(cells, axis=0)) if cells else np.arange(after.size)
+        value, start = self._translated(after.flat.moved(rows)), memory.start[rows]
+        if not self._starts(value, start):
             value = self._stage(Elementwise(value.size), [value], memory.path)
-            if not self._starts(value, memory.start):
-                raise AssertionError(memory.path)
-        return value
+            self._starts(value, start)
+        return Value((after.size,), (), np.zeros(after.size)).overwritten(rows, value)
 
     def _starts(self, value: Value, start: Float64) -> bool:
         """Set what stages start from, if the value is plain entries of theirs and nobody wants another start."""

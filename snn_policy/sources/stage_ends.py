@@ -25,8 +25,8 @@ def peeled(action: Value) -> tuple[Value, list[Operation]]:
         node = None if term is None else term.node
         made: Operation
         match node:
-            case Activated(norm=None, activation=function) if function is not None and not squashed and (
-                function.name in ("tanh", "relu")
+            case Activated(norm=None, activation=function) if (
+                function is not None and not squashed and (function.name in ("tanh", "relu"))
             ):
                 made, squashed = Activate(function, path=node.path, kind=node.kind), True
             case Unfinished(function="clip", numbers=(low, high)):

@@ -64,9 +64,7 @@ class MapMaker:
         if not made:
             reason = "its values do not depend on the observation"
             raise UnsupportedLayerError(path, "constant", reason, "Leave it out of the policy")
-        return [
-            Connection(source, one, delayed, port) for (source, delayed), one in _with_bias(made, parts.bias)
-        ]
+        return [Connection(source, one, delayed, port) for (source, delayed), one in _with_bias(made, parts.bias)]
 
     def _map(self, key: Key, parts: _Parts) -> Linear | Select:
         selections, width = parts.selections.get(key, []), self._widths[key[0]]
@@ -92,7 +90,12 @@ class MapMaker:
             parts.selections.setdefault((term.node.stage, False), []).append(term)
             return
         if isinstance(term.node, Memory):
-            before = self._memories[term.node].moved(term.index).scaled(term.scale)
+            held = self._memories.get(term.node, Value.constant(np.zeros(term.node.width)))
+            before = held.moved(term.index).scaled(term.scale)
+            covered = np.any([one.index >= 0 for one in before.terms], axis=0)
+            if (~covered & (term.index >= 0)).any():
+                reason = "it is recurrent, and its cell state is read by others than itself"
+                raise UnsupportedLayerError(term.node.path, "LSTM", reason, "Use the hidden state")
             parts.bias += before.bias
             for one in before.terms:
                 assert isinstance(one.node, Told)

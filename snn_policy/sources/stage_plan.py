@@ -72,6 +72,19 @@ def refuse_forgetting(nodes: Iterable[Node]) -> None:
             raise UnsupportedLayerError(node.path, str(node.numbers[0]), reason, remedy)
 
 
+def with_cell_states(program: Program, nodes: Iterable[Node]) -> dict[Memory, Value]:
+    """Return the memories, with the cells' own states where programs spell those out."""
+    memories = dict(program.memories)
+    for node in nodes:
+        if isinstance(node, LstmStep) and node.spelled is not None:
+            term = node.before.terms[0]
+            assert isinstance(term.node, Memory)
+            if memories[term.node].moved(term.index).same_as(node.spelled):
+                state = Value.of(CellState(node, path=node.path, kind=node.kind))
+                memories[term.node] = memories[term.node].overwritten(term.index, state)
+    return memories
+
+
 def check_steps(nodes: Iterable[Node], memories: Mapping[Memory, Value]) -> None:
     """Raise unless every GRU and LSTM starts from what it ended with in the decision before."""
     for node in nodes:
@@ -122,7 +135,7 @@ def kept_rows(nodes: list[Node], action: Value, memories: Mapping[Memory, Value]
 
     for node in nodes:
         outputs = len(node.weight) if isinstance(node, Weighted) else 0
-        for value in node.operands:
+        for value in node.operands if not isinstance(node, CellState) else ():
             note(value, node.number, outputs)
     note(action, -1, 0)
     return {node: list(_groups(node, found)) for node, found in uses.items()}

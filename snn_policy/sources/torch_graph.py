@@ -50,9 +50,7 @@ def read_module_graph(
         SourceError: the observation's size is not known.
     """
     names = _parameters(twin)
-    inputs = sizes_found(
-        names, observation_shape, _widths(twin), lambda shapes: _follow(twin, shapes, {}, normaliser)
-    )
+    inputs = sizes_found(names, observation_shape, _widths(twin), lambda shapes: _follow(twin, shapes, {}, normaliser))
     program, remembered = _program(twin, inputs, normaliser)
     if remembered and _reset(twin):
         program, _ = _program(twin, inputs, normaliser)

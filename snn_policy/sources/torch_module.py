@@ -104,7 +104,7 @@ def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
     module = getattr(module, "_orig_mod", module)  # torch.compile
     _refuse_computed_weights(module)
     try:
-        twin = copy.deepcopy(module)
+        twin = copy.deepcopy(module, _states_without_history(module))
     except Exception as problem:
         raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", _REMEDY) from problem
     hooked = set()
@@ -115,6 +115,18 @@ def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
     if hooked and told:
         warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion")
     return twin.cpu().eval()
+
+
+def _states_without_history(module: "nn.Module") -> dict[int, Any]:
+    """Return copies, by identity, of what modules hold from a forward with gradients, which cannot be copied with it."""
+    import torch
+
+    held: list[Any] = []
+    for part in module.modules():
+        for value in (*part._buffers.values(), *vars(part).values()):
+            held += value if isinstance(value, tuple | list) else [value]
+    tensors = [one for one in held if isinstance(one, torch.Tensor) and not one.is_leaf]
+    return {id(one): one.detach().clone() for one in tensors}
 
 
 def _refuse_computed_weights(module: "nn.Module") -> None:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
+from snn_policy.sources.refusals import refusal
 from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
 from snn_policy.sources.value_movements import MOVES
 from snn_policy.sources.value_operators import applied
@@ -57,6 +58,8 @@ class Follower(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, in_place = _name(func)
         given = dict(kwargs or {})
+        if "rand" in name or name in ("normal", "bernoulli", "multinomial", "poisson", "uniform", "exponential"):
+            raise refusal(self.path, name)
         if not any(isinstance(one, Traced) for one in leaves([args, given])):
             return self._wrapped(func(*args, **given)) if not name.startswith("_") else func(*args, **given)
         if name in _FACTS and not (name == "type" and len(args) > 1):

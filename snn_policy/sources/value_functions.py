@@ -280,5 +280,3 @@ def argmax(x: Value, axis: int | None, keep: bool, path: str, kind: str) -> Valu
     shape = tuple(1 if place == axis % len(x.shape) else size for place, size in enumerate(x.shape))
     node = Unfinished("argmax", x.flat.moved(order.reshape(-1)), outputs, path=path, kind=kind)
     return Value.of(node, shape if keep else order.shape[:-1])
-
-

@@ -33,6 +33,7 @@ from snn_policy.sources.value_functions import (
     unfinished,
     unit_rows,
 )
+from snn_policy.sources.value_gates import spelled_gru
 from snn_policy.sources.value_products import divided, multiplied
 from snn_policy.sources.value_recurrence import cell, sequence
 
@@ -66,6 +67,9 @@ def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path:
     if name in UNCHANGED:
         return _unchanged(name, arguments, keywords, path)
     rule = _RULES.get(name)
+    if name in ("gt", "lt", "ge", "le", "eq", "ne", "greater", "less"):
+        reason = "it branches on values of the observation"
+        raise UnsupportedLayerError(path, name, reason, "Keep forward free of branches")
     if rule is None:
         raise refusal(path, _NAMED.get(name, name))
     given = {key: value for key, value in keywords.items() if key not in ("out", "inplace", "dtype")}
@@ -91,7 +95,8 @@ def _unchanged(name: str, arguments: Sequence[Any], keywords: dict[str, Any], pa
 def _add(path: str, x: Any, y: Any, alpha: Any = 1) -> Value:
     y = y.scaled(alpha) if isinstance(y, Value) else np.asarray(y, np.float64) * alpha
     if isinstance(x, Value) and isinstance(y, Value):
-        return summed(x, y, path)
+        whole = summed(x, y, path)
+        return spelled_gru(whole, path) or whole
     return x.shifted(y) if isinstance(x, Value) else y.shifted(x)  # pyright: ignore
 
 
@@ -208,8 +213,8 @@ def _gelu(path: str, x: Value, approximate: str = "none") -> Value:
 
 def _prelu(path: str, x: Value, weight: Any) -> Value:
     slopes = np.ravel(weight)
-    if not (slopes == slopes[0]).all():
-        raise UnsupportedLayerError(path, "prelu", "its slopes differ between channels", "Use one slope")
+    if slopes.size != 1:
+        raise refusal(path, "PReLU")
     return activated(x, "leaky_relu", float(slopes[0]), path, "prelu")
 
 

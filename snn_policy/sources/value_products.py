@@ -16,6 +16,7 @@ from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinish
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import divided_by_zero
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
+from snn_policy.sources.value_gates import spelled_lstm
 
 MOST_SUMMAND = 1e-7
 """What is added to a length, instead of within its root, may be so much: it means nothing but not to divide by zero."""
@@ -33,6 +34,9 @@ def multiplied(first: Value, second: Value, path: str, kind: str = "mul") -> Val
         made = _gated(x, gate, path) or _divided_by_root(x, gate, "reciprocal", path)
         if made is not None:
             return made
+    step = spelled_lstm(one, two, path)
+    if step is not None:
+        return step
     if one.same_as(two):
         return unfinished("power", one, path, kind, (2.0,))
     for x, square in ((one, two), (two, one)):
@@ -75,7 +79,7 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         made = _divided_by_root(one, two, "root", path)
         if made is not None:
             return made
-    reason = "it divides one value by another that both depend on the observation"
+    reason = "it joins two values: it divides by one that depends on the observation"
     raise UnsupportedLayerError(path, kind, reason, "Only a normalisation of whole rows is read as such")
 
 
@@ -148,7 +152,7 @@ def _ratio(x: Value, v: Value) -> Float64 | None:
     x, v = x.opened, v.opened
     if x.size != v.size or not v.terms or len(x.terms) != len(v.terms):
         return None
-    partner = next((term for term in x.terms if term.node is v.terms[0].node), None)
+    partner = next((term for term in x.terms if term.node.alike(v.terms[0].node)), None)
     if partner is None or not np.array_equal(partner.index, v.terms[0].index) or (partner.index < 0).any():
         return None
     factor = partner.scale / v.terms[0].scale
@@ -252,5 +256,3 @@ def _size_of(radicand: Value, scale: float, offset: float, least: float) -> _Roo
     if b == 0 and 0 <= offset <= MOST_SUMMAND:
         return _Root(rows, "l2", max(least, offset / scale) / math.sqrt(a), scale * math.sqrt(a))
     return None
-
-
