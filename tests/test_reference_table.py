@@ -63,6 +63,14 @@ def test_the_short_table_puts_the_neuron_before_beside_the_default(plain: float 
     assert f"1.000 ± 0.000 · 1.000 | 0 · 0 of 2 | 0.020 {shown} 0.500 |" in line
 
 
+@pytest.mark.parametrize("others", [[], ["IF T=8 α=0"], ["sigma-delta 0.01"]])
+def test_where_the_default_was_not_measured_the_neuron_before_says_that_it_stands_for_it(others: list[str]) -> None:
+    variants = [PLAIN_VARIANT, *others]
+    records = [record("ANN", [100.0, 100.0]), *(record(variant, [90.0, 90.0]) for variant in variants)]
+    (line,) = short_table(rows_of(records)).splitlines()[2:]
+    assert line.startswith("| one (plain) | Hopper-v5 | 100.0 | 0.900 ± 0.000 ")
+
+
 @pytest.mark.parametrize(
     ("new", "old", "expected"),
     [
