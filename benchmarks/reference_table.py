@@ -159,7 +159,7 @@ def actor_table(rows: list[Row]) -> str:
             f"| {label(row)} | {number(row['return_mean'])} ± {number(row['return_std'])} "
             f"| {number(row['interquartile_mean'])} [{number(low)}, {number(high)}] "
             f"| {retention(row)} "
-            f"| {count(row['failed'], episodes)} of {episodes} | {row['energy_share']:.3f} |"
+            f"| {count(row['failed'], row['episodes'])} of {row['episodes']} | {row['energy_share']:.3f} |"
         )
     return "\n".join([*lines, ""])
 
