@@ -159,7 +159,7 @@ def actor_table(rows: list[Row]) -> str:
             f"| {label(row)} | {number(row['return_mean'])} ± {number(row['return_std'])} "
             f"| {number(row['interquartile_mean'])} [{number(low)}, {number(high)}] "
             f"| {retention(row)} "
-            f"| {count(row['failed'], episodes)} of {episodes} | {row['energy_share']:.3f} |"
+            f"| {count(row['failed'], row['episodes'])} of {row['episodes']} | {row['energy_share']:.3f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -188,18 +188,23 @@ def open_loop_table(rows: list[Row]) -> str:
 
 
 def short_table(rows: list[Row]) -> str:
-    """Return the default conversion of every actor, and what the neuron before it needed on the same episodes."""
+    """Return the default conversion of every actor, and what the neuron before it needed.
+
+    Where the default has not been measured, that neuron's row stands for it, and says so.
+    """
     plain = {row["actor"]: row["energy_share"] for row in rows if row["variant"] == PLAIN_VARIANT}
+    default = {row["actor"] for row in rows if row["variant"] == DEFAULT_VARIANT}
     lines = [
         "| actor | environment | ANN return | retention: mean ± 2 s.e. · median | failed SNN · ANN "
         "| energy of dense ANN | plain neuron | ANN skipping zeros |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if row["variant"] == DEFAULT_VARIANT:
-            before = plain.get(row["actor"])
+        missing = row["variant"] == PLAIN_VARIANT and row["actor"] not in default
+        if row["variant"] == DEFAULT_VARIANT or missing:
+            name, before = f"{row['actor']} (plain)" if missing else row["actor"], plain.get(row["actor"])
             lines.append(
-                f"| {row['actor']} | {row['environment']} | {number(row['ann_return_mean'])} | {retention(row)} "
+                f"| {name} | {row['environment']} | {number(row['ann_return_mean'])} | {retention(row)} "
                 f"| {count(row['failed'], row['episodes'])} · {count(row['ann_failed'], row['episodes'])} "
                 f"of {row['episodes']} | {row['energy_share']:.3f} | {'' if before is None else f'{before:.3f}'} "
                 f"| {row['zero_skipping_share']:.3f} |"
