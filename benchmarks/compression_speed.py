@@ -6,6 +6,7 @@
 Rows go to `benchmarks/results/compression_speed.json`, each by its policy's name; `compression_tables` writes them into
 docs/compression.md. Opponents: the dense ANN in ONNX Runtime (the original and the compressed one take as long); the
 compressed ANN in plain C that skips zero activations, and the same that skips pruned weights, too, as the core does.
+Times are the thread's own processor time, so that they can be taken beside other work; ratios are of the same round.
 """
 
 import os
@@ -13,6 +14,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +50,7 @@ def measure(name: str, policy: SpikingPolicy, rounds: int) -> dict[str, Any]:
         CORE: (kernel(policy), observations),
         ACT: (policy.act, observations),
         EXPORTED: (exported(policy), observations),
-    }, REFERENCE, rounds)  # fmt: skip
+    }, REFERENCE, rounds, time.thread_time)  # fmt: skip
     instructions = {}
     if not missing_packages(TARGETS["cortex-m7"]):
         stream = observations[-DECISIONS:]
@@ -83,8 +85,8 @@ def main(
             print(f"  {call:<45}{found['microseconds']:9.2f} µs   {found['ratio']:.2f} of {REFERENCE}")
         for program, count in rows[name]["instructions"].items():
             print(f"  {program:<45}{count:9,.0f} instructions", flush=True)
-    kept = [rows[name] for name in sorted(rows)]
-    write_atomically(MEASURED, (json.dumps({"rows": kept}, indent=1) + "\n").encode())
+        kept = [rows[known] for known in sorted(rows)]
+        write_atomically(MEASURED, (json.dumps({"rows": kept}, indent=1) + "\n").encode())
 
 
 def read_rows() -> list[dict[str, Any]]:
