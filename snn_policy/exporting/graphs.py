@@ -32,9 +32,7 @@ def columns(network: SpikingNetwork, graph: str) -> tuple[str, ...]:
     return (*network.layer_names, *OPERATIONS, *events, *(CALIBRATION_COSTS if calibrates(network) else ()))
 
 
-def trace_decision(
-    network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined"
-) -> Traces:
+def trace_decision(network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined") -> Traces:
     """Return the inputs, outputs by name (`counts` if asked), and memories' widths of the graph of all timesteps."""
     actor, widths = network.actor, network.memory_widths
     graph = ObservedGraph(batch, actor.observation_shape, inputs)
@@ -54,9 +52,7 @@ def trace_decision(
     return [*graph.observed, *memory.values()], _outputs(action, new, spent), widths
 
 
-def trace_timestep(
-    network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined"
-) -> Traces:
+def trace_timestep(network: SpikingNetwork, batch: Dimension, counts: bool = True, inputs: Inputs = "joined") -> Traces:
     """Return the same of the graph of one timestep."""
     graph = ObservedGraph(batch, network.actor.observation_shape, inputs)
     given, (y, new, spent) = timestep_graph(graph, network.actor, network.neurons)
