@@ -90,6 +90,11 @@ def compress(
 
 def _check(actor: Actor, target: Target, env: EnvironmentSource | None, observations: Any) -> None:
     """Refuse what cannot be compressed, before anything takes time."""
+    if not actor.graph.is_chain:
+        raise UnsupportedLayerError(
+            *actor.graph.no_layer, "compression takes chains of layers only",
+            "Convert the actor as it is, with sigma-delta neurons: convert(actor, observations).",
+        )  # fmt: skip
     for index, layer in enumerate(actor.layers):
         if not isinstance(layer, Linear):
             raise UnsupportedLayerError(
