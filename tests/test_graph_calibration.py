@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_policy import IF, MT, SNM, Actor, SpikeCalibration, compress, convert
+from snn_policy import IF, MT, SNM, Actor, SpikeCalibration, SpikingPolicy, compress, convert
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
@@ -239,6 +239,12 @@ def coarse_quanta(actor: Actor) -> Any:
     return [np.full(width, 0.05, np.float32) for width in actor.widths]
 
 
+def coarse_network(actor: Actor) -> SpikingNetwork:
+    quanta = tuple(coarse_quanta(actor))
+    neurons = SigmaDeltaNeurons(quanta, quanta, np.zeros(12, np.float32), (4,) * len(quanta))
+    return SpikingNetwork(actor, neurons)
+
+
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_starts_beside_the_observations_do_as_a_recording_that_has_them(kind: str) -> None:
     actor, observations = graph_actor(kind), recorded(200)
@@ -288,6 +294,7 @@ REFUSE: dict[str, Any] = {
     "mt": lambda actor: convert(actor, recorded(50), neuron=MT()),
     "spike calibration": lambda actor: convert(
         actor, recorded(50), neuron=IF(calibration=SpikeCalibration(iterations=1))),
+    "nir": lambda actor: SpikingPolicy(coarse_network(actor), engine="numpy").export_nir("unwritten.nir"),
     "compress": lambda actor: compress(actor, observations=walk(2000)[:, 0]),
 }  # fmt: skip
 
@@ -299,15 +306,13 @@ def test_what_serves_chains_names_the_first_stage_that_is_no_layer(kind: str, wh
         REFUSE[what](graph_actor(kind))
     assert str(refusal.value).startswith(FIRST[kind])
     assert "\n" not in str(refusal.value)
-    assert "sigma-delta" in str(refusal.value)
+    assert ("TorchScript" if what == "nir" else "sigma-delta") in str(refusal.value)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_rounding_to_float16_leaves_the_policy_as_it_is(kind: str) -> None:
     actor = graph_actor(kind)
-    quanta = tuple(coarse_quanta(actor))
-    network = SpikingNetwork(actor, SigmaDeltaNeurons(quanta, quanta, np.zeros(12, np.float32), (4,) * len(quanta)))
-    other = rounded(network)
+    other = rounded(coarse_network(actor))
     assert 0 < change_of_actions(actor, other.actor, np.asarray(recorded(60))) < 2e-3
     for stage in other.actor.graph.stages:
         for one in stage.connections:
@@ -323,7 +328,6 @@ def test_a_weight_too_large_for_float16_names_its_stage(kind: str, stage: int) -
     assert isinstance(first.map, Linear)
     large = replace(first, map=Linear(first.map.weight * 1e6, first.map.bias))
     stages[stage - 1] = replace(stages[stage - 1], connections=(large, *others))
-    quanta = tuple(coarse_quanta(actor))
-    neurons = SigmaDeltaNeurons(quanta, quanta, np.zeros(12, np.float32), (4,) * len(quanta))
+    network = coarse_network(replace(actor, graph=replace(actor.graph, stages=tuple(stages))))
     with pytest.raises(ValueError, match=f"stage {stage}: a weight beyond 65504"):
-        as_float16(SpikingNetwork(replace(actor, graph=replace(actor.graph, stages=tuple(stages))), neurons))
+        as_float16(network)

@@ -257,12 +257,19 @@ class Graph:
             UnsupportedLayerError: the graph is no chain.
         """
         if not self.chained:
-            index = next(index for index, stage in enumerate(self.stages) if self._differs(index, stage) is not None)
             reason = "this serves chains of layers only: a linear map and an activation after the other"
             remedy = f'Use neuron="sigma-delta", which serves every {self.kind}'
-            kind = str(self._differs(index, self.stages[index]))
-            raise UnsupportedLayerError(f"stage {index + 1} of {len(self.stages)}", kind, reason, remedy)
+            raise UnsupportedLayerError(*self.no_layer, reason, remedy)
         return self.chained
+
+    @property
+    def no_layer(self) -> tuple[str, str]:
+        """Return the place of the first stage that is no layer of a chain, and what it is; ("", "") of chains."""
+        for index, stage in enumerate(self.stages):
+            kind = self._differs(index, stage)
+            if kind is not None:
+                return f"stage {index + 1} of {len(self.stages)}", kind
+        return "", ""
 
     def _differs(self, index: int, stage: Stage) -> str | None:
         """Return what makes a stage, counted from 0, something else than a chain's layer; None where nothing does."""

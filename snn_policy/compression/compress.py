@@ -92,8 +92,8 @@ def _check(actor: Actor, target: Target, env: EnvironmentSource | None, observat
     """Refuse what cannot be compressed, before anything takes time."""
     if not actor.graph.is_chain:
         raise UnsupportedLayerError(
-            actor.name, actor.graph.kind, "compression takes chains of layers only",
-            "Convert the actor as it is: convert(actor, observations).",
+            *actor.graph.no_layer, "compression takes chains of layers only",
+            "Convert the actor as it is, with sigma-delta neurons: convert(actor, observations).",
         )  # fmt: skip
     for index, layer in enumerate(actor.layers):
         if not isinstance(layer, Linear):

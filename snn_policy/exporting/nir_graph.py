@@ -22,7 +22,7 @@ from snn_policy.ann.layers import Layer
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
-from snn_policy.errors import needs_extra
+from snn_policy.errors import UnsupportedLayerError, needs_extra
 from snn_policy.exporting.nir_check import verify_nir
 from snn_policy.exporting.verification import Verification, observations_to_verify
 from snn_policy.protocol import FloatArray
@@ -100,9 +100,13 @@ def check_exportable(network: SpikingNetwork) -> None:
     """Refuse what NIR has no node for.
 
     Raises:
+        UnsupportedLayerError: the first stage of a graph that is no plain layer.
         ValueError: naming the neuron or the coding, and why.
     """
-    neurons = network.neurons
+    neurons, graph = network.neurons, network.actor.graph
+    if not graph.is_chain:
+        reason = "NIR graphs are written of IF neurons, which stand for chains of layers"
+        raise UnsupportedLayerError(*graph.no_layer, reason, "Export to ONNX, C or TorchScript")
     if isinstance(neurons, SigmaDeltaNeurons):
         raise ValueError(
             "sigma-delta neurons: NIR has no node that sends signed spikes of several sizes and keeps what it has sent "
