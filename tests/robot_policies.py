@@ -1,7 +1,8 @@
-"""Look-alikes of the policies that robots run, with random weights: one module per structure, and its inputs' shapes."""
+"""Look-alikes of the policies that robots run, with random weights: one module per structure, with its inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 def mlp(*widths: int, activation: Callable[[], nn.Module] = nn.ELU, last: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
         layers += [nn.Linear(inputs, outputs)]
         layers += [activation()] if last or index < len(widths) - 2 else []
     return nn.Sequential(*layers)
@@ -177,7 +178,7 @@ class LayerNorms(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths, layers = (100, 512, 256, 128), list[nn.Module]()
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU()]
             nn.init.normal_(layers[-2].weight, 1.0, 0.2)  # pyright: ignore
             nn.init.normal_(layers[-2].bias, 0.0, 0.2)  # pyright: ignore

@@ -18,7 +18,7 @@ from snn_policy.sources.graph_nodes import Observation
 from snn_policy.sources.stage_plan import needed
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
-ROWS, MOST_SIZES, TOLERANCE = 24, 24, 2e-4
+ROWS, MOST_SIZES, MOST_TRIES, TOLERANCE = 24, 24, 200, 2e-4
 
 
 def sizes_found(
@@ -49,12 +49,12 @@ def sizes_found(
 def _guessed(
     names: Sequence[str], total: int | None, candidates: Sequence[int], follow: Callable[[Mapping[str, Any]], Any]
 ) -> Inputs:  # fmt: skip
-    known = [size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES] + [1]
+    known = [*[size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES], 1]
     problem: Exception | None = None
     tried = 0
     for sizes in _combinations(known, len(names), total):
         tried += 1
-        if tried > MOST_SIZES**2:
+        if tried > MOST_TRIES:
             break
         error = _error(follow, names, sizes)
         if isinstance(error, UnsupportedLayerError):
@@ -88,7 +88,7 @@ def _reads_all(observation: Observation, action: Value) -> bool:
 
 
 def _combinations(known: Sequence[int], count: int, total: int | None) -> Any:
-    """Sizes of all inputs; with their total, the last is what is left, and any split does where they are only joined."""
+    """Sizes of all inputs; with their total, one is what is left, and any split does where they are only joined."""
     if count == 1:
         yield from ((size,) for size in (known if total is None else [total]))
         return

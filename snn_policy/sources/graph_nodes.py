@@ -7,6 +7,7 @@ are refused by name if the other half never comes.
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ class Node:
     number: int = field(default_factory=lambda: next(_numbers))
 
     is_sum = False
+
+    @property
+    def opened(self) -> Value:
+        """Return its own value."""
+        return Value.of(self)
 
     @property
     def width(self) -> int:
@@ -109,6 +115,11 @@ class Summed(Node):
 
     operand: Value
     is_sum = True
+
+    @cached_property
+    def opened(self) -> Value:
+        """Return what it is a sum of, sums within written out."""
+        return self.operand.opened
 
     @property
     def width(self) -> int:

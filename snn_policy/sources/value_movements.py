@@ -127,15 +127,13 @@ def indexed(x: Places, index: Any) -> Places:
     parts = index if isinstance(index, tuple) else (index,)
     plain = tuple(part.astype(np.int64) if isinstance(part, np.ndarray) and part.dtype.kind in "iu" else part
                   for part in parts)  # fmt: skip
-    axis = 0
-    for part in plain:
+    for axis, part in enumerate(plain):
         if part is None or part is Ellipsis or isinstance(part, np.ndarray | list):
             break
         if isinstance(part, slice):
             bounds = [abs(bound) for bound in (part.start, part.stop) if bound is not None and bound < _WHOLE]
             if axis < x.ndim and bounds and max(bounds) > x.shape[axis]:
                 raise SourceError(f"it takes entries {part.start} to {part.stop} of {x.shape[axis]}")
-        axis += 1
     try:
         return np.asarray(x[plain])
     except IndexError as problem:
