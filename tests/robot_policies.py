@@ -127,8 +127,8 @@ class Tracking(nn.Module):
         self.convolve = nn.Sequential(nn.Conv1d(60, 40, 4, 2), silu(), nn.Conv1d(40, 20, 2, 1), silu(), nn.Flatten())
         self.past = nn.Linear(60, 128)
         self.goal = mlp(34, 256, 128, 128, activation=silu)
-        self.actor = nn.Sequential(nn.Linear(511, 512), silu(), nn.Linear(512, 512), silu(), nn.Linear(512, 256), silu(),
-                                   nn.Linear(256, 128), nn.LayerNorm(128), silu(), nn.Linear(128, 29))  # fmt: skip
+        last = (nn.Linear(256, 128), nn.LayerNorm(128), silu(), nn.Linear(128, 29))
+        self.actor = nn.Sequential(mlp(511, 512, 512, 256, activation=silu, last=True), *last)
 
     def forward(self, obs: Tensor) -> Tensor:
         first, second, history, last = torch.split(obs, [35, 92, 1270, 35], dim=-1)
@@ -346,9 +346,9 @@ class Frames(nn.Module):
 class WithStates(nn.Module):
     """What an ONNX export of a recurrent policy takes and gives: obs, h_in, c_in → actions, h_out, c_out."""
 
-    def __init__(self, policy: nn.Module, rnn: nn.Module, head: nn.Module) -> None:
+    def __init__(self, rnn: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.policy, self.rnn, self.head = policy, rnn, head
+        self.rnn, self.head = rnn, head
 
     def forward(self, obs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         given = state if len(state) > 1 else state[0]

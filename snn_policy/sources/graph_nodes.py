@@ -31,7 +31,7 @@ class Node:
 
     is_sum = False
 
-    @property
+    @cached_property
     def opened(self) -> Value:
         """Return its own value."""
         return Value.of(self)
@@ -81,8 +81,10 @@ class Weighted(Node):
     bias: Float64
 
     def alike(self, other: Node) -> bool:
-        same = isinstance(other, Weighted) and np.array_equal(self.weight, other.weight)
-        return self is other or (same and not (self.bias != other.bias).any() and self.operand.same_as(other.operand))
+        if self is other or not isinstance(other, Weighted):
+            return self is other
+        same = np.array_equal(self.weight, other.weight) and np.array_equal(self.bias, other.bias)
+        return same and self.operand.same_as(other.operand)
 
     @property
     def width(self) -> int:
@@ -242,10 +244,10 @@ class Unfinished(Node):
     numbers: tuple[Any, ...] = ()
 
     def alike(self, other: Node) -> bool:
-        same = isinstance(other, Unfinished) and (self.function, self.outputs) == (other.function, other.outputs)
-        if self is other or not same or self.function == "clip":
+        if self is other or not isinstance(other, Unfinished) or self.function == "clip":
             return self is other
-        return self.numbers == other.numbers and self.operand.same_as(other.operand)
+        same = (self.function, self.outputs) == (other.function, other.outputs) and self.numbers == other.numbers
+        return same and self.operand.same_as(other.operand)
 
     @property
     def width(self) -> int:

@@ -274,7 +274,8 @@ def _threshold(path: str, inputs: list[Any]) -> Value:
     if condition is not None and isinstance(condition.node, Unfinished) and condition.node.function == "greater":
         soft = isinstance(node, Activated) and node.activation is not None and node.activation.name == "softplus"
         least = condition.node.numbers[0]
-        if soft and least >= MOST_EXACT and isinstance(inputs[1], Value) and node.operand.same_as(inputs[1]):
+        same = soft and isinstance(node, Activated) and node.operand.same_as(as_value(inputs[1]))
+        if same and least >= MOST_EXACT:
             return inputs[2]
     raise refusal(path, "Where")
 

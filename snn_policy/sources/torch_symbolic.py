@@ -36,7 +36,7 @@ class Traced(torch.Tensor):
 
     @staticmethod
     def __new__(cls, symbolic: Symbolic, dtype: Any = torch.float32) -> "Traced":
-        made = torch.Tensor._make_wrapper_subclass(cls, symbolic.shape, dtype=dtype, device="cpu")
+        made = torch.Tensor._make_wrapper_subclass(cls, symbolic.shape, dtype=dtype, device=torch.device("cpu"))
         made.symbolic = symbolic
         return made
 

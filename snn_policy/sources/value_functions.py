@@ -205,7 +205,7 @@ def reduced(x: Value, axes: Sequence[int] | None, keep: bool, mean: bool, path: 
         return rows.reshaped(shape)
     if rows.size * len(rows.places) > MOST_WEIGHTS:
         raise SourceError(f"{path}: a sum over values of shape {x.shape} is too large; refused")
-    weight = np.kron(np.eye(len(rows.places)), np.full((1, n), share))
+    weight = np.asarray(np.kron(np.eye(len(rows.places)), np.full((1, n), share)), np.float64)
     zeros = np.zeros(len(weight))
     return Value.of(Weighted(rows.flat, weight, zeros, path=path, kind="mean" if mean else kind), shape)
 
