@@ -319,3 +319,26 @@ def test_inputs_with_names_are_a_dictionary_where_their_shapes_are_given() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_actor(made(FEED_FORWARD["joined"])).observation_shape == (145,)
+
+
+@pytest.mark.parametrize("container", ["module", "script", "trace"])
+def test_a_size_that_follows_from_nothing_is_asked_for(container: str, tmp_path: Path) -> None:
+    look = FEED_FORWARD["parkour"]
+    with pytest.raises(UnsupportedLayerError, match=r"pass observation_shape=\{'obs': \(n,\), 'depth': \(n,\)\}"):
+        CONTAINERS[container](Look(look.make, look.shapes), tmp_path)
+    whole = CONTAINERS["module"](look, tmp_path)[0]
+    assert whole.observation_shape == (785,)
+
+
+def test_the_last_entries_of_an_observation_do_not_tell_its_size() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = mlp(12, 16, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.body(torch.cat((x[:, :2], x[:, -10:]), dim=-1))
+
+    with pytest.raises(UnsupportedLayerError, match=r"pass observation_shape=\(n,\)"):
+        load_actor(Last())
+    assert load_actor(Last(), observation_shape=(15,)).observation_shape == (15,)
