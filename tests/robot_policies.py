@@ -1,7 +1,8 @@
-"""Look-alikes of the policies that robots run, with random weights: one module per structure, and its inputs' shapes."""
+"""Look-alikes of the policies that robots run, with random weights: one module per structure, with its inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 def mlp(*widths: int, activation: Callable[[], nn.Module] = nn.ELU, last: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
         layers += [nn.Linear(inputs, outputs)]
         layers += [activation()] if last or index < len(widths) - 2 else []
     return nn.Sequential(*layers)
@@ -126,8 +127,8 @@ class Tracking(nn.Module):
         self.convolve = nn.Sequential(nn.Conv1d(60, 40, 4, 2), silu(), nn.Conv1d(40, 20, 2, 1), silu(), nn.Flatten())
         self.past = nn.Linear(60, 128)
         self.goal = mlp(34, 256, 128, 128, activation=silu)
-        self.actor = nn.Sequential(nn.Linear(511, 512), silu(), nn.Linear(512, 512), silu(), nn.Linear(512, 256), silu(),
-                                   nn.Linear(256, 128), nn.LayerNorm(128), silu(), nn.Linear(128, 29))  # fmt: skip
+        last = (nn.Linear(256, 128), nn.LayerNorm(128), silu(), nn.Linear(128, 29))
+        self.actor = nn.Sequential(mlp(511, 512, 512, 256, activation=silu, last=True), *last)
 
     def forward(self, obs: Tensor) -> Tensor:
         first, second, history, last = torch.split(obs, [35, 92, 1270, 35], dim=-1)
@@ -177,7 +178,7 @@ class LayerNorms(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths, layers = (100, 512, 256, 128), list[nn.Module]()
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU()]
             nn.init.normal_(layers[-2].weight, 1.0, 0.2)  # pyright: ignore
             nn.init.normal_(layers[-2].bias, 0.0, 0.2)  # pyright: ignore
@@ -345,9 +346,9 @@ class Frames(nn.Module):
 class WithStates(nn.Module):
     """What an ONNX export of a recurrent policy takes and gives: obs, h_in, c_in → actions, h_out, c_out."""
 
-    def __init__(self, policy: nn.Module, rnn: nn.Module, head: nn.Module) -> None:
+    def __init__(self, rnn: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.policy, self.rnn, self.head = policy, rnn, head
+        self.rnn, self.head = rnn, head
 
     def forward(self, obs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         given = state if len(state) > 1 else state[0]
@@ -372,9 +373,9 @@ FEED_FORWARD = {
     "two inputs": Look(TwoInputs, {"obs": (33,), "history": (10, 33)}, given=True),
     "joined": Look(Joined, {"state": (81,), "command": (64,)}),
     "parkour": Look(Parkour, {"obs": (753,), "depth": (32,)}, given=True),
-    "tracking": Look(Tracking, {"obs": (1432,)}, given=True),
+    "tracking": Look(Tracking, {"obs": (1432,)}),
     "parallel": Look(Parallel, {"obs": (575,)}),
-    "reordered": Look(Reordered, {"obs": (380,)}, given=True),
+    "reordered": Look(Reordered, {"obs": (380,)}),
     "layer norms": Look(LayerNorms, {"obs": (100,)}),
     "simba": Look(SimBa, {"obs": (17,)}),
     "drq": Look(DrQ, {"obs": (40,)}),

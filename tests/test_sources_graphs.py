@@ -176,16 +176,20 @@ class OneMemory(nn.Module):
         return torch.clamp(self.last(out.reshape(-1, 16)), -3, 3) / 3, torch.cat([h, c], dim=-1)
 
 
+def stateful(rnn: nn.Module, head: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: WithStates(rnn, head)
+
+
+PAIR = ["h_%s", "c_%s"]
 STATES: dict[str, tuple[Callable[[], nn.Module], int, list[tuple[int, ...]], list[str], str]] = {
-    "lstm": (lambda: WithStates(None, nn.LSTM(47, 64), mlp(64, 32, 12)), 47, [(1, 1, 64)] * 2, ["h_%s", "c_%s"], "lstm"),  # pyright: ignore
-    "two layers": (lambda: WithStates(None, nn.LSTM(30, 24, 2), mlp(24, 12)), 30, [(2, 1, 24)] * 2, ["h_%s", "c_%s"],
-                   "lstm"),  # pyright: ignore
-    "gru": (lambda: WithStates(None, nn.GRU(20, 24), mlp(24, 12)), 20, [(1, 1, 24)], ["hidden_%s"], "gru"),  # pyright: ignore
-    "elman": (lambda: WithStates(None, nn.RNN(20, 9), mlp(9, 5)), 20, [(1, 1, 9)], ["rnn_state_%s"], "tanh"),  # pyright: ignore
-    "spelled lstm": (LstmCell, 12, [(1, 10)] * 2, ["h_%s", "c_%s"], "lstm"),
+    "lstm": (stateful(nn.LSTM(47, 64), mlp(64, 32, 12)), 47, [(1, 1, 64)] * 2, PAIR, "lstm"),
+    "two layers": (stateful(nn.LSTM(30, 24, 2), mlp(24, 12)), 30, [(2, 1, 24)] * 2, PAIR, "lstm"),
+    "gru": (stateful(nn.GRU(20, 24), mlp(24, 12)), 20, [(1, 1, 24)], ["hidden_%s"], "gru"),
+    "elman": (stateful(nn.RNN(20, 9), mlp(9, 5)), 20, [(1, 1, 9)], ["rnn_state_%s"], "tanh"),
+    "spelled lstm": (LstmCell, 12, [(1, 10)] * 2, PAIR, "lstm"),
     "spelled gru": (GruCell, 12, [(1, 10)], ["h_%s"], "gru"),
     "one memory": (OneMemory, 11, [(1, 1, 32)], ["recurrent_%s"], "lstm"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("opset", [13, 17])
@@ -278,7 +282,8 @@ def test_norms_are_read_however_they_are_written(body: Any, kind: str) -> None:
         lambda x: x + F.relu(x), lambda x: x + x, lambda x: x * x.tanh(), lambda x: x**2, lambda x: x.tanh().relu(),
         lambda x: torch.cat([x[..., :4], x[..., 4:].tanh()], -1), lambda x: x - x.mean(-1, keepdim=True),
         lambda x: F.glu(torch.cat([x, x], -1)), lambda x: x.flip(-1).tanh(), lambda x: torch.roll(x, 3, -1) + x.tanh(),
-        lambda x: x[:, [7, 6, 5, 4, 3, 2, 1, 0]].tanh() + x, lambda x: torch.stack([x[:, 0::2], x[:, 1::2]], 1).flatten(1).tanh() * 2 + x,
+        lambda x: x[:, [7, 6, 5, 4, 3, 2, 1, 0]].tanh() + x,
+        lambda x: torch.stack([x[:, 0::2], x[:, 1::2]], 1).flatten(1).tanh() * 2 + x,
     ],
 )  # fmt: skip
 def test_junctions_are_read(body: Any) -> None:
@@ -314,3 +319,26 @@ def test_inputs_with_names_are_a_dictionary_where_their_shapes_are_given() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_actor(made(FEED_FORWARD["joined"])).observation_shape == (145,)
+
+
+@pytest.mark.parametrize("container", ["module", "script", "trace"])
+def test_a_size_that_follows_from_nothing_is_asked_for(container: str, tmp_path: Path) -> None:
+    look = FEED_FORWARD["parkour"]
+    with pytest.raises(UnsupportedLayerError, match=r"pass observation_shape=\{'obs': \(n,\), 'depth': \(n,\)\}"):
+        CONTAINERS[container](Look(look.make, look.shapes), tmp_path)
+    whole = CONTAINERS["module"](look, tmp_path)[0]
+    assert whole.observation_shape == (785,)
+
+
+def test_the_last_entries_of_an_observation_do_not_tell_its_size() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = mlp(12, 16, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.body(torch.cat((x[:, :2], x[:, -10:]), dim=-1))
+
+    with pytest.raises(UnsupportedLayerError, match=r"pass observation_shape=\(n,\)"):
+        load_actor(Last())
+    assert load_actor(Last(), observation_shape=(15,)).observation_shape == (15,)

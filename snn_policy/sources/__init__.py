@@ -28,7 +28,7 @@ def load_actor(
     *,
     vecnormalize: Any = None,
     normaliser: Any = None,
-    observation_shape: Sequence[int] | None = None,
+    observation_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     low: npt.ArrayLike | None = None,
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
@@ -47,6 +47,8 @@ def load_actor(
             none.
         vecnormalize: the same, by its older name; not for ONNX.
         observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width).
+            Of torch, TorchScript and ONNX policies with several inputs, the shape of each under its name: observations
+            are then dictionaries.
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
         output: for ONNX, the output that is the action; by default the one that an ArgMax makes, or whose name says so.

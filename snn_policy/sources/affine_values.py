@@ -18,7 +18,7 @@ from snn_policy.sources.operations import Float64
 if TYPE_CHECKING:
     from snn_policy.sources.graph_nodes import Node
 
-MOST_ENTRIES, MOST_TERMS = 2**24, 64
+MOST_ENTRIES, MOST_TERMS = 2**21, 256
 """Entries of one value, and nodes that one value is a sum of; more are no policy's."""
 
 
@@ -123,8 +123,8 @@ class Value:
                     break
             else:
                 terms.append(term)
-        if len(terms) > MOST_TERMS * 4:
-            raise SourceError(f"adds up more than {MOST_TERMS * 4} values; refused")
+        if len(terms) > MOST_TERMS:
+            raise SourceError(f"adds up more than {MOST_TERMS} values; refused")
         return Value(shape, tuple(term for term in terms if (term.index >= 0).any()), one.bias + two.bias)
 
     def overwritten(self, places: IntArray, other: "Value") -> "Value":
@@ -143,7 +143,7 @@ class Value:
             return self
         whole = Value(self.shape, (), self.bias)
         for term in self.terms:
-            inner = term.node.operands[0].opened.moved(term.index) if term.node.is_sum else None
+            inner = term.node.opened.moved(term.index) if term.node.is_sum else None
             alone = Value((self.size,), (term,), np.zeros(self.size)) if inner is None else inner.scaled(term.scale)
             whole = whole.plus(alone.reshaped(self.shape))
         return whole

@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.affine_values import Value
-from snn_policy.sources.graph_inputs import Inputs, inputs_of
-from snn_policy.sources.graph_nodes import Observation
+from snn_policy.sources.graph_inputs import LARGEST, Inputs, inputs_of
+from snn_policy.sources.graph_nodes import Memory, Observation
 from snn_policy.sources.stage_plan import needed
+from snn_policy.sources.value_movements import SizeWanted
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
-ROWS, MOST_SIZES, TOLERANCE = 24, 24, 2e-4
+ROWS, MOST_SIZES, MOST_TRIES, TOLERANCE = 24, 24, 200, 2e-4
 
 
 def sizes_found(
@@ -49,21 +51,25 @@ def sizes_found(
 def _guessed(
     names: Sequence[str], total: int | None, candidates: Sequence[int], follow: Callable[[Mapping[str, Any]], Any]
 ) -> Inputs:  # fmt: skip
-    known = [size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES] + [1]
+    known = [*[size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES], 1]
     problem: Exception | None = None
-    tried = 0
-    for sizes in _combinations(known, len(names), total):
-        tried += 1
-        if tried > MOST_SIZES**2:
-            break
+    waiting = list(itertools.islice(_combinations(known, len(names), total), MOST_TRIES))
+    tried = set[tuple[int, ...]]()
+    while waiting and len(tried) < MOST_TRIES:
+        sizes = waiting.pop(0)
+        if sizes in tried:
+            continue
+        tried.add(sizes)
         error = _error(follow, names, sizes)
         if isinstance(error, UnsupportedLayerError):
             problem = problem or error
+        if isinstance(error, SizeWanted) and len(names) == 1 and total is None and 0 < (error.size or 0) <= LARGEST:
+            waiting.append((int(error.size or 0),))
         if error is not None:
             continue
         if total is None and not _settled(follow, names, sizes):
-            if not _reads_all(*follow({name: (size,) for name, size in zip(names, sizes, strict=True)})[:2]):
-                break
+            if len(names) > 1 or not _reads_as_far(follow, names[0], sizes[0]):
+                continue
             told = " + ".join(map(str, sizes))
             warnings.warn(f"the observation is taken to have {told} values; pass observation_shape= if it has more",
                           stacklevel=6)  # fmt: skip
@@ -77,18 +83,25 @@ def _guessed(
     raise SourceError(f"{what}; pass observation_shape={example}")
 
 
-def _reads_all(observation: Observation, action: Value) -> bool:
-    """Whether the action needs every entry of the observation."""
+def _reads_as_far(follow: Callable[[Mapping[str, Any]], Any], name: str, size: int) -> bool:
+    """Whether the action needs every entry of an observation of that size, and none that a longer one has more."""
+    exact, longer = (_entries_read(*follow({name: (width,)})[:2]) for width in (size, size + 1))
+    return bool(exact.all() and longer[:size].all() and not longer[size])
+
+
+def _entries_read(observation: Observation, action: Value) -> npt.NDArray[np.bool_]:
+    """Which entries of the observation the action needs."""
     read = np.zeros(observation.width, bool)
-    for value in (action, *(value for node in needed([action], {}) for value in node.operands)):
+    nothing = defaultdict[Memory, Value](lambda: Value.constant(np.zeros(1)))
+    for value in (action, *(value for node in needed([action], nothing) for value in node.operands)):
         for term in value.terms:
             if term.node is observation:
                 read[term.index[term.index >= 0]] = True
-    return bool(read.all())
+    return read
 
 
 def _combinations(known: Sequence[int], count: int, total: int | None) -> Any:
-    """Sizes of all inputs; with their total, the last is what is left, and any split does where they are only joined."""
+    """Sizes of all inputs; with their total, one is what is left, and any split does where they are only joined."""
     if count == 1:
         yield from ((size,) for size in (known if total is None else [total]))
         return

@@ -7,6 +7,7 @@ are refused by name if the other half never comes.
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ class Node:
     number: int = field(default_factory=lambda: next(_numbers))
 
     is_sum = False
+
+    @cached_property
+    def opened(self) -> Value:
+        """Return its own value."""
+        return Value.of(self)
 
     @property
     def width(self) -> int:
@@ -75,8 +81,10 @@ class Weighted(Node):
     bias: Float64
 
     def alike(self, other: Node) -> bool:
-        same = isinstance(other, Weighted) and np.array_equal(self.weight, other.weight)
-        return self is other or (same and not (self.bias != other.bias).any() and self.operand.same_as(other.operand))
+        if self is other or not isinstance(other, Weighted):
+            return self is other
+        same = np.array_equal(self.weight, other.weight) and np.array_equal(self.bias, other.bias)
+        return same and self.operand.same_as(other.operand)
 
     @property
     def width(self) -> int:
@@ -109,6 +117,11 @@ class Summed(Node):
 
     operand: Value
     is_sum = True
+
+    @cached_property
+    def opened(self) -> Value:
+        """Return what it is a sum of, sums within written out."""
+        return self.operand.opened
 
     @property
     def width(self) -> int:
@@ -231,10 +244,10 @@ class Unfinished(Node):
     numbers: tuple[Any, ...] = ()
 
     def alike(self, other: Node) -> bool:
-        same = isinstance(other, Unfinished) and (self.function, self.outputs) == (other.function, other.outputs)
-        if self is other or not same or self.function == "clip":
+        if self is other or not isinstance(other, Unfinished) or self.function == "clip":
             return self is other
-        return self.numbers == other.numbers and self.operand.same_as(other.operand)
+        same = (self.function, self.outputs) == (other.function, other.outputs) and self.numbers == other.numbers
+        return same and self.operand.same_as(other.operand)
 
     @property
     def width(self) -> int:

@@ -86,13 +86,13 @@ def session_of(model: ModelProto) -> Callable[[Mapping[str, Array]], list[Any]]:
             if not held:
                 content = model.SerializeToString()
                 held.append(onnxruntime.InferenceSession(content, options, providers, enable_fallback=0))
-            return held[0].run(None, dict(given))
+            return list(held[0].run(None, dict(given)))
         except Exception as problem:
             try:
                 if not held or not isinstance(held[0], ReferenceEvaluator):
                     held[:] = [ReferenceEvaluator(model)]
                 with np.errstate(all="ignore"):
-                    return held[0].run(None, dict(given))
+                    return list(held[0].run(None, dict(given)))
             except Exception:
                 line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
                 raise SourceError(f"ONNX Runtime cannot run it ({line})") from problem

@@ -77,6 +77,7 @@ def _inputs_of(graph: Graph, outputs: Sequence[str]) -> list[Any]:
 def _states(graph: Graph, action: str) -> dict[str, str]:
     """Inputs that come back, with the outputs that they come back as."""
     needed = {one.name: one for one in graph.inputs_before(action)}
+    found: dict[str, str] = {}
     for _ in range(8):  # states of states
         found = _matched(graph, action, list(needed.values()))
         more = _inputs_of(graph, list(found.values()))

@@ -42,10 +42,10 @@ def recurrent_layer(kind: str, inputs: list[Any], options: dict[str, Any], path:
         raise SourceError(f"{path} ({kind}): its weights do not fit each other")
     w_ih, w_hh = np.asarray(weight)[0][order], np.asarray(recurrence)[0][order]
     b_ih, b_hh = biases[: gates * width][order], biases[gates * width :][order]
-    if kind == "GRU" and not options.get("linear_before_reset", 0):
-        if np.any(w_hh[2 * width :]) or np.any(b_hh[2 * width :]):
-            reason = "its reset gate acts before the recurrent product (linear_before_reset = 0)"
-            raise UnsupportedLayerError(path, kind, reason, "Export torch's GRU, which resets after it")
+    before = kind == "GRU" and not options.get("linear_before_reset", 0)
+    if before and (np.any(w_hh[2 * width :]) or np.any(b_hh[2 * width :])):
+        reason = "its reset gate acts before the recurrent product (linear_before_reset = 0)"
+        raise UnsupportedLayerError(path, kind, reason, "Export torch's GRU, which resets after it")
     value = as_value(x)
     if options.get("layout", 0):
         value = value.moved(np.swapaxes(value.places, 0, 1))

@@ -274,7 +274,8 @@ def _threshold(path: str, inputs: list[Any]) -> Value:
     if condition is not None and isinstance(condition.node, Unfinished) and condition.node.function == "greater":
         soft = isinstance(node, Activated) and node.activation is not None and node.activation.name == "softplus"
         least = condition.node.numbers[0]
-        if soft and least >= MOST_EXACT and isinstance(inputs[1], Value) and node.operand.same_as(inputs[1]):
+        same = soft and isinstance(node, Activated) and node.operand.same_as(as_value(inputs[1]))
+        if same and least >= MOST_EXACT:
             return inputs[2]
     raise refusal(path, "Where")
 
@@ -375,7 +376,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "Split": _split,
     "Expand": _expand, "Tile": _tile, "Pad": _pad, "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements,
-    "Where": _where, "Greater": _greater, "ReduceMean": _reduction("mean"), "ReduceSum": _reduction("sum"), "ReduceL2": _reduction("norm"),
+    "Where": _where, "Greater": _greater, "ReduceMean": _reduction("mean"),
+    "ReduceSum": _reduction("sum"), "ReduceL2": _reduction("norm"),
     "ReduceSumSquare": _reduction("squares"), "LayerNormalization": _layer_norm("layer"),
     "RMSNormalization": _layer_norm("rms"), "SimplifiedLayerNormalization": _layer_norm("rms"),
     "GroupNormalization": _group_norm, "InstanceNormalization": _group_norm, "LpNormalization": _unit,

@@ -65,7 +65,7 @@ class TensorInterpreter(Interpreter):
 
     def after(self) -> Iterator[tuple[Place, Any]]:
         """Yield the tensors that modules hold now, of those that they were asked for or given."""
-        places = {place[:2] for place in self.fields} | {place for place in self._now}
+        places = {place[:2] for place in self.fields} | set(self._now)
         for owner, name in places:
             value = self._now.get((owner, name))
             if value is None:

@@ -131,7 +131,9 @@ class _Builder:
             case Observation():  # only the clip of all of it is read
                 return
             case Activated(operand, activation, norm):
-                made = None if norm is None else Norm(norm.kind, *map(_float32, (norm.weight, norm.bias)), norm.epsilon)
+                made = (
+                    None if norm is None else Norm(norm.kind, _float32(norm.weight), _float32(norm.bias), norm.epsilon)
+                )
                 port = self._translated(operand)
                 meaning = self._stage(Elementwise(node.width, activation, made), [port], node.path)
             case Multiplied(first, second):
@@ -219,7 +221,7 @@ class _Builder:
         of_observation = all(isinstance(term.node, Told) and term.node.stage == 0 for term in operand.terms)
         if node.function != "clip" or not of_observation:
             raise refuse_unread(node)
-        return self._clipped(operand, *node.numbers, node.path)
+        return self._clipped(operand, node.numbers[0], node.numbers[1], node.path)
 
     def _clipped(self, x: Value, low: Float64, high: Float64, path: str) -> Value:
         """min(max(x, low), high) by ReLUs: low + relu(x − low) − relu(x − high), high − relu(high − x) with no low."""

@@ -17,7 +17,7 @@ from snn_policy.sources.affine_values import Term, Value, whole_of
 from snn_policy.sources.graph_nodes import Filtered, Memory, Node, Weighted
 from snn_policy.sources.operations import Float64
 
-MOST_WEIGHTS, MOST_UNROLLED = 2**26, 2**22
+MOST_WEIGHTS, MOST_UNROLLED = 2**25, 2**22
 """Weights of one connection; and of a convolution that is written out as a matrix."""
 _EXACT = 1e-9
 Key = tuple[int, bool]

@@ -126,7 +126,7 @@ class _Use:
 
 def kept_rows(nodes: list[Node], action: Value, memories: Mapping[Memory, Value]) -> dict[Node, list[IntArray]]:
     """Return, of every linear node, the groups of rows that are to be stages."""
-    uses: dict[Node, list[_Use]] = {node: [] for node in nodes if isinstance(node, Linear)}
+    uses: dict[Linear, list[_Use]] = {node: [] for node in nodes if isinstance(node, Linear)}
 
     def note(value: Value, reader: int, outputs: int) -> None:
         for term in value.terms:

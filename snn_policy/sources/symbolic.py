@@ -37,9 +37,8 @@ class Symbolic:
     def holding(cls, content: Any) -> "Symbolic":
         """Return a tensor of its own: of a `Value`, or of constants."""
         shape = content.shape if isinstance(content, Value) else np.shape(content)
-        storage = Storage(content)
-        return cls(storage, np.arange(len(storage.first) if not isinstance(content, Value) else content.size)
-                   .reshape(shape))  # fmt: skip
+        size = content.size if isinstance(content, Value) else int(np.size(content))
+        return cls(Storage(content), np.arange(size).reshape(shape))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _STATE_DICTS = ("collections OrderedDict", "builtins dict", "torch._utils _rebuild_tensor_v2")
 _CHECKPOINT = "a checkpoint"
 _MOST_OPCODES = 200_000
+_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, UnicodeDecodeError)
 
 
 def describe(path: Path) -> str | None:
@@ -26,7 +27,7 @@ def describe(path: Path) -> str | None:
             if start[:1] == b"\x80" and start[1:] and start[1] <= 5:
                 file.seek(0)
                 return _pickled(file.read(LARGEST_TEXT))
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
+    except _DAMAGE:
         return None
     return None
 
@@ -42,7 +43,7 @@ def torch_kind(path: Path) -> Literal["TorchScript", "checkpoint"] | None:
                 return None
             if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
                 return "TorchScript"
-    except (OSError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
     return "checkpoint" if (describe(path) or _CHECKPOINT).startswith(_CHECKPOINT) else None
 
@@ -54,7 +55,7 @@ def is_sb3_zip(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             return {"data", "policy.pth"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except _DAMAGE:
         return False
 
 

@@ -118,7 +118,7 @@ def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
 
 
 def _states_without_history(module: "nn.Module") -> dict[int, Any]:
-    """Return copies, by identity, of what modules hold from a forward with gradients, which cannot be copied with it."""
+    """Return copies, by identity, of tensors that a forward with gradients left in modules: they cannot be copied."""
     import torch
 
     held: list[Any] = []

@@ -20,7 +20,8 @@ from snn_policy.sources.value_movements import MOVES
 from snn_policy.sources.value_operators import applied
 
 _FACTS = {"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized", "size",
-          "dim", "numel", "is_floating_point", "__len__", "is_contiguous", "stride", "is_nested", "is_mkldnn", "grad_fn",
+          "dim", "numel", "is_floating_point", "__len__", "is_contiguous", "stride", "is_nested", "is_mkldnn",
+          "grad_fn",
           "is_complex", "element_size", "nelement", "ndimension", "is_leaf", "grad", "names", "is_meta", "get_device",
           "__hash__", "_backward_hooks", "is_xla", "type", "is_same_size", "__repr__", "itemsize"}  # fmt: skip
 _NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__contains__", "__format__",
@@ -35,7 +36,7 @@ class Traced(torch.Tensor):
 
     @staticmethod
     def __new__(cls, symbolic: Symbolic, dtype: Any = torch.float32) -> "Traced":
-        made = torch.Tensor._make_wrapper_subclass(cls, symbolic.shape, dtype=dtype, device="cpu")
+        made = torch.Tensor._make_wrapper_subclass(cls, symbolic.shape, dtype=dtype, device=torch.device("cpu"))
         made.symbolic = symbolic
         return made
 

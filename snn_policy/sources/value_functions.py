@@ -205,7 +205,7 @@ def reduced(x: Value, axes: Sequence[int] | None, keep: bool, mean: bool, path: 
         return rows.reshaped(shape)
     if rows.size * len(rows.places) > MOST_WEIGHTS:
         raise SourceError(f"{path}: a sum over values of shape {x.shape} is too large; refused")
-    weight = np.kron(np.eye(len(rows.places)), np.full((1, n), share))
+    weight = np.asarray(np.kron(np.eye(len(rows.places)), np.full((1, n), share)), np.float64)
     zeros = np.zeros(len(weight))
     return Value.of(Weighted(rows.flat, weight, zeros, path=path, kind="mean" if mean else kind), shape)
 
@@ -252,9 +252,9 @@ def power(x: Value, exponent: float, path: str, kind: str) -> Value:
 def logarithm(x: Value, path: str, kind: str) -> Value:
     """Return log x; log(1 + eᵛ) is the softplus."""
     term = only_term(x)
-    if term is not None and isinstance(term.node, Unfinished) and term.node.function == "exp":
-        if np.allclose(x.bias, 1) and np.allclose(term.scale, 1):
-            return activated(term.node.operand.moved(term.index).reshaped(x.shape), "softplus", 0.0, path, kind)
+    one_more = np.allclose(x.bias, 1) and term is not None and np.allclose(term.scale, 1)
+    if term is not None and one_more and isinstance(term.node, Unfinished) and term.node.function == "exp":
+        return activated(term.node.operand.moved(term.index).reshaped(x.shape), "softplus", 0.0, path, kind)
     return unfinished("log", x, path, kind)
 
 

@@ -59,7 +59,8 @@ def _gru(update: Value, fresh: Value, before: Value, path: str) -> Value | None:
         if factors is None or factors[0] != 1 or (term.index < 0).any():
             continue
         rest = inner.plus(Value((inner.size,), (term,), np.zeros(inner.size)).scaled(-1.0))
-        for gate, back in (factors[1:], factors[:0:-1]):
+        _, one, other = factors
+        for gate, back in ((one, other), (other, one)):
             reset = _gate(gate)
             if reset is None or not _of_memory(back.opened):
                 continue

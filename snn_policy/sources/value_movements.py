@@ -17,6 +17,14 @@ Places = npt.NDArray[np.int64]
 _WHOLE = 2**31 - 1
 
 
+class SizeWanted(SourceError):
+    """Values are too few for what is taken of them; `size` is how many there must be at least, where that shows."""
+
+    def __init__(self, message: str, size: int | None) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 def _sizes(given: Sequence[Any]) -> list[int]:
     flat = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else given
     return [int(size) for size in flat]
@@ -47,7 +55,7 @@ def _slice(x: Places, dim: int = 0, start: Any = None, end: Any = None, step: in
     chosen[dim] = slice(begin, stop, int(step))
     size = x.shape[dim]
     if (stop is not None and abs(stop) > size) or (begin is not None and abs(begin) > size):
-        raise SourceError(f"it takes entries {begin} to {stop} of {size}")
+        raise SizeWanted(f"it takes entries {begin} to {stop} of {size}", stop if (stop or 0) > size else None)
     return x[tuple(chosen)]
 
 
@@ -78,7 +86,7 @@ def _split(x: Places, sizes: Any, dim: int = 0) -> list[Places]:
         ends = list(range(sizes, length, sizes))
     else:
         if sum(sizes) != length:
-            raise SourceError(f"a split of {length} into {list(sizes)}")
+            raise SizeWanted(f"a split of {length} into {list(sizes)}", sum(sizes))
         ends = list(np.cumsum(sizes)[:-1])
     return np.split(x, ends, dim)
 
@@ -127,15 +135,14 @@ def indexed(x: Places, index: Any) -> Places:
     parts = index if isinstance(index, tuple) else (index,)
     plain = tuple(part.astype(np.int64) if isinstance(part, np.ndarray) and part.dtype.kind in "iu" else part
                   for part in parts)  # fmt: skip
-    axis = 0
-    for part in plain:
+    for axis, part in enumerate(plain):
         if part is None or part is Ellipsis or isinstance(part, np.ndarray | list):
             break
         if isinstance(part, slice):
             bounds = [abs(bound) for bound in (part.start, part.stop) if bound is not None and bound < _WHOLE]
             if axis < x.ndim and bounds and max(bounds) > x.shape[axis]:
-                raise SourceError(f"it takes entries {part.start} to {part.stop} of {x.shape[axis]}")
-        axis += 1
+                end = part.stop if (part.stop or 0) > x.shape[axis] else None
+                raise SizeWanted(f"it takes entries {part.start} to {part.stop} of {x.shape[axis]}", end)
     try:
         return np.asarray(x[plain])
     except IndexError as problem:

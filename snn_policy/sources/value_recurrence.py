@@ -22,8 +22,9 @@ NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 def from_memory(value: Value) -> bool:
     """Return whether it is what a memory holds, as it holds it."""
     term = only_term(value)
-    plain = term is not None and isinstance(term.node, Memory)
-    return plain and bool((term.scale == 1).all()) and not value.bias.any()
+    if term is None or not isinstance(term.node, Memory):
+        return False
+    return bool((term.scale == 1).all()) and not value.bias.any()
 
 
 def gru_step(given: Value, returning: Value, before: Value, path: str) -> Value:
