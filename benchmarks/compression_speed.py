@@ -34,7 +34,7 @@ from snn_policy.exported import names
 
 MEASURED = RESULTS / "compression_speed.json"
 SPARSE = "plain C, skipping zeros and pruned weights"
-RECORDED, DECISIONS = 5_000, 1_000
+RECORDED, DECISIONS = 3_000, 300
 
 
 def measure(name: str, policy: SpikingPolicy, rounds: int) -> dict[str, Any]:
