@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from benchmarks.sparse_weights import RESULTS, taken
+from benchmarks.sparse_weights import MEASURED, taken
 from snn_policy.ann.layers import Linear
 from snn_policy.engines.core.blocks import in_order, pack
 from tests.actors import pruned, random_actor
 
-ROWS = json.loads(RESULTS.read_text())["rows"]
+ROWS = json.loads(MEASURED.read_text())["rows"]
 
 
 def test_what_is_taken_is_within_a_fifth_of_the_faster_from_256_outputs_on() -> None:
