@@ -65,9 +65,9 @@ class TensorInterpreter(Interpreter):
 
     def after(self) -> Iterator[tuple[Place, Any]]:
         """Yield the tensors that modules hold now, of those that they were asked for or given."""
-        places = {place[:2] for place in self.fields} | set(self._now)
+        places = {place[:2] for place in self.fields} | set(self.memory.now)
         for owner, name in places:
-            value = self._now.get((owner, name))
+            value = self.memory.now.get((owner, name))
             if value is None:
                 value = [self.fields[key] for key in sorted(self.fields) if key[:2] == (owner, name)]
                 value = value[0] if (owner, name, -1) in self.fields else value
@@ -80,7 +80,7 @@ class TensorInterpreter(Interpreter):
         return None
 
     def _field(self, owner: Any, name: str) -> Any:
-        if not isinstance(owner, ScriptModule) or (id(owner), name) in self._now:
+        if not isinstance(owner, ScriptModule) or (id(owner), name) in self.memory.now:
             return super()._field(owner, name)
         found = {place: value for place, value in self.starts.items() if place[:2] == (id(owner), name)}
         if found:

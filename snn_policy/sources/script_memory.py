@@ -22,25 +22,26 @@ class ScriptMemory:
 
     Attributes:
         written: what is written and outlives the decision: (module, attribute) pairs and memories of arrays.
+        now: what was written last, by module and attribute.
     """
 
     def __init__(self, program: Program, written: frozenset[Any]) -> None:
         self._classes = program.classes
         self._before, self.written = written, set(written)
         self._lasting = {storage_of(array) for array in arrays_of(program.root)}
-        self._now: dict[tuple[int, str], Any] = {}
+        self.now: dict[tuple[int, str], Any] = {}
         self._stale: dict[int, Any] = {}
 
     def write(self, module: ScriptModule, name: str, value: Any) -> None:
         """Set a module's attribute, for this decision and those after it."""
         self.written.add((id(module), name))
-        self._now[id(module), name] = value
+        self.now[id(module), name] = value
 
     def attribute(self, owner: ScriptModule, name: str) -> Any:
         """Return a module's attribute: as written last, else as saved; `Unread` where an earlier decision writes it."""
         place = (id(owner), name)
-        if place in self._now:
-            return self._now[place]
+        if place in self.now:
+            return self.now[place]
         known = self._classes.get(owner.kind)
         held = owner.fields.get(name, known.constants.get(name, NO_RESULT) if known else NO_RESULT)
         if held is NO_RESULT:
