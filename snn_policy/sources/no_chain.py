@@ -22,12 +22,18 @@ def refuse_several(observation_shape: Any) -> None:
         raise UnsupportedLayerError("forward", "inputs", "it takes several inputs", "")
 
 
-def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Actor:
-    """Read a program as a graph that was refused as a chain.
+def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], Actor]) -> Actor:
+    """Read a program as a graph that was refused as a chain, or did not fit as one.
 
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
+        SourceError: it fits as neither.
     """
+    if isinstance(refused, SourceError):
+        try:
+            return read()
+        except ValueError:
+            raise refused from None
     junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"
     named = any(text in str(refused) for text in _LAYERS)
     try:
