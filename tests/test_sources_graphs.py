@@ -296,6 +296,8 @@ ODD: dict[str, tuple[Any, str]] = {
     "branch": (lambda x: x.tanh() + x if x.sum() > 0 else x, "branch"),
     "experts": (lambda x: x.topk(8, -1)[0] + x, "mixture of experts"),
     "hidden clip": (lambda x: torch.clamp(x, -1, 1) + x, "clipped between two linear layers"),
+    "weighed experts": (lambda x: F.softmax(x, -1) * x.tanh(), "mixture of experts"),
+    "beta head": (lambda x: F.softplus(x) / (F.softplus(x) + F.softplus(-x)), r"Beta head.*Beta distribution"),
     "sine": (lambda x: torch.sin(x) + x, "sin"),
     "two-sided product": (lambda x: (x[:, :, None] @ x[:, None, :]).sum(-1), "attention"),
 }
