@@ -296,6 +296,8 @@ ODD: dict[str, tuple[Any, str]] = {
     "branch": (lambda x: x.tanh() + x if x.sum() > 0 else x, "branch"),
     "experts": (lambda x: x.topk(8, -1)[0] + x, "mixture of experts"),
     "hidden clip": (lambda x: torch.clamp(x, -1, 1) + x, "clipped between two linear layers"),
+    "weighed experts": (lambda x: F.softmax(x, -1) * x.tanh(), "mixture of experts"),
+    "beta head": (lambda x: F.softplus(x) / (F.softplus(x) + F.softplus(-x)), r"Beta head.*Beta distribution"),
     "sine": (lambda x: torch.sin(x) + x, "sin"),
     "two-sided product": (lambda x: (x[:, :, None] @ x[:, None, :]).sum(-1), "attention"),
 }
@@ -326,8 +328,8 @@ def test_a_size_that_follows_from_nothing_is_asked_for(container: str, tmp_path:
     look = FEED_FORWARD["parkour"]
     with pytest.raises(UnsupportedLayerError, match=r"pass observation_shape=\{'obs': \(n,\), 'depth': \(n,\)\}"):
         CONTAINERS[container](Look(look.make, look.shapes), tmp_path)
-    whole = CONTAINERS["module"](look, tmp_path)[0]
-    assert whole.observation_shape == (785,)
+    for given in (look.shapes, (785,)):  # or the number of all values, from which the rest follows
+        assert load_actor(made(look), observation_shape=given).observation_shape == (785,)
 
 
 def test_the_last_entries_of_an_observation_do_not_tell_its_size() -> None:

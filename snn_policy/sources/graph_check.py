@@ -63,8 +63,8 @@ def _guessed(
         error = _error(follow, names, sizes)
         if isinstance(error, UnsupportedLayerError):
             problem = problem or error
-        if isinstance(error, SizeWanted) and len(names) == 1 and total is None and 0 < (error.size or 0) <= LARGEST:
-            waiting.append((int(error.size or 0),))
+        if isinstance(error, SizeWanted):
+            waiting = [*_hinted(sizes, error, total), *waiting]
         if error is not None:
             continue
         if total is None and not _settled(follow, names, sizes):
@@ -81,6 +81,20 @@ def _guessed(
     )
     example = "(n,)" if len(names) == 1 else "{" + ", ".join(f"{name!r}: (n,)" for name in names) + "}"
     raise SourceError(f"{what}; pass observation_shape={example}")
+
+
+def _hinted(sizes: tuple[int, ...], error: SizeWanted, total: int | None) -> list[tuple[int, ...]]:
+    """Sizes that the program itself asks for."""
+    found = []
+    if error.size and len(sizes) == 1:
+        found.append((error.size,))
+    for place in range(len(sizes) if error.missing else 0):
+        rest = 0 if total is None or len(sizes) == 1 else error.missing
+        changed = [size - rest * (other == (place + 1) % len(sizes)) for other, size in enumerate(sizes)]
+        changed[place] += error.missing
+        found.append(tuple(changed))
+    fits = [one for one in found if all(0 < size <= LARGEST for size in one)]
+    return [one for one in fits if total is None or sum(one) == total]
 
 
 def _reads_as_far(follow: Callable[[Mapping[str, Any]], Any], name: str, size: int) -> bool:

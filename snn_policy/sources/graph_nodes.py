@@ -150,6 +150,11 @@ class Activated(Node):
     activation: Activation | None = None
     norm: NormPart | None = None
 
+    def alike(self, other: Node) -> bool:
+        if self is other or not isinstance(other, Activated) or self.norm is not None or other.norm is not None:
+            return self is other
+        return self.activation == other.activation and self.operand.same_as(other.operand)
+
     @property
     def width(self) -> int:
         return self.operand.size

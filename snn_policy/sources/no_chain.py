@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 
@@ -22,16 +24,24 @@ def refuse_several(observation_shape: Any) -> None:
         raise UnsupportedLayerError("forward", "inputs", "it takes several inputs", "")
 
 
-def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Actor:
-    """Read a program as a graph that was refused as a chain.
+def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], Actor]) -> Actor:
+    """Read a program as a graph that was refused as a chain, or did not fit as one.
 
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
+        SourceError: it fits as neither.
     """
+    if isinstance(refused, SourceError):
+        if "NaN or infinity" in str(refused):
+            raise refused
+        try:
+            return _quietly(read)
+        except Exception:
+            raise refused from None
     junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"
     named = any(text in str(refused) for text in _LAYERS)
     try:
-        actor = read()
+        actor = _quietly(read)
     except UnsupportedLayerError as error:
         raise (_clearer(refused, error, named) if junction or named else refused) from None
     except SourceError as error:
@@ -42,6 +52,12 @@ def otherwise(refused: UnsupportedLayerError, read: Callable[[], Actor]) -> Acto
     if actor.graph.is_chain and not (junction or named or _SPELLED in str(refused)):
         raise refused
     return actor
+
+
+def _quietly(read: Callable[[], Actor]) -> Actor:
+    """Read where numbers may overflow: what is not finite is refused where it would be a weight."""
+    with np.errstate(all="ignore"):
+        return read()
 
 
 def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:

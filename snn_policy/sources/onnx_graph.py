@@ -61,7 +61,7 @@ def read_onnx(
     try:
         refuse_several(observation_shape)
         return _read_chain(path, graph, action, observation_shape, facts, normaliser)
-    except UnsupportedLayerError as refused:
+    except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.onnx_policy import read_onnx_graph
 
         given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}

@@ -109,7 +109,10 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         reason = "values are clipped between two linear layers"
         remedy = "Clipping is only read at the observation and at the action"
         return UnsupportedLayerError(node.path, node.kind, reason, remedy)
-    if node.function in ("softmax", "argmax"):
+    if node.function == "softmax":
+        reason = "it weighs values by others of the observation (attention, a mixture of experts)"
+        return UnsupportedLayerError(node.path, "softmax", reason, "Use a feed-forward policy of linear layers")
+    if node.function == "argmax":
         return refusal(node.path, node.function)
     names = {"root": "square root", "squares": "sum of squares", "power": "power"}
     return refusal(node.path, names.get(node.function, node.function))

@@ -65,7 +65,7 @@ def read_torch_module(
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **facts)
         _check(actor, twin, title, normaliser)
-    except UnsupportedLayerError as refused:
+    except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
         given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}

@@ -64,7 +64,7 @@ def read_torchscript(
             value = _followed(program, shape, output)
             actor = assemble([*before, *value.operations], observation_shape=shape, **facts)
             _check(actor, value, normaliser)
-        except UnsupportedLayerError as refused:
+        except (UnsupportedLayerError, SourceError) as refused:
             from snn_policy.sources.script_policy import quiet, read_script_graph
 
             given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}

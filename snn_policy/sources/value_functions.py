@@ -13,6 +13,7 @@ from snn_policy.sources.graph_nodes import Activated, Filtered, NormPart, Summed
 from snn_policy.sources.images import Filter, convolve, placed
 from snn_policy.sources.operations import Activate, AdaptivePool, AveragePool, Convolve, Float64, Scale, activate
 from snn_policy.sources.refusals import refusal
+from snn_policy.sources.value_movements import SizeWanted
 
 MOST_WEIGHTS = 2**26
 
@@ -34,7 +35,9 @@ def linear(x: Value, weight: Float64, bias: Any, path: str, kind: str) -> Value:
     if matrix.ndim != 2:
         raise UnsupportedLayerError(path, kind, f"its weight has the shape {matrix.shape}", "Use a linear layer")
     if not x.shape or x.shape[-1] != matrix.shape[1]:
-        raise SourceError(f"{path} takes {matrix.shape[1]} inputs, but gets {x.shape[-1] if x.shape else 1}")
+        width = x.shape[-1] if x.shape else 1
+        message = f"{path} takes {matrix.shape[1]} inputs, but gets {width}"
+        raise SizeWanted(message, None, matrix.shape[1] - width)
     rows, outputs = x.size // matrix.shape[1], len(matrix)
     if not rows:
         raise SourceError(f"{path} is applied to nothing, values of shape {x.shape}")

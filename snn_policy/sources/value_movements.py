@@ -18,11 +18,16 @@ _WHOLE = 2**31 - 1
 
 
 class SizeWanted(SourceError):
-    """Values are too few for what is taken of them; `size` is how many there must be at least, where that shows."""
+    """Values are too few, or too many, for what takes them.
 
-    def __init__(self, message: str, size: int | None) -> None:
+    Attributes:
+        size: how many there must be at least, where that shows.
+        missing: how many more there must be, negative for fewer.
+    """
+
+    def __init__(self, message: str, size: int | None, missing: int = 0) -> None:
         super().__init__(message)
-        self.size = size
+        self.size, self.missing = size, missing
 
 
 def _sizes(given: Sequence[Any]) -> list[int]:

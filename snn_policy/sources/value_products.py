@@ -79,6 +79,10 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         made = _divided_by_root(one, two, "root", path)
         if made is not None:
             return made
+    parts, whole = one.opened.terms, two.opened.terms
+    if len(parts) < len(whole) and all(any(part.node.alike(term.node) for term in whole) for part in parts):
+        reason = "it joins two values in a quotient α/(α + β), the mean of a Beta distribution"
+        raise UnsupportedLayerError(path, "Beta head", reason, "Train with a Gaussian head")
     reason = "it joins two values: it divides by one that depends on the observation"
     raise UnsupportedLayerError(path, kind, reason, "Only a normalisation of whole rows is read as such")
 
