@@ -35,11 +35,6 @@ def encode_graph(recording: Recording, run: Trajectory, quanta: tuple[FloatArray
     return _encoded_stage_by_stage(recording, run, quanta, encoding)
 
 
-def offset_of(recording: Recording, run: Trajectory, stage: int) -> FloatArray | None:
-    """Return c of a telling stage, (width,); None for zeros."""
-    return recording.offset if stage == 0 else run.graph.stages[stage - 1].start
-
-
 def _predictor(encoder: StageEncoder, encoding: Encoding, groups: tuple[int, int]) -> FloatArray:
     chosen = encoding.predictor
     return encoder.cheapest(groups) if chosen == "auto" else encoder.everywhere(chosen)
@@ -54,7 +49,7 @@ def _encoded_stage_by_stage(
     sent: dict[int, FloatArray] = {}
     chosen, spikes = [], []
     for index, stage in enumerate(graph.stages):
-        encoder = StageEncoder(h, offset_of(recording, run, index), given, index, recording.passes)
+        encoder = StageEncoder(h, recording.offset_of(index), given, index, recording.passes)
         neurons = encoder.neurons(_predictor(encoder, encoding, graph.groups[index]))
         sent[index] = scratch(*h.shape)
         for rows, known in encoder.run(neurons, BLOCK_VALUES):
@@ -82,7 +77,7 @@ def _encoded_in_sequence(
     recording.passes.begin(decisions * (choosing + 1))
     chosen = []
     for index, values in enumerate(run.values):
-        encoder = StageEncoder(values, offset_of(recording, run, index), given, index, recording.passes)
+        encoder = StageEncoder(values, recording.offset_of(index), given, index, recording.passes)
         chosen.append(_predictor(encoder, encoding, run.graph.groups[index]))
     found = encoding.neurons(quanta, tuple(chosen), recording.offset)
     y, spikes = run_network(SpikingNetwork(analog(recording.actor), found), run, recording.passes)

@@ -15,15 +15,13 @@ import numpy.typing as npt
 from snn_policy.ann.cell_derivatives import backwards, slopes
 from snn_policy.ann.cells import Cell, Elementwise
 from snn_policy.ann.graph import Graph
-from snn_policy.calibration.recordings import pieces
+from snn_policy.calibration.recordings import SENSITIVITY_VALUES, pieces
 from snn_policy.calibration.trajectories import Trajectory
 from snn_policy.protocol import FloatArray, IntArray
 
 DECISIONS_BACK = 16
 MOST_SEQUENCES = 500
 """Actions of a recurrent graph whose derivatives are taken, evenly spaced along the recording."""
-SENSITIVITY_VALUES = 2**24
-"""Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
 MOST_DERIVATIVES = 2**22
 """Numbers of the largest array of derivatives."""
 

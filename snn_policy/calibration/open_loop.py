@@ -6,7 +6,7 @@ or in a file (`recordings.scratch`), until the next stage's are there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,13 @@ from snn_policy.ann.convolution import Conv2d
 from snn_policy.calibration.action_units import choice_scores, error_unit, saturated_outputs
 from snn_policy.calibration.episodes import known_starts
 from snn_policy.calibration.recordings import chunks, pieces, release, scratch
-from snn_policy.calibration.trajectories import Trajectory, trajectory
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.settings import Predictor
+
+if TYPE_CHECKING:
+    from snn_policy.calibration.trajectories import Trajectory
 
 BLOCK_VALUES = 2**18
 """So many values are encoded at a time: they stay in a core's cache."""
@@ -91,6 +93,8 @@ class Recording:
             release(self.inputs)
         self.run: Trajectory | None = None
         if not actor.graph.is_chain:
+            from snn_policy.calibration.trajectories import trajectory
+
             self.run = trajectory(actor.graph, self.inputs, starts, self.passes)
         self.offset = self.inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.outputs = self._outputs() if self.run is None else self.run.outputs
@@ -103,6 +107,10 @@ class Recording:
             outputs.append(forward(self.actor, chunk)[-1])
             self.passes.advance(len(chunk))
         return np.concatenate(outputs)
+
+    def offset_of(self, stage: int) -> FloatArray | None:
+        """Return c of a telling stage, (neurons,); None for zeros."""
+        return self.offset if stage == 0 else self.actor.graph.stages[stage - 1].start
 
     def errors(self, y: FloatArray) -> tuple[float, float | None]:
         """Return the RMS error of other outputs y (N, outputs), and the share of changed choices; see `OpenLoop`."""

@@ -14,6 +14,8 @@ from snn_policy.protocol import FloatArray, KeyedShape, Mask, as_batch
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
+SENSITIVITY_VALUES = 2**24
+"""Sensitivities are averaged over at most so many recorded values, evenly spaced: some 250 images, any vectors."""
 HANDFUL = 20
 """Fewer different rows than these decide nothing: not how large an activation gets, nor how errors add up."""
 

@@ -20,23 +20,23 @@ or would allow several times that.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import head_slope
-from snn_policy.calibration.graph_open_loop import encode_graph, offset_of
-from snn_policy.calibration.graph_sensitivity import SENSITIVITY_VALUES, graph_sensitivities, steepest_slopes
 from snn_policy.calibration.open_loop import SHORT, Encoding, OpenLoop, Recording, encode, forward, group_means
 from snn_policy.calibration.recording_doubts import recording_doubts, warn_of
-from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
-from snn_policy.calibration.trajectories import Trajectory
+from snn_policy.calibration.recordings import HANDFUL, SENSITIVITY_VALUES, chunks, distinct_rows
 from snn_policy.errors import warn
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import MOST_DIGITS, SigmaDeltaNeurons
+
+if TYPE_CHECKING:
+    from snn_policy.calibration.trajectories import Trajectory
 
 FIRST_SHARE, MIDDLE_SHARE, LAST_SHARE = 0.02, 0.03, 0.01
 SENSITIVITY_FLOOR = 1e-3
@@ -99,6 +99,8 @@ def calibrated_neurons(
 def _encode(recording: Recording, quanta: tuple[FloatArray, ...], encoding: Encoding) -> Encoded:
     if recording.run is None:
         return encode(recording, quanta, encoding)
+    from snn_policy.calibration.graph_open_loop import encode_graph
+
     return encode_graph(recording, recording.run, quanta, encoding)
 
 
@@ -215,7 +217,7 @@ def _spread(recording: Recording, stage: int) -> npt.NDArray[np.float64]:
 def _around_offset(recording: Recording, stage: int) -> Iterator[FloatArray]:
     """Yield a stage's values less its offset, (rows, neurons), piece by piece."""
     if recording.run is not None:
-        offset = offset_of(recording, recording.run, stage)
+        offset = recording.offset_of(stage)
         yield from (chunk - (0 if offset is None else offset) for chunk in chunks(recording.run.values[stage]))
         return
     actor = recording.actor
@@ -232,17 +234,21 @@ def _sensitivities(recording: Recording) -> list[npt.NDArray[np.float64]]:
 def _sensitivities_and_flat_layers(recording: Recording) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
     """Return g per stage, and the hidden layers taken for linear, being flat on the whole recording."""
     if recording.run is not None:
-        slopes = steepest_slopes(recording.run)
-        flat = tuple(index for index, slope in slopes.items() if slope < FLAT_SLOPE)
-        return _through_the_graph(recording, recording.run, flat), flat
+        return _through_the_graph(recording, recording.run)
     sensitivities, steepest = _averaged(recording, ())
     flat = tuple(index for index, slope in enumerate(steepest) if slope < FLAT_SLOPE)
     return (_averaged(recording, flat)[0] if flat else sensitivities), flat
 
 
-def _through_the_graph(recording: Recording, run: Trajectory, flat: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
+def _through_the_graph(
+    recording: Recording, run: "Trajectory"
+) -> tuple[list[npt.NDArray[np.float64]], tuple[int, ...]]:
+    from snn_policy.calibration.graph_sensitivity import graph_sensitivities, steepest_slopes
+
+    flat = tuple(index for index, slope in steepest_slopes(run).items() if slope < FLAT_SLOPE)
     squares = graph_sensitivities(run, partial(_head_jacobian, recording), flat)
-    return [np.sqrt(group_means(mean, groups)) for mean, groups in zip(squares, recording.actor.groups, strict=True)]
+    shared = zip(squares, recording.actor.groups, strict=True)
+    return [np.sqrt(group_means(mean, groups)) for mean, groups in shared], flat
 
 
 def _averaged(recording: Recording, linear: tuple[int, ...]) -> tuple[list[npt.NDArray[np.float64]], list[float]]:
