@@ -1,5 +1,8 @@
 """Look-alikes of the policies that robots run, with random weights: one module per structure, with its inputs."""
 
+# torch gives buffers and parameters of a module the type Tensor | Module
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise

@@ -53,7 +53,8 @@ def recurrent(kind: str, path: Path, **options: Any) -> Path:
     cell = helper.make_node(kind, names, outputs, name="cell", hidden_size=width, **options)
     nodes = [node("Unsqueeze", "obs", "AXIS", "x"), cell, node("Squeeze", "h_out", "AXIS", "h")]
     nodes.append(node("MatMul", "h", "V", "action"))
-    constants = {key: value.astype(np.float32) for key, value in arrays.items()} | {"AXIS": np.array([0], np.int64)}
+    constants: dict[str, Any] = {key: value.astype(np.float32) for key, value in arrays.items()}
+    constants["AXIS"] = np.array([0], np.int64)
     states = {name: [1, 1, width] for name in (["h_in", "c_in"] if kind == "LSTM" else ["h_in"])}
     return graph(nodes, path, ["action", *outputs[1:]], states, **constants)
 

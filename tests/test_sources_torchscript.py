@@ -355,7 +355,7 @@ GRAPHS: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
 def test_what_is_no_chain_acts_as_its_program(tmp_path: Path, name: str) -> None:
     make, width = GRAPHS[name]
     saved(make(), tmp_path / "p.pt", "scripted", 6)
-    actor = load_actor(tmp_path / "p.pt", **({} if width is None else {"observation_shape": (width,)}))
+    actor = load_actor(tmp_path / "p.pt", observation_shape=None if width is None else (width,))
     program = torch.jit.load(str(tmp_path / "p.pt"))
     for row in torch.randn(40, 1, 6):
         with torch.no_grad():
