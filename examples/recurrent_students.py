@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from snn_policy import Actor
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.cells import Elementwise, Gru, Lstm, Norm, at_rest
-from snn_policy.ann.graph import Connection, Graph, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 
 Memory = Tensor | None
 TANH = Activation("tanh")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snn_policy import SpikingPolicy
-from snn_policy.engines.core import build, layout
+from snn_policy.engines.core import buffers, build
 
 COUNTS = ("decisions", "spikes", "events", "synaptic_operations", "multiply_accumulates")
 MOST_ACTIONS = 64
@@ -32,7 +32,7 @@ class CompiledPolicy:
             pytest.skip(str(missing))
         self._library = ctypes.CDLL(str(target))
         self._library.robot_counts.restype, self._library.robot_state_size.restype = _Costs, ctypes.c_size_t
-        self._state = layout.aligned(self._library.robot_state_size(), np.uint8)
+        self._state = buffers.aligned(self._library.robot_state_size(), np.uint8)
         self._library.robot_reset(_place(self._state))
 
     def act(self, obs: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import LEAST_SIZE, Norm
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.engines.core import blocks, build, layout, records
+from snn_policy.engines.core import blocks, buffers, build, layout, records
 
 PARTS = Path(__file__).with_name("core_parts.c")
 F, I = np.float32, np.int32  # noqa: E741
@@ -70,8 +70,8 @@ def list_spikes(values: Any, *flags: str) -> tuple[Any, Any]:
 def propagate(weight: Any, rows: Any, totals: Any, step: int) -> Any:
     """totals (rows, outputs) + every `step`-th row's values @ weight.T, by lists."""
     outputs, inputs = weight.shape
-    stride = layout.padded(outputs)
-    size = layout.row_size(max(inputs, stride))
+    stride = buffers.padded(outputs)
+    size = buffers.row_size(max(inputs, stride))
     stored = np.zeros((inputs, stride), F)
     stored[:, :outputs] = weight.T
     indices = np.zeros((len(rows), size), I)
@@ -90,7 +90,7 @@ def propagate_blocks(weight: Any, values: Any, block: int) -> tuple[Any, Any]:
     """W · values (inputs,), by packed blocks of so many outputs, and by dense rows in the same order."""
     outputs, inputs = weight.shape
     packed, places = blocks._packed(weight, block), list_spikes(values)
-    room, stride = layout.padded(outputs) + layout.LANES, layout.padded(outputs)
+    room, stride = buffers.padded(outputs) + layout.LANES, buffers.padded(outputs)
     stored = np.zeros((inputs, stride), F)
     stored[:, :outputs] = weight.T
     found = np.zeros((2, room), F)
@@ -103,7 +103,7 @@ def propagate_blocks(weight: Any, values: Any, block: int) -> tuple[Any, Any]:
 def convolve(layer: Conv2d, x: Any) -> Any:
     """W ∗ x by way of a list of spikes."""
     channels, (down, right) = layer.weight.shape[0], layer.padding
-    kernels = np.zeros((*layer.weight.shape[1:], layout.padded(channels)), F)
+    kernels = np.zeros((*layer.weight.shape[1:], buffers.padded(channels)), F)
     kernels[..., :channels] = layer.weight.transpose(1, 2, 3, 0)
     geometry = (*layer.input_shape, *layer.weight.shape[2:], *layer.stride, *layer.padding, *layer.output_shape)
     record, names = np.zeros(1, layout.CONNECTION), layout.CONNECTION.names or ()

@@ -8,9 +8,10 @@ from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.cells import Elementwise, Gru, Lstm, Norm, Product, at_rest
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Graph, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 
 ELU, TANH, SILU = Activation("elu", 1.0), Activation("tanh"), Activation("silu")
 INPUTS = 12

@@ -10,7 +10,8 @@ from snn_policy import SpikingPolicy
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.cells import Elementwise, Product
-from snn_policy.ann.graph import Graph, Stage
+from snn_policy.ann.graph import Graph
+from snn_policy.ann.stage import Stage
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from tests.stage_graphs import GRAPHS, INPUTS, graph_actor, walk

@@ -14,9 +14,10 @@ from snn_policy import SourceError, SpikingPolicy, load_actor
 from snn_policy.actor import Actor
 from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Graph, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import policies, same_state
 from tests.bundles import file_of

@@ -15,9 +15,10 @@ from snn_policy import SpikingPolicy
 from snn_policy.actor import Actor
 from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Graph, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 from snn_policy.engines import check_engine, make_engine
 from snn_policy.engines.core import build, layout, library
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from snn_policy.ann.cells import Elementwise
-from snn_policy.ann.graph import Connection, Graph, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons

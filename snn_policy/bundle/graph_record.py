@@ -23,9 +23,10 @@ import numpy as np
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import Cell, Elementwise, Gru, Lstm, Norm, Product
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Graph, Map, Stage
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Map, Stage
 from snn_policy.bundle.sparse import compact_weight, compact_weights, stored_weight
 from snn_policy.checks import require, whole
 

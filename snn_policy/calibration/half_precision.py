@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.ann.graph import Map
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Map
 from snn_policy.calibration.action_units import choice_scores, error_unit, unit_name
 from snn_policy.calibration.recordings import chunks
 from snn_policy.calibration.trajectories import trajectory

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snn_policy.ann.graph import Graph, Stage
+from snn_policy.ann.graph import Graph
+from snn_policy.ann.stage import Stage
 from snn_policy.calibration.episodes import lanes
 from snn_policy.calibration.recordings import pieces, release, scratch
 from snn_policy.progress import Passes

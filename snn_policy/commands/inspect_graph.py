@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn_policy.ann.activations import Activation
     from snn_policy.ann.cells import Cell
-    from snn_policy.ann.graph import Connection, Graph, Stage
+    from snn_policy.ann.graph import Graph
+    from snn_policy.ann.stage import Connection, Stage
 
 MOST_LINES = 120
 Described = dict[str, Any]

@@ -19,8 +19,9 @@ from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
 from snn_policy.engines.core import build
+from snn_policy.engines.core.buffers import aligned, count_size
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
-from snn_policy.engines.core.layout import Layout, Writer, aligned, count_size
+from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.engines.core.records import CELLS
 from snn_policy.exporting import c_libraries, c_texts
 from snn_policy.protocol import Array, FloatArray

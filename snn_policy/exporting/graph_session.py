@@ -15,17 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from snn_policy.bundle.files import POLICY_FILE, name_with_sum, named_graphs, read_document, read_whole, sha256
+from snn_policy.bundle.files import POLICY_FILE, read_whole, sha256
 from snn_policy.errors import SourceError
-from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, Description, read_description
-from snn_policy.exporting.observation_inputs import JOINED, input_name, split
+from snn_policy.exporting.description import CALIBRATION_COSTS, METADATA_KEY, read_description
+from snn_policy.exporting.graph_files import check_signature, named_sum, names_of, opened, read_named
+from snn_policy.exporting.observation_inputs import split
 from snn_policy.protocol import Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.session import SessionInSteps
 
-MOST_GRAPH_BYTES = 2**31 - 1
-EXTERNAL_DATA = b"\n\x08location"
-"""How a tensor that lies in another file names it; exported graphs have none."""
-NOWHERE = "/nonexistent-folder-of-external-data"
 CPU = ("CPUExecutionProvider",)
 ArrayTuple = tuple[FloatArray, ...]
 
@@ -52,16 +49,16 @@ class Graph:
     """
 
     def __init__(self, path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> None:
-        content = _read_named(path)
+        content = read_named(path)
         self.path, self.sha256 = path, sha256(content)
-        self._session = _open(path, content, providers, threads)
+        self._session = opened(path, content, providers, threads)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.description = read_description(metadata.get(METADATA_KEY))
-            _check_signature(self._session, self.description)
+            check_signature(self._session, self.description)
         except (SourceError, UnicodeDecodeError) as problem:
             raise SourceError(f"{path}: {problem}") from None
-        self._inputs, self._outputs = _names(self.description)
+        self._inputs, self._outputs = names_of(self.description)
 
     def run(self, obs: FloatArray, memory: ArrayTuple) -> Outcome:
         """Make one call; nothing given is changed."""
@@ -250,17 +247,6 @@ def _restored(names: tuple[str, ...], arrays: ArrayTuple) -> Any:
     return state_type(names)(*arrays)
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; write it with: snn-policy export POLICY --out {path.parent}")
-    if path.stat().st_size > MOST_GRAPH_BYTES:
-        raise SourceError(f"{path}: {path.stat().st_size} bytes, more than the {MOST_GRAPH_BYTES} a graph may have")
-    content = path.read_bytes()
-    if EXTERNAL_DATA in content:
-        raise SourceError(f"{path}: refers to other files for its weights; an exported graph is one file")
-    return content
-
-
 class NotOfThisPolicy(SourceError):
     """Refuse a graph beside the bundle of a policy that it was not exported from."""
 
@@ -275,73 +261,8 @@ def open_graph(path: Path, providers: Sequence[Any] = CPU, threads: int = 1) -> 
 
     def open_and_compare() -> Graph:
         graph = Graph(path, providers, threads)
-        if _named_sum(path) not in (None, graph.sha256):
+        if named_sum(path) not in (None, graph.sha256):
             raise NotOfThisPolicy(f"{path}: not exported from the policy in {POLICY_FILE} beside it; export it again")
         return graph
 
     return read_whole(path.parent, open_and_compare, (NotOfThisPolicy, FileNotFoundError))
-
-
-def _named_sum(path: Path) -> str | None:
-    """Return the SHA-256 that `policy.json` beside the graph has for it, "" if it has none; None without the file."""
-    if not path.with_name(POLICY_FILE).is_file():
-        return None
-    return named_graphs(read_document(path.parent) or {}).get(path.name, "")
-
-
-def _read_named(path: Path) -> bytes:
-    """Return the graph's content, or what is about to become it, where `policy.json` names that already."""
-    total = _named_sum(path)
-    about_to_be = path.with_name(name_with_sum(path.name, total)) if total else path
-    if about_to_be.is_file() and not (path.is_file() and sha256(_read(path)) == total):
-        return _read(about_to_be)
-    return _read(path)
-
-
-def _open(path: Path, content: bytes, providers: Sequence[Any], threads: int) -> Any:
-    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-    missing = sorted(set(names) - set(onnxruntime.get_available_providers()))
-    if missing or not names:
-        available = ", ".join(onnxruntime.get_available_providers())
-        raise ValueError(f"providers {', '.join(missing) or '()'}: this ONNX Runtime has {available}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
-    except Exception as problem:  # ONNX Runtime has no common base for what it raises
-        reason = " ".join(str(problem).split())[:300]
-        raise SourceError(f"{path}: ONNX Runtime cannot load it ({reason}); export the policy again") from None
-
-
-def _names(about: Description) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    memories = [name for name, _ in about.memories]
-    inputs = (*(name for name, _ in _observations(about)), *(f"memory.{name}.in" for name in memories))
-    outputs = ("action", *(f"memory.{name}.out" for name in memories))
-    return inputs, (*outputs, "counts") if about.counted else outputs
-
-
-def _observations(about: Description) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the name and the shape of every input for observations."""
-    if about.inputs == "joined" or about.observation_keys is None:
-        return [(JOINED, about.observation_shape)]
-    return [(input_name(key), shape) for key, shape in about.observation_keys]
-
-
-def _check_signature(session: Any, about: Description) -> None:
-    memories = [("tensor(float)", (width,)) for _, width in about.memories]
-    inputs = [*(("tensor(float)", shape) for _, shape in _observations(about)), *memories]
-    action = "tensor(int64)" if about.discrete else "tensor(float)", about.action_shape
-    outputs = [action, *memories, *([("tensor(int64)", (len(about.counted),))] if about.counted else [])]
-    names = _names(about)
-    for side, wanted, given in ((names[0], inputs, session.get_inputs()), (names[1], outputs, session.get_outputs())):
-        found = {argument.name: argument for argument in given}
-        if set(found) != set(side):
-            raise SourceError(f"expected {', '.join(side)}, found {', '.join(sorted(found))}")
-        for name, (kind, shape) in zip(side, wanted, strict=True):
-            rows, *rest = found[name].shape or [0]
-            fits = rows == about.batch if about.batch else not isinstance(rows, int)
-            if found[name].type != kind or tuple(rest) != shape or not fits:
-                what = f"{found[name].type} {found[name].shape}"
-                raise SourceError(f"{name}: expected {kind} ({about.batch or 'any'}, …{shape}), found {what}")

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.ann.cell_derivatives import backwards
 from snn_policy.ann.cells import LEAST_SIZE, Elementwise, Norm
-from snn_policy.ann.graph import Stage
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Stage
 from snn_policy.calibration.recordings import chunks
 from snn_policy.calibration.trajectories import received, trajectory
 from snn_policy.progress import Passes

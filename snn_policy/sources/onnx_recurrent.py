@@ -11,8 +11,8 @@ import numpy.typing as npt
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value, joined
 from snn_policy.sources.onnx_constants import baked_state
+from snn_policy.sources.value_arithmetic import as_value
 from snn_policy.sources.value_functions import is_constant
-from snn_policy.sources.value_operators import as_value
 from snn_policy.sources.value_recurrence import sequence
 
 Array = npt.NDArray[Any]

@@ -15,7 +15,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.assemble import assemble
-from snn_policy.sources.environment_ids import current_id
+from snn_policy.sources.environment_ids import environment_of
 from snn_policy.sources.environment_statistics import read_environment
 from snn_policy.sources.images import convolve
 from snn_policy.sources.observation_statistics import read_statistics
@@ -107,7 +107,7 @@ def read_algorithm(
     archive = _live(policy)
     found = _live_statistics(algorithm, archive, title) if vecnormalize is None else None
     statistics = _given(vecnormalize, archive.observation_shape) if found is None else found
-    known = env_id or _environment(algorithm)
+    known = env_id or environment_of(algorithm)
     actor = _actor(archive, statistics, low, high, known, title)
     bare = _actor(archive, (), *_own_bounds(archive), None, title)
     if bare.recurrent:
@@ -180,15 +180,6 @@ def _holds_bytes(space: Any) -> bool:
     """Return whether a Box is of images of bytes 0 to 255."""
     image = space.dtype == np.uint8 and len(space.shape) == 3
     return bool(image and (space.low == 0).all() and (space.high == 255).all())
-
-
-def _environment(algorithm: Any) -> str | None:
-    """Return the id of the environment a live algorithm holds, where it has one that says so."""
-    environment = algorithm.get_env() if hasattr(algorithm, "get_env") else None
-    try:
-        return None if environment is None else current_id(environment.get_attr("spec", 0)[0].id)
-    except Exception:
-        return None
 
 
 def _actor(

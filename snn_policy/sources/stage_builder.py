@@ -12,7 +12,8 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.cells import Cell, Elementwise, Gru, Lstm, Norm, Product
-from snn_policy.ann.graph import Graph, Stage
+from snn_policy.ann.graph import Graph
+from snn_policy.ann.stage import Stage
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.protocol import FloatArray, IntArray
 from snn_policy.sources.affine_values import Term, Value, joined, whole_of

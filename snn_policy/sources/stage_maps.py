@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Map
 from snn_policy.ann.layers import Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Map
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Term, Value, whole_of
 from snn_policy.sources.graph_nodes import Filtered, Memory, Node, Weighted

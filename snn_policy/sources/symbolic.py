@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from snn_policy.errors import SourceError
 from snn_policy.sources.affine_values import MOST_ENTRIES, Value
+from snn_policy.sources.value_arithmetic import as_value
 from snn_policy.sources.value_movements import MOVES, VIEWS, indexed
-from snn_policy.sources.value_operators import as_value
 
 
 class Storage:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from snn_policy.ann.graph import Connection, Graph
+from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Linear
+from snn_policy.ann.stage import Connection
 from snn_policy.protocol import Array, Decision
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual, sigma_delta_spike
 from snn_policy.spiking.state import CarryingState, RecurrentState, SigmaDeltaState, SigmaDeltaStates

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.engines.core import layout, records
-from snn_policy.engines.core.layout import Layout, Writer, aligned
+from snn_policy.engines.core import records
+from snn_policy.engines.core.buffers import aligned, count_size
+from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.engines.core.library import Call, Core, NoCoreError, Program, core
 from snn_policy.protocol import Array, Counters, Decision, FloatArray, IntArray, Mask
 from snn_policy.spiking.network import SpikingNetwork
@@ -113,7 +114,7 @@ class EventSession:
         self._actions = aligned(rows * action_size).reshape(rows, action_size)
         self._batch_actions = self._actions.reshape(rows, *actor.action_shape)
         self._memory = aligned(rows * engine.state_size).reshape(rows, engine.state_size)
-        self._counts = aligned(rows * layout.count_size(spiking), np.int64).reshape(rows, -1)
+        self._counts = aligned(rows * count_size(spiking), np.int64).reshape(rows, -1)
         self.memory = (self._memory,)
         self._spiking, self._decided = spiking, False
         sizes = (ctypes.c_int64 * 2)()

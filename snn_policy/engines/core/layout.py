@@ -11,18 +11,18 @@ import numpy.typing as npt
 
 from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.ann.graph import Connection, Stage
 from snn_policy.ann.layers import Linear
 from snn_policy.ann.select import Select
+from snn_policy.ann.stage import Connection, Stage
 from snn_policy.engines.core import places
 from snn_policy.engines.core.blocks import Packed, in_order, pack
+from snn_policy.engines.core.buffers import aligned, padded, row_size, weight_stride
 from snn_policy.engines.core.cell_record import cell_fields
 from snn_policy.engines.core.places import StatePlaces, port_places
 from snn_policy.engines.core.records import (
     ACTIVATIONS,
     CONNECTION,
     CONV2D,
-    DECISIONS,
     HEADER,
     HEADS,
     LANES,
@@ -32,7 +32,6 @@ from snn_policy.engines.core.records import (
     SELECT,
     SPARSE,
     STAGE,
-    SUMS,
 )
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.network import SpikingNetwork
@@ -54,38 +53,6 @@ class Layout:
     connections: npt.NDArray[Any]
     parameters: FloatArray
     indices: npt.NDArray[np.int32]
-
-
-def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Return zeros (size,), beginning on a cache line."""
-    kind = np.dtype(dtype)
-    room = np.zeros(size + 64 // kind.itemsize, kind)
-    return room[-room.ctypes.data % 64 // kind.itemsize :][:size]
-
-
-def padded(outputs: int, lanes: int = LANES) -> int:
-    """Return outputs rounded up to whole vectors."""
-    return places.padded(outputs, lanes)
-
-
-def count_size(spiking: int) -> int:
-    """Return numbers in a row of counts, of so many spiking stages: see `snn_count` in program.h."""
-    return 3 * spiking + SUMS + DECISIONS
-
-
-def weight_stride(outputs: int, lanes: int = LANES) -> int:
-    """Return floats from one neuron's weights to the next one's: whole vectors, and an odd number of cache lines where
-    rows are long, so that a tile of columns fills all of the cache's sets and not each fourth one."""
-    whole = padded(outputs, lanes)
-    return whole + LANES if lanes == LANES and whole >= 128 and whole // LANES % 2 == 0 else whole
-
-
-def row_size(widest: int, lanes: int = LANES) -> int:
-    """Return floats of a buffer for up to `widest` values and a list's end; not a multiple of the caches' stride, so
-    that neighbouring rows do not displace each other. Where memory is short (fewer lanes), no more than that."""
-    if lanes < LANES:
-        return padded(widest) + LANES
-    return -(-(widest + LANES) // 64) * 64 + LANES
 
 
 class Writer:

@@ -7,12 +7,8 @@ from itertools import accumulate
 from snn_policy.ann.cells import Cell
 from snn_policy.ann.graph import Graph
 from snn_policy.ann.select import Select
+from snn_policy.engines.core.buffers import padded
 from snn_policy.spiking.sigma_delta import accumulator_sizes
-
-
-def padded(size: int, lanes: int) -> int:
-    """Return the size rounded up to whole vectors of so many lanes."""
-    return -(-size // lanes) * lanes
 
 
 def port_places(cell: Cell, lanes: int) -> tuple[int, ...]:
