@@ -72,7 +72,6 @@ class Bomb:
 
 
 BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "recurrent": ("p.pt", lambda path: saved(Lstm(nn.LSTM, 2), path, "scripted", 6), r"rnn (LSTM): it is recurrent"),
     "several": ("p.pt", lambda path: saved(Plain(), path, "scripted", 4), "--output NAME"),
     "no activation": ("p.pt", lambda path: torch.save(mlp(6, 8, 2).state_dict(), path), "--activation elu"),
     "networks": ("p.pt", lambda path: torch.save(
@@ -100,6 +99,15 @@ def test_what_does_not_convert_says_why_with_exit_code_1(
     assert (code, document["converts"]) == (1, False)
     assert document["reason"]
     assert str(tmp_path) not in document["reason"].replace(str(tmp_path / file), "")
+
+
+def test_a_recurrent_program_is_shown_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(Lstm(nn.LSTM, 2), tmp_path / "p.pt", "scripted", 6)
+    code, out, _ = run(capsys, str(tmp_path / "p.pt"))
+    print(out)
+    assert code == 0
+    assert "lstm" in out
+    assert "recurrent" in out
 
 
 def test_a_missing_file_is_a_mistake_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ def test_the_command_fails_where_the_graph_differs(
 
     policies()["if-rate"].save(tmp_path)
     other = policies(seed=5)["if-rate"].network
-    monkeypatch.setattr(export, "trace_decision", lambda _, rows, real=export.trace_decision: real(other, rows))
+    monkeypatch.setattr(export, "trace_decision", lambda _, *given, real=export.trace_decision: real(other, *given))
     assert main(["export", str(tmp_path)]) == 2
     assert "differ from the policy" in capsys.readouterr().err
 

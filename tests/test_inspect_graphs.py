@@ -27,7 +27,7 @@ SHOWN = {
     "gated": ["1 silu · linear: 8", "from the observation, input 1: Linear 12 → 8",
               "from the observation: Select 12 → 4"],
     "history": ["1 elu: 8, from the observation: Conv2d 12 → 8   [4×3×1×2]"],
-    "branches": ["3 sum: 3", "240 multiply-accumulates per decision;"],
+    "branches": ["3 sum: 3", "217 multiply-accumulates per decision;"],
 }  # fmt: skip
 
 

@@ -130,7 +130,6 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "AveragePool pads": ([node("AveragePool", "obs", "h", kernel_shape=[2, 2], pads=[1] * 4), *FLAT], "padding=0"),
     "Transpose": ([node("Transpose", "obs", "h", perm=[0, 2, 3, 1]), *FLAT], "channel-first"),
     "ReduceMean": ([node("ReduceMean", "obs", "h", axes=[1]), *FLAT], "height and width"),
-    "InstanceNormalization": ([node("InstanceNormalization", "obs", "B", "B", "h"), *FLAT], "BatchNorm2d"),
 }  # fmt: skip
 
 

@@ -186,13 +186,21 @@ def test_robot_policies_of_every_operator_set_are_read(tmp_path: Path, opset: in
 
 
 SHARED = np.array([2, 3])
+TENSORS: dict[str, Any] = {
+    "SHARED": SHARED, "W3x": np.ones((3, 3), np.float32), "A2": np.array([2]), "ROW36": np.array([1, 36]),
+    "W36": np.random.default_rng(0).normal(size=(36, 2)).astype(np.float32), "IMAGE": np.array([1, 2, 3]),
+    "TO5": np.array([5, 3]),
+}  # fmt: skip
+NO_CHAIN: dict[str, list[Any]] = {
+    "values repeated": [node("Unsqueeze", "obs", "A2", "u"), node("Add", "u", "M", "x"),
+                        node("Reshape", "x", "ROW36", "f"), node("MatMul", "f", "W36", "action")],
+    "order changed": [node("Reshape", "obs", "IMAGE", "x"), node("Transpose", "x", "t", perm=[0, 2, 1]),
+                      node("Flatten", "t", "f"), node("MatMul", "f", "W1", "action")],
+    "every part": [node("Reshape", "obs", "IMAGE", "x"), node("MatMul", "x", "W3x", "y"),
+                   node("Flatten", "y", "action")],
+}  # fmt: skip
 WRONG: dict[str, tuple[list[Any], str]] = {
     "rows mixed": ([node("Reshape", "obs", "SHARED", "x"), node("Gemm", "x", "W3x", "action")], "rows of 3"),
-    "values repeated": ([node("Unsqueeze", "obs", "A2", "u"), node("Add", "u", "M", "x"),
-                         node("Reshape", "x", "ROW36", "f"), node("MatMul", "f", "W36", "action")], "repeats values"),
-    "order changed": ([node("Reshape", "obs", "IMAGE", "x"), node("Transpose", "x", "t", perm=[0, 2, 1]),
-                       node("Flatten", "t", "f"), node("MatMul", "f", "W1", "action")], "order of axes"),
-    "every part": ([node("Reshape", "obs", "IMAGE", "x"), node("MatMul", "x", "W3x", "action")], "every part"),
     "rows repeated": ([*MEAN, node("Expand", "mean", "TO5", "action")], "repeats values"),
 }  # fmt: skip
 
@@ -200,11 +208,15 @@ WRONG: dict[str, tuple[list[Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_one_row_cannot_be_is_refused_by_name(tmp_path: Path, name: str) -> None:
     nodes, reason = WRONG[name]
-    path = graph(nodes, tmp_path / "policy.onnx", SHARED=SHARED, W3x=np.ones((3, 3), np.float32), A2=np.array([2]),
-                 ROW36=np.array([1, 36]), W36=np.ones((36, 2), np.float32), IMAGE=np.array([1, 2, 3]),
-                 TO5=np.array([5, 3]), **MORE)  # fmt: skip
+    path = graph(nodes, tmp_path / "policy.onnx", **TENSORS, **MORE)
     with pytest.raises(UnsupportedLayerError, match=reason):
         load_actor(path)
+
+
+@pytest.mark.parametrize("name", NO_CHAIN)
+def test_what_is_no_chain_of_one_row_is_read_as_a_graph(tmp_path: Path, name: str) -> None:
+    path = graph(NO_CHAIN[name], tmp_path / "policy.onnx", **TENSORS, **MORE)
+    assert difference(load_actor(path), path) <= 1e-5
 
 
 def _scaled(affine: Any, factor: float) -> Any:

@@ -56,7 +56,7 @@ def _elementwise(cell: Elementwise, z: Values, of_h: Values) -> Values:
 
 
 def _norm(norm: Norm, z: Values, of_normed: Values) -> Values:
-    """Go back through z/size·w + b: by z itself, and by its size; where an L2 size is ε, that is a constant."""
+    """Carry back through z/size·w + b: by z itself, and by its size; where an L2 size is ε, that is a constant."""
     if norm.kind == "layer":
         z = z - z.mean(axis=-1, keepdims=True)
     squares, terms = z * z, z.shape[-1]

@@ -19,7 +19,7 @@ from snn_policy.ann.cells import Elementwise
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Layer, Linear
 from snn_policy.ann.select import Select
-from snn_policy.ann.stage import Connection, Map, Stage
+from snn_policy.ann.stage import Connection, Stage
 from snn_policy.checks import require
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.protocol import Array, FloatArray
@@ -137,8 +137,7 @@ class Graph:
         """
         if self.is_chain:
             return sum(stage.macs for stage in self.stages)
-        maps = sum(_touched(connection.map) for stage in self.stages for connection in stage.connections)
-        return maps + self.cell_macs
+        return sum(stage.touched for stage in self.stages)
 
     @property
     def synapses(self) -> int:
@@ -275,13 +274,6 @@ class Graph:
             values[source] = state.told[:, at : at + width] + self.start_of(source)
             at += width
         return values
-
-
-def _touched(one: Map) -> int:
-    """Return a map's multiply-accumulates, without the rows and columns of a matrix that are nothing but zeros."""
-    if not isinstance(one, Linear):
-        return one.macs
-    return int(one.weight.any(axis=1).sum()) * int(np.count_nonzero(one.fan_out))
 
 
 def with_activation(layer: Layer, activation: Activation | None) -> Layer:

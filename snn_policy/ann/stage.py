@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from snn_policy.ann.cells import Cell
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Linear
@@ -66,6 +68,11 @@ class Stage:
         """Return the multiply-accumulates of all connections and of the cell, those with weights of zero included."""
         return sum(connection.map.macs for connection in self.connections) + self.cell.macs
 
+    @property
+    def touched(self) -> int:
+        """Return the same without rows and columns of a matrix that hold zeros alone: parts that it does not read."""
+        return sum(_touched(connection.map) for connection in self.connections) + self.cell.macs
+
     def received(self, told: "Sequence[Array]", before: "Sequence[Array | None]") -> list[Array]:
         """Return every port's z, (rows, port) each.
 
@@ -79,3 +86,10 @@ class Stage:
             sofar = ports[connection.port]
             ports[connection.port] = arriving if sofar is None else sofar + arriving
         return ports
+
+
+def _touched(one: Map) -> int:
+    """Return a map's multiply-accumulates, without the rows and columns of a matrix that are nothing but zeros."""
+    if not isinstance(one, Linear):
+        return one.macs
+    return int(one.weight.any(axis=1).sum()) * int(np.count_nonzero(one.fan_out))

@@ -95,7 +95,7 @@ def known_starts(observations: Any) -> Mask | None:
 
 @dataclass(frozen=True, eq=False)
 class Lanes:
-    """Lay the episodes of a recording side by side: one after the other within a lane, lanes about equally long.
+    """Hold the episodes of a recording side by side: one after the other within a lane, lanes about equally long.
 
     Attributes:
         rows: (steps, lanes) the recording's row that each lane is at; −1 after its end. Longer lanes stand first.

@@ -85,7 +85,7 @@ class _Backwards:
         self._memories: dict[int, FloatArray] = {}
 
     def go(self, rows: IntArray, of_outputs: FloatArray) -> None:
-        """Go back from the outputs' derivatives, (rows, actions, outputs), at these rows of the recording."""
+        """Carry back from the outputs' derivatives, (rows, actions, outputs), at these rows of the recording."""
         outputs: FloatArray | None = of_outputs
         for _ in range(DECISIONS_BACK if self._graph.recurrent else 1):
             self._decision(rows, outputs)

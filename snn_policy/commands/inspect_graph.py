@@ -32,7 +32,7 @@ def _stage(number: int, stage: "Stage") -> Described:
         "outputs": stage.width,
         "connections": [_connection(one) for one in stage.connections],
         "starts_at_zero": _starts_at_zero(stage),
-        "multiply_accumulates": stage.macs,
+        "multiply_accumulates": stage.touched,
         "cell_multiply_accumulates": stage.cell.macs,
     }
 

@@ -219,7 +219,7 @@ def demo_conclusion(result: Comparison, card: Mapping[str, Any]) -> list[str]:
 
 
 def _failures_on_the_card(card: Mapping[str, Any]) -> list[str]:
-    """What is known of failures from more episodes than a demo runs: a few decide nothing."""
+    """Return what is known of failures from more episodes than a demo runs: a few decide nothing."""
     returns = card.get("returns", {})
     seeds, shares = returns.get("seeds"), (returns.get("ann_failed"), returns.get("snn_failed"))
     if seeds is None or None in shares:

@@ -38,7 +38,7 @@ def check_inputs(inputs: str, shape: tuple[int, ...]) -> None:
 
 
 class ObservedGraph(Graph):
-    """A graph whose input `obs` is, where asked for by key, the inputs of all keys joined.
+    """Hold a graph whose input `obs` is, where asked for by key, the inputs of all keys joined.
 
     Attributes:
         observed: the inputs that it has for observations.

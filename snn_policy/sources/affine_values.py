@@ -215,7 +215,7 @@ def _together(value: Value, constant: Any) -> tuple[Value, Float64]:
 
 
 def _kept(index: IntArray, scale: Float64) -> tuple[IntArray, Float64]:
-    """Entries whose scale is zero add nothing."""
+    """Leave out entries whose scale is zero: they add nothing."""
     return np.where(scale == 0, -1, index), np.where(index < 0, 0.0, scale)
 
 

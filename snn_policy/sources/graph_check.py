@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.protocol import KeyedShape
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_inputs import LARGEST, Inputs, inputs_of
@@ -71,8 +70,7 @@ def _guessed(
             if len(names) > 1 or not _reads_as_far(follow, names[0], sizes[0]):
                 continue
             told = " + ".join(map(str, sizes))
-            warnings.warn(f"the observation is taken to have {told} values; pass observation_shape= if it has more",
-                          stacklevel=6)  # fmt: skip
+            warn(f"the observation is taken to have {told} values; pass observation_shape= if it has more")
         return inputs_of({name: (size,) for name, size in zip(names, sizes, strict=True)})
     if problem is not None:
         raise problem
@@ -84,7 +82,7 @@ def _guessed(
 
 
 def _hinted(sizes: tuple[int, ...], error: SizeWanted, total: int | None) -> list[tuple[int, ...]]:
-    """Sizes that the program itself asks for."""
+    """Return sizes that the program itself asks for."""
     found = []
     if error.size and len(sizes) == 1:
         found.append((error.size,))
@@ -98,13 +96,13 @@ def _hinted(sizes: tuple[int, ...], error: SizeWanted, total: int | None) -> lis
 
 
 def _reads_as_far(follow: Callable[[Mapping[str, Any]], Any], name: str, size: int) -> bool:
-    """Whether the action needs every entry of an observation of that size, and none that a longer one has more."""
+    """Return whether the action needs every entry of an observation of that size, and no more of a longer one."""
     exact, longer = (_entries_read(*follow({name: (width,)})[:2]) for width in (size, size + 1))
     return bool(exact.all() and longer[:size].all() and not longer[size])
 
 
 def _entries_read(observation: Observation, action: Value) -> npt.NDArray[np.bool_]:
-    """Which entries of the observation the action needs."""
+    """Return which entries of the observation the action needs."""
     read = np.zeros(observation.width, bool)
     nothing = defaultdict[Memory, Value](lambda: Value.constant(np.zeros(1)))
     for value in (action, *(value for node in needed([action], nothing) for value in node.operands)):
@@ -115,7 +113,7 @@ def _entries_read(observation: Observation, action: Value) -> npt.NDArray[np.boo
 
 
 def _combinations(known: Sequence[int], count: int, total: int | None) -> Any:
-    """Sizes of all inputs; with their total, one is what is left, and any split does where they are only joined."""
+    """Return sizes of all inputs; with their total, one is what is left; any split does where they are only joined."""
     if count == 1:
         yield from ((size,) for size in (known if total is None else [total]))
         return
@@ -133,7 +131,7 @@ def _combinations(known: Sequence[int], count: int, total: int | None) -> Any:
 
 
 def _settled(follow: Callable[[Mapping[str, Any]], Any], names: Sequence[str], sizes: tuple[int, ...]) -> bool:
-    """Whether no input could as well be longer."""
+    """Return whether no input could as well be longer."""
     for place in range(len(sizes)):
         longer = (*sizes[:place], sizes[place] + 1, *sizes[place + 1 :])
         if _error(follow, names, longer) is None:

@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Observation(Node):
-    """The observation as it comes, flat."""
+    """Hold the observation as it comes, flat."""
 
     size: int
 
@@ -63,7 +63,7 @@ class Observation(Node):
 
 @dataclass(eq=False, frozen=True)
 class Memory(Node):
-    """What a value was in the decision before; `start` (size,) before the first."""
+    """Hold what a value was in the decision before; `start` (size,) before the first."""
 
     start: Float64
 
@@ -74,7 +74,7 @@ class Memory(Node):
 
 @dataclass(frozen=True, eq=False)
 class Weighted(Node):
-    """weight · x + bias, without activation: (outputs, inputs) and (outputs,)."""
+    """Compute weight · x + bias, without activation: (outputs, inputs) and (outputs,)."""
 
     operand: Value
     weight: Float64
@@ -97,7 +97,7 @@ class Weighted(Node):
 
 @dataclass(frozen=True, eq=False)
 class Filtered(Node):
-    """A convolution of images, without activation."""
+    """Hold a convolution of images, without activation."""
 
     operand: Value
     filter: Filter
@@ -113,7 +113,7 @@ class Filtered(Node):
 
 @dataclass(frozen=True, eq=False)
 class Summed(Node):
-    """A value that is a sum, as it is: a residual connection, which several may read."""
+    """Hold a value that is a sum, as it is: a residual connection, which several may read."""
 
     operand: Value
     is_sum = True
@@ -134,7 +134,7 @@ class Summed(Node):
 
 @dataclass(frozen=True, eq=False)
 class NormPart:
-    """A normalisation and what scales it: `Norm` in float64."""
+    """Hold a normalisation and what scales it: `Norm` in float64."""
 
     kind: NormKind
     epsilon: float
@@ -144,7 +144,7 @@ class NormPart:
 
 @dataclass(frozen=True, eq=False)
 class Activated(Node):
-    """f(norm(x)), either of them optional."""
+    """Compute f(norm(x)), either of them optional."""
 
     operand: Value
     activation: Activation | None = None
@@ -166,7 +166,7 @@ class Activated(Node):
 
 @dataclass(frozen=True, eq=False)
 class Multiplied(Node):
-    """x · y, entry by entry."""
+    """Compute x · y, entry by entry."""
 
     first: Value
     second: Value
@@ -182,7 +182,7 @@ class Multiplied(Node):
 
 @dataclass(frozen=True, eq=False)
 class GruStep(Node):
-    """One step of a GRU: `given` and `returning` are its two ports, (r, u, n), `before` the state it starts from."""
+    """Hold one step of a GRU: `given`, `returning` are its ports, (r, u, n), `before` the state it starts from."""
 
     given: Value
     returning: Value
@@ -199,7 +199,7 @@ class GruStep(Node):
 
 @dataclass(frozen=True, eq=False)
 class LstmStep(Node):
-    """One step of an LSTM, what it tells: `gates` (i, f, g, o) is its port, `before` the cell state it starts from.
+    """Hold one step of an LSTM: `gates` (i, f, g, o) is its port, `before` the cell state it starts from.
 
     Attributes:
         spelled: the cell state after it, where the program spells it out.
@@ -220,7 +220,7 @@ class LstmStep(Node):
 
 @dataclass(frozen=True, eq=False)
 class CellState(Node):
-    """The cell state after a step of an LSTM, which nobody but the next step may have."""
+    """Hold the cell state after a step of an LSTM, which nobody but the next step may have."""
 
     step: LstmStep
 
@@ -235,7 +235,7 @@ class CellState(Node):
 
 @dataclass(frozen=True, eq=False)
 class Unfinished(Node):
-    """A function that no stage computes by itself: a half of one that a stage does, a clip, or an argmax.
+    """Hold a function that no stage computes by itself: a half of one that a stage does, a clip, or an argmax.
 
     Attributes:
         function: `clip`, `argmax`, `softmax`, `abs`, `exp`, `log`, `erf`, `power` · `sum` of powers, `root` of a

@@ -15,6 +15,8 @@ _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", 
               "cannot follow it")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
 _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
+_MISFITS = ("NaN or infinity", "normaliser gives")
+"""Of errors of a chain, those that are errors of any graph."""
 _SPELLED = "activation is not supported"
 
 
@@ -32,7 +34,7 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
         SourceError: it fits as neither.
     """
     if isinstance(refused, SourceError):
-        if "NaN or infinity" in str(refused):
+        if any(text in str(refused) for text in _MISFITS):
             raise refused
         try:
             return _quietly(read)
@@ -61,7 +63,7 @@ def _quietly(read: Callable[[], Actor]) -> Actor:
 
 
 def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:
-    """The refusal that names the layer at fault."""
+    """Return the refusal that names the layer at fault."""
     told = str(second)
     says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
     says_less |= "of one observation" in told

@@ -5,7 +5,6 @@ inputs that the action depends on are one observation, in order.
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from onnx import ModelProto, helper
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import TOLERANCE, compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, inputs_of, joined_inputs
@@ -65,7 +64,7 @@ def read_onnx_graph(
     compare(actor, run, normaliser, "ONNX Runtime", tolerance)
     if states:
         told = ", ".join(f"{one} → {other}" for one, other in states.items())
-        warnings.warn(f"{name}: its state is {told}, which starts from zeros", stacklevel=5)
+        warn(f"{name}: its state is {told}, which starts from zeros")
     return actor
 
 
@@ -75,7 +74,7 @@ def _inputs_of(graph: Graph, outputs: Sequence[str]) -> list[Any]:
 
 
 def _states(graph: Graph, action: str) -> dict[str, str]:
-    """Inputs that come back, with the outputs that they come back as."""
+    """Return the inputs that come back, with the outputs that they come back as."""
     needed = {one.name: one for one in graph.inputs_before(action)}
     found: dict[str, str] = {}
     for _ in range(8):  # states of states
@@ -110,7 +109,7 @@ def _stem(name: str) -> tuple[str, ...]:
 
 
 def _fits(one: Any, other: Any, loosely: bool = False) -> bool:
-    """Whether an output's declared shape may be the input's, `loosely` but for axes of one."""
+    """Return whether an output's declared shape may be the input's, `loosely` but for axes of one."""
     shapes = [value.type.tensor_type for value in (one, other)]
     if not all(shape.HasField("shape") for shape in shapes):
         return True
@@ -127,7 +126,7 @@ def _refuse_baked(graph: Graph, action: str) -> None:
 
 
 def _declared(value: Any) -> tuple[int | None, ...] | None:
-    """The declared shape, None for sizes that are open."""
+    """Return the declared shape, None for sizes that are open."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -158,7 +157,7 @@ def _sized(
 
 
 def _bare(shape: Sizes) -> Sizes:
-    """Without axes of one in front."""
+    """Return it without axes of one in front."""
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]
     return shape
@@ -197,7 +196,7 @@ def _program(
 
 
 class _Runner:
-    """What the graph itself makes of consecutive observations."""
+    """Hold what the graph itself makes of consecutive observations."""
 
     def __init__(
         self, graph: Graph, action: str, states: Mapping[str, str], full: Mapping[str, Sizes], inputs: Inputs
@@ -221,7 +220,7 @@ class _Runner:
 
 
 def _part(graph: Graph, outputs: Sequence[str]) -> ModelProto:
-    """What lies between the inputs and these outputs, as a graph of its own."""
+    """Return what lies between the inputs and these outputs, as a graph of its own."""
     needed = {id(node) for output in outputs for node in graph.nodes_before(output)}
     nodes = [node for node in graph.model.graph.node if id(node) in needed]
     used = {name for output in outputs for name in graph.names_before(output)}

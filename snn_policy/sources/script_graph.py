@@ -32,7 +32,7 @@ _KNOWN = frozenset((*MOVES, *READ, *UNCHANGED, *_WRITES, "index", "index_put", "
 
 
 class TensorInterpreter(Interpreter):
-    """What both have in common; `tensor` is the type of their tensors.
+    """Hold what both have in common; `tensor` is the type of their tensors.
 
     Attributes:
         starts: tensors that modules hold from the beginning, in the place of the archive's.
@@ -111,7 +111,7 @@ class TensorInterpreter(Interpreter):
         return super()._entry(owner, index)
 
     def _number(self, value: Any) -> Any:
-        """The constant that a tensor is."""
+        """Return the constant that a tensor is."""
         raise NotImplementedError
 
     def _decided(self, value: Any) -> bool:
@@ -187,7 +187,7 @@ def _check_cast(name: str, given: list[Any], named: dict[str, Any], path: str) -
 
 
 class SymbolicInterpreter(TensorInterpreter):
-    """Follows a program with symbolic tensors."""
+    """Follow a program with symbolic tensors."""
 
     tensor = Symbolic
 
@@ -235,7 +235,7 @@ class SymbolicInterpreter(TensorInterpreter):
 
 
 class NumericInterpreter(TensorInterpreter):
-    """Runs a program decision by decision, each function by torch itself."""
+    """Run a program decision by decision, each function by torch itself."""
 
     def __init__(self, program: Program, starts: dict[Place, Any]) -> None:
         import torch
@@ -274,7 +274,7 @@ class NumericInterpreter(TensorInterpreter):
 
 
 def _of_torch(name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-    """What torch makes of constants, for functions of the table."""
+    """Return what torch makes of constants, for functions of the table."""
     import torch
 
     if name not in _KNOWN:
@@ -317,5 +317,5 @@ def _index(indices: Any) -> Any:
 
 
 def _array(result: Any) -> Any:
-    """NumPy's own numbers as arrays."""
+    """Return NumPy's own numbers as arrays."""
     return np.asarray(result) if isinstance(result, np.generic) else result

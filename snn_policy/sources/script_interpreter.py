@@ -71,7 +71,7 @@ class Interpreter:
             self._paths.pop()
 
     def _refused(self, module: ScriptModule) -> Unread | None:
-        """A module that is not followed, by its kind."""
+        """Return a module that is not followed, by its kind."""
         recurrent = ".torch.nn.modules.rnn." in module.kind
         return Unread(refusal(module.path or "module", module.name)) if recurrent else None
 

@@ -100,7 +100,7 @@ def _follow(
 
 
 def _reset(script: Script) -> dict[Place, npt.NDArray[Any]]:
-    """What the root's own reset leaves in the modules' tensors."""
+    """Return what the root's own reset leaves in the modules' tensors."""
     reader = SymbolicInterpreter(script, {})
     for name in RESETS:
         if reader.has(name):
@@ -115,7 +115,7 @@ def _reset(script: Script) -> dict[Place, npt.NDArray[Any]]:
 
 
 def _widths(root: ScriptModule) -> list[int]:
-    """Sizes that the observation may have: what weights take, and lengths of constants beside them."""
+    """Return sizes that the observation may have: what weights take, and lengths of constants beside them."""
     found: list[int] = []
     waiting, seen = [root], {id(root)}
     while waiting:

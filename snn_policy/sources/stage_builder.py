@@ -101,7 +101,7 @@ def _built(
 
 @dataclass(eq=False)
 class _Plan:
-    """A stage to be: its ports' values, and what it reads before the first decision."""
+    """Hold a stage to be: its ports' values, and what it reads before the first decision."""
 
     cell: Cell
     ports: list[Value]
@@ -111,7 +111,7 @@ class _Plan:
 
 
 class _Builder:
-    """Holds the stages so far, and what every node is in terms of what they tell."""
+    """Hold the stages so far, and what every node is in terms of what they tell."""
 
     def __init__(
         self, inputs: int, entrance: Node, left: ScaleAndClip | None, kept: dict[Node, list[IntArray]]
@@ -154,7 +154,7 @@ class _Builder:
         self._meaning[node] = meaning
 
     def _translated(self, value: Value) -> Value:
-        """The value in terms of what stages tell, of memories, and of linear nodes that fold."""
+        """Return the value in terms of what stages tell, of memories, and of linear nodes that fold."""
         whole = Value(value.shape, (), value.bias)
         for term in value.terms:
             if isinstance(term.node, Memory):
@@ -204,7 +204,7 @@ class _Builder:
         return joined(pieces, 0).moved(np.argsort(taken))
 
     def _whole(self, operand: Value, node: Filtered) -> Value:
-        """What a convolution reads: a whole stage, if it is too large for a matrix."""
+        """Return what a convolution reads: a whole stage, if it is too large for a matrix."""
         term = whole_of(operand)
         whole = term is not None and isinstance(term.node, Told)
         if whole or node.filter.inputs * node.filter.outputs <= MOST_UNROLLED:
@@ -212,7 +212,7 @@ class _Builder:
         return self._stage(Elementwise(operand.size), [operand], node.path)
 
     def _finished(self, node: Unfinished) -> Value:
-        """What stages do compute of the functions that are none of theirs."""
+        """Return what stages can compute of the functions that are none of theirs."""
         operand = self._translated(node.operand).flat
         if node.function == "power" and node.numbers[0] in (2.0, 3.0):
             square = self._stage(Product(node.width), [operand, operand], node.path)
@@ -225,7 +225,7 @@ class _Builder:
         return self._clipped(operand, node.numbers[0], node.numbers[1], node.path)
 
     def _clipped(self, x: Value, low: Float64, high: Float64, path: str) -> Value:
-        """min(max(x, low), high) by ReLUs: low + relu(x − low) − relu(x − high), high − relu(high − x) with no low."""
+        """Clip by ReLUs: low + relu(x − low) − relu(x − high), or high − relu(high − x) with no low."""
         below, above = low != -np.inf, high != np.inf
         parts = [x.moved(np.where(below | above, -1, np.arange(x.size)))]
         for rows, sign, bound in ((below, 1.0, low), (above & ~below, -1.0, high)):
@@ -238,7 +238,7 @@ class _Builder:
         return made
 
     def _rectified(self, x: Value, bound: Float64, rows: npt.NDArray[np.bool_], path: str) -> Value:
-        """relu(x − bound) of the rows chosen, zeros elsewhere."""
+        """Compute relu(x − bound) of the rows chosen, zeros elsewhere."""
         chosen, empty = np.flatnonzero(rows), Value((x.size,), (), np.zeros(x.size))
         if not chosen.size:
             return empty
@@ -255,7 +255,7 @@ class _Builder:
         self._stage(Elementwise(action.size), [last], "action")
 
     def _remembered(self, memory: Memory, after: Value) -> Value:
-        """What a memory holds, as entries of what stages tell; of anything else, a stage of its own."""
+        """Return what a memory holds, as entries of what stages tell; of anything else, a stage of its own."""
         cells = [term.index >= 0 for term in after.terms if isinstance(term.node, CellState)]
         rows = np.flatnonzero(~np.any(cells, axis=0)) if cells else np.arange(after.size)
         value, start = self._translated(after.flat.moved(rows)), memory.start[rows]
@@ -311,5 +311,5 @@ def _float32(values: Float64) -> FloatArray:
 
 
 def _tidy(values: Float64, target: float) -> Float64:
-    """What rounding left beside a whole number."""
+    """Return what rounding left beside a whole number."""
     return np.where(np.abs(values - target) < 1e-12, target, values)

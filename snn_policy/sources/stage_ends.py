@@ -40,7 +40,7 @@ def peeled(action: Value) -> tuple[Value, list[Operation]]:
 
 
 def _choices(value: Value) -> tuple[Value, list[Operation]] | None:
-    """The scores of discrete actions, where the value is their indices."""
+    """Return the scores of discrete actions, where the value is their indices."""
     from snn_policy.sources.affine_values import joined
 
     nodes: list[tuple[int, Unfinished]] = []
@@ -63,7 +63,7 @@ def _choices(value: Value) -> tuple[Value, list[Operation]] | None:
 
 
 def _ordered(scores: Value) -> Value:
-    """Scores without the softmax that keeps their order."""
+    """Return scores without the softmax that keeps their order."""
     term = whole_of(scores)
     if term is not None and isinstance(term.node, Unfinished) and term.node.function == "softmax":
         return term.node.operand

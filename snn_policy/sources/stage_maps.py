@@ -26,7 +26,7 @@ Key = tuple[int, bool]
 
 @dataclass(frozen=True, eq=False)
 class Told(Node):
-    """What a stage tells in this decision; stage 0 is the observation."""
+    """Hold what a stage tells in this decision; stage 0 is the observation."""
 
     stage: int
     size: int
@@ -38,7 +38,7 @@ class Told(Node):
 
 @dataclass(eq=False)
 class _Parts:
-    """A port's z: per source a matrix, or selections of entries that need none; and what is added."""
+    """Hold a port's z: per source a matrix, or selections of entries that need none; and what is added."""
 
     width: int
     bias: Float64
@@ -113,7 +113,7 @@ class MapMaker:
             parts.matrices[key] = chosen if held is None else held + chosen
 
     def _matrix_of(self, node: Node) -> tuple[dict[Key, Float64], Float64]:
-        """A linear node as matrices of what stages tell, and what it adds."""
+        """Return a linear node as matrices of what stages tell, and what it adds."""
         if node not in self._matrices:
             assert isinstance(node, Weighted | Filtered)
             if isinstance(node, Weighted):
@@ -162,7 +162,7 @@ def _weighs(one: Map) -> bool:
 
 
 def _with_bias(made: list[tuple[Key, Map]], bias: Float64) -> list[tuple[Key, Map]]:
-    """With what a port adds in one of its maps; a selection becomes a matrix for it."""
+    """Return it with what a port adds in one of its maps; a selection becomes a matrix for it."""
     if not (np.abs(bias) > _EXACT * 1e-3).any():
         return made
     order = sorted(range(len(made)), key=lambda place: (not isinstance(made[place][1], Linear), place))

@@ -32,7 +32,7 @@ Linear = Weighted | Filtered | Summed
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What a reader has found: the action of one observation, and what it remembers.
+    """Hold what a reader has found: the action of one observation, and what it remembers.
 
     Attributes:
         memories: what every memory is in the next decision.
@@ -120,7 +120,7 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
 
 @dataclass(frozen=True, eq=False)
 class _Use:
-    """A reader of a linear node's rows: a linear map with so many outputs (0: a port, entry by entry)."""
+    """Hold a reader of a linear node's rows: a linear map with so many outputs (0: a port, entry by entry)."""
 
     reader: int
     outputs: int
@@ -145,7 +145,7 @@ def kept_rows(nodes: list[Node], action: Value, memories: Mapping[Memory, Value]
 
 
 def _groups(node: Linear, uses: list[_Use]) -> Iterable[IntArray]:
-    """Rows with the same readers, together; those groups of which a stage costs less than to fold them."""
+    """Return rows with the same readers, together; those groups of which a stage costs less than to fold them."""
     if isinstance(node, Filtered):
         rows = np.arange(node.width)
         yield from [rows] if len(uses) > 1 or any(use.outputs for use in uses) else []
@@ -167,7 +167,7 @@ def _groups(node: Linear, uses: list[_Use]) -> Iterable[IntArray]:
 
 
 def _costs(node: Linear) -> tuple[int, int]:
-    """How many entries it is made of, and multiply-accumulates per row."""
+    """Return how many entries it is made of, and multiply-accumulates per row."""
     inputs = sum(int(np.count_nonzero(np.unique(term.index) >= 0)) for term in node.operands[0].terms)
     if isinstance(node, Weighted):
         return inputs, inputs

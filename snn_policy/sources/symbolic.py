@@ -28,7 +28,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Symbolic:
-    """A view of a storage: `places` are its entries there, in the tensor's shape."""
+    """Hold a view of a storage: `places` are its entries there, in the tensor's shape."""
 
     storage: Storage
     places: npt.NDArray[np.int64]
@@ -85,7 +85,7 @@ class Symbolic:
         return Symbolic(self.storage, indexed(self.places, index))
 
     def write(self, given: Any) -> None:
-        """Overwrite all of its entries: a value, or constants that broadcast."""
+        """Set all of its entries: a value, or constants that broadcast."""
         content = self.storage.content
         if isinstance(content, Value) or isinstance(given, Value):
             self.storage.content = as_value(content).overwritten(self.places, as_value(given)).flat

@@ -72,7 +72,7 @@ def _parameters(twin: nn.Module) -> list[str]:
 
 
 def _widths(twin: nn.Module) -> list[int]:
-    """Sizes that the observation may have: what the layers take, and lengths of constants beside them."""
+    """Return sizes that the observation may have: what the layers take, and lengths of constants beside them."""
     sizes = [int(weight.shape[1]) for _, weight in twin.named_parameters() if weight.ndim == 2]
     return sizes + [int(buffer.shape[-1]) for _, buffer in twin.named_buffers() if buffer.ndim in (1, 2)]
 
@@ -199,7 +199,7 @@ def _reset(twin: nn.Module) -> bool:
 
 
 def _acted(running: nn.Module, inputs: Inputs, row: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """What the module makes of one observation, (inputs,)."""
+    """Return what the module makes of one observation, (inputs,)."""
     dtype = next((one.dtype for one in running.parameters() if one.is_floating_point()), torch.float32)
     given = [torch.as_tensor(part).to(dtype) for part in inputs.split(row)]
     with torch.no_grad():

@@ -30,7 +30,7 @@ _DUNDER = re.compile(r"__(i?)(\w+?)__")
 
 
 class Traced(torch.Tensor):
-    """A tensor without numbers, whose meaning is `symbolic`."""
+    """Hold a tensor without numbers, whose meaning is `symbolic`."""
 
     symbolic: Symbolic
 
@@ -46,7 +46,7 @@ class Traced(torch.Tensor):
 
 
 class Follower(TorchFunctionMode):
-    """Looks up every function of torch's that is called while it is entered.
+    """Follow every function of torch's that is called while it is entered.
 
     Attributes:
         path: names what is running, for messages.
@@ -105,7 +105,7 @@ class Follower(TorchFunctionMode):
         return held(applied(name, plain(list(symbols)), plain(named), self.path))
 
     def _traced(self, result: Any) -> Any:
-        """Symbols as tensors."""
+        """Return symbols as tensors."""
         if isinstance(result, Symbolic):
             constant = result.constant
             dtype = self._dtype if constant is None else _dtype(constant)
@@ -117,7 +117,7 @@ class Follower(TorchFunctionMode):
         return result
 
     def _wrapped(self, result: Any) -> Any:
-        """New tensors of constants as symbolic ones, since values may be written into them."""
+        """Return new tensors of constants as symbolic ones, since values may be written into them."""
         if type(result) is torch.Tensor and result.device.type == "cpu" and not result.requires_grad:
             return self._traced(Symbolic.holding(result.numpy().copy()))
         return result
@@ -131,7 +131,7 @@ def traced_constant(tensor: torch.Tensor) -> Traced:
 
 
 def _name(func: Any) -> tuple[str, bool]:
-    """The plain name of a function, and whether it changes its first argument."""
+    """Return the plain name of a function, and whether it changes its first argument."""
     name = getattr(func, "__name__", str(func))
     if name == "__get__":
         return getattr(getattr(func, "__self__", None), "__name__", name), False
@@ -149,7 +149,7 @@ def _name(func: Any) -> tuple[str, bool]:
 
 
 def _symbols(argument: Any) -> Any:
-    """Arguments with symbols in the place of tensors."""
+    """Return arguments with symbols in the place of tensors."""
     if isinstance(argument, Traced):
         return argument.symbolic
     if isinstance(argument, torch.Tensor):
@@ -165,7 +165,7 @@ def _symbols(argument: Any) -> Any:
 
 
 def _constant(argument: Any) -> Any:
-    """An argument of a movement: numbers, or the shape of another tensor."""
+    """Return an argument of a movement: numbers, or the shape of another tensor."""
     if isinstance(argument, Symbolic):
         constant = argument.constant
         return argument if constant is None else constant
@@ -194,7 +194,7 @@ def _write(target: Symbolic, result: Any) -> None:
 
 
 def _folded(func: Callable[..., Any], args: Any, symbols: Any, named: dict[str, Any]) -> Any:
-    """What torch makes of constants, as it does."""
+    """Return what torch makes of constants, as it does."""
 
     def real(argument: Any) -> Any:
         if isinstance(argument, Symbolic):

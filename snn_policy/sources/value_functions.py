@@ -98,7 +98,7 @@ def _one(number: Any) -> int:
 
 
 def _dilated(kernels: Float64, dilation: Any) -> Float64:
-    """The kernels with zeros between their weights."""
+    """Return the kernels with zeros between their weights."""
     axes = kernels.ndim - 2
     steps = np.broadcast_to(np.ravel(dilation), axes)
     if (steps == 1).all():
@@ -112,7 +112,7 @@ def _dilated(kernels: Float64, dilation: Any) -> Float64:
 
 
 def _with_groups(kernels: Float64, groups: int) -> Float64:
-    """Kernels of all channels, with zeros for those of other groups."""
+    """Return kernels of all channels, with zeros for those of other groups."""
     if groups == 1:
         return kernels
     outputs, inputs = kernels.shape[:2]
@@ -139,7 +139,7 @@ def activated(x: Value, name: str, parameter: float, path: str, kind: str) -> Va
 
 
 def applied_activation(x: Value, operation: Activate) -> Value:
-    """An activation after a norm is one stage with it."""
+    """Apply an activation; after a norm it is one stage with it."""
     term = whole_of(x.flat)
     node = None if term is None else term.node
     if term is not None and isinstance(node, Activated) and node.norm is not None and node.activation is None:
@@ -214,7 +214,7 @@ def reduced(x: Value, axes: Sequence[int] | None, keep: bool, mean: bool, path: 
 
 
 def _squares(rows: Value, path: str, kind: str) -> Value | None:
-    """Σ v² of every row, where rows are squares."""
+    """Compute Σ v² of every row, where rows are squares."""
     term = only_term(rows)
     if term is None or not isinstance(term.node, Unfinished) or term.node.function != "power" or rows.bias.any():
         return None

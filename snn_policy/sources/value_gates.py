@@ -102,7 +102,7 @@ def _factors(term: Term) -> Factors | None:
 
 
 def _gate(value: Value) -> Value | None:
-    """u of σ(u) = ½ ± ½·tanh(u/2)."""
+    """Compute u of σ(u) = ½ ± ½·tanh(u/2)."""
     term = only_term(value)
     if term is None or not isinstance(term.node, Activated) or term.node.norm is not None:
         return None
@@ -115,7 +115,7 @@ def _gate(value: Value) -> Value | None:
 
 
 def _tanh(value: Value) -> Value | None:
-    """v of tanh(v)."""
+    """Compute v of tanh(v)."""
     term = only_term(value)
     if term is None or not isinstance(term.node, Activated) or term.node.norm is not None:
         return None
@@ -131,7 +131,7 @@ def _from_memory(value: Value) -> bool:
 
 
 def _of_memory(value: Value) -> bool:
-    """Whether a value is a linear map of memories."""
+    """Return whether a value is a linear map of memories."""
     nodes = [term.node for term in value.terms]
     return bool(nodes) and all(
         isinstance(node, Memory) or (isinstance(node, Weighted) and _of_memory(node.operand.opened)) for node in nodes
@@ -139,7 +139,7 @@ def _of_memory(value: Value) -> bool:
 
 
 def _parted(value: Value) -> tuple[Value, Value]:
-    """A gate's argument, as what the input and what memories give."""
+    """Return a gate's argument, as what the input and what memories give."""
     whole = value.opened.flat
     late = [term for term in whole.terms if _of_memory(Value((whole.size,), (term,), np.zeros(whole.size)))]
     early = [term for term in whole.terms if not any(term is one for one in late)]

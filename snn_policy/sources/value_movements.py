@@ -18,7 +18,7 @@ _WHOLE = 2**31 - 1
 
 
 class SizeWanted(SourceError):
-    """Values are too few, or too many, for what takes them.
+    """Say that values are too few, or too many, for what takes them.
 
     Attributes:
         size: how many there must be at least, where that shows.

@@ -88,7 +88,7 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
 
 
 def _gated(x: Value, gate: Value, path: str) -> Value | None:
-    """x · gate, where the gate is a function of x itself: SiLU, Mish, GELU."""
+    """Compute x · gate, where the gate is a function of x itself: SiLU, Mish, GELU."""
     term = only_term(gate)
     scale, offset = (None, None) if term is None else (uniform(term.scale), uniform(gate.bias))
     if term is None or scale is None or offset is None or not scale:
@@ -112,7 +112,7 @@ def _gated(x: Value, gate: Value, path: str) -> Value | None:
 
 
 def _inside(node: Node, x: Value) -> Value | None:
-    """What a node's activation acts on, in terms of the norm that x is made of where there is one."""
+    """Return what a node's activation acts on, in terms of the norm that x is made of where there is one."""
     if not isinstance(node, Activated) or node.norm is None:
         elementwise = isinstance(node, Activated | Unfinished) and node.operands[0].size == node.width
         return node.operands[0] if elementwise else None
@@ -144,7 +144,7 @@ def _tanh_gelu(x: Value, inner: Value, scale: float, path: str) -> Value | None:
 
 
 def _of(x: Value, v: Value, name: str, scale: float, path: str) -> Value | None:
-    """scale · f(v) for x · gate, where x is a multiple of v."""
+    """Compute scale · f(v) for x · gate, where x is a multiple of v."""
     factor = _ratio(x, v)
     if factor is None:
         return None
@@ -152,7 +152,7 @@ def _of(x: Value, v: Value, name: str, scale: float, path: str) -> Value | None:
 
 
 def _ratio(x: Value, v: Value) -> Float64 | None:
-    """The factors (size,) that make v to x, entry by entry; None where there are none."""
+    """Return the factors (size,) that make v to x, entry by entry; None where there are none."""
     x, v = x.opened, v.opened
     if x.size != v.size or not v.terms or len(x.terms) != len(v.terms):
         return None
@@ -165,7 +165,7 @@ def _ratio(x: Value, v: Value) -> Float64 | None:
 
 @dataclass(frozen=True, eq=False)
 class _Root:
-    """√(mean² + ε) or max(‖row‖, ε) of rows (rows, n), times a factor."""
+    """Compute √(mean² + ε) or max(‖row‖, ε) of rows (rows, n), times a factor."""
 
     rows: Value
     kind: NormKind
@@ -174,7 +174,7 @@ class _Root:
 
 
 def _divided_by_root(x: Value, divisor: Value, function: str, path: str) -> Value | None:
-    """x / divisor, or x · divisor where that is the reciprocal of one: rows that are normalised by their size."""
+    """Compute x / divisor, or x times the reciprocal of one: rows that are normalised by their size."""
     term = only_term(divisor)
     if term is None:
         return None
@@ -206,7 +206,7 @@ def _normed(row: Value, root: _Root, path: str) -> Value:
 
 
 def _before_centring(row: Value) -> Value | None:
-    """u of u − mean(u)."""
+    """Compute u of u − mean(u)."""
     row = row.opened
     for term in row.terms:
         if isinstance(term.node, Weighted) and term.node.kind == "mean" and term.node.width == 1:
@@ -239,7 +239,7 @@ def _root_of(divisor: Value) -> _Root | None:
 
 
 def _size_of(radicand: Value, scale: float, offset: float, least: float) -> _Root | None:
-    """scale · √(a·Σv² + b) + offset, or scale · max(√…, least), where a norm does as much."""
+    """Compute scale · √(a·Σv² + b) + offset, or scale · max(√…, least), where a norm does as much."""
     term = only_term(radicand)
     node = None if term is None else term.node
     if term is None or not isinstance(node, Unfinished) or node.function != "squares":

@@ -95,7 +95,7 @@ def cell(kind: str, x: Value, state: Sequence[Value], weights: Sequence[Any], pa
 
 
 def _forgotten(kind: str, x: Value, state: Sequence[Value], weights: Sequence[Any], path: str) -> list[Value]:
-    """A state that is refused if the action needs it: unless it turns out to be a memory."""
+    """Return a state that is refused if the action needs it: unless it turns out to be a memory."""
     if x.size != np.shape(weights[0])[1]:
         raise SourceError(f"{path} takes {np.shape(weights[0])[1]} inputs, but gets {x.size}")
     widths = [one.size for one in state]
