@@ -22,4 +22,13 @@ SNN_FUNCTION void snn_propagate(const snn_program *program, const snn_connection
     }
 }
 
+/* What a connection's receivers have kept, or nothing where this decision derives it anew. */
+SNN_FUNCTION void snn_begin_sums(const float *SNN_RESTRICT kept, int32_t n, int32_t anew, float *SNN_RESTRICT sums) {
+    if (anew) {
+        memset(sums, 0, (size_t)n * sizeof *sums);
+    } else {
+        memcpy(sums, kept, (size_t)n * sizeof *sums);
+    }
+}
+
 #endif

@@ -21,15 +21,11 @@ SNN_FUNCTION void snn_recall(const snn_connection *c, const float *state, float 
 SNN_FUNCTION void snn_accumulate(const snn_program *program, const snn_connection *c, float *state,
                                  const int32_t *anew, const snn_workspace *w, int32_t rows, int32_t slot) {
     const int32_t size = program->header->row_size, state_size = program->header->state_size;
-    int32_t row, k;
+    int32_t row;
     for (row = 0; row < rows; row++) {
-        const float *SNN_RESTRICT before = state + (ptrdiff_t)row * state_size + c->accumulator;
-        float *SNN_RESTRICT fresh = snn_vector(w->totals, row, size);
-        float *SNN_RESTRICT kept = snn_vector(w->totals, rows + row, size);
-        for (k = 0; k < c->outputs; k++) {
-            fresh[k] = 0.0f;
-            kept[k] = anew[row] ? 0.0f : before[k];
-        }
+        memset(snn_vector(w->totals, row, size), 0, (size_t)c->outputs * sizeof(float));
+        snn_begin_sums(state + (ptrdiff_t)row * state_size + c->accumulator, c->outputs, anew[row],
+                       snn_vector(w->totals, rows + row, size));
     }
     snn_propagate(program, c, w, slot, w->totals, 2 * rows, 1);
     for (row = 0; row < rows; row++) {

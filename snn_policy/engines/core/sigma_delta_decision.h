@@ -197,13 +197,8 @@ SNN_FUNCTION void snn_receive_linear(const snn_program *program, const snn_conne
     const int32_t size = program->header->row_size, state_size = program->header->state_size;
     int32_t row, k;
     for (row = 0; row < rows; row++) {
-        const float *SNN_RESTRICT before = state + (ptrdiff_t)row * state_size + c->accumulator;
-        float *SNN_RESTRICT sums = snn_vector(w->totals, row, size);
-        if (anew[row]) {
-            memset(sums, 0, (size_t)c->outputs * sizeof *sums);
-        } else {
-            memcpy(sums, before, (size_t)c->outputs * sizeof *sums);
-        }
+        snn_begin_sums(state + (ptrdiff_t)row * state_size + c->accumulator, c->outputs, anew[row],
+                       snn_vector(w->totals, row, size));
     }
     snn_propagate(program, c, w, slot, w->values + c->into, rows, 1);
     snn_propagate(program, c, w, slot + rows, w->totals, rows, 1);
