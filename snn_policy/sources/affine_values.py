@@ -1,13 +1,16 @@
 """Values of a program that is no chain: every entry is an affine function of what the nodes of a graph give.
 
 Moving values about (slices, transposes, concatenations, residual sums) is arithmetic on lists of entries, and costs
-nothing; what computes is a node (`graph_nodes`). `stage_builder` makes stages of the nodes that the action needs.
+nothing; what computes is a node (`graph_nodes` has all kinds). `stage_builder` makes stages of those that the action
+needs.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +18,40 @@ from snn_policy.errors import SourceError
 from snn_policy.protocol import IntArray
 from snn_policy.sources.operations import Float64
 
-if TYPE_CHECKING:
-    from snn_policy.sources.graph_nodes import Node
-
 MOST_ENTRIES, MOST_TERMS = 2**21, 256
 """Entries of one value, and nodes that one value is a sum of; more are no policy's."""
+
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """Give `width` numbers; `path` and `kind` name it in messages. Nodes are numbered as they are made."""
+
+    path: str
+    kind: str
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    is_sum = False
+
+    @cached_property
+    def opened(self) -> "Value":
+        """Return its own value."""
+        return Value.of(self)
+
+    @property
+    def width(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def operands(self) -> "tuple[Value, ...]":
+        """Return the values of this decision that it needs."""
+        return ()
+
+    def alike(self, other: "Node") -> bool:
+        """Return whether both are the same function of the same values, as far as that shows at once."""
+        return self is other
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +63,7 @@ class Term:
         scale: (size,) float64.
     """
 
-    node: "Node"
+    node: Node
     index: IntArray
     scale: Float64
 
@@ -50,7 +82,7 @@ class Value:
     bias: Float64
 
     @classmethod
-    def of(cls, node: "Node", shape: Sequence[int] | None = None) -> "Value":
+    def of(cls, node: Node, shape: Sequence[int] | None = None) -> "Value":
         """Return all entries of a node, in order."""
         term = Term(node, np.arange(node.width), np.ones(node.width))
         return cls(tuple(shape or (node.width,)), (term,), np.zeros(node.width))

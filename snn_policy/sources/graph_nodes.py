@@ -5,8 +5,7 @@ activation), and some are halves of functions (`Unfinished`): the root in a norm
 are refused by name if the other half never comes.
 """
 
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,40 +13,9 @@ import numpy as np
 
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import NormKind
-from snn_policy.sources.affine_values import Value
+from snn_policy.sources.affine_values import Node, Value
 from snn_policy.sources.images import Filter
 from snn_policy.sources.operations import Float64
-
-_numbers = itertools.count()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Node:
-    """Give `width` numbers; `path` and `kind` name it in messages. Nodes are numbered as they are made."""
-
-    path: str
-    kind: str
-    number: int = field(default_factory=lambda: next(_numbers))
-
-    is_sum = False
-
-    @cached_property
-    def opened(self) -> Value:
-        """Return its own value."""
-        return Value.of(self)
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        """Return the values of this decision that it needs."""
-        return ()
-
-    def alike(self, other: "Node") -> bool:
-        """Return whether both are the same function of the same values, as far as that shows at once."""
-        return self is other
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +41,24 @@ class Memory(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted(Node):
-    """Compute weight · x + bias, without activation: (outputs, inputs) and (outputs,)."""
+class OfOne(Node):
+    """Compute something of a single value, as wide as that unless it says otherwise."""
 
     operand: Value
+
+    @property
+    def width(self) -> int:
+        return self.operand.size
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(OfOne):
+    """Compute weight · x + bias, without activation: (outputs, inputs) and (outputs,)."""
+
     weight: Float64
     bias: Float64
 
@@ -90,46 +72,28 @@ class Weighted(Node):
     def width(self) -> int:
         return len(self.weight)
 
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        return (self.operand,)
-
 
 @dataclass(frozen=True, eq=False)
-class Filtered(Node):
+class Filtered(OfOne):
     """Hold a convolution of images, without activation."""
 
-    operand: Value
     filter: Filter
 
     @property
     def width(self) -> int:
         return self.filter.outputs
 
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        return (self.operand,)
-
 
 @dataclass(frozen=True, eq=False)
-class Summed(Node):
+class Summed(OfOne):
     """Hold a value that is a sum, as it is: a residual connection, which several may read."""
 
-    operand: Value
     is_sum = True
 
     @cached_property
     def opened(self) -> Value:
         """Return what it is a sum of, sums within written out."""
         return self.operand.opened
-
-    @property
-    def width(self) -> int:
-        return self.operand.size
-
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +107,9 @@ class NormPart:
 
 
 @dataclass(frozen=True, eq=False)
-class Activated(Node):
+class Activated(OfOne):
     """Compute f(norm(x)), either of them optional."""
 
-    operand: Value
     activation: Activation | None = None
     norm: NormPart | None = None
 
@@ -154,14 +117,6 @@ class Activated(Node):
         if self is other or not isinstance(other, Activated) or self.norm is not None or other.norm is not None:
             return self is other
         return self.activation == other.activation and self.operand.same_as(other.operand)
-
-    @property
-    def width(self) -> int:
-        return self.operand.size
-
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +189,7 @@ class CellState(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Unfinished(Node):
+class Unfinished(OfOne):
     """Hold a function that no stage computes by itself: a half of one that a stage does, a clip, or an argmax.
 
     Attributes:
@@ -244,7 +199,6 @@ class Unfinished(Node):
     """
 
     function: str
-    operand: Value
     outputs: int
     numbers: tuple[Any, ...] = ()
 
@@ -257,10 +211,6 @@ class Unfinished(Node):
     @property
     def width(self) -> int:
         return self.outputs
-
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        return (self.operand,)
 
 
 def bare(kind: NormKind, epsilon: float, width: int) -> NormPart:

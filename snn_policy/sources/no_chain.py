@@ -1,12 +1,15 @@
 """From the readers of chains to that of graphs: what a program is read by, and which of two refusals its user sees."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.vecnormalize import ObservationStatistics
 
 _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
@@ -18,6 +21,23 @@ _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional conv
 _MISFITS = ("NaN or infinity", "normaliser gives")
 """Of errors of a chain, those that are errors of any graph."""
 _SPELLED = "activation is not supported"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Hold what is said of a policy beside its program: `load_actor` has the arguments of these names."""
+
+    name: str
+    observation_shape: Any = None
+    low: npt.ArrayLike | None = None
+    high: npt.ArrayLike | None = None
+    env_id: str | None = None
+    normaliser: Sequence[ObservationStatistics] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what an actor is made with, whatever it is read by."""
+        return {"name": self.name, "low": self.low, "high": self.high, "env_id": self.env_id}
 
 
 def refuse_several(observation_shape: Any) -> None:

@@ -14,7 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
-from snn_policy.sources.no_chain import otherwise, refuse_several
+from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
@@ -57,26 +57,18 @@ def read_onnx(
         if not model.graph.node or not graph.inputs:
             raise SourceError(f"{path}: holds no graph with an input; not an ONNX policy")
         action = choose_output(graph, output, path)
-    facts: Any = {"name": name or path.stem, "low": low, "high": high, "env_id": env_id}
+    asked = Asked(name or path.stem, observation_shape, low, high, env_id, normaliser)
     try:
         refuse_several(observation_shape)
-        return _read_chain(path, graph, action, observation_shape, facts, normaliser)
+        return _read_chain(path, graph, action, asked)
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.onnx_policy import read_onnx_graph
 
-        given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
         with reading(path, "ONNX file"):
-            return otherwise(refused, lambda: read_onnx_graph(graph, action, **facts, **given))
+            return otherwise(refused, lambda: read_onnx_graph(graph, action, asked))
 
 
-def _read_chain(
-    path: Path,
-    graph: "Graph",
-    action: str,
-    observation_shape: Sequence[int] | None,
-    facts: Any,
-    normaliser: Sequence[ObservationStatistics],
-) -> Actor:
+def _read_chain(path: Path, graph: "Graph", action: str, asked: Asked) -> Actor:
     from snn_policy.sources.onnx_check import check_against_runtime
     from snn_policy.sources.onnx_patterns import refuse_recurrent
     from snn_policy.sources.onnx_values import Values
@@ -84,17 +76,17 @@ def _read_chain(
     with reading(path, "ONNX file"):
         refuse_recurrent(graph, action)
         observation = _observation(graph, action)
-        declared = _declared_shape(observation, observation_shape)
+        declared = _declared_shape(observation, asked.observation_shape)
         values = Values(graph, observation, action, declared)
         operations = _onnx_operations(values)
-    shape = observation_shape or (None if declared is None else declared[1:] or declared)
-    actor = assemble(operations, observation_shape=shape, **facts)
+    shape = asked.observation_shape or (None if declared is None else declared[1:] or declared)
+    actor = assemble(operations, observation_shape=shape, **asked.facts)
     with reading(path, "ONNX file"):
         check_against_runtime(actor, values)
-    if not normaliser:
+    if not asked.normaliser:
         return actor
-    shape, before = normalised(normaliser, actor.observation_shape)
-    return assemble([*before, *operations], observation_shape=shape, **facts)
+    shape, before = normalised(asked.normaliser, actor.observation_shape)
+    return assemble([*before, *operations], observation_shape=shape, **asked.facts)
 
 
 def _observation(graph: "Graph", action: str) -> Any:

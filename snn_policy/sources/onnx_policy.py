@@ -18,6 +18,7 @@ from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import TOLERANCE, compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, inputs_of, joined_inputs
 from snn_policy.sources.graph_nodes import Memory, Observation
+from snn_policy.sources.no_chain import Asked
 from snn_policy.sources.onnx_check import HALF_TOLERANCE, half_weights, session_of
 from snn_policy.sources.onnx_outputs import constant_action, names_state
 from snn_policy.sources.onnx_patterns import noted_recurrent
@@ -32,17 +33,7 @@ _DIRECTIONS = frozenset({"in", "out", "input", "output", "next", "new", "prev", 
                          "initial", "final", "t", "0", "1", "ins", "outs", "inputs", "outputs"})  # fmt: skip
 
 
-def read_onnx_graph(
-    graph: Graph,
-    action: str,
-    *,
-    observation_shape: Any,
-    low: npt.ArrayLike | None,
-    high: npt.ArrayLike | None,
-    env_id: str | None,
-    name: str,
-    normaliser: Sequence[ObservationStatistics] = (),
-) -> Actor:
+def read_onnx_graph(graph: Graph, action: str, asked: Asked) -> Actor:
     """Read a graph's action, as `read_onnx` does, whatever its shape.
 
     Raises:
@@ -56,15 +47,16 @@ def read_onnx_graph(
     if not states:
         _refuse_baked(graph, action)
     full = {one.name: _declared(one) for one in given}
-    inputs, full = _sized(graph, action, states, full, observation_shape, normaliser)
+    normaliser = asked.normaliser
+    inputs, full = _sized(graph, action, states, full, asked.observation_shape, normaliser)
     program = _program(graph, action, states, full, inputs, normaliser)
-    actor = build(program, name=name, shape=inputs.shape, low=low, high=high, env_id=env_id)
+    actor = build(program, shape=inputs.shape, **asked.facts)
     run = _Runner(graph, action, states, full, inputs)
     tolerance = HALF_TOLERANCE if half_weights(run.model) else TOLERANCE
     compare(actor, run, normaliser, "ONNX Runtime", tolerance)
     if states:
         told = ", ".join(f"{one} → {other}" for one, other in states.items())
-        warn(f"{name}: its state is {told}, which starts from zeros")
+        warn(f"{asked.name}: its state is {told}, which starts from zeros")
     return actor
 
 

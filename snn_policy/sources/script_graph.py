@@ -15,6 +15,7 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_interpreter import Interpreter
+from snn_policy.sources.script_operations import tensor_fact
 from snn_policy.sources.script_program import Program
 from snn_policy.sources.script_values import ScriptModule, Unread
 from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
@@ -164,20 +165,7 @@ class TensorInterpreter(Interpreter):
 
     def _fact(self, name: str, x: Any, rest: list[Any]) -> Any:
         shape = tuple(int(size) for size in x.shape)
-        match name:
-            case "size":
-                return shape[rest[0]] if rest else list(shape)
-            case "dim":
-                return len(shape)
-            case "len":
-                return shape[0]
-            case "numel":
-                return int(np.prod(shape))
-            case "dtype":
-                return 6
-            case "device":
-                return "cpu"
-        return name == "is_floating_point"
+        return tensor_fact(name, list(shape), rest, int(np.prod(shape)))
 
 
 def _check_cast(name: str, given: list[Any], named: dict[str, Any], path: str) -> None:

@@ -73,6 +73,11 @@ def _count(shape: Shape) -> int:
 def _fact(name: str, x: Observed, rest: list[Any]) -> Any:
     unknown = UnknownSize(SourceError("the observation's size is not known here; pass observation_shape="), x.root)
     sizes = [unknown if size is None else size for size in x.shape]
+    return tensor_fact(name, sizes, rest, unknown if None in x.shape else _count(x.shape))
+
+
+def tensor_fact(name: str, sizes: list[Any], rest: list[Any], count: Any) -> Any:
+    """Return what a program asks of a tensor: one of its sizes or all, their number, its `count` of values."""
     match name:
         case "size":
             return sizes[rest[0]] if rest else sizes
@@ -81,7 +86,7 @@ def _fact(name: str, x: Observed, rest: list[Any]) -> Any:
         case "len":
             return sizes[0]
         case "numel":
-            return unknown if None in x.shape else _count(x.shape)
+            return count
         case "dtype":
             return 6
         case "device":

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
-from snn_policy.sources.graph_nodes import Memory, Observation
+from snn_policy.sources.graph_memories import RESETS, Memories, Reading, remembering
+from snn_policy.sources.graph_nodes import Observation
+from snn_policy.sources.no_chain import Asked
 from snn_policy.sources.script_graph import NumericInterpreter, Place, SymbolicInterpreter
 from snn_policy.sources.script_program import Program as Script
 from snn_policy.sources.script_values import ScriptModule
@@ -21,74 +22,47 @@ from snn_policy.sources.stage_plan import Program
 from snn_policy.sources.symbolic import Symbolic, changed
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
-MOST_READINGS = 8
-RESETS = ("reset_memory", "reset_hidden_states", "reset_hidden_state", "reset_hidden", "reset_states", "reset_state",
-          "reset")  # fmt: skip
 Choose = Callable[[Any, Any], Any]
 """Of a result and the expression it is returned by, the part that is the action."""
 
 
-def read_script_graph(
-    script: Script,
-    names: Sequence[str],
-    choose: Choose,
-    *,
-    observation_shape: Any,
-    low: npt.ArrayLike | None,
-    high: npt.ArrayLike | None,
-    env_id: str | None,
-    name: str,
-    normaliser: Sequence[ObservationStatistics] = (),
-) -> Actor:
+def read_script_graph(script: Script, names: Sequence[str], choose: Choose, asked: Asked) -> Actor:
     """Read a program's action, as `read_torchscript` does, whatever its shape.
 
     Args:
         names: of the inputs.
         choose: see `Choose`.
     """
+    normaliser = asked.normaliser
+    starts: dict[Place, npt.NDArray[Any]] = {}
 
     def follow(parts: Mapping[str, tuple[int, ...]]) -> tuple[Observation, Value]:
         observation, action, _ = _follow(script, parts, {}, {}, choose, normaliser)
         return observation, action
 
-    inputs = sizes_found(names, observation_shape, _widths(script.root), follow)
-    program = _program(script, inputs, {}, choose, normaliser)
-    starts: dict[Place, npt.NDArray[Any]] = {}
-    if program.memories:
+    def program() -> Program:
+        return remembering(
+            lambda memories: _follow(script, inputs.parts, memories, starts, choose, normaliser), lambda place: place[1]
+        )
+
+    inputs = sizes_found(names, asked.observation_shape, _widths(script.root), follow)
+    read = program()
+    if read.memories:
         starts = _reset(script)
-        program = _program(script, inputs, starts, choose, normaliser)
-    actor = build(program, name=name, shape=inputs.shape, low=low, high=high, env_id=env_id)
+        read = program()
+    actor = build(read, shape=inputs.shape, **asked.facts)
     compare(actor, _runner(script, inputs, starts, choose), normaliser, "torch, function by function,")
     return actor
-
-
-def _program(
-    script: Script, inputs: Inputs, starts: Mapping[Place, npt.NDArray[Any]], choose: Choose,
-    normaliser: Sequence[ObservationStatistics],
-) -> Program:  # fmt: skip
-    memories: dict[Place, tuple[Memory, tuple[int, ...]]] = {}
-    for _ in range(MOST_READINGS):
-        observation, action, places = _follow(script, inputs.parts, memories, starts, choose, normaliser)
-        written = {place: pair for place, pair in places.items() if changed(*pair)}
-        if set(written) <= set(memories):
-            after = {memories[place][0]: places[place][1].value for place in memories if place in places}
-            return Program(observation, action, after)
-        for place, (first, last) in written.items():
-            if place not in memories:
-                constant = None if first is None else first.original
-                start = np.zeros(last.shape) if constant is None else np.asarray(constant, np.float64)
-                memories[place] = Memory(start.reshape(-1), path=place[1], kind="memory"), start.shape
-    raise SourceError("what its program writes changes from reading to reading; refused")
 
 
 def _follow(
     script: Script,
     parts: Mapping[str, tuple[int, ...]],
-    memories: Mapping[Place, tuple[Memory, tuple[int, ...]]],
+    memories: Memories[Place],
     starts: Mapping[Place, npt.NDArray[Any]],
     choose: Choose,
     normaliser: Sequence[ObservationStatistics],
-) -> tuple[Observation, Value, dict[Place, tuple[Symbolic | None, Symbolic]]]:
+) -> Reading[Place]:
     given = {place: Symbolic.holding(array) for place, array in starts.items()}
     given |= {place: Symbolic.holding(Value.of(memory, shape)) for place, (memory, shape) in memories.items()}
     reader = SymbolicInterpreter(script, given)

@@ -19,45 +19,44 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
-from snn_policy.sources.graph_nodes import Memory, Observation
+from snn_policy.sources.graph_memories import RESETS, Memories, Reading, remembering
+from snn_policy.sources.no_chain import Asked
 from snn_policy.sources.stage_builder import build
 from snn_policy.sources.stage_plan import Program
-from snn_policy.sources.symbolic import Symbolic, changed
+from snn_policy.sources.symbolic import Symbolic
 from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
-MOST_READINGS = 8
-_RESETS = ("reset_memory", "reset_hidden_states", "reset_hidden_state", "reset_hidden", "reset_states", "reset_state",
-           "reset")  # fmt: skip
 Slot = tuple[str, str, int]
 """A module's path, its attribute, and which of several tensors in that; −1 where it is the tensor itself."""
 
 
-def read_module_graph(
-    twin: nn.Module,
-    *,
-    observation_shape: Any,
-    low: npt.ArrayLike | None,
-    high: npt.ArrayLike | None,
-    env_id: str | None,
-    name: str,
-    normaliser: Sequence[ObservationStatistics] = (),
-) -> Actor:
+def read_module_graph(twin: nn.Module, asked: Asked) -> Actor:
     """Read a module, already an inert copy in evaluation mode, whose forward maps observations to actions.
 
     Raises:
         UnsupportedLayerError: a function that no rule reads, a branch on values, or hidden state that is not its own.
         SourceError: the observation's size is not known.
     """
-    names = _parameters(twin)
-    inputs = sizes_found(names, observation_shape, _widths(twin), lambda shapes: _follow(twin, shapes, {}, normaliser))
-    program, remembered = _program(twin, inputs, normaliser)
-    if remembered and _reset(twin):
-        program, _ = _program(twin, inputs, normaliser)
-    actor = build(program, name=name, shape=inputs.shape, low=low, high=high, env_id=env_id)
+    normaliser = asked.normaliser
+
+    def program() -> Program:
+        return remembering(lambda memories: _follow(twin, inputs.parts, memories, normaliser), _path)
+
+    inputs = sizes_found(
+        _parameters(twin), asked.observation_shape, _widths(twin), lambda parts: _follow(twin, parts, {}, normaliser)
+    )
+    read = program()
+    if read.memories and _reset(twin):
+        read = program()
+    actor = build(read, shape=inputs.shape, **asked.facts)
     running = copy.deepcopy(twin)
     compare(actor, lambda row: _acted(running, inputs, row), normaliser, "its forward")
     return actor
+
+
+def _path(slot: Slot) -> str:
+    return ".".join(filter(None, slot[:2]))
 
 
 def _parameters(twin: nn.Module) -> list[str]:
@@ -77,31 +76,12 @@ def _widths(twin: nn.Module) -> list[int]:
     return sizes + [int(buffer.shape[-1]) for _, buffer in twin.named_buffers() if buffer.ndim in (1, 2)]
 
 
-def _program(
-    twin: nn.Module, inputs: Inputs, normaliser: Sequence[ObservationStatistics]
-) -> tuple[Program, bool]:  # fmt: skip
-    memories: dict[Slot, tuple[Memory, tuple[int, ...]]] = {}
-    for _ in range(MOST_READINGS):
-        observation, action, slots = _follow(twin, inputs.parts, memories, normaliser)
-        written = {slot: (first, last) for slot, (first, last) in slots.items() if changed(first, last)}
-        if set(written) <= set(memories):
-            after = {memories[slot][0]: slots[slot][1].value for slot in memories if slot in slots}
-            return Program(observation, action, after), bool(memories)
-        for slot, (first, last) in written.items():
-            if slot not in memories:
-                original = None if first is None else first.original
-                start = np.zeros(last.shape) if original is None else np.asarray(original, np.float64)
-                path = ".".join(filter(None, slot[:2]))
-                memories[slot] = Memory(start.reshape(-1), path=path, kind="memory"), start.shape
-    raise SourceError("what its forward writes changes from reading to reading; refused")
-
-
 def _follow(
     twin: nn.Module,
     parts: Mapping[str, tuple[int, ...]],
-    memories: Mapping[Slot, tuple[Memory, tuple[int, ...]]],
+    memories: Memories[Slot],
     normaliser: Sequence[ObservationStatistics],
-) -> tuple[Observation, Value, dict[Slot, tuple[Symbolic | None, Symbolic]]]:
+) -> Reading[Slot]:
     """Call forward once: the observation, the action, and of every slot the tensor before and after."""
     running = copy.deepcopy(twin)
     dtype = next((one.dtype for one in running.parameters() if one.is_floating_point()), torch.float32)
@@ -158,7 +138,7 @@ def _slots(module: nn.Module) -> Iterator[tuple[Slot, Any]]:
 
 
 def _made_symbolic(
-    module: nn.Module, memories: Mapping[Slot, tuple[Memory, tuple[int, ...]]], dtype: Any
+    module: nn.Module, memories: Memories[Slot], dtype: Any
 ) -> dict[Slot, Symbolic]:  # fmt: skip
     """Put symbolic tensors in the place of all but parameters; return them."""
     made: dict[Slot, Traced] = {}
@@ -182,7 +162,7 @@ def _made_symbolic(
 
 def _reset(twin: nn.Module) -> bool:
     """Reset the copy by its own method, where it has one that needs nothing."""
-    for name in _RESETS:
+    for name in RESETS:
         method = getattr(twin, name, None)
         if not callable(method):
             continue

@@ -18,7 +18,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
-from snn_policy.sources.no_chain import otherwise, refuse_several
+from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -58,18 +58,17 @@ def read_torch_module(
     _require_forward(module)
     twin = _inert_copy(module)
     title = name or type(module).__name__
-    facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
+    asked = Asked(title, observation_shape, low, high, env_id, normaliser)
     try:
         refuse_several(observation_shape)
         operations = _torch_operations(*_trace(twin))
         shape, before = normalised(normaliser, observation_shape)
-        actor = assemble([*before, *operations], observation_shape=shape, **facts)
+        actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
         _check(actor, twin, title, normaliser)
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
-        given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
-        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), **facts, **given))
+        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked))
     return actor
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
-from snn_policy.sources.no_chain import otherwise, refuse_several
+from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_program import Program, read_program
 from snn_policy.sources.script_values import Observed, SizeFound, Unread
@@ -57,19 +57,18 @@ def read_torchscript(
     title = name or path.stem
     with TorchArchive(path) as archive, reading(path, "TorchScript archive"):
         program = read_program(archive)
-        facts: Any = {"name": title, "low": low, "high": high, "env_id": env_id}
+        asked = Asked(title, observation_shape, low, high, env_id, normaliser)
         try:
             refuse_several(observation_shape)
             shape, before = normalised(normaliser, observation_shape)
             value = _followed(program, shape, output)
-            actor = assemble([*before, *value.operations], observation_shape=shape, **facts)
+            actor = assemble([*before, *value.operations], observation_shape=shape, **asked.facts)
             _check(actor, value, normaliser)
         except (UnsupportedLayerError, SourceError) as refused:
             from snn_policy.sources.script_policy import quiet, read_script_graph
 
-            given: Any = {"observation_shape": observation_shape, "normaliser": normaliser}
             names, choose = _inputs(program), quiet(lambda result, node: _chosen(result, node, output))
-            return otherwise(refused, lambda: read_script_graph(program, names, choose, **facts, **given))
+            return otherwise(refused, lambda: read_script_graph(program, names, choose, asked))
     return actor
 
 

@@ -153,7 +153,7 @@ def applied_activation(x: Value, operation: Activate) -> Value:
 
 def unfinished(function: str, x: Value, path: str, kind: str, numbers: tuple[Any, ...] = ()) -> Value:
     """Return an elementwise function that is none of a stage's."""
-    return Value.of(Unfinished(function, x.flat, x.size, numbers, path=path, kind=kind), x.shape)
+    return Value.of(Unfinished(x.flat, function, x.size, numbers, path=path, kind=kind), x.shape)
 
 
 def normalised(
@@ -221,7 +221,7 @@ def _squares(rows: Value, path: str, kind: str) -> Value | None:
     if term.node.numbers != (2.0,) or (term.scale <= 0).any():
         return None
     operand = term.node.operand.moved(term.index).scaled(np.sqrt(term.scale))
-    node = Unfinished("squares", operand, len(rows.places), path=path, kind=kind)
+    node = Unfinished(operand, "squares", len(rows.places), path=path, kind=kind)
     return Value.of(node)
 
 
@@ -281,5 +281,5 @@ def argmax(x: Value, axis: int | None, keep: bool, path: str, kind: str) -> Valu
     order: IntArray = np.moveaxis(x.places, axis, -1)
     outputs = x.size // max(1, order.shape[-1])
     shape = tuple(1 if place == axis % len(x.shape) else size for place, size in enumerate(x.shape))
-    node = Unfinished("argmax", x.flat.moved(order.reshape(-1)), outputs, path=path, kind=kind)
+    node = Unfinished(x.flat.moved(order.reshape(-1)), "argmax", outputs, path=path, kind=kind)
     return Value.of(node, shape if keep else order.shape[:-1])

@@ -99,7 +99,7 @@ def _forgotten(kind: str, x: Value, state: Sequence[Value], weights: Sequence[An
     if x.size != np.shape(weights[0])[1]:
         raise SourceError(f"{path} takes {np.shape(weights[0])[1]} inputs, but gets {x.size}")
     widths = [one.size for one in state]
-    nodes = [Unfinished("forgetting", x.flat, width, (NAMES[kind],), path=path, kind=NAMES[kind]) for width in widths]
+    nodes = [Unfinished(x.flat, "forgetting", width, (NAMES[kind],), path=path, kind=NAMES[kind]) for width in widths]
     return [Value.of(node) for node in nodes]
 
 
