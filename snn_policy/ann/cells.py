@@ -5,7 +5,7 @@ own from decision to decision, stored relative to where it starts, so that zeros
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -112,10 +112,7 @@ class Product:
     width: int
     activations: tuple[Activation | None, Activation | None] = (None, None)
 
-    @property
-    def kind(self) -> str:
-        """Return what it computes, in a word or two."""
-        return "product"
+    kind: ClassVar[str] = "product"
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -135,15 +132,8 @@ class Product:
 
 
 @dataclass(frozen=True, eq=False)
-class Gru:
-    """Compute a gated recurrent unit (Cho et al. 2014) as torch does, the reset gate after the recurrent product.
-
-    Ports: the input's (r, u, n) and the recurrent (r, u, n), 3·width each:
-    r = σ(a_r + b_r) · u = σ(a_u + b_u) · n = tanh(a_n + r·b_n) · h = n + u·(h₋ − n).
-
-    Attributes:
-        start: (width,) h before the first decision.
-    """
+class Recurrent:
+    """Carry as many numbers as there are values; `start` (width,) is what they are before the first decision."""
 
     start: FloatArray
 
@@ -155,17 +145,25 @@ class Gru:
         return len(self.start)
 
     @property
-    def kind(self) -> str:
-        """Return what it computes, in a word or two."""
-        return "gru"
+    def memory_width(self) -> int:
+        return self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Gru(Recurrent):
+    """Compute a gated recurrent unit (Cho et al. 2014) as torch does, the reset gate after the recurrent product.
+
+    Ports: the input's (r, u, n) and the recurrent (r, u, n), 3·width each:
+    r = σ(a_r + b_r) · u = σ(a_u + b_u) · n = tanh(a_n + r·b_n) · h = n + u·(h₋ − n).
+
+    `start` is h before the first decision.
+    """
+
+    kind: ClassVar[str] = "gru"
 
     @property
     def ports(self) -> tuple[int, ...]:
         return (3 * self.width, 3 * self.width)
-
-    @property
-    def memory_width(self) -> int:
-        return self.width
 
     @property
     def macs(self) -> int:
@@ -180,36 +178,19 @@ class Gru:
 
 
 @dataclass(frozen=True, eq=False)
-class Lstm:
+class Lstm(Recurrent):
     """Compute long short-term memory (Hochreiter & Schmidhuber 1997) as torch does, without peepholes.
 
     One port, the gates (i, f, g, o), 4·width: c = σ(z_f)·c₋ + σ(z_i)·tanh(z_g) · h = σ(z_o)·tanh(c).
 
-    Attributes:
-        start: (width,) c before the first decision.
+    `start` is c before the first decision.
     """
 
-    start: FloatArray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "start", frozen_array(self.start, "start", 1))
-
-    @property
-    def width(self) -> int:
-        return len(self.start)
-
-    @property
-    def kind(self) -> str:
-        """Return what it computes, in a word or two."""
-        return "lstm"
+    kind: ClassVar[str] = "lstm"
 
     @property
     def ports(self) -> tuple[int, ...]:
         return (4 * self.width,)
-
-    @property
-    def memory_width(self) -> int:
-        return self.width
 
     @property
     def macs(self) -> int:

@@ -13,6 +13,7 @@ from array_api_compat import array_namespace
 
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.convolution import Conv2d
+from snn_policy.ann.vector_map import VectorMap
 from snn_policy.checks import frozen_array
 from snn_policy.protocol import Array, FloatArray, IntArray
 
@@ -20,7 +21,7 @@ HeadKind = Literal["tanh", "clip", "argmax"]
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(VectorMap):
     """Compute z = weight · x + bias, then the activation (None on the last layer: the head follows).
 
     Attributes:
@@ -41,11 +42,7 @@ class Linear:
         object.__setattr__(self, "bias", frozen_array(self.bias, "bias", 1))
         if self.bias.shape != self.weight.shape[:1]:
             raise ValueError(f"bias: expected shape {self.weight.shape[:1]}, got {self.bias.shape}")
-        counts = np.count_nonzero(self.weight, axis=0).astype(np.int64)
-        counts.flags.writeable = False
-        object.__setattr__(self, "fan_out", counts)
-        alike = bool(counts.size) and bool((counts == counts[0]).all())
-        object.__setattr__(self, "uniform_fan_out", int(counts[0]) if alike else None)
+        self.set_fan_out(np.count_nonzero(self.weight, axis=0))
 
     @property
     def inputs(self) -> int:
@@ -54,16 +51,6 @@ class Linear:
     @property
     def outputs(self) -> int:
         return self.weight.shape[0]
-
-    @property
-    def input_groups(self) -> tuple[int, int]:
-        """Return (inputs, 1): every neuron has a quantum of its own."""
-        return self.inputs, 1
-
-    @property
-    def groups(self) -> tuple[int, int]:
-        """Return (outputs, 1): every neuron has a threshold of its own."""
-        return self.outputs, 1
 
     @property
     def unit_bias(self) -> FloatArray:
@@ -98,13 +85,6 @@ class Linear:
     def transposed(self, y: FloatArray) -> FloatArray:
         """Return weightᵀ · y, (…, outputs) → (…, inputs): how derivatives travel backwards."""
         return y @ self.weight
-
-    def operations(self, counts: Array) -> Array:
-        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
-        xp = array_namespace(counts)
-        if self.uniform_fan_out is not None:
-            return xp.sum(counts, axis=1) * self.uniform_fan_out
-        return xp.sum(counts * self.fan_out, axis=1)
 
 
 Layer = Linear | Conv2d

@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from snn_policy.ann.vector_map import VectorMap
 from snn_policy.checks import whole
 from snn_policy.protocol import Array, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class Select:
+class Select(VectorMap):
     """Compute z_k = x_{indices[k]}; the identity where all entries are taken in order.
 
     Attributes:
@@ -32,12 +33,10 @@ class Select:
             raise ValueError(f"select: expected a list of whole numbers, got {indices.dtype} {indices.shape}")
         if not whole(self.inputs, 1, 2**31 - 1) or indices.min() < 0 or indices.max() >= self.inputs:
             raise ValueError(f"select: expected entries of 0 to {self.inputs - 1}")
-        counts = np.bincount(indices, minlength=self.inputs).astype(np.int64)
+        self.set_fan_out(np.bincount(indices, minlength=self.inputs))
         indices = indices.astype(np.int64)
-        indices.flags.writeable = counts.flags.writeable = False
+        indices.flags.writeable = False
         object.__setattr__(self, "indices", indices)
-        object.__setattr__(self, "fan_out", counts)
-        object.__setattr__(self, "uniform_fan_out", int(counts[0]) if (counts == counts[0]).all() else None)
 
     @classmethod
     def identity(cls, width: int) -> "Select":
@@ -52,16 +51,6 @@ class Select:
     @property
     def outputs(self) -> int:
         return len(self.indices)
-
-    @property
-    def input_groups(self) -> tuple[int, int]:
-        """Return (inputs, 1): every neuron has a quantum of its own."""
-        return self.inputs, 1
-
-    @property
-    def groups(self) -> tuple[int, int]:
-        """Return (outputs, 1): every neuron has a threshold of its own."""
-        return self.outputs, 1
 
     @property
     def unit_bias(self) -> FloatArray:
@@ -98,10 +87,3 @@ class Select:
         else:
             x[..., self.indices] = y
         return x
-
-    def operations(self, counts: Array) -> Array:
-        """Return the synaptic operations of `counts` (rows, inputs) spikes per input neuron, (rows,) int64."""
-        xp = array_namespace(counts)
-        if self.uniform_fan_out is not None:
-            return xp.sum(counts, axis=1) * self.uniform_fan_out
-        return xp.sum(counts * self.fan_out, axis=1)
