@@ -23,7 +23,7 @@ from benchmarks.compression import MEASURED, WANTED
 from benchmarks.compression_tables import chosen, read_lines
 from benchmarks.energy_profiles import MEASURED as PROFILES
 from benchmarks.places import pictures_of
-from benchmarks.plots import THEMES, Theme
+from benchmarks.plots import Theme, write_themes
 
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST, MOST = 0.9, 1.03
@@ -36,12 +36,7 @@ def main(out: Annotated[Path | None, typer.Option(help="directory of the picture
     lines, directory = read_lines(), out or pictures_of(MEASURED)
     if not lines:
         raise typer.BadParameter(f"{MEASURED}: nothing is measured; run benchmarks/compression.py")
-    directory.mkdir(parents=True, exist_ok=True)
-    plt.rcParams |= {"svg.hashsalt": "snn-policy", "font.size": 11, "svg.fonttype": "path"}
-    for name, theme in THEMES.items():
-        target = directory / f"compression_{name}.svg"
-        draw(lines, theme, target)
-        print(target)
+    write_themes("compression", directory, 11, lambda theme, target: draw(lines, theme, target))
 
 
 def default_point(actor: str) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.places import RESULTS, pictures_of
-from benchmarks.plots import THEMES, Theme
+from benchmarks.plots import Theme, write_themes
 
 Row = dict[str, Any]
 
@@ -45,12 +45,7 @@ def main(
         raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/measure_reference_actors.py")
     rows = json.loads(results.read_text())["rows"]
     directory = out or pictures_of(results)
-    directory.mkdir(parents=True, exist_ok=True)
-    plt.rcParams |= {"svg.hashsalt": "snn-policy", "font.size": 12, "svg.fonttype": "path"}
-    for name, theme in THEMES.items():
-        target = directory / f"energy_return_{name}.svg"
-        draw(rows, theme, target)
-        print(target)
+    write_themes("energy_return", directory, 12, lambda theme, target: draw(rows, theme, target))
 
 
 def draw(rows: list[Row], theme: Theme, target: Path) -> None:

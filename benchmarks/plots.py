@@ -1,9 +1,10 @@
 """Draw what `measure_scaling` found: ratios along each axis, and time against operations. Needs matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,6 +26,18 @@ THEMES = {
     "light": Theme("#ffffff", "#1f2328", "#8c959f", ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700")),
     "dark": Theme("#0d1117", "#e6edf3", "#7d8590", ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922")),
 }
+
+
+def write_themes(name: str, directory: Path, font_size: int, draw: Callable[[Theme, Path], None]) -> None:
+    """Draw a picture for light and for dark pages, `NAME_THEME.svg` in the directory; the same bytes every time."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rcParams.update({"svg.hashsalt": "snn-policy", "font.size": font_size, "svg.fonttype": "path"})
+    for theme, colours in THEMES.items():
+        target = directory / f"{name}_{theme}.svg"
+        draw(colours, target)
+        print(target)
+
+
 TITLES = {
     "timesteps": ("timesteps T", "one row"),
     "width": ("units in each hidden layer", "one row"),

@@ -1,14 +1,17 @@
 """Hosts of exported graphs for the tests: what a robot's runtime does, in several runtimes, from the names alone."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pytest
 
 from snn_policy import SpikingPolicy
 from snn_policy.exporting.description import METADATA_KEY, Description, read_description
+from snn_policy.spiking.network import SpikingNetwork
 
 Feeds = dict[str, Any]
 Runner = Callable[[Feeds], Feeds]
@@ -95,3 +98,16 @@ def worst_differences(found: list[Feeds], wanted: list[Feeds]) -> dict[str, floa
             difference = float(abs(mine.astype(np.float64) - other[name]).max(initial=0))
             worst[name] = max(worst.get(name, 0.0), difference)
     return worst
+
+
+def exported_once(
+    network: Callable[..., SpikingNetwork], factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, str | None]]:
+    """Of what `network` takes: the directory of its graphs, exported once, and why there is none of a step."""
+
+    @cache
+    def export(*of: Any) -> tuple[Path, str | None]:
+        directory = factory.mktemp("graphs")
+        return directory, SpikingPolicy(network(*of), engine="numpy").export_onnx(directory).step_left_out
+
+    return export

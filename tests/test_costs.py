@@ -1,6 +1,5 @@
 """Costs: sums, masks and means, and events that are the same in every engine, exported graph and C policy."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.actors import (
     sigma_delta_neurons,
 )
 from tests.compiled_policy import CompiledPolicy, counted
+from tests.graphs import exported_once
 
 LINEAR: dict[str, Any] = {
     "sigma-delta": sigma_delta_neurons,
@@ -71,14 +71,8 @@ def test_events_are_the_same_in_every_engine(name: str, images: bool) -> None:
 
 @pytest.fixture(scope="module")
 def graphs_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A function: the directory of a case's graphs, exported once, and why there is none of a step."""
-
-    @cache
-    def export(*of: Any) -> tuple[Path, str | None]:
-        directory = tmp_path_factory.mktemp("graphs")
-        return directory, SpikingPolicy(case(*of)[0], engine="numpy").export_onnx(directory).step_left_out
-
-    return export
+    """See `exported_once`."""
+    return exported_once(lambda *of: case(*of)[0], tmp_path_factory)
 
 
 @pytest.mark.parametrize("graph", ["decision", "step"])

@@ -1,7 +1,6 @@
 """Fan-out counts weights that are not zero: in every engine, exported graph and C policy, and in the ANN's products."""
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.actors import (
     sigma_delta_neurons,
 )
 from tests.compiled_policy import CompiledPolicy, counted
+from tests.graphs import exported_once
 
 NEURONS: dict[str, Any] = {
     "sigma-delta": sigma_delta_neurons,
@@ -112,14 +112,8 @@ def with_no_zero(actor: Actor) -> Actor:
 
 @pytest.fixture(scope="module")
 def graphs_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A function: the directory of a case's graphs, exported once, and why there is none of a step."""
-
-    @cache
-    def export(*of: Any) -> tuple[Path, str | None]:
-        directory = tmp_path_factory.mktemp("graphs")
-        return directory, SpikingPolicy(case(*of)[0], engine="numpy").export_onnx(directory).step_left_out
-
-    return export
+    """See `exported_once`."""
+    return exported_once(lambda *of: case(*of)[0], tmp_path_factory)
 
 
 @pytest.mark.parametrize("graph", ["decision", "step"])
