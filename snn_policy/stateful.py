@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.ann.memory import checked_state, cleared, copied
-from snn_policy.checks import whole
+from snn_policy.ann.memory import another_batch, checked_state, cleared, copied, rows_after_reset
 from snn_policy.protocol import Counters, Decision, Mask, as_batch, as_mask, unbatch
 from snn_policy.session import Engine
 from snn_policy.spiking.state import State
@@ -71,9 +70,7 @@ class StatefulPolicy(ABC):
             ValueError: a mask that is not boolean or does not fit the batch, or both arguments at once.
         """
         if mask is None:
-            if num_envs is not None and not whole(num_envs, 1, 2**31):
-                raise ValueError(f"num_envs: expected a whole number of at least 1, got {num_envs!r}")
-            self._start(self._session.rows if num_envs is None else num_envs, size_is_open=num_envs is None)
+            self._start(rows_after_reset(num_envs, self._session.rows), size_is_open=num_envs is None)
             return
         if num_envs is not None:
             raise ValueError("reset: give a mask or num_envs, not both")
@@ -101,10 +98,7 @@ class StatefulPolicy(ABC):
         if rows == self._session.rows:
             return
         if not self._size_is_open:
-            raise ValueError(
-                f"observation: a batch of {rows}, but the policy holds the membranes of {self._session.rows} "
-                f"environment(s); call reset() or reset(num_envs={rows}) to start anew"
-            )
+            raise another_batch(rows, f"membranes of {self._session.rows}")
         self._start(rows, size_is_open=True)
 
     def act(self, obs: npt.ArrayLike, *, active: npt.ArrayLike | None = None) -> npt.NDArray[Any]:

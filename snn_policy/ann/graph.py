@@ -186,7 +186,7 @@ class Graph:
         Raises:
             UnsupportedLayerError: the graph is no chain.
         """
-        if not self.chained:
+        if not self.is_chain:
             reason = "this serves chains of layers only: a linear map and an activation after the other"
             remedy = f'Use neuron="sigma-delta", which serves every {self.kind}'
             raise UnsupportedLayerError(*self.no_layer, reason, remedy)
@@ -220,7 +220,7 @@ class Graph:
     @property
     def kind(self) -> str:
         """Return what the graph is, in a few words."""
-        if self.chained:
+        if self.is_chain:
             return "chain"
         cells = sorted({type(stage.cell).__name__.lower() for stage in self.stages} - {"elementwise"})
         norms = sorted({f"{stage.cell.norm.kind} norm" for stage in self.stages

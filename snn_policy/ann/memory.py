@@ -56,6 +56,25 @@ def checked_state(value: Any, kind: Rows, rows: int) -> Rows:
     return type(kind)(*arrays)
 
 
+def rows_after_reset(num_envs: int | None, held: int) -> int:
+    """Return how many rows a policy goes on with: those that it is asked for, else as many as it holds.
+
+    Raises:
+        ValueError: a number of rows that is none.
+    """
+    if num_envs is not None and not whole(num_envs, 1, 2**31):
+        raise ValueError(f"num_envs: expected a whole number of at least 1, got {num_envs!r}")
+    return held if num_envs is None else num_envs
+
+
+def another_batch(rows: int, held: str) -> ValueError:
+    """Return the error of a batch of `rows` for a policy whose memory is of another number; `held` names it."""
+    return ValueError(
+        f"observation: a batch of {rows}, but the policy holds the {held} environment(s); call reset() or "
+        f"reset(num_envs={rows}) to start anew"
+    )
+
+
 class GraphMemory:
     """Hold the state of a graph for the rows of a batch, whose size the first one sets."""
 
@@ -85,9 +104,7 @@ class GraphMemory:
         Raises:
             ValueError: a number of rows that is none.
         """
-        if num_envs is not None and not whole(num_envs, 1, 2**31):
-            raise ValueError(f"num_envs: expected a whole number of at least 1, got {num_envs!r}")
-        self.state = self._graph.initial_state(self.rows if num_envs is None else num_envs)
+        self.state = self._graph.initial_state(rows_after_reset(num_envs, self.rows))
         self._open = num_envs is None
 
     def clear(self, rows: Mask) -> None:
@@ -104,10 +121,7 @@ class GraphMemory:
         if rows == self.rows:
             return
         if not self._open:
-            raise ValueError(
-                f"observation: a batch of {rows}, but the policy holds the memory of {self.rows} "
-                f"environment(s); call reset() or reset(num_envs={rows}) to start anew"
-            )
+            raise another_batch(rows, f"memory of {self.rows}")
         self.state = self._graph.initial_state(rows)
 
     def store(self, state: GraphState, running: Mask | None = None) -> None:

@@ -73,7 +73,7 @@ def _sigma_delta(
 ) -> list[Traced]:
     """Return action, counts if asked, and the new memories: looked up where that is possible, else as defined."""
     defined = _as_defined(x, memory, actor, neurons, counts)
-    if not actor.graph.chained or not fits_tables(actor.layers, neurons):
+    if not actor.graph.is_chain or not fits_tables(actor.layers, neurons):
         return defined
     within, (y, *found) = decide_by_tables(x, memory, actor.layers, neurons, counts)
     chosen = [materialised(value) for value in (actor.head(y), *found)]
