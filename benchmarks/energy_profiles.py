@@ -79,19 +79,21 @@ def record(name: str, neuron: str, result: Comparison) -> dict[str, Any]:
 
 def logged() -> list[dict[str, Any]]:
     """Return what the log of `measure_reference_actors` has of default conversions and their ANNs."""
-    cells = {(each["actor"], each["variant"]): each for each in finished().values() if "evaluation" in each}
+    cells = {
+        (element["actor"], element["variant"]): element for element in finished().values() if "evaluation" in element
+    }
     found = []
     for name in (*names(), *REFERENCES):
         ann, snn = (cells.get((name, variant)) for variant in (ANN, DEFAULT_VARIANT))
         if ann is not None and snn is not None:
-            first, second = (evaluation_of(each["evaluation"]) for each in (ann, snn))
+            first, second = (evaluation_of(given["evaluation"]) for given in (ann, snn))
             found.append(record(name, "sigma-delta", Comparison(first, second, snn["dense_macs"])))
     return found
 
 
 def merged(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the old rows, those of policies measured now in their places, then the others that are new."""
-    rows = {each["policy"]: each for each in (*old, *new)}
+    rows = {element["policy"]: element for element in (*old, *new)}
     return list(rows.values())
 
 

@@ -105,7 +105,7 @@ def cells_of(name: str, measured: Measured, timesteps: tuple[int, ...], episodes
             measured.cell(name, f"IF T={steps} α={alpha}", membrane(steps, alpha), choice, CHOICE_SEED)
             for alpha in ALPHAS
         ]
-        best = ALPHAS[int(np.argmax([each["evaluation"]["mean"] for each in tried]))]
+        best = ALPHAS[int(np.argmax([record["evaluation"]["mean"] for record in tried]))]
         yield measured.cell(name, f"IF T={steps} α={best}", membrane(steps, best), episodes, REPORT_SEED)
     if (directly_trained(name) / POLICY_FILE).is_file():
         direct = SpikingPolicy.load(directly_trained(name))
@@ -115,9 +115,9 @@ def cells_of(name: str, measured: Measured, timesteps: tuple[int, ...], episodes
 def effect_of_crpi(records: list[dict[str, Any]]) -> list[str]:
     """One line per T: what the chosen α gains over α = 0 on the same episodes, with its 95 % bootstrap interval."""
     lines = []
-    membranes = [each for each in records if each["variant"].startswith("IF")]
+    membranes = [record for record in records if record["variant"].startswith("IF")]
     for without, chosen in zip(membranes[::2], membranes[1::2], strict=True):
-        pair = [np.array(evaluation_of(each["evaluation"]).returns) for each in (without, chosen)]
+        pair = [np.array(evaluation_of(given["evaluation"]).returns) for given in (without, chosen)]
         low, high = bootstrap_interval(mean, pair[1] - pair[0])
         gain = pair[1].mean() - pair[0].mean()
         lines.append(f"- {chosen['variant']} against α=0: {gain:+.1f} [{low:+.1f}, {high:+.1f}]")
@@ -135,12 +135,16 @@ def main(
     chosen = here if actors is None else actors.split(",")
     if unknown := set(chosen) - set(here):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(here)}")
-    measured, steps, records = Measured(), tuple(int(each) for each in timesteps.split(",")), []
+    measured, steps, records = Measured(), tuple(int(part) for part in timesteps.split(",")), []
     for name in chosen:
         records += cells_of(name, measured, steps, episodes)
     rows, text = rows_of(records), []
     for name, group in groupby(rows, lambda row: row["actor"]):
-        text += [actor_table(list(group)), *effect_of_crpi([each for each in records if each["actor"] == name]), ""]
+        text += [
+            actor_table(list(group)),
+            *effect_of_crpi([record for record in records if record["actor"] == name]),
+            "",
+        ]
     out.mkdir(parents=True, exist_ok=True)
     document = {"versions": versions_of(records), "rows": rows}
     (raw_of(out) / "dm_control.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

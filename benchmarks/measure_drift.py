@@ -53,7 +53,7 @@ def drift(
             size = max(size, float(abs(kept).max()))
         if decision in marks:
             found.append((decision, largest))
-    return [(decision, each / size) for decision, each in found]
+    return [(decision, element / size) for decision, element in found]
 
 
 def derived(network: SpikingNetwork, memory: FloatArray) -> npt.NDArray[np.float64]:

@@ -27,13 +27,13 @@ def line(actor: Actor) -> str:
     with tempfile.TemporaryDirectory() as directory:
         policy.export_onnx(directory)
         found = [
-            evaluate(each, actor.env_id, episodes=EPISODES, seed=SEED, progress=True)
-            for each in (policy, OnnxPolicy(directory))
+            evaluate(case, actor.env_id, episodes=EPISODES, seed=SEED, progress=True)
+            for case in (policy, OnnxPolicy(directory))
         ]
-    returns = [np.array(each.returns) for each in found]
+    returns = [np.array(evaluated.returns) for evaluated in found]
     low, high = bootstrap_interval(mean, returns[1] - returns[0])
     same = int(np.sum(returns[0] == returns[1]))
-    shown = " | ".join(f"{each.mean:,.1f} ± {each.std:,.1f}" for each in found)
+    shown = " | ".join(f"{element.mean:,.1f} ± {element.std:,.1f}" for element in found)
     return f"| {actor.name} | {shown} | {np.mean(returns[1] - returns[0]):+,.1f} [{low:+,.1f}, {high:+,.1f}] | {same} |"
 
 

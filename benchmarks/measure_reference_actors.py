@@ -125,7 +125,7 @@ def available_actors(wanted: str | None) -> list[str]:
 def all_cells(actors: list[str], episodes: int, seed: int) -> Iterator[Cell]:
     for name in actors:
         if name == OPEN_LOOP:
-            yield from (Cell(name, "sigma-delta 0.02", correlation=each) for each in CORRELATIONS)
+            yield from (Cell(name, "sigma-delta 0.02", correlation=correlation) for correlation in CORRELATIONS)
             continue
         relu = all(layer.activation is not None and layer.activation.name == "relu" for layer in read(name).hidden)
         for variant in (ANN, *SIGMA_DELTA, *((*MEMBRANE, *CALIBRATED) if relu else ())):
@@ -191,7 +191,7 @@ def open_loop_figures(name: str, correlation: float, **settings: Any) -> dict[st
     actor = replace(read(name), env_id=None)
     policy = convert(actor, synthetic(actor, OBSERVATIONS, correlation, seed=0), **settings)
     steps = OBSERVATIONS // SEQUENCES
-    fresh = np.stack([synthetic(actor, steps, correlation, seed=1 + each) for each in range(SEQUENCES)], axis=1)
+    fresh = np.stack([synthetic(actor, steps, correlation, seed=1 + index) for index in range(SEQUENCES)], axis=1)
     policy.reset(num_envs=SEQUENCES)
     error = np.stack([policy.act(obs) - actor.act(obs) for obs in fresh]) / actor.head.half_range(dtype=np.float32)
     dense = float(nanojoules(actor.dense_macs, 0))

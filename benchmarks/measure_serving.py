@@ -167,11 +167,11 @@ def main() -> int:
     given = parser.parse_args()
     policy = SpikingPolicy.load(place_of(given.policy))
     observations = episodes(policy, given.clients, given.decisions)
-    expected = [private(policy, each) for each in observations]
+    expected = [private(policy, observation) for observation in observations]
     options = ["--batch-window", given.batch_window, "--max-connections", str(given.clients), "--rate-limit", "0",
                "--max-sessions", str(given.clients)]  # fmt: skip
     with server(given.policy, options) as port:
-        clients = [LoadClient(port, *each) for each in zip(observations, expected, strict=True)]
+        clients = [LoadClient(port, *entry) for entry in zip(observations, expected, strict=True)]
         before, cpu = metrics(port), time.process_time()
         seconds = run(clients, given.hz)
         counted, cpu = metrics(port), time.process_time() - cpu

@@ -96,7 +96,7 @@ def work(connection: Any, barrier: Any, queues: list[EpisodeQueue], name: str, r
         barrier.wait()
         begin = time.perf_counter()
         finished = run_episodes(recorder, envs, SEED, queue.take, queue.finish)
-        evaluated, steps = time.perf_counter() - begin, sum(each.length for each in finished)
+        evaluated, steps = time.perf_counter() - begin, sum(episode.length for episode in finished)
         for env in envs:
             env.reset()
         barrier.wait()
@@ -114,13 +114,13 @@ def repetitions(name: str, workers: int, rows: int, repeats: int, episodes: int)
     processes = [
         context.Process(target=work, args=(pipe[1], barrier, queues, name, rows), daemon=True) for pipe in pipes
     ]
-    for each in processes:
-        each.start()
+    for process in processes:
+        process.start()
     for pipe in pipes:
         pipe[1].close()
     turns = [[pipe[0].recv() for pipe in pipes] for _ in range(repeats)]
-    for each in processes:
-        each.join()
+    for process in processes:
+        process.join()
     return turns
 
 
@@ -136,9 +136,9 @@ def users_seconds(name: str, workers: int, episodes: int) -> float:
 def measure(name: str, workers: int, rows: int, repeats: int, scale: float) -> Throughput:
     """All repetitions of one policy, and a user's wait."""
     turns = repetitions(name, workers, rows, repeats, max(2 * rows * workers, round(scale * EPISODES[name])))
-    steps = np.array([sum(each.steps for each in all_workers) for all_workers in turns])
-    random = steps / [max(each.random for each in all_workers) for all_workers in turns]
-    evaluated = steps / [max(each.evaluated for each in all_workers) for all_workers in turns]
+    steps = np.array([sum(worker.steps for worker in all_workers) for all_workers in turns])
+    random = steps / [max(worker.random for worker in all_workers) for all_workers in turns]
+    evaluated = steps / [max(worker.evaluated for worker in all_workers) for all_workers in turns]
     everyone = list(itertools.chain(*turns))
     users_seconds(name, 1, 2)  # imports the simulator, once for both
     return Throughput(
@@ -148,8 +148,8 @@ def measure(name: str, workers: int, rows: int, repeats: int, scale: float) -> T
         evaluated=float(np.median(evaluated)),
         ratio=float(np.median(evaluated / random)),
         ratios=(evaluated / random).tolist(),
-        policy_microseconds=1e6 * sum(each.policy for each in everyone) / int(steps.sum()),
-        environment_microseconds=1e6 * sum(each.environment for each in everyone) / int(steps.sum()),
+        policy_microseconds=1e6 * sum(episode.policy for episode in everyone) / int(steps.sum()),
+        environment_microseconds=1e6 * sum(episode.environment for episode in everyone) / int(steps.sum()),
         seconds_alone=users_seconds(name, 1, USERS_EPISODES),
         seconds_shared=users_seconds(name, workers, USERS_EPISODES),
     )

@@ -74,7 +74,7 @@ def run(
 ) -> None:  # fmt: skip
     """Measure what is missing, actor by actor."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = {(each["actor"], each["variant"], each["seed"], each["episodes"]) for each in finished(out)}
+    done = {(element["actor"], element["variant"], element["seed"], element["episodes"]) for element in finished(out)}
     for actor in actors.split(","):
         for variant in variants.split(","):
             if (actor, variant, FIRST_SEEDS[seeds], episodes) in done:
@@ -91,11 +91,13 @@ def run(
 @application.command()
 def table(seeds: Seeds = "report", episodes: Episodes = 200, out: Path = LOG) -> None:
     """Print a Markdown table: mean retention ± standard error / failed episodes / energy share, row per actor."""
-    found = [each for each in finished(out) if (each["seed"], each["episodes"]) == (FIRST_SEEDS[seeds], episodes)]
-    variants = list(dict.fromkeys(each["variant"] for each in found if each["variant"] != "ann"))
+    found = [
+        record for record in finished(out) if (record["seed"], record["episodes"]) == (FIRST_SEEDS[seeds], episodes)
+    ]
+    variants = list(dict.fromkeys(record["variant"] for record in found if record["variant"] != "ann"))
     print(f"| actor (ANN fails) | {' | '.join(variants)} |\n|---|{'---|' * len(variants)}")
-    for actor in dict.fromkeys(each["actor"] for each in found):
-        own = {each["variant"]: each for each in found if each["actor"] == actor}
+    for actor in dict.fromkeys(record["actor"] for record in found):
+        own = {record["variant"]: record for record in found if record["actor"] == actor}
         if "ann" in own:
             cells = [judged(own["ann"], own[variant]) if variant in own else "" for variant in variants]
             print(f"| {actor} ({failures(own['ann'], own['ann']):.3f}) | {' | '.join(cells)} |")
@@ -136,9 +138,9 @@ def measured(actor_name: str, variant: str, seed: int, episodes: int) -> dict[st
     return {
         "actor": actor_name, "variant": variant, "seed": seed, "episodes": episodes,
         "energy_share": float(spent / nanojoules(actor.dense_macs, 0)),
-        "spikes": [round(each, 3) for each in result.spikes], "events": result.events,
+        "spikes": [round(spike, 3) for spike in result.spikes], "events": result.events,
         "open_loop_error": conversion.get("open_loop_error"), "microseconds": round(result.microseconds, 2),
-        "returns": [float(f"{each:.7g}") for each in result.returns], "versions": result.versions,
+        "returns": [float(f"{returns:.7g}") for returns in result.returns], "versions": result.versions,
     }  # fmt: skip
 
 

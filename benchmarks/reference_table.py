@@ -28,8 +28,8 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
     Raw figures that are there already and are not among the records stay.
     """
     rows = rows_of(records)
-    open_loop = [{"actor": each["actor"], "variant": each["variant"], **each["open_loop"]}
-                 for each in records if "open_loop" in each]  # fmt: skip
+    open_loop = [{"actor": record["actor"], "variant": record["variant"], **record["open_loop"]}
+                 for record in records if "open_loop" in record]  # fmt: skip
     if not rows and not open_loop:
         print("nothing measured yet")
         return
@@ -58,27 +58,29 @@ def merged(new: list[Row], old: list[Row], names: tuple[str, ...]) -> list[Row]:
 
 def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
     """Those of the evaluations, if they agree (as they should), else marked as mixed."""
-    found = [each["evaluation"]["versions"] for each in records if "evaluation" in each] or [installed_versions()]
-    return {name: version if all(each.get(name) == version for each in found) else "mixed"
+    found = [record["evaluation"]["versions"] for record in records if "evaluation" in record] or [installed_versions()]
+    return {name: version if all(entry.get(name) == version for entry in found) else "mixed"
             for name, version in found[-1].items()}  # fmt: skip
 
 
 def evaluation_of(values: dict[str, Any]) -> Evaluation:
-    given: dict[str, Any] = {each.name: values[each.name] for each in fields(Evaluation) if each.name in values}
+    given: dict[str, Any] = {field.name: values[field.name] for field in fields(Evaluation) if field.name in values}
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return Evaluation(**given)
 
 
 def rows_of(records: list[dict[str, Any]]) -> list[Row]:
     """Return one row per actor and variant; an actor without its ANN's episodes has none."""
-    measured = [each for each in records if "evaluation" in each]
-    anns = {each["actor"]: evaluation_of(each["evaluation"]) for each in measured if each["variant"] == "ANN"}
+    measured = [record for record in records if "evaluation" in record]
+    anns = {
+        element["actor"]: evaluation_of(element["evaluation"]) for element in measured if element["variant"] == "ANN"
+    }
     rows = []
-    for each in measured:
-        if each["variant"] != "ANN" and each["actor"] in anns:
-            snn = evaluation_of(each["evaluation"])
-            comparison = Comparison(anns[each["actor"]], snn, each["dense_macs"])
-            rows.append({"actor": each["actor"], "variant": each["variant"], **row_of(comparison)})
+    for element in measured:
+        if element["variant"] != "ANN" and element["actor"] in anns:
+            snn = evaluation_of(element["evaluation"])
+            comparison = Comparison(anns[element["actor"]], snn, element["dense_macs"])
+            rows.append({"actor": element["actor"], "variant": element["variant"], **row_of(comparison)})
     return rows
 
 

@@ -106,11 +106,11 @@ def timed(network: SpikingNetwork, rows: int) -> list[float]:
     stream = observations(steps + rows)
     best = [float("inf")] * len(sessions)
     for _ in range(ROUNDS):
-        for index, each in enumerate(sessions):
+        for index, timing in enumerate(sessions):
             begin = time.thread_time()
             for step in range(steps):
-                each.obs[...] = stream[step : step + rows]
-                each.run()
+                timing.obs[...] = stream[step : step + rows]
+                timing.run()
             best[index] = min(best[index], 1e6 * (time.thread_time() - begin) / steps / rows)
     return best
 

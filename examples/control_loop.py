@@ -146,7 +146,7 @@ def table(monitor: DeadlineMonitor) -> Table:
     rows = {"woke up late by": monitor.late, "decision": monitor.decisions, "response": monitor.responses}
     for name, values in rows.items():
         quantiles = np.quantile(values, [0.5, 0.99, 0.999, 1]) * 1e6
-        shown.add_row(name, *(f"{each:,.0f}" for each in quantiles))
+        shown.add_row(name, *(f"{quantile:,.0f}" for quantile in quantiles))
     return shown
 
 

@@ -66,7 +66,7 @@ def measure(policy: Policy, episodes: int, seed: int, noise: float) -> Measured:
 
     evaluation = evaluate(policy, make, episodes=episodes, seed=seed, progress=True)
     walks = {walk.seed: walk for env in envs for walk in env.walks}
-    return Measured(evaluation, tuple(walks[each] for each in evaluation.seeds))
+    return Measured(evaluation, tuple(walks[element] for element in evaluation.seeds))
 
 
 def walking_table(measured: dict[str, Measured], dense_energy: float) -> Table:
@@ -77,13 +77,13 @@ def walking_table(measured: dict[str, Measured], dense_energy: float) -> Table:
         "speed error, m/s", "turn error, rad/s", "spikes per decision", "events per decision",
         "energy of dense ANN", "µs per row in act",
     )}  # fmt: skip
-    for each in measured.values():
-        found = each.evaluation
+    for element in measured.values():
+        found = element.evaluation
         means, medians = retention(first.mean, found.mean), retention(first.median, found.median)
         spiking = found.synaptic_operations > 0
         values = (
             f"{found.mean:.2f} ± {found.std:.2f}", f"{found.median:.2f}", f"{means:.3f} · {medians:.3f}",
-            f"{each.falls} of {found.episodes}", f"{each.speed_error:.3f}", f"{each.turn_error:.3f}",
+            f"{element.falls} of {found.episodes}", f"{element.speed_error:.3f}", f"{element.turn_error:.3f}",
             f"{found.spikes_per_decision:.0f}" if spiking else "",
             "" if found.events is None else f"{found.events:,.0f}", f"{found.energy / dense_energy:.3f}",
             f"{found.microseconds:.0f}",
@@ -171,7 +171,7 @@ def main() -> None:
     observations = actor.collect(lambda: Go1Env(noise=given.noise), steps=RECORDED, progress=True)
     policy, robot = convert_and_export(actor, observations, given.out)
     policies = {"ANN": actor, "SpikingPolicy": policy, "OnnxPolicy": robot}
-    measured = {name: measure(each, given.episodes, given.seed, given.noise) for name, each in policies.items()}
+    measured = {name: measure(entry, given.episodes, given.seed, given.noise) for name, entry in policies.items()}
     Console().print(walking_table(measured, float(nanojoules(actor.dense_macs, 0))))
     print(measured["ANN"].evaluation.versions)
     control(robot, control_loop.environment("go1_env:Go1Joystick-v0", robot), "closed loop", given.seconds)

@@ -60,7 +60,7 @@ class SpikingPixelActor(nn.Module):
 
     def shadow(self) -> PixelActor:
         """The QCFS ANN whose conversion at T = L is this network: θ = λ, the same weights."""
-        neurons = iter([each for each in self.layers if isinstance(each, IntegrateAndFire)])
+        neurons = iter([layer for layer in self.layers if isinstance(layer, IntegrateAndFire)])
         twin = PixelActor(self.network, self.actions, lambda: QCFS(self.timesteps, next(neurons).threshold))
         pairs = zip(twin.layers, self.layers, strict=True)
         for own, other in pairs:

@@ -34,17 +34,17 @@ def main(
     tolerance: Annotated[float | None, typer.Option(help="of the conversion; the shipped one's by default")] = None,
 ) -> None:
     """Renew the bundles in `exported/`."""
-    for each in name or vector_policies():
-        renew(each, episodes, tolerance)
+    for entry in name or vector_policies():
+        renew(entry, episodes, tolerance)
 
 
 def vector_policies() -> list[str]:
     """Return the names of plain policies that see no pictures."""
     found = []
-    for each in names():
-        policy = SpikingPolicy.load(path(each))
+    for name in names():
+        policy = SpikingPolicy.load(path(name))
         if len(policy.observation_shape) == 1 and "compression" not in policy.card:
-            found.append(each)
+            found.append(name)
     return found
 
 

@@ -19,9 +19,9 @@ EPISODES = 8
 
 def main(bundle: str | None = None, env_id: str = "Pendulum-v1") -> None:
     policy = SpikingPolicy.load(bundle or path("td3-Pendulum-v1"))
-    for name, each in (("ANN", policy.actor), ("SNN", policy)):
+    for name, entry in (("ANN", policy.actor), ("SNN", policy)):
         envs = make_vec_env(env_id, n_envs=4, seed=0)
-        mean, std = evaluate_policy(each, envs, n_eval_episodes=EPISODES)  # pyright: ignore[reportArgumentType]
+        mean, std = evaluate_policy(entry, envs, n_eval_episodes=EPISODES)  # pyright: ignore[reportArgumentType]
         print(f"{name}: {mean:.1f} ± {std:.1f} over {EPISODES} episodes")
         envs.close()
 

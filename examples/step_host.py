@@ -17,12 +17,12 @@ import onnxruntime
 class Host:
     def __init__(self, path: str) -> None:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.names = [each.name for each in self.session.get_outputs()]
+        self.names = [output.name for output in self.session.get_outputs()]
         self.reset()
 
     def reset(self) -> None:
-        inputs = [each for each in self.session.get_inputs() if each.name.startswith("memory.")]
-        self.memory = {each.name: np.zeros((1, *each.shape[1:]), np.float32) for each in inputs}
+        inputs = [value for value in self.session.get_inputs() if value.name.startswith("memory.")]
+        self.memory = {entry.name: np.zeros((1, *entry.shape[1:]), np.float32) for entry in inputs}
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         while True:

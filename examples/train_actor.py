@@ -172,7 +172,7 @@ def export(
     torch.set_num_threads(1)
     name = actor_name(algorithm, env_id)
     directory = run or ROOT / "runs" / name
-    settings, reached = (json.loads((directory / each).read_text()) for each in ("training.json", "best.json"))
+    settings, reached = (json.loads((directory / entry).read_text()) for entry in ("training.json", "best.json"))
     actor = load_actor(directory / "best.zip", env_id=env_id, name=name)
     policy = convert(actor, actor.collect(env_id, progress=True), tolerance=tolerance)
     comparison: Comparison = compare(actor, policy, env_id, episodes=episodes, seed=REPORT_SEED, progress=True)

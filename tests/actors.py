@@ -162,8 +162,8 @@ def membrane_neurons(actor: Actor, seed: int = 0, dead: bool = True, **settings:
     """IF, SNM or MT neurons with dyadic thresholds, the first neuron of each layer dead."""
     rng = np.random.default_rng(seed)
     thresholds: list[Any] = [rng.integers(2, 17, layer.outputs).astype(np.float32) / 8 for layer in actor.hidden]
-    for each in thresholds:
-        each[0] *= 0 if dead else 1
+    for threshold in thresholds:
+        threshold[0] *= 0 if dead else 1
     return MembraneNeurons(membrane_settings(len(thresholds), **settings), tuple(thresholds))
 
 
@@ -180,8 +180,8 @@ def sigma_delta_neurons(actor: Actor, seed: int = 0, base: float = 2.0, alpha: f
     """
     rng = np.random.default_rng(seed)
     quanta = [2.0 ** rng.integers(-6, -2, width).astype(np.float32) for width in actor.widths]
-    for each in quanta:
-        each[-1] = 0
+    for values in quanta:
+        values[-1] = 0
     predictor = tuple(rng.integers(0, 2, width).astype(np.float32) for width in actor.widths)
     offset = (rng.integers(-16, 17, actor.widths[0]) / 64).astype(np.float32)
     digits = (6, *[4] * (len(quanta) - 2), 6)[: len(quanta)]

@@ -19,12 +19,12 @@ ALWAYS_NEEDLESS = ("Identity", "Dropout", "Constant")
 def no_ops(model: onnx.ModelProto) -> list[str]:
     """The nodes that hand on one of their inputs as it is, or that undo each other."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    known = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    types = {each.name: each.type.tensor_type for each in (*graph.input, *graph.value_info, *graph.output)}
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}
     makers = {name: node for node in graph.node for name in node.output}
 
     def shape(name: str) -> Any:
-        return [each.dim_param or each.dim_value for each in types[name].shape.dim]
+        return [value.dim_param or value.dim_value for value in types[name].shape.dim]
 
     def idle(node: onnx.NodeProto) -> bool:
         constants = [known[name] for name in node.input if name in known]
@@ -32,11 +32,11 @@ def no_ops(model: onnx.ModelProto) -> list[str]:
         before = makers.get(source)
         match node.op_type:
             case "Add" | "Mul" | "Max" | "Min":
-                return any((each == NEUTRAL[node.op_type]).all() for each in constants)
+                return any((constant == NEUTRAL[node.op_type]).all() for constant in constants)
             case "Sub" | "Div" | "Pow":
                 return node.input[1] in known and bool((known[node.input[1]] == NEUTRAL[node.op_type]).all())
             case "Clip":
-                return not any(np.isfinite(each).all() for each in constants)
+                return not any(np.isfinite(constant).all() for constant in constants)
             case "Cast":
                 return types[source].elem_type == types[target].elem_type
             case "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand" | "Slice" | "Tile":
@@ -48,7 +48,7 @@ def no_ops(model: onnx.ModelProto) -> list[str]:
             case "Concat" | "Sum":
                 return len(node.input) == 1
             case "LeakyRelu":
-                return any(each.name == "alpha" and each.f == 1 for each in node.attribute)
+                return any(attribute.name == "alpha" and attribute.f == 1 for attribute in node.attribute)
             case "Relu":
                 return before is not None and before.op_type in ("Relu", "Sigmoid")
             case _:

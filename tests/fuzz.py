@@ -167,7 +167,7 @@ class Bundles:
 
 def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    inner = [place for key, each in items for place in _places(each, (*before, key))]
+    inner = [place for key, element in items for place in _places(element, (*before, key))]
     return [before, *inner] if before else inner
 
 
@@ -202,7 +202,7 @@ class States:
         sessions = self._sessions()
         for index, obs in enumerate(dyadic_observations(3)):
             _, state, _ = self._policy.decide(obs, self._policy.initial_state(1))
-            sessions.adopt(Name(f"robot {index}", index or None), [each[0] for each in state], index)
+            sessions.adopt(Name(f"robot {index}", index or None), [memory[0] for memory in state], index)
         self._names, self._arrays = take_snapshot(sessions, self._policy)
         write_snapshot(self._path, take_snapshot(sessions, self._policy), DIGEST)
         self._content = self._path.read_bytes()

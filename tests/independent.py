@@ -42,7 +42,7 @@ class MembraneProgram:
     def __init__(self, actor: Any, model: str, coding: str, timesteps: int, thresholds: Any, alpha: float,
                  clip: float, residual: str = "bounded", levels: int = 4) -> None:  # fmt: skip
         self.actor, self.model, self.coding, self.steps = actor, model, coding, timesteps
-        self.theta = [np.asarray(each, F) for each in thresholds]
+        self.theta = [np.asarray(threshold, F) for threshold in thresholds]
         self.alpha, self.clip, self.residual, self.levels = F(alpha), F(clip), residual, levels
         self.r = [np.zeros_like(theta) for theta in self.theta]
 
@@ -54,7 +54,7 @@ class MembraneProgram:
         for r, theta in zip(self.r, self.theta, strict=True):
             base = theta * F(0) if self.model == "mt" else theta / F(2)
             start.append(base + np.clip(self.alpha * r, -self.clip * theta, self.clip * theta))
-        v = [each.copy() for each in start]
+        v = [values.copy() for values in start]
         net = [np.zeros_like(theta) for theta in self.theta]
         m_in = [b.copy() for b in bias[:-1]]
         m_out = [np.zeros_like(theta) for theta in self.theta]

@@ -115,7 +115,7 @@ class RecordingPolicy:
             self.state, self.counters, self.last_decision = self.initial_state(rows), Counters.zeros(rows, 2), None
             return
         rows = as_mask(mask, len(self.state.seen))
-        self.state = Memory(*(np.where(rows, 0, each) for each in self.state))
+        self.state = Memory(*(np.where(rows, 0, memory) for memory in self.state))
         self.counters.clear(rows)
 
     def step(self, obs: Any, state: Memory) -> tuple[Any, Memory]:
@@ -171,7 +171,7 @@ def spiking_policies() -> dict[str, Callable[[], Policy]]:
         "if, carried residual": {"neuron": "if", "threshold": thresholds, "timesteps": 4, "alpha": 0.5},
         "mt, differential": {"neuron": "mt", "coding": "differential", "threshold": thresholds, "timesteps": 2},
     }
-    return {name: lambda each=each: convert(actor, recording, **each) for name, each in settings.items()}
+    return {name: lambda chosen=chosen: convert(actor, recording, **chosen) for name, chosen in settings.items()}
 
 
 def fresh_state(policy: Any, obs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
@@ -180,7 +180,7 @@ def fresh_state(policy: Any, obs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     state = policy.initial_state(1)
     for step in range(steps):
         _, state = policy.step(observation(episode, step, name)[None], state)
-    return [each[0] for each in state]
+    return [memory[0] for memory in state]
 
 
 ROWS = 3

@@ -42,10 +42,10 @@ def graph(
 ) -> Path:
     """A graph from `obs` (N, 6), and other inputs of the given shapes, with the constants that its nodes use."""
     named = {**CONSTANTS, **constants}
-    used = {name for each in nodes for name in each.input}
+    used = {name for element in nodes for name in element.input}
     tensors = [numpy_helper.from_array(np.asarray(named[name]), name) for name in named if name in used]
     shapes = {"obs": ["N", INPUTS], **(inputs or {})}
-    ends = [(each, TensorProto.FLOAT) if isinstance(each, str) else each for each in outputs]
+    ends = [(output, TensorProto.FLOAT) if isinstance(output, str) else output for output in outputs]
     made = helper.make_graph(
         list(nodes),
         "policy",
@@ -63,8 +63,8 @@ def runtime(path: Path, output: str, observations: Any) -> np.ndarray:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options)
     first, *others = session.get_inputs()
-    zeros = {each.name: np.zeros([size if isinstance(size, int) else 1 for size in each.shape], np.float32)
-             for each in others}  # fmt: skip
+    zeros = {other.name: np.zeros([size if isinstance(size, int) else 1 for size in other.shape], np.float32)
+             for other in others}  # fmt: skip
     rows = [session.run([output], {first.name: row[None], **zeros})[0] for row in observations]
     return np.stack([np.asarray(row) for row in rows])
 

@@ -169,8 +169,8 @@ def test_torchs_export_of_the_same_network_has_no_fewer_nodes(name: str, dynamo:
 def test_a_no_op_would_be_found(operator: str, constants: Any, attributes: Any) -> None:
     model = onnx.load_from_string(actor_onnx(random_actor()))
     model.graph.node[-1].output[0] = "before"
-    arrays = [np.asarray(each, np.int64 if operator == "Reshape" else np.float32) for each in constants]
-    model.graph.initializer.extend(numpy_helper.from_array(each, f"more{i}") for i, each in enumerate(arrays))
+    arrays = [np.asarray(constant, np.int64 if operator == "Reshape" else np.float32) for constant in constants]
+    model.graph.initializer.extend(numpy_helper.from_array(tensor, f"more{i}") for i, tensor in enumerate(arrays))
     inputs = ["before", *(f"more{i}" for i in range(len(arrays)))]
     model.graph.node.append(helper.make_node(operator, inputs, ["action"], **attributes))
     assert no_ops(model) == [f"{operator} → action"]

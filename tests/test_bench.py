@@ -64,7 +64,7 @@ def test_a_quantised_actor_is_timed_with_the_neurons_that_stand_for_it() -> None
     actor = random_actor(activation=Activation("qcfs", 1.0, 4), widths=(16, 12))
     baselines = {name: BASELINES[name] for name in ANNS}
     measured = time_decisions(actor, walk(300), ("event",), baselines, rounds=1)
-    names = [each.name for each in measured.timings]
+    names = [timing.name for timing in measured.timings]
     assert names[0] == REFERENCE
     assert {f"{SIGMA_DELTA}, event", "IF T=4, event", "IF T=8, calibration I=1, event"} <= {*names}
     assert not any(name.startswith(("MT", "SNM")) for name in names)
@@ -104,15 +104,15 @@ def test_convolutions_are_refused_by_name() -> None:
 
 def test_every_call_is_timed_against_the_baseline(actor: Actor) -> None:
     measured = time_decisions(actor, walk(300), ("event", "numpy"), {name: BASELINES[name] for name in ANNS}, rounds=2)
-    timings = {each.name: each for each in measured.timings}
+    timings = {timing.name: timing for timing in measured.timings}
     assert next(iter(timings)) == REFERENCE
     assert timings[REFERENCE].ratio == 1
     assert timings[REFERENCE].spread == (1, 1)
     assert timings[REFERENCE].p99_ratio == 1
     assert timings.keys() >= {*ANNS, f"{SIGMA_DELTA}, event", f"{SIGMA_DELTA}, numpy", "IF T=8, calibration I=1, event"}
-    assert all(0 < each.median <= each.p99 for each in timings.values())
-    assert {each.name for each in measured.overheads} == {SIGMA_DELTA, "MT differential T=4", "IF T=8"}
-    assert all(0 < each.kernel < each.act for each in measured.overheads)
+    assert all(0 < timing.median <= timing.p99 for timing in timings.values())
+    assert {overhead.name for overhead in measured.overheads} == {SIGMA_DELTA, "MT differential T=4", "IF T=8"}
+    assert all(0 < overhead.kernel < overhead.act for overhead in measured.overheads)
 
 
 def test_who_cannot_take_part_is_named_with_the_reason() -> None:
@@ -124,7 +124,7 @@ def test_who_cannot_take_part_is_named_with_the_reason() -> None:
     measured = time_decisions(actor, walk(300), ("event",), baselines, rounds=1)  # pyright: ignore[reportArgumentType]
     assert "the other: left out: its licence has expired" in measured.notes
     assert "graph: left out: IF neurons stand for ReLU and QCFS only" in measured.notes
-    assert [each.name for each in measured.timings] == [REFERENCE, f"{SIGMA_DELTA}, event"]
+    assert [timing.name for timing in measured.timings] == [REFERENCE, f"{SIGMA_DELTA}, event"]
 
 
 def test_an_engine_that_cannot_run_the_network_is_left_out() -> None:

@@ -37,7 +37,7 @@ def test_a_wider_actor_keeps_its_function_and_its_silent_share(width: int, actor
     assert wider.widths == (11, width, width)
     error = np.sqrt(np.mean((wider.act(observations) - actor.act(observations)) ** 2, axis=0))
     assert (error < 0.03 * (actor.high - actor.low)).all()
-    active = [np.mean([(h > 0).mean() for h in each.activations(observations)[0][1:]]) for each in (actor, wider)]
+    active = [np.mean([(h > 0).mean() for h in given.activations(observations)[0][1:]]) for given in (actor, wider)]
     assert active[1] == pytest.approx(active[0], abs=0.05)
 
 
@@ -67,18 +67,18 @@ def test_what_cannot_be_resized_is_refused(actor: Actor) -> None:
 
 
 def test_every_axis_is_measured_at_every_size(points: list[ScalingPoint]) -> None:
-    found = {(each.axis, each.value) for each in points}
+    found = {(point.axis, point.value) for point in points}
     assert found == {("timesteps", 1), ("timesteps", 4), ("width", 16), ("width", 80), ("depth", 2), ("depth", 3),
                      ("batch", 1), ("batch", 3)}  # fmt: skip
-    assert {each.neuron for each in points if each.axis == "width"} == {
+    assert {point.neuron for point in points if point.axis == "width"} == {
         "sigma-delta 0.02", "MT differential T=4", "IF T=8"
     }  # fmt: skip
-    assert {each.axis for each in points if each.engine == "numpy"} == {"batch"}
-    assert all(each.ratio > 0 and 0 < each.median <= each.p99 for each in points)
+    assert {point.axis for point in points if point.engine == "numpy"} == {"batch"}
+    assert all(point.ratio > 0 and 0 < point.median <= point.p99 for point in points)
 
 
 def test_operations_are_those_of_one_decision(points: list[ScalingPoint], actor: Actor) -> None:
-    rate = {each.value: each for each in points if each.axis == "timesteps" and each.neuron == "IF"}
+    rate = {point.value: point for point in points if point.axis == "timesteps" and point.neuron == "IF"}
     assert 0 < rate[1].synaptic_operations < rate[4].synaptic_operations < 4 * actor.dense_macs
     assert rate[1].multiply_accumulates == rate[4].multiply_accumulates == actor.layers[0].macs
     assert rate[1].dense_macs == actor.dense_macs == 11 * 40 + 40 * 32 + 32 * 3
@@ -91,7 +91,7 @@ def test_sizes_that_cannot_be_are_noted() -> None:
     assert "depth 1: left out: the actor has 2 hidden layers" in measured.notes
     left_out = "timesteps: left out: IF and MT differential neurons do not stand for the actor's activations"
     assert left_out in measured.notes
-    assert [each.neuron for each in measured.points] == ["sigma-delta 0.02"]
+    assert [point.neuron for point in measured.points] == ["sigma-delta 0.02"]
 
 
 def test_pictures_are_drawn_for_light_and_dark_pages(points: list[ScalingPoint], tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     actor = random_actor()
     policy = convert(actor, walk(200, actor.observation_shape))
     policy.save(tmp_path)
-    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     said = r"No space left on device, .* bytes were to be written.*weights-\w{12}\.safetensors"
     with pytest.raises(OSError, match=said):
         policy.save(tmp_path)
-    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_bounds_cannot_be_changed_from_outside() -> None:

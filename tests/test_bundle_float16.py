@@ -47,8 +47,8 @@ def test_what_is_loaded_acts_as_the_rounded_network(
     policy = convert(actor, obs, neuron=neuron)
     policy.save(tmp_path, dtype="float16", observations=obs)
     loaded, expected = SpikingPolicy.load(tmp_path), SpikingPolicy(rounded(policy.network))
-    for each in obs[:100]:
-        assert np.array_equal(loaded.act(each), expected.act(each))
+    for element in obs[:100]:
+        assert np.array_equal(loaded.act(element), expected.act(element))
     stored = loaded.card["stored"]
     assert stored["weights"] == "float16"
     assert stored["observations"] == len(obs)

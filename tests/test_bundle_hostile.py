@@ -63,8 +63,8 @@ def paths(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
     if before:
         yield before
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in items:
-        yield from paths(each, (*before, key))
+    for key, element in items:
+        yield from paths(element, (*before, key))
 
 
 def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:

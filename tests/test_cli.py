@@ -146,7 +146,7 @@ def test_eval_runs_a_bundle_as_snn_and_its_environment_may_be_left_out(
 
 
 def test_eval_with_workers_gives_the_same_returns(bundle: Path, capsys: pytest.CaptureFixture[str]):
-    shared, alone = (as_json(capsys, "eval", str(bundle), *QUICK, "--workers", each) for each in "21")
+    shared, alone = (as_json(capsys, "eval", str(bundle), *QUICK, "--workers", element) for element in "21")
     assert (shared["workers"], alone["workers"]) == (2, 1)
     assert shared["returns"] == alone["returns"]
     unknown = ("--env", "Nothing-v7", "--workers", "2")

@@ -29,7 +29,7 @@ def earlier(tmp_path: Path) -> Path:
 def test_a_result_is_replaced_and_nothing_is_left_beside_it(earlier: Path) -> None:
     assert main(["list", "--json", str(earlier)]) == 0
     assert json.loads(earlier.read_text())["result_of"] == "snn-policy"
-    assert [each.name for each in earlier.parent.iterdir()] == ["result.json"]
+    assert [path.name for path in earlier.parent.iterdir()] == ["result.json"]
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -43,7 +43,7 @@ def test_a_disk_that_fails_leaves_the_earlier_result(
     assert main(["list", "--json", str(earlier)]) == 2
     assert os.strerror(fault) in capsys.readouterr().err
     assert earlier.read_text() == EARLIER
-    assert [each.name for each in earlier.parent.iterdir()] == ["result.json"]
+    assert [path.name for path in earlier.parent.iterdir()] == ["result.json"]
 
 
 def test_a_limit_on_the_size_of_files_leaves_the_earlier_result(earlier: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_interrupt_while_writing_leaves_the_earlier_result(earlier: Path, mon
     monkeypatch.setattr(os, "fsync", interrupt)
     assert main(["list", "--json", str(earlier)]) == 130
     assert earlier.read_text() == EARLIER
-    assert [each.name for each in earlier.parent.iterdir()] == ["result.json"]
+    assert [path.name for path in earlier.parent.iterdir()] == ["result.json"]
 
 
 def test_a_link_goes_on_pointing_to_the_result(earlier: Path) -> None:
@@ -87,9 +87,7 @@ def written_in_place(source: str) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         name: Any = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        modes = [
-            each.value for each in [*node.args, *(k.value for k in node.keywords)] if isinstance(each, ast.Constant)
-        ]
+        modes = [arg.value for arg in [*node.args, *(k.value for k in node.keywords)] if isinstance(arg, ast.Constant)]
         if name in ("write_text", "write_bytes") or (name == "open" and {"w", "wb", "x", "xb"} & {*map(str, modes)}):
             found.append(ast.unparse(node))
     return found

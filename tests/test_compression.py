@@ -56,7 +56,7 @@ def pendulum() -> Actor:
 
 
 def arrays(actor: Actor) -> list[bytes]:
-    return [each.tobytes() for layer in actor.layers for each in (layer.weight, layer.bias)]
+    return [case.tobytes() for layer in actor.layers for case in (layer.weight, layer.bias)]
 
 
 def weights(actor: Actor) -> list[Any]:
@@ -509,8 +509,8 @@ def test_energy_is_a_share_of_the_dense_teachers() -> None:
 def test_open_loop_operations_are_those_that_the_policy_counts(alpha: float, left: float) -> None:
     rng, given, recording = np.random.default_rng(5), random_actor(widths=(64, 64)), walk(600, 11)
     layers = tuple(
-        replace(each, weight=each.weight * (rng.random(each.weight.shape) < left).astype(np.float32))
-        for each in given.layers
+        replace(layer, weight=layer.weight * (rng.random(layer.weight.shape) < left).astype(np.float32))
+        for layer in given.layers
     )
     policy = convert(replace(given, graph=layers), recording, tolerance=0.05, alpha=alpha)
     policy.reset()
@@ -576,7 +576,7 @@ def test_changes_are_expected_only_where_they_save_a_tenth_as_a_conversion_choos
     now = states.inputs - states.offset
     before, sizes = (1 - share) * now, now.abs() / 0.02
     found = profile(student, states.error, before + states.offset, states.inputs, states.offset, 0.02, COUNTS["spikes"])
-    afresh, changes = (torch.log2(1 + each * 0.02 * found.precision[0]).mean(0) for each in (sizes, share * sizes))
+    afresh, changes = (torch.log2(1 + case * 0.02 * found.precision[0]).mean(0) for case in (sizes, share * sizes))
     assert ((changes < 0.9 * afresh) == bool(gamma)).all()
     assert (found.gamma[0] == gamma).all()
     assert found.rate[0].numpy() == pytest.approx((changes if gamma else afresh).numpy(), rel=1e-4)

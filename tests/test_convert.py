@@ -61,15 +61,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert policy.timesteps == 16
     for model in MODELS:
         for coding in CODINGS:
-            each = membranes(neuron=model, coding=coding)
+            made = membranes(neuron=model, coding=coding)
             clip = 0.5 if model != "mt" and coding == "rate" else 1 / 16
-            assert (each.timesteps, each.alpha, each.alpha_clip, each.residual) == (8, (0.3, 0.3), clip, "bounded")
+            assert (made.timesteps, made.alpha, made.alpha_clip, made.residual) == (8, (0.3, 0.3), clip, "bounded")
 
 
 @pytest.mark.parametrize(
     ("activation", "model"),
     [(a, m) for a in ALL_ACTIVATIONS for m in MODELS if a.name != "relu" and (a.name, m) != ("qcfs", "if")],
-    ids=lambda each: getattr(each, "name", each),
+    ids=lambda value: getattr(value, "name", value),
 )
 def test_membranes_stand_for_relu_only_and_the_remedy_names_sigma_delta(activation: Any, model: str) -> None:
     actor = random_actor(activation=activation)
@@ -99,14 +99,14 @@ def test_explicit_thresholds_are_taken_as_they_are() -> None:
     given = [np.linspace(0, 2, 48), np.linspace(1, 2, 40)]
     neurons = membranes(neuron="if", threshold=given)
     assert all(np.array_equal(a, np.float32(b)) for a, b in zip(neurons.thresholds, given, strict=True))
-    assert [each[0] for each in membranes(neuron="mt", threshold=[0.5, 2.0]).thresholds] == [0.5, 2.0]
+    assert [threshold[0] for threshold in membranes(neuron="mt", threshold=[0.5, 2.0]).thresholds] == [0.5, 2.0]
 
 
 def test_explicit_quanta_are_taken_as_they_are() -> None:
     given = [np.full(11, 0.125), np.full(48, 0.25), np.full(40, 0.0625)]
     neurons = sigma_delta(threshold=given, predictor=1)
     assert all(np.array_equal(a, np.float32(b)) for a, b in zip(neurons.quanta, given, strict=True))
-    assert all((each == 1).all() for each in neurons.predictor)
+    assert all((values == 1).all() for values in neurons.predictor)
     assert np.allclose(neurons.offset, OBSERVATIONS.mean(axis=0), atol=1e-6)
 
 

@@ -33,7 +33,7 @@ def test_without_the_core_one_line_says_so_and_numpy_decides(without_core: Any) 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         policies = [convert(random_actor(widths=(8,)), walk(20)) for _ in range(2)]
-    (said,) = [str(each.message) for each in caught if "compiled core" in str(each.message)]
+    (said,) = [str(warning.message) for warning in caught if "compiled core" in str(warning.message)]
     assert "\n" not in said
     assert "python -m snn_policy.engines.core.build" in said
     assert isinstance(make_engine(policies[0].network, "auto"), ReferenceEngine)

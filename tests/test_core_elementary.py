@@ -51,7 +51,7 @@ def test_the_seams_between_formulas_are_as_good(name: str) -> None:
     function, low, high = FUNCTIONS[name]
     seams = (0.65, 1.0, 4.0, math.sqrt(2) - 1, math.log(2) / 2, 17.3)
     near = [seam + beside for seam in seams for beside in np.linspace(-0.01, 0.01, 4001)]
-    x = np.array([sign * each for each in near for sign in (1, -1)], np.float32)
+    x = np.array([sign * values for values in near for sign in (1, -1)], np.float32)
     x = np.ascontiguousarray(x[(x >= low) & (x <= high)])
     assert units(evaluate(name, x), function(x.astype(np.float64))).max() <= 2
 

@@ -89,7 +89,7 @@ def test_on_another_processor_the_bits_are_the_same(tmp_path: Path) -> None:
     if not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64") and shutil.which("cc")):
         pytest.skip("gcc-aarch64-linux-gnu or qemu-user is not installed")
     converted("sigma-delta").export_c(tmp_path, verify=False)
-    text = "\n".join(" ".join(f"{each:.9g}" for each in obs) for obs in walk(400))
+    text = "\n".join(" ".join(f"{entry:.9g}" for entry in obs) for obs in walk(400))
     outputs = []
     for compiler, run in ((["aarch64-linux-gnu-gcc", "-static"], ["qemu-aarch64"]), (["cc"], [])):
         target = str(tmp_path / compiler[0])

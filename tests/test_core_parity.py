@@ -38,7 +38,7 @@ from tests.actors import (
 from tests.stage_networks import dyadic_walk, exact_networks
 
 ROWS, DECISIONS = 11, 30
-EXACT = [each for each in ALL_ACTIVATIONS if each.name in ("relu", "leaky_relu")]
+EXACT = [function for function in ALL_ACTIVATIONS if function.name in ("relu", "leaky_relu")]
 """What keeps dyadic values dyadic."""
 CALIBRATIONS = (
     SpikeCalibration(1),
@@ -131,8 +131,8 @@ def test_every_copy_gives_the_same_bits_on_real_weights(activation: Any, kind: A
     if activation == RELU:
         neurons += [membrane_neurons(actor, model=model, coding=coding, timesteps=7)
                     for model in MODELS for coding in CODINGS]  # fmt: skip
-    for each in neurons:
-        sessions = [EventEngine(SpikingNetwork(actor, each), compiled=core).session(5) for core in copies()]
+    for neuron in neurons:
+        sessions = [EventEngine(SpikingNetwork(actor, neuron), compiled=core).session(5) for core in copies()]
         for batch in walk(200).reshape(40, 5, 11):
             for session in sessions:
                 session.obs[...] = batch
@@ -148,7 +148,7 @@ def test_an_observation_that_is_not_finite_touches_nothing() -> None:
     session = EventEngine(SpikingNetwork(actor, sigma_delta_neurons(actor))).session(3)
     session.accept(walk(3))
     assert session.run()
-    before = [each.copy() for each in session._buffers[1:4]]
+    before = [buffer.copy() for buffer in session._buffers[1:4]]
     for bad in (np.nan, np.inf, -np.inf, 1e31):
         session.obs[1, 2] = bad
         assert not session.run()
@@ -177,7 +177,7 @@ def go_through_everything(path: Path) -> None:
     from tests.test_core_program import damage_everything, graph_networks
 
     fastest = library.load(path)
-    for core in {each.variant: each for each in (library.load(path, "plain"), fastest)}.values():
+    for core in {case.variant: case for case in (library.load(path, "plain"), fastest)}.values():
         for _, network, stream in networks():
             check_parity(network, stream[:3, :4], core)
         for _, network, stream in graph_networks():

@@ -32,8 +32,8 @@ def test_both_sides_name_the_same_fields_in_the_same_order(name: str) -> None:
     fields = []
     for line in found[1].split(";"):
         kind, *names = re.findall(r"\w+", line) or [""]
-        fields += [(each, np.dtype(KINDS[kind])) for each in names]
-    assert fields == [(each, RECORDS[name][each]) for each in RECORDS[name].names or ()]
+        fields += [(entry, np.dtype(KINDS[kind])) for entry in names]
+    assert fields == [(entry, RECORDS[name][entry]) for entry in RECORDS[name].names or ()]
 
 
 def copied(blocks: Layout) -> Layout:
@@ -82,7 +82,7 @@ def run_if_accepted(core: library.Core, network: Any, blocks: Layout, stream: An
     engine = EventEngine(network, compiled=core)
     engine.layout, engine.program = blocks, program
     engine.row_size, engine.state_size = int(header["row_size"]), int(header["state_size"])
-    if engine.state_size < sum(each.shape[1] for each in network.initial_state(1)):
+    if engine.state_size < sum(memory.shape[1] for memory in network.initial_state(1)):
         return True
     if int(blocks.stages["width"][0]) != stream[0].size // len(stream[0]) or int(header["action_size"]) != (
         1 if network.actor.discrete else network.actor.head.outputs

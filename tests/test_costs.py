@@ -57,7 +57,7 @@ def decided(policy: Any, observations: Any) -> list[Decision]:
 
 
 def events(decisions: list[Decision]) -> list[Any]:
-    return [None if each.events is None else each.events.tolist() for each in decisions]
+    return [None if decision.events is None else decision.events.tolist() for decision in decisions]
 
 
 @pytest.mark.parametrize(("name", "images"), KINDS)
@@ -66,7 +66,7 @@ def test_events_are_the_same_in_every_engine(name: str, images: bool) -> None:
     found = [events(decided(SpikingPolicy(network, engine=engine), observations))
              for engine in ("numpy", "torch", "event")]  # fmt: skip
     assert found[0] == found[1] == found[2]
-    assert len({each[0] for each in found[0]}) > 3
+    assert len({element[0] for element in found[0]}) > 3
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_graphs_count_the_same_events_or_none(name: str, images: bool, graph: st
     if graph == "decision" or name in KNOWN_BY_STEPS:
         assert found == wanted
         assert robot.counters.events is not None
-        assert robot.counters.events.tolist() == [sum(each[0] for each in wanted)]
+        assert robot.counters.events.tolist() == [sum(row[0] for row in wanted)]
     else:
         assert found == [None] * len(wanted)
         assert robot.counters.events is None
@@ -140,9 +140,9 @@ def test_with_one_timestep_every_spike_is_an_event() -> None:
     actor = dyadic_actor(5)
     for model in ("if", "snm", "mt"):
         policy = SpikingPolicy(SpikingNetwork(actor, membrane_neurons(actor, model=model, timesteps=1)))
-        for each in decided(policy, dyadic_observations(20)):
-            assert each.events is not None
-            assert np.array_equal(each.events, each.synaptic_operations)
+        for element in decided(policy, dyadic_observations(20)):
+            assert element.events is not None
+            assert np.array_equal(element.events, element.synaptic_operations)
 
 
 def costs(rows: int = 3, start: int = 0, known: bool = True) -> Costs:
@@ -188,8 +188,8 @@ def test_unknown_events_stay_unknown_in_sums(order: tuple[bool, bool]) -> None:
     assert total.masked(np.ones(3, np.bool_)).total().mean(2).events is None
     assert total.synaptic_operations.tolist() == [0, 2, 4]
     counters = Counters.zeros(3, 2)
-    for each in (one, other):
-        counters.add(each)
+    for given in (one, other):
+        counters.add(given)
     assert counters.events is None
     assert counters.copy().events is None
     assert counters.spikes.tolist() == total.spikes.tolist()
@@ -224,8 +224,8 @@ def test_graphs_of_before_there_were_events_act_as_they_did(tmp_path: Path) -> N
     columns = onnx.numpy_helper.from_array(np.arange(kept), "columns")
     model.graph.initializer.append(columns)
     model.graph.node.append(onnx.helper.make_node("Gather", ["counts_and_events", "columns"], ["counts"], axis=1))
-    next(each for each in model.graph.output if each.name == "counts").type.tensor_type.shape.dim[1].dim_value = kept
-    described = next(each for each in model.metadata_props if each.key == "snn_policy")
+    next(value for value in model.graph.output if value.name == "counts").type.tensor_type.shape.dim[1].dim_value = kept
+    described = next(prop for prop in model.metadata_props if prop.key == "snn_policy")
     assert ', "events"' in described.value
     described.value = described.value.replace(', "events"', "")
     onnx.save(model, tmp_path / "old.onnx")

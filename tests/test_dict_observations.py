@@ -71,7 +71,7 @@ def test_a_live_algorithm_and_its_zip_act_as_predict_does(tmp_path: Path, model:
         assert actor.observation_shape.parts == PARTS
         assert np.abs(actor.act(obs) - own).max() < 1e-5
         assert np.array_equal(actor.act(obs), actor.act(actor.observation_shape.joined(obs)))
-        assert np.abs(actor.predict({key: each[0] for key, each in obs.items()})[0] - own[0]).max() < 1e-5
+        assert np.abs(actor.predict({key: values[0] for key, values in obs.items()})[0] - own[0]).max() < 1e-5
         assert np.abs(actor.step(obs, ())[0] - own).max() < 1e-5
 
 
@@ -97,7 +97,7 @@ def test_everything_around_a_spiking_policy_takes_what_the_environment_gives(tmp
     obs = observations(4)
     assert np.array_equal(policy.act(obs), convert(actor, recorded).act(policy.observation_shape.joined(obs)))
 
-    ann, snn = (evaluate(each, Reach, episodes=4, seed=3) for each in (actor, policy))
+    ann, snn = (evaluate(given, Reach, episodes=4, seed=3) for given in (actor, policy))
     assert abs(ann.mean - snn.mean) < 0.1 * abs(ann.mean)
     mean: Any = evaluate_policy(policy, DummyVecEnv([Reach, Reach]), n_eval_episodes=4, warn=False)[0]
     assert mean < 0
@@ -133,7 +133,7 @@ def test_a_server_takes_a_map_of_arrays() -> None:
     import msgpack
 
     shape, obs = KeyedShape(PARTS), observations(1)
-    fields = {key: encode_array(each[0]) for key, each in obs.items()}
+    fields = {key: encode_array(values[0]) for key, values in obs.items()}
     request = decode_request(msgpack.packb({"observation": fields}) or b"", shape)
     assert request.observation is not None
     assert np.array_equal(request.observation, shape.joined(obs))

@@ -45,7 +45,7 @@ class TestPixels:
 
     def test_a_coarser_shadow_map_changes_next_to_nothing(self):
         envs = make_pixels("cartpole", "swingup", shadow_map=2048), make_pixels("cartpole", "swingup")
-        fine, coarse = (rollout(each, 1, 5)[0].astype(int) for each in envs)
+        fine, coarse = (rollout(env, 1, 5)[0].astype(int) for env in envs)
         assert np.abs(fine - coarse).mean() < 0.1
         assert (np.abs(fine - coarse) > 8).mean() < 0.002
 

@@ -116,7 +116,7 @@ def known_options(words: list[str]) -> set[str]:
     command: Any = get_command(app)
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
-    return {option for each in command.params for option in each.opts} | {"--help", "-h"}
+    return {option for param in command.params for option in param.opts} | {"--help", "-h"}
 
 
 @pytest.mark.parametrize(("where", "program", "arguments", "whole"), COMMANDS, ids=lambda text: str(text)[:60])
@@ -128,7 +128,7 @@ def test_a_command_that_is_shown_can_be_given(where: str, program: str, argument
         file = ROOT / (module if " -m " in program else program.removeprefix("python "))
         assert file.is_file(), f"{where}: {program}"
         source = file.read_text()
-        assert not [each for each in options if each not in source and each[2:].replace("-", "_") not in source]
+        assert not [option for option in options if option not in source and option[2:].replace("-", "_") not in source]
     elif words[:1] not in (["COMMAND"], ["…"]):
         assert options <= known_options(words), f"{where}: {arguments}"
         if whole and "--help" not in words:

@@ -72,7 +72,7 @@ def test_the_number_of_trains_in_flight_changes_no_bit(name: str, trains: int) -
         actions, states, decisions = zip(*decided, strict=True)
         assert np.array_equal(*actions)
         assert same_state(*states)
-        assert np.array_equal(*(each.spikes for each in decisions))
+        assert np.array_equal(*(decision.spikes for decision in decisions))
 
 
 def test_a_block_has_no_more_rows_than_a_row_of_scratch_has_room_for() -> None:
@@ -197,9 +197,9 @@ def test_a_session_works_on_the_buffers_it_began_with() -> None:
     actor = random_actor(**WIDE)
     for neurons in (sigma_delta_neurons(actor), membrane_neurons(actor)):
         session = EventEngine(SpikingNetwork(actor, neurons)).session(ROWS)
-        before = [each.ctypes.data for each in session._buffers]
+        before = [buffer.ctypes.data for buffer in session._buffers]
         for batch in walk(3 * ROWS).reshape(3, ROWS, 11):
             assert session.accept(batch)
             assert session.run()
-        assert [each.ctypes.data for each in session._buffers] == before
-        assert all(np.shares_memory(each, session._buffers[1]) for each in session.state)
+        assert [buffer.ctypes.data for buffer in session._buffers] == before
+        assert all(np.shares_memory(element, session._buffers[1]) for element in session.state)

@@ -50,9 +50,9 @@ def test_results_do_not_depend_on_how_many_environments_run_side_by_side(name):
     alone, *others = (evaluate(MAKERS[name](), seeded, episodes=11, seed=2, num_envs=n) for n in (1, 3, 11, 40))
     assert alone.seeds == tuple(range(2, 13))
     assert alone.lengths == tuple(DEFAULT_LENGTHS[seed % 5] for seed in alone.seeds)
-    assert [each.num_envs for each in others] == [3, 11, 11]
-    for each in others:
-        assert without_time(each) == without_time(alone)
+    assert [other.num_envs for other in others] == [3, 11, 11]
+    for other in others:
+        assert without_time(other) == without_time(alone)
 
 
 def test_costs_are_averages_over_the_decisions_of_the_episodes_asked_for():
@@ -78,9 +78,9 @@ def test_evaluate_sums_up_what_the_wrapper_reports(name):
         while "episode" not in info["snn"]:
             obs, _, _, _, info = env.step(env.act(obs))
         summaries.append(info["snn"]["episode"])
-    assert found.returns == tuple(each["return"] for each in summaries)
-    assert found.energy * found.decisions == pytest.approx(sum(each["energy"] for each in summaries))
-    assert np.array(found.spikes) * found.decisions == pytest.approx(sum(each["spikes"] for each in summaries))
+    assert found.returns == tuple(summary["return"] for summary in summaries)
+    assert found.energy * found.decisions == pytest.approx(sum(summary["energy"] for summary in summaries))
+    assert np.array(found.spikes) * found.decisions == pytest.approx(sum(summary["spikes"] for summary in summaries))
 
 
 def test_a_used_policy_is_evaluated_from_zero():
@@ -104,7 +104,7 @@ def test_steps_are_not_cut_to_the_integers_of_a_reset():
             return obs.astype(np.float32), info
 
     policy = spiking_policies()["sigma-delta"]()
-    found, expected = (evaluate(policy, partial(each, seeded=True), episodes=5) for each in (Whole, Rounded))
+    found, expected = (evaluate(policy, partial(element, seeded=True), episodes=5) for element in (Whole, Rounded))
     assert without_time(found) | {"environment": ""} == without_time(expected) | {"environment": ""}
 
 

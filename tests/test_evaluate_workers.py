@@ -204,8 +204,12 @@ def test_no_worker_outlives_an_interrupted_or_killed_parent(ending: signal.Signa
 def working(parent: int) -> list[int]:
     """Its two workers, once they have used some time."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    spawned = [int(each) for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
-    busy = [each for each in spawned if int(Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()[11]) > 50]
+    spawned = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    busy = [
+        process
+        for process in spawned
+        if int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[11]) > 50
+    ]
     return spawned if len(busy) == 2 else []
 
 

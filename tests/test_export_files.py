@@ -48,7 +48,7 @@ def redescribed(content: bytes, **changes: Any) -> bytes:
     """The model with other fields in its description; `...` removes one."""
 
     def change(model: onnx.ModelProto) -> None:
-        (entry,) = (each for each in model.metadata_props if each.key == METADATA_KEY)
+        (entry,) = (prop for prop in model.metadata_props if prop.key == METADATA_KEY)
         document = {**json.loads(entry.value), **changes}
         entry.value = json.dumps({key: value for key, value in document.items() if value is not ...})
 
@@ -115,7 +115,7 @@ json_values = st.recursive(
 @given(data=st.data())
 def test_any_json_in_a_description_is_checked_or_refused(data: st.DataObject, good: bytes) -> None:
     model = onnx.load_from_string(good)
-    document = json.loads(next(each.value for each in model.metadata_props if each.key == METADATA_KEY))
+    document = json.loads(next(prop.value for prop in model.metadata_props if prop.key == METADATA_KEY))
     field = data.draw(st.sampled_from(sorted(document)))
     document[field] = data.draw(json_values)
     with contextlib.suppress(SourceError):
@@ -138,7 +138,7 @@ def test_weights_in_other_files_are_never_read(location: str, good: bytes, tmp_p
     (tmp_path / "secret.bin").write_bytes(bytes(10_000))
 
     def change(model: onnx.ModelProto) -> None:
-        tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+        tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         onnx.external_data_helper.set_external_data(tensor, location, 0, len(tensor.raw_data))
         tensor.ClearField("raw_data")
 
@@ -152,7 +152,7 @@ def test_names_must_be_those_of_the_description(name: str, good: bytes, tmp_path
             value.name = value.name.replace(name, "other")
         for node in model.graph.node:
             for names in (node.input, node.output):
-                names[:] = [each.replace(name, "other") for each in names]
+                names[:] = [own.replace(name, "other") for own in names]
 
     assert "expected obs" in (said := refused(altered(good, change), tmp_path)) or "expected action" in said
 
@@ -174,7 +174,7 @@ def test_a_plain_network_is_no_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [np.nan, np.inf, 1e6])
 def test_actions_that_no_sound_graph_gives_are_refused(factor: float, good: bytes, tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
-        (node,) = (each for each in model.graph.node if "action" in each.output)
+        (node,) = (node for node in model.graph.node if "action" in node.output)
         node.output[list(node.output).index("action")] = "sound"
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor"))
         model.graph.node.append(onnx.helper.make_node("Mul", ["sound", "factor"], ["action"]))

@@ -56,7 +56,7 @@ def assert_same(policy: SpikingPolicy, directory: Path, observations: Any, round
         worst = worst_differences(host(runtime(path), about(path), observations, rows), wanted)
         assert {"action", "counts"} < worst.keys()
         assert worst.pop("action") <= rounding
-        assert all(each == 0 for each in worst.values()), worst
+        assert all(element == 0 for element in worst.values()), worst
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,7 +107,9 @@ def test_spike_calibration_is_in_the_decision(settings: Any, rule: Any, tmp_path
     observations = dyadic_observations(30)
     assert_same(policy, tmp_path, observations, rounding=0)
     path = tmp_path / "decision.onnx"
-    counts = np.concatenate([each["counts"] for each in host(onnx_runtime(path), about(path), observations[:, None])])
+    counts = np.concatenate(
+        [record["counts"] for record in host(onnx_runtime(path), about(path), observations[:, None])]
+    )
     state, network = policy.initial_state(1), policy.network
     for row, obs in zip(counts, observations, strict=True):
         _, state, decision = network.decide(obs[None], state)
@@ -141,7 +143,7 @@ def test_what_is_known_beforehand_keeps_its_shape(
     actor = dyadic_actor(9, widths=widths)
     neurons = sigma_delta_neurons(actor)
     for name, number in settings.items():
-        values = tuple(np.full_like(each, number) for each in getattr(neurons, name))
+        values = tuple(np.full_like(entry, number) for entry in getattr(neurons, name))
         neurons = dataclasses.replace(neurons, **{name: values})
     observations = np.stack([dyadic_observations(10, seed=seed) for seed in range(3)], axis=1)
     assert_same(spiking(actor, neurons), tmp_path, observations, rounding=0, rows=3, batch=batch)
@@ -248,7 +250,7 @@ def test_names_dtypes_and_zero_start(kind: str, tmp_path: Path) -> None:
         assert ("timestep" in names) == (path.name == "step.onnx")
         kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
         assert all(kinds[name] == onnx.TensorProto.FLOAT for name in kinds if name.startswith("memory"))
-        properties = {each.key: each.value for each in model.metadata_props}
+        properties = {prop.key: prop.value for prop in model.metadata_props}
         assert float(properties["update_rate"]) == 50
         assert json.loads(properties["snn_policy"])["timesteps"] == policy.timesteps
 

@@ -86,7 +86,7 @@ def test_a_wrong_weight_is_still_found(kind: Any, tmp_path: Path) -> None:
     policy = convert(actor, walk(300, (12,)))
     path = policy.export_onnx(tmp_path).files[0]
     model = onnx.load(path)
-    last = [each for each in model.graph.initializer if list(each.dims) == [16, 4]]
+    last = [tensor for tensor in model.graph.initializer if list(tensor.dims) == [16, 4]]
     assert last
     for weights in last:
         changed = numpy_helper.to_array(weights) * np.array([1.02, 1, 1, 1], np.float32)

@@ -55,7 +55,7 @@ def test_exports_of_every_form_are_verified(options: Any, tmp_path: Path) -> Non
 def test_a_changed_weight_is_found(kind: str, name: str, graphs_of_kind: Callable[[str], Path], tmp_path: Path) -> None:
     policy = policies()[kind]
     model = onnx.load(graphs_of_kind(kind) / name)
-    weights = [each for each in model.graph.initializer if list(each.dims) == [6, 2]]
+    weights = [tensor for tensor in model.graph.initializer if list(tensor.dims) == [6, 2]]
     assert weights, "the last layer's"
     changed = numpy_helper.to_array(weights[0]) + np.float32(1 / 16)
     weights[0].CopyFrom(numpy_helper.from_array(changed, weights[0].name))
@@ -73,7 +73,7 @@ def test_plausible_observations_have_the_normalisers_scale() -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [(name, each) for each in SETTINGS for name in (REFERENCES if each == "sigma-delta" else RELU_REFERENCES)],
+    [(name, setting) for setting in SETTINGS for name in (REFERENCES if setting == "sigma-delta" else RELU_REFERENCES)],
 )
 def test_reference_actors(name: str, settings: str, reference_dir: Path, tmp_path: Path) -> None:
     actor = reference_actor(reference_dir, name)
@@ -96,7 +96,7 @@ def test_whole_episodes_return_as_much(tmp_path: Path) -> None:
         pytest.skip("no policy for Pendulum is shipped")
     policy = SpikingPolicy.load(path("td3-Pendulum-v1"))
     policy.export_onnx(tmp_path)
-    ours, exported = (evaluate(each, "Pendulum-v1", episodes=8, seed=3) for each in (policy, OnnxPolicy(tmp_path)))
+    ours, exported = (evaluate(case, "Pendulum-v1", episodes=8, seed=3) for case in (policy, OnnxPolicy(tmp_path)))
     assert abs(ours.mean - exported.mean) < 0.05 * abs(ours.mean)
     assert exported.spikes_per_decision == pytest.approx(ours.spikes_per_decision, rel=0.05)
 
@@ -113,8 +113,8 @@ def test_the_command_exports_and_verifies(tmp_path: Path, capsys: pytest.Capture
     assert main(["export", str(tmp_path / "bundle"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["files"] == ["decision.onnx", "step.onnx"]
-    assert [each["graph"] for each in document["verification"]] == ["decision", "step"]
-    assert all(each["passed"] and each["decisions"] >= 200 for each in document["verification"])
+    assert [record["graph"] for record in document["verification"]] == ["decision", "step"]
+    assert all(record["passed"] and record["decisions"] >= 200 for record in document["verification"])
     out, recording = tmp_path / "out", tmp_path / "observations.npy"
     np.save(recording, dyadic_observations(20))
     options = ["--out", str(out), "--batch", "1", "--no-counts", "--observations", str(recording)]
@@ -147,7 +147,7 @@ def test_the_command_fails_where_the_graph_differs(
 )
 def test_mistakes_are_one_line(arguments: Any, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policies()["if-rate"].save(tmp_path / "bundle")
-    assert main(["export", *(each.format(tmp=tmp_path) for each in arguments)]) == 2
+    assert main(["export", *(argument.format(tmp=tmp_path) for argument in arguments)]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
@@ -180,7 +180,7 @@ def test_the_python_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     for path in policy.export_onnx(tmp_path).files[1:]:
         monkeypatch.setattr(sys, "argv", ["step_host.py", str(path), str(tmp_path / "observations.npy")])
         runpy.run_path(str(ROOT / "examples" / "step_host.py"), run_name="__main__")
-        printed = [[float(each) for each in line.split()] for line in capsys.readouterr().out.splitlines()]
+        printed = [[float(part) for part in line.split()] for line in capsys.readouterr().out.splitlines()]
         assert np.array_equal(np.array(printed, np.float32), [policy.act(obs) for obs in observations])
 
 
@@ -195,4 +195,4 @@ def test_the_node_host(tmp_path: Path) -> None:
                                   capture_output=True, timeout=60)  # fmt: skip
             assert done.returncode == 0, done.stderr
             wanted = host(onnx_runtime(path), about(path), observations)
-            assert np.allclose(json.loads(done.stdout), [each["action"][0] for each in wanted], atol=1e-6)
+            assert np.allclose(json.loads(done.stdout), [record["action"][0] for record in wanted], atol=1e-6)

@@ -100,7 +100,7 @@ def test_every_engine_counts_the_same(name: str, block: int, images: bool) -> No
     wanted, *others = [spent(SpikingPolicy(network, engine=engine), observations)
                        for engine in ("numpy", "torch", "event")]  # fmt: skip
     assert all(found == wanted for found in others)
-    assert len({tuple(each["synaptic_operations"]) for each in wanted}) > 3
+    assert len({tuple(record["synaptic_operations"]) for record in wanted}) > 3
     dense = SpikingNetwork(with_no_zero(network.actor), network.neurons)
     assert spent(SpikingPolicy(dense, engine="event"), observations) != wanted
 
@@ -152,12 +152,12 @@ def test_a_layer_of_zeros_costs_nothing(name: str, empty: int) -> None:
     found = [spent(SpikingPolicy(network, engine=engine), dyadic_observations(12)) for engine in ("numpy", "event")]
     assert found[0] == found[1]
     first = 0 if name == "sigma-delta" else 1
-    for each in found[0]:
+    for record in found[0]:
         synapses_of = [layer.uniform_fan_out or 0 for layer in layers[first:]]
-        sends = sum(count * per_spike for count, per_spike in zip(each["spikes"][0], synapses_of, strict=True))
-        assert each["synaptic_operations"] == [sends]
+        sends = sum(count * per_spike for count, per_spike in zip(record["spikes"][0], synapses_of, strict=True))
+        assert record["synaptic_operations"] == [sends]
         if first:
-            assert each["multiply_accumulates"] == [layers[0].synapses]
+            assert record["multiply_accumulates"] == [layers[0].synapses]
 
 
 def test_a_zero_by_accident_is_counted_and_changes_nothing_else() -> None:

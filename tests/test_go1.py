@@ -165,13 +165,13 @@ def test_the_ann_walks_as_commanded(make, actor, command):
 def test_the_spiking_policy_and_its_graph_walk_as_the_ann_does(example, make, actor, tmp_path):
     policy = convert(actor, actor.collect(make, steps=3000))
     policy.export_onnx(tmp_path)
-    ann, *others = (example.measure(each, 4, 5000, 0.0) for each in (actor, policy, OnnxPolicy(tmp_path)))
+    ann, *others = (example.measure(case, 4, 5000, 0.0) for case in (actor, policy, OnnxPolicy(tmp_path)))
     assert ann.falls == 0
-    for each in others:
-        assert each.falls == 0
-        assert each.evaluation.median == pytest.approx(ann.evaluation.median, rel=0.05)
-        assert each.speed_error < ann.speed_error + 0.05
-        assert each.evaluation.energy < 0.2 * actor.dense_macs * 4.6e-3
+    for other in others:
+        assert other.falls == 0
+        assert other.evaluation.median == pytest.approx(ann.evaluation.median, rel=0.05)
+        assert other.speed_error < ann.speed_error + 0.05
+        assert other.evaluation.energy < 0.2 * actor.dense_macs * 4.6e-3
 
 
 def test_the_environment_has_an_id(make, actor):

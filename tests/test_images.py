@@ -33,13 +33,13 @@ ACTOR, RECORDING = dyadic_image_actor(), image_walk(150)
 POLICIES = {label(policy): policy for policy in every_policy(ACTOR, "numpy")}
 CALIBRATIONS = (SpikeCalibration(2), SpikeCalibration(1, simulation_steps=5), SpikeCalibration(adaptive=(0, 2)))
 NETWORKS = {kind: policy.network for kind, policy in POLICIES.items()} | {
-    f"calibrated-{i}": SpikingNetwork(ACTOR, membrane_neurons(ACTOR, calibration=each))
-    for i, each in enumerate(CALIBRATIONS)
+    f"calibrated-{i}": SpikingNetwork(ACTOR, membrane_neurons(ACTOR, calibration=element))
+    for i, element in enumerate(CALIBRATIONS)
 }
 CONVERSIONS: dict[str, dict[str, Any]] = {
     "sigma-delta": {},
     **{f"{n}-{c}": {"neuron": n, "coding": c} for n in ("if", "snm", "mt") for c in ("rate", "differential")},
-    **{f"calibrated-{i}": {"neuron": "if", "calibration": each} for i, each in enumerate(CALIBRATIONS)},
+    **{f"calibrated-{i}": {"neuron": "if", "calibration": element} for i, element in enumerate(CALIBRATIONS)},
 }
 
 
@@ -178,7 +178,7 @@ def test_synaptic_operations_of_sigma_delta_neurons_are_counted_one_by_one() -> 
         stages = [memory != 0 for memory in told(policy)]  # one digit: each spike stays told
         expected = sum(int(fan_out(layer)[spiked].sum()) for layer, spiked in zip(ACTOR.layers, stages, strict=True))
         assert policy.last_decision is not None
-        assert policy.last_decision.spikes[0].tolist() == [int(each.sum()) for each in stages]
+        assert policy.last_decision.spikes[0].tolist() == [int(stage.sum()) for stage in stages]
         assert policy.last_decision.synaptic_operations[0] == expected
         assert policy.last_decision.multiply_accumulates[0] == 0
 
@@ -288,4 +288,4 @@ def test_a_policy_of_convolutions_alone_acts() -> None:
     actor = Actor((whole,), ACTOR.head, IMAGE, ACTOR.normaliser)
     policy = convert(actor, RECORDING, engine="numpy")
     assert policy.act(RECORDING[0]).shape == (2,)
-    assert [each.shape for each in policy.state] == [(1, actor.widths[0]), (1, 0), (1, 1), (1, actor.widths[0])]
+    assert [memory.shape for memory in policy.state] == [(1, actor.widths[0]), (1, 0), (1, 1), (1, actor.widths[0])]

@@ -67,7 +67,7 @@ def test_every_engine_and_the_exported_graph_decide_alike(tmp_path: Path, choice
     actions = [policy.act(OBSERVATIONS[:50]) for policy in policies]
     assert actions[0].shape == (50, *source.action_shape)
     assert actions[0].dtype == np.int64
-    assert all((each == actions[0]).all() for each in actions)
+    assert all((action == actions[0]).all() for action in actions)
     assert np.mean(actions[0] == source.act(OBSERVATIONS[:50])) >= 0.8
     policies[0].save(tmp_path / "bundle")
     again = SpikingPolicy.load(tmp_path / "bundle")
@@ -116,8 +116,8 @@ def test_the_export_of_stable_baselines3_acts_as_its_policy(
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", not dynamo)  # dynamo cannot export checks
     model = PPO("MlpPolicy", Choosing(space), device="cpu", n_steps=8, seed=0, policy_kwargs={"net_arch": [16]})
     with torch.no_grad():
-        for each in model.policy.parameters():
-            each.copy_(torch.randn_like(each) / 2)
+        for parameter in model.policy.parameters():
+            parameter.copy_(torch.randn_like(parameter) / 2)
     options: dict[str, Any] = {"input_names": ["input"], "output_names": ["actions", "values", "log_prob"]}
     if dynamic and dynamo:
         options["dynamic_shapes"] = ({0: torch.export.Dim("batch")},)

@@ -59,7 +59,7 @@ class Host:
         for node, alpha, r in zip(neurons, said.get("alpha", ()), carried, strict=True):
             bound = said["alpha_clip"] * node.v_threshold
             starts.append(node.v_threshold / 2 + np.clip(alpha * r, -bound, bound))
-        v, counts, total = [each.copy() for each in starts], [0 * each for each in starts], 0.0
+        v, counts, total = [values.copy() for values in starts], [0 * values for values in starts], 0.0
         for _ in range(said["timesteps"]):
             signal, place = x, 0
             for node in self.nodes:
@@ -209,7 +209,7 @@ def test_layers_without_bias_are_linear_nodes(tmp_path: Path) -> None:
     assert [type(node).__name__ for node in host.nodes].count("Linear") == 3
 
 
-@pytest.mark.parametrize("activation", [RELU, Activation("qcfs", 1.0, 4)], ids=lambda each: each.name)
+@pytest.mark.parametrize("activation", [RELU, Activation("qcfs", 1.0, 4)], ids=lambda activation: activation.name)
 def test_a_thousand_decisions_are_compared_at_export(activation: Activation, tmp_path: Path) -> None:
     actor = random_actor(activation=activation, widths=(12, 9), normalised=True)
     made = convert(actor, walk(200), neuron="if").export_nir(tmp_path / "policy.nir", observations=walk(300))
@@ -226,7 +226,7 @@ def test_metadata_that_says_something_else_is_found(key: str, tmp_path: Path, mo
     (tmp_path / "policy.nir").write_bytes(b"an older one")
     with pytest.raises(ValueError, match="does not act as the policy, nothing is written"):
         policy.export_nir(tmp_path / "policy.nir", observations=walk(100))
-    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"an older one"]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older one"]
 
 
 def _changed(value: Any) -> Any:

@@ -100,7 +100,7 @@ def test_an_observation_that_is_not_finite_is_named_with_seed_row_step_and_index
 
 
 @pytest.mark.parametrize("reward", [np.nan, float("inf"), np.float32(np.nan), np.array([np.nan])])
-@pytest.mark.parametrize("loop", [each for each in LOOPS if each != "collect"])
+@pytest.mark.parametrize("loop", [case for case in LOOPS if case != "collect"])
 def test_a_reward_that_is_not_finite_is_named_with_seed_row_and_step(loop, reward):
     with pytest.raises(ValueError, match=r"seed 6, row \d, step 2: reward: (NaN|inf)"):
         LOOPS[loop](lambda: Changing(reward=reward))
@@ -233,7 +233,7 @@ def test_seeds_are_named_only_of_episodes_that_have_one():
 # ------------------------------------------------------------------------------------------------ dm_env and the parts
 
 
-@pytest.mark.parametrize("shape", [each for each in SHAPES if each != "(3,)"])
+@pytest.mark.parametrize("shape", [case for case in SHAPES if case != "(3,)"])
 def test_dm_env_loops_refuse_other_shapes_and_name_the_step(shape):
     dm_env = pytest.importorskip("dm_env")
     agent, obs = DmEnvPolicy(RecordingPolicy()), np.ones(4, np.float32)

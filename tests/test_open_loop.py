@@ -48,7 +48,7 @@ def straightforward(actor: Actor, observations: Any, quanta: Any) -> tuple[list[
     for stage, (layer, quantum) in enumerate(zip(actor.layers, quanta, strict=True)):
         c = offset if stage == 0 else 0 * quantum
         trials = [told_and_spikes(h - c, quantum, np.full_like(quantum, g), digits[stage])[1] for g in (0, 1)]
-        afresh, changes = (each.reshape(actor.groups[stage]).sum(axis=1) for each in trials)
+        afresh, changes = (trial.reshape(actor.groups[stage]).sum(axis=1) for trial in trials)
         gamma = np.repeat(changes < (0.9 if len(h) >= 100 else 1) * afresh, actor.groups[stage][1]).astype(np.float32)
         told, count = told_and_spikes(h - c, quantum, gamma, digits[stage])
         known = told + c

@@ -161,8 +161,8 @@ def test_constraints_pin_every_direct_dependency_and_no_place():
     assert all(line.count("==") == 1 and "/" not in line and "@" not in line for line in lines)
     pinned = {_normal(line.split("==")[0]) for line in lines}
     extras = PROJECT["project"]["optional-dependencies"].values()
-    wanted = [*PROJECT["project"]["dependencies"], *(each for extra in extras for each in extra)]
-    missing = {_normal(each.split(">=")[0].split("[")[0]) for each in wanted} - pinned - {"snn-policy"}
+    wanted = [*PROJECT["project"]["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    missing = {_normal(requirement.split(">=")[0].split("[")[0]) for requirement in wanted} - pinned - {"snn-policy"}
     assert not missing
 
 

@@ -118,14 +118,14 @@ def test_the_command_fills_the_table_and_goes_on_where_it_stopped(tmp_path: Path
     captured = capsys.readouterr()
     assert "left out: Hopper-v5-expert, no dataset" in captured.err
     first = json.loads(captured.out)["cells"]
-    assert [(each["column"], each["steps"]) for each in first] == [("QCFS", 2), ("I=0", 2)]
+    assert [(element["column"], element["steps"]) for element in first] == [("QCFS", 2), ("I=0", 2)]
     out = tmp_path / "page.md"
     arguments = ["--columns", "QCFS,I=0,I=1,adaptive,direct", "--steps", "2", "--page", str(out), "--json", "-"]
     assert main([*command, *arguments]) == 0
     second = json.loads(capsys.readouterr().out)["cells"]
     assert second[:2] == first
-    assert {each["column"] for each in second[2:]} == {"I=1", "adaptive", "direct"}
-    assert {each["column"]: each["iterations"] is None for each in second}["adaptive"] is False
+    assert {element["column"] for element in second[2:]} == {"I=1", "adaptive", "direct"}
+    assert {element["column"]: element["iterations"] is None for element in second}["adaptive"] is False
     assert "| medium | Hopper |" in out.read_text()
 
 

@@ -90,15 +90,15 @@ def verdicts(noise: Noise, loss: float) -> list[Verdict]:
 @pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 def test_without_a_loss_nine_of_ten_candidates_are_accepted(noise: Noise) -> None:
     found = verdicts(noise, 0.0)
-    assert sum(bool(each.accepted) for each in found) >= 0.9 * REPETITIONS
-    assert max(each.episodes for each in found) <= MOST_EPISODES
+    assert sum(bool(trial.accepted) for trial in found) >= 0.9 * REPETITIONS
+    assert max(trial.episodes for trial in found) <= MOST_EPISODES
 
 
 @pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 def test_a_loss_of_three_percent_is_accepted_once_in_twenty_at_most_and_found_early(noise: Noise) -> None:
     found = verdicts(noise, 0.03)
-    assert sum(bool(each.accepted) for each in found) <= 0.05 * REPETITIONS
-    assert np.mean([each.episodes for each in found]) < 0.6 * MOST_EPISODES
+    assert sum(bool(trial.accepted) for trial in found) <= 0.05 * REPETITIONS
+    assert np.mean([trial.episodes for trial in found]) < 0.6 * MOST_EPISODES
 
 
 @pytest.mark.parametrize("more", [0.05, 0.08, 0.12])
@@ -188,8 +188,10 @@ def test_the_largest_tolerance_that_keeps_the_return_is_taken(strictness: float,
     policy = piloted(strictness, tolerance="pilot")
     record = policy.conversion["pilot"]["tolerance"]
     assert policy.conversion["tolerance"] == record["chosen"] == chosen
-    assert [each["tolerance"] for each in record["candidates"]] == list(TOLERANCES[: TOLERANCES.index(chosen) + 1])
-    assert [each["accepted"] for each in record["candidates"]][:-1] == [False] * TOLERANCES.index(chosen)
+    assert [candidate["tolerance"] for candidate in record["candidates"]] == list(
+        TOLERANCES[: TOLERANCES.index(chosen) + 1]
+    )
+    assert [candidate["accepted"] for candidate in record["candidates"]][:-1] == [False] * TOLERANCES.index(chosen)
     assert policy.conversion["open_loop_error"] == pytest.approx(chosen, rel=0.2)
 
 
@@ -218,7 +220,7 @@ def test_the_steps_used_are_those_of_the_episodes_and_within_the_budget(capsys: 
     policy = piloted(0.0, tolerance="pilot", alpha="pilot", progress=True)
     record = policy.conversion["pilot"]
     tried = record["tolerance"]["candidates"]
-    assert record["steps"] == 10 * (3 * 40 + 2 * sum(each["episodes"] for each in tried) + 2 * 20)
+    assert record["steps"] == 10 * (3 * 40 + 2 * sum(candidate["episodes"] for candidate in tried) + 2 * 20)
     assert record["steps"] < record["steps_at_most"] == 10 * (3 * 40 + 6 * 200 + 2 * 20)
     shown = capsys.readouterr().err
     assert "environment steps" in shown
@@ -269,11 +271,12 @@ def test_another_alpha_is_taken_only_where_it_is_clearly_better(
     gains: dict[float, float], noise: float, chosen: float
 ) -> None:
     episodes = Scripted(gains, noise)
-    settings, record = _sigma_delta_alpha(SigmaDelta(tolerance="pilot", alpha="pilot"), lambda each: each, episodes)  # pyright: ignore
+    asked = SigmaDelta(tolerance="pilot", alpha="pilot")
+    settings, record = _sigma_delta_alpha(asked, lambda tried: tried, episodes)  # pyright: ignore
     assert settings.alpha == record["chosen"] == chosen
     assert settings.tolerance == "pilot"
-    assert [each.tolerance for each in episodes.tried] == [0.02] * 3
-    assert [each["episodes"] for each in record["candidates"]] == [40] * 3
+    assert [trial.tolerance for trial in episodes.tried] == [0.02] * 3
+    assert [candidate["episodes"] for candidate in record["candidates"]] == [40] * 3
 
 
 @pytest.mark.parametrize("arguments", [{"tolerance": "pilot"}, {"alpha": "pilot"}, {"neuron": "if", "alpha": "pilot"}])

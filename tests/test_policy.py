@@ -45,7 +45,7 @@ def alone(policy: SpikingPolicy, observations: Any) -> tuple[Any, Any]:
 
 
 def row(state: Any, index: int) -> Any:
-    return type(state)(*(each[index : index + 1] for each in state))
+    return type(state)(*(memory[index : index + 1] for memory in state))
 
 
 def same_memory(first: Any, second: Any) -> bool:
@@ -86,9 +86,9 @@ def test_a_batch_of_n_is_n_batches_of_one_on_real_weights(activation: Any, kind:
     policy = convert(actor, walk(300), engine=engine)
     single = [SpikingPolicy(policy.network, engine=engine) for _ in range(5)]
     for batch in observations:
-        expected = [each.act(obs) for each, obs in zip(single, batch, strict=True)]
+        expected = [one.act(obs) for one, obs in zip(single, batch, strict=True)]
         assert np.array_equal(policy.act(batch), expected)
-    assert all(same_state(row(policy.state, i), each.state) for i, each in enumerate(single))
+    assert all(same_state(row(policy.state, i), one.state) for i, one in enumerate(single))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -98,9 +98,9 @@ def test_a_batch_of_n_is_n_batches_of_one_for_membranes_on_real_weights(model: s
     policy = convert(random_actor(), walk(300), neuron=model, coding=coding, timesteps=7, engine=engine)
     single = [SpikingPolicy(policy.network, engine=engine) for _ in range(5)]
     for batch in walk(200).reshape(40, 5, 11):
-        expected = [each.act(obs) for each, obs in zip(single, batch, strict=True)]
+        expected = [one.act(obs) for one, obs in zip(single, batch, strict=True)]
         assert np.array_equal(policy.act(batch), expected)
-    assert all(same_state(row(policy.state, i), each.state) for i, each in enumerate(single))
+    assert all(same_state(row(policy.state, i), one.state) for i, one in enumerate(single))
 
 
 def test_a_masked_reset_clears_those_rows_and_no_others(policy: SpikingPolicy) -> None:
@@ -132,7 +132,7 @@ def test_no_sequence_of_masks_and_active_rows_leaks_between_rows(data: Any, kind
         for index in range(ROWS):
             histories[index] = [] if cleared[index] else histories[index]
             histories[index] += [obs[index]] if active[index] else []
-    assert policy.counters.decisions.tolist() == [len(each) for each in histories]
+    assert policy.counters.decisions.tolist() == [len(one) for one in histories]
     for index, history in enumerate(histories):
         expected = alone(policy, history)[1]
         assert same_memory(row(policy.state, index), expected)
@@ -153,7 +153,7 @@ def test_step_is_pure_and_equals_act(policy: SpikingPolicy) -> None:
     observations, state = batches(), policy.initial_state(ROWS)
     expected: Any = None
     for obs in observations:
-        kept = type(state)(*(each.copy() for each in state))
+        kept = type(state)(*(memory.copy() for memory in state))
         expected, after = policy.step(obs, state)
         assert same_state(state, kept)
         assert policy.counters.decisions.sum() == 0
@@ -171,22 +171,22 @@ def test_a_stored_state_resumes_to_the_bit(policy: SpikingPolicy) -> None:
     first = [policy.act(obs) for obs in observations[6:]]
     ends = policy.state
     fresh = SpikingPolicy(policy.network, engine=policy.engine)
-    for each in (policy, fresh):
-        each.state = stored
-        assert np.array_equal([each.act(obs) for obs in observations[6:]], first)
-        assert same_state(each.state, ends)
+    for one in (policy, fresh):
+        one.state = stored
+        assert np.array_equal([one.act(obs) for obs in observations[6:]], first)
+        assert same_state(one.state, ends)
 
 
 def test_the_state_is_a_copy_both_ways(policy: SpikingPolicy) -> None:
     policy.act(batches()[0])
     taken = policy.state
-    for each in taken:
-        each[:] = 7
+    for element in taken:
+        element[:] = 7
     assert not same_state(policy.state, taken)
     policy.state = taken
-    for each in taken:
-        each[:] = 9
-    assert all((each == 7).all() for each in policy.state)
+    for element in taken:
+        element[:] = 9
+    assert all((memory == 7).all() for memory in policy.state)
 
 
 def test_a_fresh_or_reset_policy_adopts_any_batch_size(policy: SpikingPolicy) -> None:
@@ -214,14 +214,14 @@ def test_the_engines_agree_and_may_change_between_two_decisions() -> None:
         alike = [policies(engine)[kind] for engine in ("numpy", "torch", "event")]
         travelling = alike[0].state
         for step, obs in enumerate(batches(9)):
-            actions = [each.act(obs) for each in alike]
-            assert all(np.array_equal(actions[0], each) for each in actions[1:])
+            actions = [one.act(obs) for one in alike]
+            assert all(np.array_equal(actions[0], action) for action in actions[1:])
             mixed, travelling = alike[step % 3].step(obs, travelling if step else alike[0].initial_state(ROWS))
             assert np.array_equal(mixed, actions[0])
-        spikes = [each.counters.spikes for each in alike]
+        spikes = [one.counters.spikes for one in alike]
         assert spikes[0].sum() > 0
-        assert all(np.array_equal(spikes[0], each) for each in spikes[1:])
-        assert all(same_memory(alike[0].state, each.state) for each in alike[1:])
+        assert all(np.array_equal(spikes[0], spike) for spike in spikes[1:])
+        assert all(same_memory(alike[0].state, one.state) for one in alike[1:])
 
 
 @settings(max_examples=40)
@@ -239,8 +239,8 @@ def test_actions_are_always_within_their_bounds(
     neurons = membrane_neurons(actor) if membrane else sigma_delta_neurons(actor)
     policy = SpikingPolicy(SpikingNetwork(actor, neurons), engine=engine)
     for obs in walk(20, seed=seed).reshape(5, 4, 11) * np.float32(scale):
-        for each in (policy, actor):
-            actions = each.act(obs)
+        for one in (policy, actor):
+            actions = one.act(obs)
             assert actions.shape == (4, *actor.action_shape)
             assert actions.dtype == (np.int64 if actor.discrete else np.float32)
             assert (actions >= policy.low).all()

@@ -147,7 +147,7 @@ def bad_states(state: Any) -> dict[str, Any]:
         "a scalar inside": (0.0, *rest),
         "another width": (first[:, :-1], *rest),
         "another number of rows": (first[:2], *rest, first) if not rest else (first[:2], *rest),
-        "no rows": tuple(each[:0] for each in state),
+        "no rows": tuple(memory[:0] for memory in state),
         "nan": (first * np.nan, *rest),
         "inf": (first + np.inf, *rest),
         "text inside": (np.full(first.shape, "x"), *rest),

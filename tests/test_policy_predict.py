@@ -67,8 +67,8 @@ def test_episode_starts_begin_at_zero(policy: SpikingPolicy) -> None:
 def test_a_returned_state_is_not_the_policys_own(policy: SpikingPolicy) -> None:
     _, state = policy.predict(OBSERVATIONS[0])
     before = policy.state
-    for each in state:
-        each[:] = 5
+    for memory in state:
+        memory[:] = 5
     assert same_state(policy.state, before)
 
 

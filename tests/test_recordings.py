@@ -104,7 +104,7 @@ def test_a_policy_keeps_nothing_of_the_callers_arrays(neuron: str, wrapped: str)
 
     rows, test = walk(300), walk(50, seed=1)
     given = {"array": rows, "iterable": [rows], "minari": Dataset()}[wrapped]
-    policy, expected = (convert(random_actor(), each, neuron=neuron) for each in (given, walk(300)))
+    policy, expected = (convert(random_actor(), case, neuron=neuron) for case in (given, walk(300)))
     rows[...] = 1e6
     assert all(np.array_equal(policy.act(obs), expected.act(obs)) for obs in test)
 

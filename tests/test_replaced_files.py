@@ -71,8 +71,8 @@ def write_in_turns(directory: Path, written: tuple[Written, ...], begun: Any = N
     while True:
         if begun is not None:
             begun.set()
-        for each in written:
-            each.write(directory)
+        for entry in written:
+            entry.write(directory)
 
 
 @contextmanager
@@ -94,8 +94,8 @@ def test_a_killed_writer_leaves_one_whole_policy_and_the_next_one_removes_what_i
 ) -> None:
     both[0].write(tmp_path)
     seen, left, rng, started = set[str](), 0, random.Random(0), time.monotonic()
-    for each in both:
-        each.write(tmp_path)
+    for element in both:
+        element.write(tmp_path)
     turns = time.monotonic() - started
     for _ in range(KILLS):
         begun = fork.Event()
@@ -247,7 +247,7 @@ def test_without_locks_files_are_whole_and_nothing_of_another_writer_is_removed(
     for written in (*both, both[0]):
         written.write(tmp_path)
         assert bundled(tmp_path) == exported(tmp_path) == written.neuron
-    weights = [name_with_sum("weights.safetensors", sha256(each.weights)) for each in both]
+    weights = [name_with_sum("weights.safetensors", sha256(entry.weights)) for entry in both]
     assert {*weights} <= {*named(tmp_path)}
 
 

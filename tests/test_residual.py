@@ -38,7 +38,7 @@ def encoded(h: Any, quantum: Any, alpha: Any, *, gamma: float = 1.0, digits: int
             kernel: Any = encode_with_numpy, base: float = 2.0) -> Any:  # fmt: skip
     """The memory (decisions, neurons) after every decision, the last residual and the spikes, both (neurons,)."""
     h = np.asarray(h, np.float32)
-    quantum, gamma_of = (np.full(h.shape[1], each, np.float32) for each in (quantum, gamma))
+    quantum, gamma_of = (np.full(h.shape[1], values, np.float32) for values in (quantum, gamma))
     memory, residual = np.zeros_like(quantum), np.zeros_like(quantum)
     sent, spikes = np.empty_like(h), np.zeros(h.shape[1], np.int64)
     powers = SigmaDeltaNeurons((), (), np.zeros(0, np.float32), (), base).powers
@@ -161,7 +161,7 @@ def test_without_alpha_there_is_no_memory_of_it_and_nothing_changes() -> None:
     none = replace(plain, alpha=(0.0, 0.0, 0.0))
     assert not none.carries
     for engine in ("numpy", "event"):
-        first, second = (SpikingPolicy(SpikingNetwork(actor, each), engine=engine) for each in (plain, none))
+        first, second = (SpikingPolicy(SpikingNetwork(actor, element), engine=engine) for element in (plain, none))
         for obs in dyadic_observations(30):
             assert np.array_equal(first.act(obs), second.act(obs))
         assert isinstance(first.state, SigmaDeltaState)
@@ -213,7 +213,7 @@ def test_a_loop_resumes_to_the_bit_from_its_state(pictures: bool, engine: str) -
     for obs in stream[len(stream) // 2 :]:
         assert np.array_equal(first.act(obs), second.act(obs))
     states: Any = first.state, second.state
-    assert all(np.array_equal(*(getattr(each, name) for each in states)) for name in ("memory", "residual"))
+    assert all(np.array_equal(*(getattr(state, name) for state in states)) for name in ("memory", "residual"))
 
 
 @pytest.mark.parametrize("activation", [a for a in ALL_ACTIVATIONS if a.name in EXACT], ids=lambda a: a.name)

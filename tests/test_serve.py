@@ -167,7 +167,7 @@ def test_a_full_server_drops_the_session_that_was_unused_for_longest():
         for name in ("first", "second", "third"):
             with Client(server.port) as client:
                 client.ask(observation=episode(0)[0], session=name)
-            assert settles(lambda: all(each.owner is None for each in list(server.server.sessions.named.values())))
+            assert settles(lambda: all(entry.owner is None for entry in list(server.server.sessions.named.values())))
         assert {name.session for name in server.server.sessions.named} == {"second", "third"}
 
 

@@ -273,7 +273,7 @@ def test_what_happens_often_is_told_of_once_a_second_with_how_often(monkeypatch:
 def answer_to(port: int, method: str, path: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request(method, path, headers=dict(each.split(": ") for each in headers))
+        connection.request(method, path, headers=dict(header.split(": ") for header in headers))
         reply = connection.getresponse()
         return reply.status, dict(reply.getheaders()), reply.read()
     finally:

@@ -178,8 +178,8 @@ def test_bare_sockets_are_refused_beyond_any_need_and_do_not_stay():
     with running(max_connections=1) as server:
         sockets = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
         assert settles(lambda: server.server.metrics.refused["too_many_connections"] >= 30)
-        for each in sockets:
-            each.close()
+        for socket_ in sockets:
+            socket_.close()
         with bystander(server):
             pass
 

@@ -257,7 +257,7 @@ def test_every_other_policy_has_another_digest(tmp_path: Path):
     kinds["if-rate"].export_onnx(tmp_path)
     others = [*kinds.values(), policies(seed=1)["sigma-delta"], kinds["if-rate"].actor, OnnxPolicy(tmp_path),
               OnnxPolicy(tmp_path, graph="step")]  # fmt: skip
-    assert len({digest_of(each) for each in others}) == len(others)
+    assert len({digest_of(other) for other in others}) == len(others)
 
 
 def test_a_changed_threshold_makes_another_policy():
@@ -344,7 +344,7 @@ def test_a_count_of_decisions_never_wraps(short_of: int):
 def test_the_largest_count_of_decisions_is_stored_and_comes_back(tmp_path: Path):
     path, policy = tmp_path / "s", policies("event")["sigma-delta"]
     sessions = Sessions(policy, 8, 8, 600.0)
-    sessions.adopt(Name("old", None), [each[0] for each in policy.initial_state(1)], 2**63 - 1)
+    sessions.adopt(Name("old", None), [memory[0] for memory in policy.initial_state(1)], 2**63 - 1)
     write_snapshot(path, take_snapshot(sessions, policy), "the policy")
     with running(state_file=path) as server, Client(server.port) as client:
         assert client.ask(observation=episode(1)[0], session="old")["decisions"] == 2**63 - 1

@@ -106,7 +106,7 @@ WRONG: list[tuple[str, bytes | str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("message", "says"), [each[1:] for each in WRONG], ids=[each[0] for each in WRONG])
+@pytest.mark.parametrize(("message", "says"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
 def test_what_is_no_request_is_one_clear_line(message: bytes | str, says: str):
     with pytest.raises(MessageError, match=says) as refused:
         decode_request(message, (4,))

@@ -112,7 +112,7 @@ def test_what_receivers_keep_is_what_the_memories_say() -> None:
     policy = SpikingPolicy(SpikingNetwork(actor, neurons), engine="numpy")
     for obs in dyadic_observations(20):
         policy.act(obs)
-        memory, accumulator = (each[0] for each in policy.state[:2])
+        memory, accumulator = (element[0] for element in policy.state[:2])
         stages = np.split(memory, np.cumsum(actor.widths)[:-1])
         heard = [layer.weight @ (gamma * m) for layer, gamma, m in
                  zip(actor.layers, neurons.predictor, stages, strict=True)]  # fmt: skip

@@ -31,7 +31,7 @@ def heard(actor: Actor, observations: Any, **arguments: Any) -> tuple[SpikingPol
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         policy = convert(actor, observations, **arguments)
-    return policy, " ".join(str(each.message) for each in caught)
+    return policy, " ".join(str(warning.message) for warning in caught)
 
 
 def checked(policy: SpikingPolicy, said: str, *words: str) -> float:
@@ -250,7 +250,7 @@ def published_quanta(actor: Actor, observations: Any, tolerance: float) -> Any:
             margin = (high / low) ** 0.1
             scale = float(np.clip(guess, low * margin, high / margin))
         quanta, error = tried(scale)
-        best = min(best, (quanta, error), key=lambda each: abs(each[1] / tolerance - 1))
+        best = min(best, (quanta, error), key=lambda tried: abs(tried[1] / tolerance - 1))
     return best[0]
 
 

@@ -22,7 +22,7 @@ def test_the_architecture_of_drq_v2_loads_as_one_actor() -> None:
             super().__init__()
             strides = (2, 1, 1, 1)
             convolutions = [nn.Conv2d(32 if i else 9, 32, 3, stride=step) for i, step in enumerate(strides)]
-            self.convnet = nn.Sequential(*(layer for each in convolutions for layer in (each, nn.ReLU())))
+            self.convnet = nn.Sequential(*(layer for convolution in convolutions for layer in (convolution, nn.ReLU())))
             self.trunk = nn.Sequential(nn.Linear(39200, 50), nn.ReLU())
             self.policy = nn.Sequential(
                 nn.Linear(50, 1024), nn.ReLU(inplace=True), nn.Linear(1024, 1024), nn.ReLU(inplace=True),

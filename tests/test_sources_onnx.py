@@ -27,7 +27,7 @@ def difference(actor: Actor, path: Path, spread: Any = 1.0, centre: Any = 0.0, b
     session = onnxruntime.InferenceSession(path)
     name = session.get_inputs()[0].name
     rows = [obs] if batched else [row[None] for row in obs]
-    own = np.concatenate([np.asarray(session.run(None, {name: each})[0]) for each in rows])
+    own = np.concatenate([np.asarray(session.run(None, {name: row})[0]) for row in rows])
     return float(np.abs(own.reshape(actor.act(obs).shape) - actor.act(obs)).max())
 
 
@@ -224,7 +224,7 @@ def test_an_operator_without_a_rule_is_refused_by_name(tmp_path: Path, name: str
     with pytest.raises(UnsupportedLayerError, match=reason) as caught:
         load_actor(path)
     assert name == "ConstantOfShape" or caught.value.kind == name
-    assert name == "ConstantOfShape" or caught.value.path in {each.name for each in nodes}
+    assert name == "ConstantOfShape" or caught.value.path in {node.name for node in nodes}
 
 
 def test_operators_of_other_domains_are_refused(tmp_path: Path) -> None:

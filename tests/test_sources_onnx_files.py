@@ -28,8 +28,8 @@ def noted(path: Path, key: str, value: str) -> None:
     """Change what the first tensor says of its place."""
     model = onnx.load(path, load_external_data=False)
     entries = model.graph.initializer[0].external_data
-    for each in [each for each in entries if each.key == key]:
-        entries.remove(each)
+    for element in [entry for entry in entries if entry.key == key]:
+        entries.remove(element)
     if value:
         entries.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
@@ -48,8 +48,8 @@ def test_the_default_export_of_torch_is_read_and_follows_its_graph_to_another_fo
     assert (tmp_path / "policy.onnx.data").is_file()
     assert difference(load_actor(path), path) <= 1e-5
     (tmp_path / "elsewhere").mkdir()
-    for each in ("policy.onnx", "policy.onnx.data"):
-        (tmp_path / each).rename(tmp_path / "elsewhere" / each)
+    for name in ("policy.onnx", "policy.onnx.data"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
     assert load_actor(tmp_path / "elsewhere" / "policy.onnx").action_shape == (3,)
 
 

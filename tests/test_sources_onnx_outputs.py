@@ -49,7 +49,7 @@ CHOSEN: dict[str, tuple[list[Any], list[Any], str]] = {
 def test_the_action_is_found_behind_other_outputs_and_told(tmp_path: Path, name: str) -> None:
     nodes, outputs, action = CHOSEN[name]
     path = graph(nodes, tmp_path / "policy.onnx", outputs, ZERO=np.float32(0))
-    others = ", ".join(each for each in outputs if each != action)
+    others = ", ".join(output for output in outputs if output != action)
     with pytest.warns(UserWarning, match=f"'{action}' is read as the action, not {others}; output= chooses another"):
         actor = load_actor(path)
     assert difference(actor, path, action) <= 1e-5
@@ -81,7 +81,7 @@ def test_the_index_that_an_argmax_makes_is_the_action_whatever_it_is_called(tmp_
     [["value"], ["log_prob", "value"], ["std"], ["state_value", "entropy"], ["q_values"], ["vf", "log_std"]],
 )
 def test_values_and_spreads_are_never_the_action_unless_asked_for(tmp_path: Path, outputs: list[str]) -> None:
-    path = graph([*MEAN, *(alias("mean", each) for each in outputs)], tmp_path / "policy.onnx", outputs)
+    path = graph([*MEAN, *(alias("mean", output) for output in outputs)], tmp_path / "policy.onnx", outputs)
     with pytest.raises(SourceError, match=rf"none of its outputs is an action by its name; .*output='{outputs[0]}'"):
         load_actor(path)
     assert difference(load_actor(path, output=outputs[0]), path, outputs[0]) <= 1e-5
@@ -93,7 +93,7 @@ def test_values_and_spreads_are_never_the_action_unless_asked_for(tmp_path: Path
      (["12", "13"], "12, 13")],
 )  # fmt: skip
 def test_several_outputs_that_could_be_the_action_are_listed(tmp_path: Path, outputs: list[str], named: str) -> None:
-    path = graph([*MEAN, *(alias("mean", each) for each in outputs)], tmp_path / "policy.onnx", outputs)
+    path = graph([*MEAN, *(alias("mean", output) for output in outputs)], tmp_path / "policy.onnx", outputs)
     everything = ", ".join(outputs)
     with pytest.raises(SourceError, match=rf"\({named or everything}\); it has {everything}: choose one with output="):
         load_actor(path)

@@ -129,10 +129,10 @@ def test_inputs_that_do_not_reach_the_action_do_not_count(tmp_path: Path, name: 
 def test_a_graph_without_a_batch_axis_is_read(tmp_path: Path) -> None:
     path = graph(READ["squeezed"][1:], tmp_path / "policy.onnx", x=CONSTANTS["B1"])
     model = onnx.load(path)
-    for each in model.graph.node:
-        each.input[:] = ["obs" if name == "x" else name for name in each.input]
+    for element in model.graph.node:
+        element.input[:] = ["obs" if name == "x" else name for name in element.input]
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("obs", TensorProto.FLOAT, [6]))
-    del model.graph.initializer[[each.name for each in model.graph.initializer].index("x")]
+    del model.graph.initializer[[tensor.name for tensor in model.graph.initializer].index("x")]
     onnx.save(model, path)
     actor = load_actor(path)
     assert (actor.observation_shape, actor.action_shape) == ((6,), (3,))
@@ -153,7 +153,7 @@ def test_squeezes_of_open_size_are_read_with_their_branches(tmp_path: Path, opse
     axes = {"obs": {0: "batch"}} if dynamic else None
     path = exported(Squeezing(), tmp_path / "policy.onnx", (torch.zeros(1, 6),), False, opset_version=opset,
                     input_names=["obs"], output_names=["action"], dynamic_axes=axes)  # fmt: skip
-    branches = [each.op_type for each in onnx.load(path).graph.node].count("If")
+    branches = [node.op_type for node in onnx.load(path).graph.node].count("If")
     assert branches == (1 if dynamic and opset > 9 else 0)
     assert difference(load_actor(path), path) <= 1e-5
 

@@ -122,7 +122,7 @@ def test_a_wrong_description_is_one_clear_error(pair: Path, change: dict, messag
 def test_wrong_tensors_are_one_clear_error(pair: Path, key: str, value: np.ndarray | None, message: str) -> None:
     path = Path(f"{pair}.safetensors")
     tensors = load_file(path) | ({} if value is None else {key: value})
-    save_file({name: each for name, each in tensors.items() if value is not None or name != key}, path)
+    save_file({name: entry for name, entry in tensors.items() if value is not None or name != key}, path)
     with pytest.raises(SourceError, match=message):
         load_actor(pair)
 

@@ -180,15 +180,15 @@ def test_double_precision_and_parametrised_weights_are_read() -> None:
 def test_the_users_module_stays_as_it_was_and_is_never_called() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Sequential(trained_batch_norm(4), nn.ReLU()), nn.Linear(4, 1)).train()
     called: list[str] = []
-    for each in module.modules():
-        each.register_forward_hook(lambda *_: called.append("hook"))
-        each.register_forward_pre_hook(lambda *_: called.append("pre-hook"))
+    for part in module.modules():
+        part.register_forward_hook(lambda *_: called.append("hook"))
+        part.register_forward_pre_hook(lambda *_: called.append("pre-hook"))
     before = copy.deepcopy(module.state_dict())
     with pytest.warns(UserWarning, match="hooks on .* are not part of the conversion"):
         load_actor(module)
     assert called == []
-    assert all(each.training for each in module.modules())
-    assert all(len(each._forward_hooks) == 1 for each in module.modules())
+    assert all(part.training for part in module.modules())
+    assert all(len(part._forward_hooks) == 1 for part in module.modules())
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
 
 

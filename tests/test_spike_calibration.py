@@ -133,7 +133,7 @@ def test_a_qcfs_actor_and_its_calibrated_conversion_agree_when_counts_do() -> No
     actor = random_actor(widths=(24, 20), activation=Activation("qcfs", 1.0, levels=4))
     observations = walk(300, actor.observation_shape)
     plain, calibrated = (
-        convert(actor, observations, neuron="if", alpha=0, calibration=each) for each in (None, SpikeCalibration(3))
+        convert(actor, observations, neuron="if", alpha=0, calibration=case) for case in (None, SpikeCalibration(3))
     )
     wanted = actor.act(observations)
     errors = []

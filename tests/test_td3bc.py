@@ -252,7 +252,7 @@ def test_two_that_go_on_with_one_run_leave_whole_checkpoints_at_any_moment(data:
             seen = {read_checkpoint(tmp_path)[2] for _ in range(100)}
         finally:
             ended.set()
-        assert [each.result() for each in writing] == [None, None]
+        assert [future.result() for future in writing] == [None, None]
     assert seen == {1, 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, RUN_FILE]
 

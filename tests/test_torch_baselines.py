@@ -48,7 +48,7 @@ def test_the_torch_network_is_the_actor(activation: Activation, kind: Any) -> No
 )
 def test_a_baseline_without_the_activation_is_left_out(activation: Activation, baseline: str, reason: str) -> None:
     name = f"{MEMBRANE}, {baseline}"
-    baselines = {each: TORCH_BASELINES[each] for each in ("ANN, torch", name)}
+    baselines = {case: TORCH_BASELINES[case] for case in ("ANN, torch", name)}
     measured = time_decisions(random_actor(activation=activation, widths=(8,)), walk(300), ("event",), baselines, 1)
     assert "ANN, torch" in [timing.name for timing in measured.timings]
     assert f"{name}: left out: {reason}" in measured.notes

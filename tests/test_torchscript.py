@@ -111,7 +111,7 @@ def test_calibrated_spikes_are_exported(name: str, tmp_path: Path) -> None:
     assert module.memory.shape[1] == 21 + (name == "adaptive")
 
 
-@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("activation", ALL_ACTIVATIONS, ids=lambda activation: activation.name)
 def test_every_activation_differs_by_rounding_only(activation: Activation, tmp_path: Path) -> None:
     policy = convert(random_actor(activation=activation, widths=(12, 9), normalised=True), walk(200))
     assert decides_alike(policy, loaded(policy, tmp_path))
@@ -126,8 +126,8 @@ def test_a_qcfs_actor_of_if_neurons_is_exported(tmp_path: Path) -> None:
 def test_a_thousand_decisions_are_compared_at_export(settings: dict[str, Any], tmp_path: Path) -> None:
     policy = convert(random_actor(widths=(8,)), walk(200), **settings)
     made = policy.export_torchscript(tmp_path / "new" / "policy.pt", observations=walk(300))
-    assert [each.decisions for each in made.verification] == [1000, 100]
-    assert max(each.action_difference for each in made.verification) < 1e-5
+    assert [check.decisions for check in made.verification] == [1000, 100]
+    assert max(check.action_difference for check in made.verification) < 1e-5
     assert made.file.is_file()
 
 
@@ -254,7 +254,7 @@ def test_gradients_never_flow_and_modes_may_change(mode: str) -> None:
 def test_all_of_it_moves_to_another_device(kind: str) -> None:
     # "meta" computes no values, and refuses every tensor that lies elsewhere
     module = of_kind(kind).to("meta")
-    assert {each.device.type for each in module.buffers()} == {"meta"}
+    assert {buffer.device.type for buffer in module.buffers()} == {"meta"}
     action, memory = module.decision(torch.zeros(3, 4, device="meta"), torch.zeros(3, module.memory.size(1)).to("meta"))
     assert (action.device.type, memory.device.type) == ("meta", "meta")
 
@@ -313,7 +313,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(tmp_path: Path) -> N
     assert about["format"] == "snn-policy-torchscript"
     assert (about["neuron"], about["timesteps"], about["control_period"]) == ("if", policy.timesteps, 0.02)
     assert about["low"] == policy.low.tolist()
-    assert [(each["name"], each["columns"]) for each in about["memory"]] == [
+    assert [(record["name"], record["columns"]) for record in about["memory"]] == [
         ("residual", [0, 21]), ("extra_iterations", [21, 22])
     ]  # fmt: skip
     assert module.memory.shape == (0, 22)
@@ -334,7 +334,7 @@ def test_a_module_that_acts_otherwise_is_not_written(
         "weight": lambda: convert(_heavier(actor), observations, neuron="if", alpha=0.5, timesteps=4,
                                   threshold=thresholds),
         "threshold": lambda: convert(actor, observations, neuron="if", alpha=0.5, timesteps=4,
-                                     threshold=[1.02 * each for each in thresholds]),
+                                     threshold=[1.02 * threshold for threshold in thresholds]),
         "carried": lambda: convert(actor, observations, neuron="if", alpha=0.4, timesteps=4, threshold=thresholds),
     }[fault]().network  # fmt: skip
     make = torchscript_module.script_module
@@ -342,7 +342,7 @@ def test_a_module_that_acts_otherwise_is_not_written(
     (tmp_path / "policy.pt").write_bytes(b"an older one")
     with pytest.raises(ValueError, match="does not act as the policy, nothing is written"):
         policy.export_torchscript(tmp_path / "policy.pt", observations=observations)
-    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"an older one"]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older one"]
 
 
 def _heavier(actor: Actor) -> Actor:

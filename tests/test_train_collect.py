@@ -132,7 +132,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_rollouts_are_written_where_they_are_expected(
     quality: str, options: list[str], actors: int, bundle: str, capsys: pytest.CaptureFixture[str]
 ):
-    given = [each for option in options for each in (option, bundle)]
+    given = [element for option in options for element in (option, bundle)]
     made = collected(capsys, "Pendulum-v1", "--quality", quality, "--steps", "60", "--seed", "2", *given)
     assert made["out"] == f"runs/datasets/Pendulum-v1-{quality}"
     assert made["recipe"] == {"actors": ["small"] * actors, "steps": 60, "seed": 2, "noise": 0.1}
@@ -157,8 +157,8 @@ def test_a_table_tells_what_was_made(bundle: str, elsewhere: Path, capsys: pytes
     command = ["train", "collect", "Pendulum-v1", "--quality", "expert", "--source", bundle, "--steps", "2000"]
     assert main([*command, "--out", "mine"]) == 0
     out = capsys.readouterr().out
-    for each in ("Pendulum-v1 expert", "2,000", "return, mean ± std", "wrote mine"):
-        assert each in out
+    for name in ("Pendulum-v1 expert", "2,000", "return, mean ± std", "wrote mine"):
+        assert name in out
     assert len(load_dataset(elsewhere / "mine")) == 2_000
 
 

@@ -92,7 +92,7 @@ def test_networks_load_and_have_their_size(network: Any, parameters: int) -> Non
 
     module = PixelActor(network, 1).eval()
     actor = as_actor(module, network, "cartpole-swingup")
-    assert sum(each.numel() for each in module.parameters()) < parameters
+    assert sum(parameter.numel() for parameter in module.parameters()) < parameters
     pictures = np.random.default_rng(0).integers(0, 256, (2, *IMAGE_SHAPE), np.uint8)
     with torch.inference_mode():
         assert np.allclose(actor.act(pictures), module(torch.from_numpy(pictures)).numpy(), atol=1e-5)

@@ -41,7 +41,7 @@ def wrapped(mode: AutoresetMode, metadata: Any, infos: Any = lambda infos: infos
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         envs = SpikingPolicyVectorEval(Declaring(mode, metadata, infos), RecordingPolicy())
-    return envs, [str(each.message) for each in heard]
+    return envs, [str(warning.message) for warning in heard]
 
 
 def run(envs: Any, steps: int = 12) -> Any:
@@ -106,7 +106,7 @@ def test_gymnasiums_own_environments_are_taken_at_their_word_without_one(kind, m
         if mode == AutoresetMode.DISABLED and (terminated | truncated).any():
             obs, _ = envs.reset(options={"reset_mask": terminated | truncated})
     envs.close()
-    assert [each for each in recwarn if "autoreset" in str(each.message)] == []
+    assert [warning for warning in recwarn if "autoreset" in str(warning.message)] == []
 
 
 def renamed(infos: Any) -> Any:

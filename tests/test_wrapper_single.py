@@ -66,7 +66,7 @@ def test_episodes_that_begin_inside_step_are_noticed(through):
         assert_fresh(policy, [obs])
         assert (where(obs)[1] == 0) == (info["snn"] == {})  # replaying a reset is not a decision
         summaries += [info["snn"]["episode"]] if "episode" in info["snn"] else []
-    assert [each["decisions"] for each in summaries[:5]] == list(DEFAULT_LENGTHS)
+    assert [summary["decisions"] for summary in summaries[:5]] == list(DEFAULT_LENGTHS)
 
 
 def test_acting_on_a_finished_episodes_last_observation_neither_advances_nor_counts():
@@ -264,7 +264,7 @@ def test_env_evaluate_runs_whole_episodes_with_their_seeds(name):
     env = SpikingPolicyEval(MarkerEnv(seeded=True), MAKERS[name]())
     found = env.evaluate(episodes=7, seed=3)
     assert found.seeds == (3, 4, 5, 6, 7, 8, 9)
-    assert found.lengths == tuple(DEFAULT_LENGTHS[each % 5] for each in found.seeds)
+    assert found.lengths == tuple(DEFAULT_LENGTHS[seed % 5] for seed in found.seeds)
     assert found.decisions == sum(found.lengths)
     assert found.environment == "MarkerEnv"
 

@@ -28,7 +28,7 @@ class Simulator(VectorEnv):
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
         self.observation_space, self.action_space = (
-            batch_space(each, 2) for each in (single.observation_space, single.action_space)
+            batch_space(case, 2) for case in (single.observation_space, single.action_space)
         )
         self.steps = 0
 

@@ -30,8 +30,8 @@ def vectors() -> Iterator[Any]:
         return kept[-1]
 
     yield get
-    for each in set(kept):
-        each.close()
+    for element in set(kept):
+        element.close()
 
 
 masks = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS).filter(any)

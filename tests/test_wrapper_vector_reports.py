@@ -34,7 +34,7 @@ def test_every_episode_is_summed_up_once_with_its_own_decisions_only(mode, throu
     collected = np.zeros((ROWS, 2), np.int64)
     for _ in range(60):
         before = obs
-        decided_for = np.array([each[1] < length_at(each) for each in map(where, before)])  # else: a replay
+        decided_for = np.array([element[1] < length_at(element) for element in map(where, before)])  # else: a replay
         actions = envs.act(obs) if through == "env.act" else policy.act(obs)
         obs, rewards, terminated, truncated, infos = envs.step(actions)
         snn, over = infos["snn"], terminated | truncated
@@ -154,7 +154,7 @@ def test_evaluate_gives_every_episode_its_own_seed_in_every_mode(mode, episodes)
 
 
 def test_environments_that_do_not_fit_are_refused():
-    pendulums, poles = (gym.make_vec(each, num_envs=2) for each in ("Pendulum-v1", "CartPole-v1"))
+    pendulums, poles = (gym.make_vec(name, num_envs=2) for name in ("Pendulum-v1", "CartPole-v1"))
     with pytest.raises(ValueError, match=r"gives observations of shape \(3,\) .* the policy takes shape \(4,\)"):
         SpikingPolicyVectorEval(pendulums, RecordingPolicy())
     with pytest.raises(ValueError, match=r"takes actions 2 choices from 0, the policy gives shape \(2,\)"):

@@ -74,7 +74,7 @@ def tables(
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(page, markdown(results).encode())
-    if not write_json({"cells": [vars(each) for each in results]}, json):
+    if not write_json({"cells": [vars(result) for result in results]}, json):
         console = Console(width=max(Console().width, NEEDED_WIDTH))
         for table in (*terminal_tables(results), *retention_tables(results)):
             console.print(table)
@@ -117,12 +117,12 @@ def _fill(cells: "list[Cell]", datasets: Path, out: Path, steps: int, workers: i
 
 
 def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(each.strip() for each in text.split(",") if each.strip()))
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _numbers(name: str, text: str) -> list[int]:
     try:
-        return [int(each) for each in _names(text)]
+        return [int(entry) for entry in _names(text)]
     except ValueError:
         raise ValueError(f"--{name} {text!r}: expected whole numbers separated by commas") from None
 

@@ -100,7 +100,7 @@ def plan(
         for seed in seeds
         for quality in qualities
         for task in tasks
-        for column in sorted(chosen, key=lambda each: (ACTIVATION_OF[each], COLUMNS.index(each)))
+        for column in sorted(chosen, key=lambda name: (ACTIVATION_OF[name], COLUMNS.index(name)))
     ]
 
 
@@ -139,11 +139,11 @@ def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None
     run = cell.run
     wanted = (run.task, run.quality, cell.column, run.seed, steps)
     found = [
-        each
-        for each in results
-        if (each.task, each.quality, each.column, each.seed, each.steps) == wanted
-        and len(each.scores) >= cell.episodes
-        and each.energy is not None
+        result
+        for result in results
+        if (result.task, result.quality, result.column, result.seed, result.steps) == wanted
+        and len(result.scores) >= cell.episodes
+        and result.energy is not None
     ]
     return found[-1] if found else None
 
@@ -151,10 +151,10 @@ def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None
 def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]:
     """Return the result with the most steps of every task, quality, column and seed; of several the last."""
     best: dict[tuple[str, str, str, int], Result] = {}
-    for each in results:
-        key = each.task, each.quality, each.column, each.seed
-        if key not in best or each.steps >= best[key].steps:
-            best[key] = each
+    for result in results:
+        key = result.task, result.quality, result.column, result.seed
+        if key not in best or result.steps >= best[key].steps:
+            best[key] = result
     return best
 
 
@@ -260,7 +260,7 @@ def work(
                     yield f"{job.run.name} {job.column}", outcome
                     continue
                 yield job.name, outcome
-                for cell in reversed([each for each in cells if each.run == job]):
+                for cell in reversed([element for element in cells if element.run == job]):
                     present = matching(known, cell, outcome)
                     if present is None:
                         todo.appendleft(cell)  # measured before the next run is trained

@@ -72,20 +72,22 @@ def _rows(results: list[Result], columns: tuple[str, ...], printed: Printed) -> 
     rows = []
     for quality in QUALITIES:
         for task in TASKS:
-            own = [each for each in results if each.quality == quality and each.task.rpartition("-v")[0] == task]
-            shown = [each for each in own if each.column in columns]
+            own = [
+                result for result in results if result.quality == quality and result.task.rpartition("-v")[0] == task
+            ]
+            shown = [cell for cell in own if cell.column in columns]
             if shown:
                 cells = tuple((summary(own, column), printed.get((quality, task, column))) for column in columns)
-                rows.append(Row(quality, task, cells, min(each.steps for each in shown)))
+                rows.append(Row(quality, task, cells, min(cell.steps for cell in shown)))
     return rows
 
 
 def summary(results: Iterable[Result], column: str) -> Score | None:
     """Mean over all episodes; spread over training seeds where there are several, else over episodes."""
-    chosen = [each for each in results if each.column == column]
+    chosen = [result for result in results if result.column == column]
     if not chosen:
         return None
-    means = [each.mean for each in chosen]
+    means = [cell.mean for cell in chosen]
     spread = np.std(means) if len(means) > 1 else np.std(chosen[0].scores)
     return Score(float(np.mean(means)), float(spread))
 
@@ -129,8 +131,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _introduction(results: list[Result]) -> str:
-    episodes = sorted({len(each.scores) for each in results}) or [0]
-    seeds = len({each.seed for each in results})
+    episodes = sorted({len(result.scores) for result in results}) or [0]
+    seeds = len({result.seed for result in results})
     return (
         "Song et al., *Calibrating the Converted Spiking Reinforcement Learning*: TD3+BC actors with QCFS activations "
         "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
@@ -147,7 +149,7 @@ def _progress(results: list[Result]) -> list[str]:
     for quality in QUALITIES:
         for task, column in product(TASKS, ("ReLU", "QCFS")):
             own = [r for r in results if (r.quality, r.task.rpartition("-v")[0], r.column) == (quality, task, column)]
-            found = {(each.seed, each.steps): each.mean for each in own}
+            found = {(cell.seed, cell.steps): cell.mean for cell in own}
             if len(found) > 1:
                 course = ", ".join(f"{mean:.1f} after {steps:,}" for (_, steps), mean in sorted(found.items()))
                 lines.append(f"- {quality} {task}, {column}: {course}")
@@ -155,9 +157,9 @@ def _progress(results: list[Result]) -> list[str]:
 
 
 def _differences(results: list[Result]) -> list[str]:
-    adaptive = [each.iterations for each in results if each.iterations is not None]
+    adaptive = [result.iterations for result in results if result.iterations is not None]
     mean_iterations = [f"- Adaptive I spent {np.mean(adaptive):.2f} iterations per decision."] if adaptive else []
-    steps = sorted({each.steps for each in results})
+    steps = sorted({result.steps for result in results})
     span = f"{steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"{steps[0]:,}" if steps else "none"
     return [
         "## What differs from the paper",

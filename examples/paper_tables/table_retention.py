@@ -59,13 +59,13 @@ def _runs(results: Iterable[Result]) -> Iterator[tuple[str, str, dict[str, Resul
     best = newest(results)
     for quality in QUALITIES:
         for task in TASKS:
-            seeds = {each.seed for each in best.values() if each.quality == quality and _task(each) == task}
+            seeds = {cell.seed for cell in best.values() if cell.quality == quality and _task(cell) == task}
             if seeds:
                 chosen = min(seeds)
                 own = [
-                    each for each in best.values() if (each.quality, _task(each), each.seed) == (quality, task, chosen)
+                    cell for cell in best.values() if (cell.quality, _task(cell), cell.seed) == (quality, task, chosen)
                 ]
-                yield quality, task, {each.column: each for each in own}
+                yield quality, task, {cell.column: cell for cell in own}
 
 
 def _task(result: Result) -> str:

@@ -62,7 +62,7 @@ def test_torchs_export_of_the_ann_is_not_faster(activation: str) -> None:
     from snn_policy.exporting.ann import actor_onnx
     from tests.baselines import session, torch_graph
 
-    (function,) = (each for each in ALL_ACTIVATIONS if each.name == activation)
+    (function,) = (element for element in ALL_ACTIVATIONS if element.name == activation)
     actor = random_actor(activation=function, shape=(17,), widths=(256, 256), outputs=6)
     graphs = {"ours": session(actor_onnx(actor)), "torch": session(torch_graph(actor))}
     observations = walk(50, (1, 17))
