@@ -15,7 +15,7 @@ from array_api_compat import array_namespace
 
 from snn_policy.ann.graph import Graph, GraphState
 from snn_policy.ann.layers import Head, Layer, Normaliser
-from snn_policy.ann.memory import GraphMemory, cleared, copied
+from snn_policy.ann.memory import GraphMemory, cleared, copied, refuse_both
 from snn_policy.ann.select import Select
 from snn_policy.checks import whole
 from snn_policy.protocol import Array, Counters, Decision, FloatArray, KeyedShape, as_batch, as_mask, unbatch
@@ -170,6 +170,7 @@ class Actor:
             self.counters, self.last_decision = Counters.zeros(), None
             self._memory.reset(num_envs)
             return
+        refuse_both(num_envs)
         known = len(self.counters.decisions) or None
         if self.recurrent and not self._memory.size_is_open:
             known = self._memory.rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.ann.memory import another_batch, checked_state, cleared, copied, rows_after_reset
+from snn_policy.ann.memory import another_batch, checked_state, cleared, copied, refuse_both, rows_after_reset
 from snn_policy.protocol import Counters, Decision, Mask, as_batch, as_mask, unbatch
 from snn_policy.session import Engine
 from snn_policy.spiking.state import State
@@ -72,8 +72,7 @@ class StatefulPolicy(ABC):
         if mask is None:
             self._start(rows_after_reset(num_envs, self._session.rows), size_is_open=num_envs is None)
             return
-        if num_envs is not None:
-            raise ValueError("reset: give a mask or num_envs, not both")
+        refuse_both(num_envs)
         chosen = as_mask(mask, None if self._size_is_open else self._session.rows)
         self._adopt(len(chosen))
         self._store(cleared(self._session.state, chosen))

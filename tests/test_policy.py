@@ -22,6 +22,7 @@ from tests.actors import (
     sigma_delta_neurons,
     walk,
 )
+from tests.stage_graphs import graph_actor
 
 ENGINES = ("numpy", "event")
 ROWS = 3
@@ -274,3 +275,17 @@ def test_an_actor_counts_and_resets_rows_as_a_policy_does() -> None:
     assert actor.counters.decisions.tolist() == [0, 0, 4]
     with pytest.raises(ValueError, match="active"):
         actor.act(batches(1)[0], active=np.array([True]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [dyadic_actor, lambda: policies("event")["sigma-delta"], lambda: graph_actor("gru")],
+    ids=["actor", "spiking", "gru"],
+)
+def test_a_mask_and_a_number_of_rows_together_are_refused_and_nothing_is_forgotten(make: Any) -> None:
+    acting = make()
+    obs = np.zeros((3, *acting.observation_shape), np.float32)
+    acting.act(obs)
+    with pytest.raises(ValueError, match="a mask or num_envs, not both"):
+        acting.reset(np.array([True, False, False]), num_envs=3)
+    assert acting.counters.decisions.tolist() == [1, 1, 1]

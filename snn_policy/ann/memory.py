@@ -67,6 +67,12 @@ def rows_after_reset(num_envs: int | None, held: int) -> int:
     return held if num_envs is None else num_envs
 
 
+def refuse_both(num_envs: int | None) -> None:
+    """Raise `ValueError` where a number of rows is given beside a mask, which says how many there are."""
+    if num_envs is not None:
+        raise ValueError("reset: give a mask or num_envs, not both")
+
+
 def another_batch(rows: int, held: str) -> ValueError:
     """Return the error of a batch of `rows` for a policy whose memory is of another number; `held` names it."""
     return ValueError(
