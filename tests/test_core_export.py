@@ -49,13 +49,23 @@ def converted(name: str) -> SpikingPolicy:
 
 
 @needs_compiler
+@pytest.mark.parametrize("vectors", [True, False])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_c_policy_acts_as_the_policy_to_the_bit(name: str, tmp_path: Path) -> None:
+def test_the_c_policy_acts_as_the_policy_to_the_bit(name: str, vectors: bool, tmp_path: Path) -> None:
     policy = converted(name)
-    made = policy.export_c(tmp_path, prefix="walker", observations=walk(1_500))
+    made = policy.export_c(tmp_path, prefix="walker", observations=walk(1_500), vectors=vectors)
     assert made.verified == 1_500
     weights = sum(layer.weight.nbytes for layer in policy.actor.layers)
-    assert weights < made.flash < 1.5 * weights
+    assert weights < made.flash < (1.8 if vectors else 1.5) * weights
+
+
+@pytest.mark.parametrize(("options", "packed"), [({}, False), ({"layout": "arduino"}, True), ({"vectors": False}, True),
+                                                 ({"layout": "arduino", "vectors": True}, False)])  # fmt: skip
+def test_boards_get_weights_without_room_for_vectors(options: dict[str, Any], packed: bool, tmp_path: Path) -> None:
+    sizes = [converted("sigma-delta").export_c(tmp_path / str(vectors), verify=False, vectors=vectors).flash
+             for vectors in (False, True)]  # fmt: skip
+    assert sizes[0] < sizes[1]
+    assert converted("sigma-delta").export_c(tmp_path, verify=False, **options).flash == sizes[0 if packed else 1]
 
 
 @needs_compiler
@@ -131,22 +141,27 @@ def test_the_command_writes_it_and_says_what_it_takes(tmp_path: Path, capsys: py
     assert main(command) == 0
     assert "1,000 decisions equal to the bit" in capsys.readouterr().out
     assert "walker_act" in (tmp_path / "c" / "policy.h").read_text()
+    wide = (tmp_path / "c" / "policy.c").read_bytes()
+    assert main([*command, "--no-vectors"]) == 0
+    assert len((tmp_path / "c" / "policy.c").read_bytes()) < len(wide)
+    assert main(["export", str(tmp_path / "bundle"), "--no-vectors"]) == 2
+    assert "give --c, too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("block", "density"), [(1, 0.2), (4, 0.3), (8, 0.25), (16, 0.25), (32, 0.3), (16, 0.0)])
-@pytest.mark.parametrize("neuron", ["sigma-delta", "if"])
+@pytest.mark.parametrize(("neuron", "vectors"), [("sigma-delta", True), ("sigma-delta", False), ("if", True)])
 def test_sparse_weights_are_exported_without_their_zeros(
-    neuron: str, block: int, density: float, tmp_path: Path
+    neuron: str, block: int, density: float, vectors: bool, tmp_path: Path
 ) -> None:
     """Compared with the policy on 1,000 decisions, to the bit, which keeps the same layers as dense rows."""
     actor = pruned(random_actor(widths=(64, 64)), density, block)
     neurons = sigma_delta_neurons(actor) if neuron == "sigma-delta" else membrane_neurons(actor, timesteps=4)
     policy = SpikingPolicy(SpikingNetwork(actor, neurons))
-    found = policy.export_c(tmp_path)
+    found = policy.export_c(tmp_path, vectors=vectors)
     if found.verified == 0:
         pytest.skip(str(found.left_out))
     assert found.verified >= 1000
-    stored = Writer(policy.network, 16, lanes=1).layout()
+    stored = Writer(policy.network, 16, compact=True).layout()
     assert (Writer(policy.network, 16).layout().connections["kind"] == LINEAR).all()
     for connection, layer in zip(stored.connections[:-1], actor.hidden, strict=True):
         assert connection["kind"] == SPARSE

@@ -87,7 +87,7 @@ def missing_packages(target: Target) -> tuple[str, ...]:
 
 def write_policy(policy: SpikingPolicy, observations: FloatArray, folder: Path) -> tuple[Path, ...]:
     """Write the policy as C with its stream of observations (decisions, …); returns the files to compile."""
-    policy.export_c(folder, prefix="contestant", verify=False)
+    policy.export_c(folder, prefix="contestant", verify=False, vectors=False)
     stream = observations.reshape(len(observations), -1)
     text = f"""#include "policy.h"
 {_stream(stream)}

@@ -46,6 +46,14 @@ AsC = Annotated[bool, typer.Option("--c", help="Write C99 source instead: policy
 AsArduino = Annotated[
     bool, typer.Option("--arduino", help="With --c: a library folder for the Arduino IDE and PlatformIO.")
 ]
+Vectors = Annotated[
+    bool | None,
+    typer.Option(
+        "--vectors/--no-vectors",
+        help="With --c: lay weights out for processors with vector instructions, or packed for boards without; by "
+        "default for vectors, but on Arduino.",
+    ),
+]
 AsTorchScript = Annotated[
     bool,
     typer.Option("--torchscript", help="Write policy.pt instead: torch.jit.load(FILE)(obs), its memory inside."),
@@ -70,6 +78,7 @@ def export(
     nir: AsNir = False,
     prefix: Prefix = "policy",
     arduino: AsArduino = False,
+    vectors: Vectors = None,
     json: JsonOption = None,
 ) -> None:
     """Write decision.onnx and step.onnx for any ONNX runtime, with memories that the host carries (docs/onnx.md).
@@ -94,15 +103,17 @@ def export(
     if len(forms) > 1:
         raise ValueError(f"{' and '.join(forms)}: one form at a time; give the command once for each")
     check_target(json)
-    if arduino and not c:
-        raise ValueError("--arduino: a form of the C source; give --c, too")
+    for option, given in (("--arduino", arduino), ("--vectors", vectors is not None)):
+        if given and not c:
+            raise ValueError(f"{option}: a form of the C source; give --c, too")
     directory = out or _own_directory(path)
     check_directory(directory)
     policy = read_spiking_policy(path)
     if not isinstance(policy, SpikingPolicy):
         raise ValueError(f"{path}: exported already; give the bundle that it was exported from")
     if c:
-        _export_c(policy, directory, prefix, verify, observations, json, "arduino" if arduino else "plain")
+        form = {"layout": "arduino" if arduino else "plain", "vectors": vectors}
+        _export_c(policy, directory, prefix, verify, observations, json, form)
         return
     if torchscript:
         _export_torchscript(policy, directory, _Found(policy, observations, verify, control_period), verify, json)
@@ -134,11 +145,11 @@ def export(
 
 def _export_c(
     policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None,
-    layout: str,
+    form: dict[str, Any],
 ) -> None:  # fmt: skip
     given = None if recording is None else read_recording(recording)
     with busy("exporting"):
-        made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify, layout=layout)
+        made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify, **form)
     files = [file.relative_to(directory).as_posix() for file in made.files]
     document = {"out": str(directory), "files": files, "flash_bytes": made.flash,
                 "ram_bytes": made.ram, "verified_decisions": made.verified,

@@ -19,7 +19,7 @@ from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
 from snn_policy.engines.core import build
-from snn_policy.engines.core.buffers import aligned, count_size
+from snn_policy.engines.core.buffers import LANES, aligned, count_size
 from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreError
 from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.engines.core.records import CELLS
@@ -54,7 +54,7 @@ class ExportedC:
 
 def export_c(
     bundle: Bundle, directory: str | Path, *, prefix: str = "policy", observations: Any = None,
-    verify: bool = True, layout: str = "plain",
+    verify: bool = True, layout: str = "plain", vectors: bool | None = None,
 ) -> ExportedC:  # fmt: skip
     """Write the policy as C, and compare it with the policy where a compiler is there.
 
@@ -64,6 +64,8 @@ def export_c(
         observations: (N, *shape) to verify on; by default a random walk.
         layout: "plain": policy.h, policy.hpp, policy.c, main.c and CMakeLists.txt; "arduino": a library folder for the
             Arduino IDE and PlatformIO, its files in src/ named snn_ and the prefix.
+        vectors: lay rows of weights out for processors with vector instructions (about 10 % faster on AVX2, some
+            kilobytes more); by default for the layout "plain", as a board's memory is short. The bits are the same.
 
     Raises:
         ValueError: a prefix that is no C identifier, another layout, or a C policy that does not act as this one.
@@ -72,7 +74,8 @@ def export_c(
     require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
     require(layout in LAYOUTS, f"layout {layout!r}: expected {' or '.join(LAYOUTS)}")
     place = Path(directory)
-    blocks = Writer(bundle.network, REDERIVE_AFTER, lanes=1).layout()
+    wide = layout == "plain" if vectors is None else vectors
+    blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=True).layout()
     sizes = _sizes(bundle, blocks)
     texts = _files(bundle, blocks, prefix, sizes, layout)
     for name, text in texts.items():

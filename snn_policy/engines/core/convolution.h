@@ -9,8 +9,8 @@
 
 #include "program.h"
 
-#define SNN_DENSE_FROM 16 /* as an image where more than one in so many inputs spiked */
-#define SNN_POSITIONS 4   /* output positions whose sums are kept in registers at once */
+#define SNN_DENSE_FROM 4 /* as an image where more than one in so many inputs spiked: faster from there on, by measurement */
+#define SNN_POSITIONS 6   /* output positions whose sums are kept in registers at once */
 
 SNN_ALWAYS int32_t snn_sums_size(const snn_connection *c) { return c->out_height * c->out_width * c->stride; }
 
@@ -110,6 +110,40 @@ SNN_ALWAYS void snn_add_windows(const snn_connection *c, const float *corner, co
     }
 }
 
+#if defined(SNN_VECTOR)
+/* As `snn_add_windows`, for SNN_POSITIONS outputs and SNN_LANES channels: their sums stay in registers. */
+SNN_FUNCTION void snn_add_wide_windows(const snn_connection *c, const float *corner, const float *kernel, float *sums) {
+    const int32_t pitch = c->width + 2 * c->beside, apart = c->right;
+    const ptrdiff_t plane = (ptrdiff_t)pitch * (c->height + 2 * c->above);
+    snn_floats kept[SNN_POSITIONS][SNN_LANES / SNN_VECTOR];
+    int32_t channel, y, x, p, k;
+    for (p = 0; p < SNN_POSITIONS; p++) {
+        for (k = 0; k < SNN_LANES / SNN_VECTOR; k++) {
+            kept[p][k] = ((const snn_floats *)(const void *)(sums + (ptrdiff_t)p * c->stride))[k];
+        }
+    }
+    for (channel = 0; channel < c->channels; channel++) {
+        for (y = 0; y < c->kernel_height; y++) {
+            const float *pixel = corner + channel * plane + (ptrdiff_t)y * pitch;
+            for (x = 0; x < c->kernel_width; x++, pixel++) {
+                const snn_floats *row = (const snn_floats *)(const void *)kernel;
+                for (p = 0; p < SNN_POSITIONS; p++) {
+                    for (k = 0; k < SNN_LANES / SNN_VECTOR; k++) {
+                        kept[p][k] += pixel[p * apart] * row[k];
+                    }
+                }
+                kernel += c->stride;
+            }
+        }
+    }
+    for (p = 0; p < SNN_POSITIONS; p++) {
+        for (k = 0; k < SNN_LANES / SNN_VECTOR; k++) {
+            ((snn_floats *)(void *)(sums + (ptrdiff_t)p * c->stride))[k] = kept[p][k];
+        }
+    }
+}
+#endif
+
 /* sums += W ∗ image, whole vectors of channels; what is left of the channels one by one. */
 SNN_FUNCTION void snn_slide(const snn_connection *c, const float *weights, const float *image, float *sums) {
     const int32_t pitch = c->width + 2 * c->beside;
@@ -121,8 +155,12 @@ SNN_FUNCTION void snn_slide(const snn_connection *c, const float *weights, const
             float *sum = sums + (ptrdiff_t)out_y * c->out_width * c->stride + first;
             out_x = 0;
             for (; columns == SNN_LANES && out_x + SNN_POSITIONS <= c->out_width; out_x += SNN_POSITIONS) {
+#if defined(SNN_VECTOR)
+                snn_add_wide_windows(c, line + out_x * c->right, weights + first, sum + (ptrdiff_t)out_x * c->stride);
+#else
                 snn_add_windows(c, line + out_x * c->right, weights + first, sum + (ptrdiff_t)out_x * c->stride,
                                 SNN_POSITIONS, SNN_LANES);
+#endif
             }
             for (p = out_x; p < c->out_width; p++) {
                 snn_add_windows(c, line + p * c->right, weights + first, sum + (ptrdiff_t)p * c->stride, 1, columns);

@@ -56,9 +56,15 @@ class Layout:
 
 
 class Writer:
-    """Write a network's program; `lanes` is what rows of weights are padded to: 1 where memory is short."""
+    """Write a network's program.
 
-    def __init__(self, network: SpikingNetwork, rederive_after: int, lanes: int = LANES) -> None:
+    Args:
+        lanes: what rows of weights are padded to: 1 for processors without vectors.
+        compact: memory is short: sparse layers lie as they take the fewest bytes, not the least time.
+    """
+
+    def __init__(self, network: SpikingNetwork, rederive_after: int, lanes: int = LANES, compact: bool = False) -> None:
+        self._compact = compact
         self._network, self._actor, self._neurons, self._lanes = network, network.actor, network.neurons, lanes
         self._parts: list[FloatArray] = []
         self._size = 0
@@ -289,7 +295,7 @@ class Writer:
 
     def packs(self, packed: Packed) -> bool:
         """Return whether a sparse layer's weights are stored as these blocks."""
-        return packed.bytes < packed.dense if self._lanes < LANES else packed.pays
+        return packed.bytes < packed.dense if self._compact else packed.pays
 
     def _convolution(self, layer: Conv2d) -> dict[str, Any]:
         channels = layer.weight.shape[0]

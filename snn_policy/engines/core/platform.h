@@ -21,7 +21,7 @@
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
+#pragma GCC optimize("fp-contract=off", "no-trapping-math", "no-math-errno") /* the last two: loops with choices vectorise */
 #elif defined(_MSC_VER)
 #pragma fp_contract(off)
 #endif
