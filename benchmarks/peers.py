@@ -7,8 +7,8 @@
     python -m benchmarks.peers --tables-only                # tables and picture from benchmarks/results/peers.json
 
 It installs nothing into the project's environment: `peers_environment` makes one of its own, and this command starts
-itself there. The parts: `returns` (whole episodes), `timing` (single decisions and batches), `accepts` (what each converter does
-with a module), `state` (what a forgotten reset does), `exports` (ONNX, NIR).
+itself there. The parts: `returns` (episodes), `timing` (single decisions and batches), `accepts` (what each converter
+does with a module), `state` (what a forgotten reset does), `exports` (ONNX, NIR).
 """
 
 import os
@@ -29,9 +29,9 @@ from snn_policy.atomic_files import write_atomically
 
 STORED = "peers.json"
 PARTS = ("returns", "timing", "accepts", "state", "exports")
-SMALL = {"episodes": 2, "recorded": 600, "timesteps": (4,), "rounds": 3, "actors": ("td3-Pendulum-v1",)}
+SMALL = {"episodes": 2, "steps": 50, "recorded": 600, "timesteps": (4,), "rounds": 3, "actors": ("td3-Pendulum-v1",)}
 """What a trial measures: an actor that the package ships, so that no reference actors are needed."""
-FULL = {"episodes": 20, "recorded": 10_000, "timesteps": (4, 8, 16, 32), "rounds": 60, "actors": None}
+FULL = {"episodes": 20, "steps": None, "recorded": 3_000, "timesteps": (4, 8, 16, 32), "rounds": 60, "actors": None}
 Found = dict[str, Any]
 
 
@@ -67,13 +67,13 @@ def measure(part: str, file: Path, effort: Found, resume: bool) -> None:
     if part == "returns":
         from benchmarks.peers_returns import run_cells
 
-        rows = run_cells(effort, read(file).get("returns", []) if resume else [], lambda rows: store(file, returns=rows))
-        found: Any = rows
+        known = read(file).get("returns", []) if resume else []
+        found: Any = run_cells(effort, known, lambda rows: store(file, returns=rows))
     else:
-        from benchmarks import peers_probes, peers_timing
+        from benchmarks import peers_exports, peers_probes, peers_timing
 
         probes = {"timing": peers_timing.timing, "accepts": peers_probes.accepts, "state": peers_probes.state,
-                  "exports": peers_probes.exports}  # fmt: skip
+                  "exports": peers_exports.exports}  # fmt: skip
         found = probes[part](effort)
     conditions_of = {**read(file).get("conditions", {}), part: {**conditions(before), "peers": versions()}}
     store(file, conditions=conditions_of, **{part: found})

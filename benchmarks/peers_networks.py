@@ -1,8 +1,8 @@
-"""Make spiking networks of an actor's layers with other libraries: SpikingJelly's recipes, sinabs, a plain loop in torch.
+"""Make spiking networks of an actor's layers with other libraries: SpikingJelly, sinabs, a plain loop in torch.
 
 Each is run as its documentation recommends: analog input at every timestep, the output averaged over T, all T timesteps
 in one call where the library can, and membranes reset before every decision unless `carries` asks for the other thing.
-`PeerPolicy` puts the actor's normaliser and head around it. Needs torch; SpikingJelly and sinabs where they are asked for.
+`PeerPolicy` puts the actor's normaliser and head around it. Needs torch; SpikingJelly and sinabs where asked for.
 """
 
 import warnings
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.peers_cells import RECIPE_NAMES
 from benchmarks.torch_baselines import IFLoop, TorchPolicy
 from snn_policy.actor import Actor
 from snn_policy.protocol import Costs, FloatArray, IntArray, Mask
@@ -111,20 +112,17 @@ class Recipe:
     delayed: bool = False
 
 
-RECIPES = {
-    "max": Recipe(lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="max")),
-    "99.9%": Recipe(lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="99.9%")),
-    "99.9% per channel": Recipe(
-        lambda c, inputs: c.RateCodingRecipe(
-            dataloader=[inputs], mode="99.9%", channel_wise=True, half_threshold=True
-        ),
+_RECIPES = (
+    Recipe(lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="max")),
+    Recipe(lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="99.9%")),
+    Recipe(
+        lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="99.9%", channel_wise=True, half_threshold=True),
         delayed=True,
     ),
-    "threshold balancing": Recipe(
-        lambda c, inputs: c.LocalThresholdBalancingRecipe(dataloader=inputs.split(CALIBRATION_BATCH)), delayed=True
-    ),
-}
-"""SpikingJelly's recipes for ReLU: the two of its tutorial, and the two of its example for ImageNet, settings as there."""
+    Recipe(lambda c, inputs: c.LocalThresholdBalancingRecipe(dataloader=inputs.split(CALIBRATION_BATCH)), delayed=True),
+)
+RECIPES = dict(zip(RECIPE_NAMES, _RECIPES, strict=True))
+"""SpikingJelly's recipes for ReLU: the two of its tutorial and the two of its example for ImageNet, set as there."""
 
 
 class SinabsNetwork(PeerNetwork):
@@ -175,11 +173,10 @@ class LoopNetwork(PeerNetwork):
 
 
 class PeerPolicy:
-    """Act with a peer's network, behind the actor's own normaliser and head: as much of a policy as `evaluate_in` needs.
+    """Act with a peer's network, behind the actor's own normaliser and head: as much as `evaluate_in` needs.
 
     Args:
-        counting: keep what each decision cost as `last_decision`; without it nothing is left in the way of `policy.act`,
-            where decisions are timed.
+        counting: keep what each decision cost as `last_decision`; without it nothing is in the way of `policy.act`.
     """
 
     def __init__(self, actor: Actor, network: PeerNetwork, counting: bool = True) -> None:
@@ -224,17 +221,19 @@ def costs(counts: list[Any], fan_out: list[Any], actor: Actor, rows: int) -> Cos
         fan_out: (n,) weights that are not zero, of every layer.
     """
     none = np.zeros(rows, np.int64)
-    spikes = [np.broadcast_to(count, (rows, len(fan))).astype(np.int64) for count, fan in zip(counts, fan_out, strict=True)]
+    spikes = [
+        np.broadcast_to(count, (rows, len(fan))).astype(np.int64) for count, fan in zip(counts, fan_out, strict=True)
+    ]
     operations: IntArray = sum((count @ fan for count, fan in zip(spikes, fan_out, strict=True)), none)
     by_layer = np.stack([count.sum(1) for count in spikes], axis=1) if spikes else none[:, None][:, :0]
     return Costs(by_layer, operations, none + actor.layers[0].synapses, none, none)
 
 
 def normalised(modules: nn.Sequential, inputs: torch.Tensor, gain: float = 1.0) -> nn.Sequential:
-    """Return a copy whose hidden activations reach `gain` at `PERCENTILE` of the inputs (N, n), and whose output is the same.
+    """Return a copy with the same output whose hidden activations reach `gain` at `PERCENTILE` of the inputs (N, n).
 
-    Rueckauer et al. (2017), biases included: W ← W·λ₋₁/λ, b ← b/λ. A larger gain is sinabs' advice "scale up the weights
-    of the first layer", with the biases scaled along.
+    Rueckauer et al. (2017), biases included: W ← W·λ₋₁/λ, b ← b/λ. A larger gain is sinabs' advice to scale up the
+    weights of the first layer, with the biases scaled along.
     """
     copy = deepcopy(modules)
     linear = [place for place, module in enumerate(copy) if isinstance(module, nn.Linear)]

@@ -5,6 +5,7 @@ faithful conversion has no error left to speak of.
 """
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,58 +13,65 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.peers_cells import ACTORS, CRPI, GAP_AT, PER_CHANNEL, SCALED, SIGMA_DELTA, Cell
 from benchmarks.peers_networks import RECIPES, SinabsNetwork, SpikingJellyNetwork
-from benchmarks.peers_returns import ACTORS, CRPI, SCALED, SIGMA_DELTA, SPIKINGJELLY, Cell, Subject, policy, subject
+from benchmarks.peers_returns import Subject, policy, subject
+from benchmarks.torch_baselines import TorchPolicy
 from snn_policy import IF, SigmaDelta, convert, load_actor
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.settings import NeuronSettings
 
 INPUTS, OUTPUTS, WIDTH = 6, 3, 32
 PROBE_TIMESTEPS, PROBE_ROWS = 512, 400
-FAITHFUL = 0.03
-"""The largest mean error, in standard deviations of the output, that counts as faithful."""
-GAP_AT, GAP_ROWS = (0, 1, 5, 20), 40
-"""Decisions of the second episode that are looked at, and how many episodes side by side."""
+GAP_ROWS = 40
+"""Episodes side by side."""
+ANEW, INHERITED = "acts, from fresh membranes", "acts, with membranes of the rows before"
 Found = dict[str, Any]
 
 
-class Called(nn.Module):
-    """Call ReLU as a function."""
+class Hidden(nn.Module):
+    """Hold two hidden layers and a linear output."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.last = nn.Linear(INPUTS, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, OUTPUTS)
+        self.first, self.second = nn.Linear(INPUTS, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.last = nn.Linear(WIDTH, OUTPUTS)
+
+
+class Called(Hidden):
+    """Call ReLU as a function."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(functional.relu(self.second(functional.relu(self.first(x)))))
 
 
-class Shared(nn.Module):
+class Shared(Hidden):
     """Use one `nn.ReLU` twice."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.last = nn.Linear(INPUTS, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, OUTPUTS)
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.relu(self.second(self.relu(self.first(x)))))
 
 
-class Residual(nn.Module):
+class Residual(Hidden):
     """Add a layer's input to its output."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.block, self.last = nn.Linear(INPUTS, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, OUTPUTS)
         self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.relu1(self.first(x))
-        return self.last(h + self.relu2(self.block(h)))
+        return self.last(h + self.relu2(self.second(h)))
 
 
-def chain(activation: Callable[[], nn.Module], *after: nn.Module, norm: Callable[[], nn.Module] | None = None) -> nn.Module:
+Maker = Callable[[], nn.Module]
+
+
+def chain(activation: Maker, *after: nn.Module, norm: Maker | None = None) -> nn.Module:
     """Return two hidden layers with that activation, behind a normalisation if there is one, and a linear output."""
     hidden = [[nn.Linear(n, WIDTH), *([norm()] if norm else []), activation()] for n in (INPUTS, WIDTH)]
     return nn.Sequential(*hidden[0], *hidden[1], nn.Linear(WIDTH, OUTPUTS), *after)
@@ -78,7 +86,7 @@ def batch_norm() -> nn.Module:
     return norm
 
 
-PROBES: dict[str, Callable[[], nn.Module]] = {
+PROBES: dict[str, Maker] = {
     "`nn.ReLU` modules": lambda: chain(nn.ReLU),
     "one `nn.ReLU`, used twice": Shared,
     "`functional.relu` in `forward`": Called,
@@ -93,8 +101,11 @@ PROBES: dict[str, Callable[[], nn.Module]] = {
 """Modules by their name in the table; each has two hidden activations."""
 
 
-def accepts(effort: Mapping[str, Any]) -> list[Found]:
-    """Return what becomes of every probe: for each converter its outcome, or the error that it raised."""
+def accepts(effort: Mapping[str, Any]) -> Found:
+    """Return what becomes of every probe, by converter: its outcome, or the error that it raised.
+
+    Also what sinabs' `normalize_weights` alone changes in actors with biases, see `changed_by_normalising`.
+    """
     found = []
     for name, make in PROBES.items():
         torch.manual_seed(0)
@@ -112,7 +123,27 @@ def accepts(effort: Mapping[str, Any]) -> list[Found]:
                 error = float(np.abs(got - expected).mean() / expected.std())
                 outcomes[converter] = {"spiking": spiking, "error": round(error, 4)}
         found.append({"probe": name, "outcomes": outcomes})
-    return found
+    subjects = [subject(name, effort["recorded"]) for name in effort["actors"] or ACTORS[:2]]
+    return {"probes": found, "normalising": {of.name: round(changed_by_normalising(of), 4) for of in subjects}}
+
+
+def changed_by_normalising(of: Subject) -> float:
+    """Return how far sinabs' `normalize_weights` moves the ANN's own actions: mean distance, in half-ranges.
+
+    Its factors are taken out again in the last layer, so that nothing is left but what it does to later layers' biases.
+    """
+    utils: Any = import_module("sinabs.utils")
+    modules, inputs = of.modules, of.inputs
+    hidden = [name for name, module in modules.named_children() if isinstance(module, nn.Linear)][:-1]
+    before = [modules[int(name)].weight.detach().clone() for name in hidden]
+    utils.normalize_weights(modules, inputs, [str(int(name) + 1) for name in hidden], hidden)
+    with torch.no_grad():
+        for name, weight in zip(hidden, before, strict=True):
+            place = torch.unravel_index(weight.abs().argmax(), weight.shape)
+            modules[-1].weight *= weight[place] / modules[int(name)].weight[place]
+    actions = TorchPolicy(of.actor, modules).act_rows(of.observations)
+    half_range = (of.actor.high - of.actor.low) / 2
+    return float((np.abs(actions - of.actor.act(of.observations)) / half_range).mean())
 
 
 def _spikingjelly(module: nn.Module, inputs: torch.Tensor) -> tuple[int, Any]:
@@ -156,7 +187,7 @@ def state(effort: Mapping[str, Any]) -> list[Found]:
     """
     of = subject((effort["actors"] or ACTORS)[0], effort["recorded"])
     found = []
-    for cell in (Cell(SPIKINGJELLY[2], 16, True), Cell(SCALED, 16, True), Cell(CRPI, 16), Cell(SIGMA_DELTA)):
+    for cell in (Cell(PER_CHANNEL, 16, True), Cell(SCALED, 16, True), Cell(CRPI, 16), Cell(SIGMA_DELTA)):
         acting = policy(of, cell)
         gap = forgotten(acting, of.observations, (of.actor.high - of.actor.low) / 2)
         found.append({"peer": cell.peer, "gap": [round(value, 5) for value in gap], "batch": another_batch(acting, of)})
@@ -178,11 +209,14 @@ def forgotten(acting: Any, observations: FloatArray, half_range: FloatArray) -> 
 
 
 def another_batch(acting: Any, of: Subject) -> str:
-    """Return what comes of 3 rows after 5 where nobody resets: an error, or actions of whoever's membranes."""
+    """Return what comes of 3 rows after 5 where nobody resets: an error, or whose membranes act."""
     acting.reset()
-    acting.act(of.observations[:5])
+    fresh = acting.act(of.observations[10:13])
+    acting.reset()
+    for obs in of.observations[:50].reshape(10, 5, -1):
+        acting.act(obs)
     try:
-        acting.act(of.observations[10:13])
+        actions = acting.act(of.observations[10:13])
     except Exception as refusal:  # whatever a library raises is what it says
         return f"{type(refusal).__name__}: {str(refusal).splitlines()[0]}"[:160]
-    return "acts, with membranes of other rows"
+    return ANEW if np.array_equal(actions, fresh) else INHERITED

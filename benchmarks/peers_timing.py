@@ -1,19 +1,17 @@
-"""Time the peers' decisions beside the ANN in ONNX Runtime: one process, one thread, everything in turn (`bench.timing`)."""
+"""Time the peers' decisions beside the ANN in ONNX Runtime: one process, one thread, all in turn (`bench.timing`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.peers_cells import ACTORS, ANN_IN_TORCH, ROWS, ROWS_TIMESTEPS, SIGMA_DELTA, TIMED_PEERS, Cell
 from benchmarks.peers_networks import PeerPolicy
-from benchmarks.peers_returns import ACTORS, CRPI, LOOP, SCALED, SIGMA_DELTA, SPIKINGJELLY, Cell, Subject, policy, subject
+from benchmarks.peers_returns import Subject, policy, subject
 from benchmarks.torch_baselines import TorchPolicy
 from snn_policy.bench.baselines import REFERENCE, onnx_runtime
 from snn_policy.bench.timing import Decide, recorded_stream, single_thread, take_turns
 
-TIMED_PEERS = (CRPI, SPIKINGJELLY[2], SCALED, LOOP)
-TIMED_ACTORS = (ACTORS[0], ACTORS[2])
-ROWS, ROWS_TIMESTEPS = 256, 16
-ANN_IN_TORCH = "ANN, torch"
+TIMED_ACTORS = (ACTORS[0], ACTORS[3])
 
 
 def timing(effort: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -47,6 +45,12 @@ def calls(of: Subject, timesteps: Sequence[int], rows: int | None) -> dict[str, 
     for steps in timesteps:
         for peer in TIMED_PEERS:
             acting = policy(of, Cell(peer, steps), counting=False)
-            timed = acting.policy if isinstance(acting, PeerPolicy) else None
-            named[f"{peer}, T = {steps}"] = acting.act if timed is None else timed.act if rows is None else timed.act_rows
+            named[f"{peer}, T = {steps}"] = timed(acting, rows is None)
     return named
+
+
+def timed(acting: Any, single: bool) -> Decide:
+    """Return the call that decides, of one observation or of many."""
+    if not isinstance(acting, PeerPolicy):
+        return acting.act
+    return acting.policy.act if single else acting.policy.act_rows
