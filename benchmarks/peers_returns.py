@@ -107,15 +107,16 @@ def policy(of: Subject, cell: Cell, counting: bool = True) -> Any:
     return PeerPolicy(of.actor, network(of, cell), counting)
 
 
+@lru_cache(maxsize=len(ACTORS) + 1)
+def environments(name: str, count: int, steps: int | None) -> list[gym.Env]:
+    """Return as many environments, whose episodes have at most so many steps; every cell starts them with its seeds."""
+    return make_environments(lambda: gym.make(name, max_episode_steps=steps), None, count)
+
+
 def run_cell(of: Subject, cell: Cell, episodes: int, steps: int | None = None) -> Row:
     """Run the episodes side by side, of at most so many steps, and return them with the mean costs of a decision."""
-    acting = policy(of, cell)
-    envs = make_environments(lambda: gym.make(of.environment, max_episode_steps=steps), of.actor, episodes)
-    try:
-        found = evaluate_in(acting, envs, episodes=episodes, seed=SEED)
-    finally:
-        for env in envs:
-            env.close()
+    envs = environments(of.environment, episodes, steps)
+    found = evaluate_in(policy(of, cell), envs, episodes=episodes, seed=SEED)
     return {
         "actor": of.name, **cell.key, "episodes": episodes, "steps": steps, "recorded": len(of.observations),
         "returns": [round(value, 2) for value in found.returns], "dense_macs": of.actor.dense_macs,
