@@ -22,7 +22,7 @@ CARRIED, CARRIED_TIMESTEPS = (PER_CHANNEL, SCALED), (4, 16)
 ORDER, LAST = (1, 16, 4, 32, 8), (BALANCING, DEFAULT)
 TIMED_PEERS, ANN_IN_TORCH = (CRPI, PER_CHANNEL, SCALED, LOOP), "ANN, torch"
 ROWS, ROWS_TIMESTEPS = 256, 16
-FAITHFUL = 0.03
+FAITHFUL = 0.02
 """The largest mean error, in standard deviations of the output, that counts as faithful."""
 GAP_AT = (0, 1, 5, 20)
 """Decisions of an episode at which a forgotten reset is looked for."""

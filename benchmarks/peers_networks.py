@@ -70,7 +70,7 @@ class SpikingJellyNetwork(PeerNetwork):
     """
 
     def __init__(
-        self, recipe: "Recipe", modules: nn.Sequential, inputs: torch.Tensor, timesteps: int, carries: bool = False
+        self, recipe: "Recipe", modules: nn.Module, inputs: torch.Tensor, timesteps: int, carries: bool = False
     ) -> None:
         super().__init__()
         converters: Any = import_module("spikingjelly.activation_based.ann2snn")
@@ -121,14 +121,14 @@ _RECIPES = (
     ),
     Recipe(lambda c, inputs: c.LocalThresholdBalancingRecipe(dataloader=inputs.split(CALIBRATION_BATCH)), delayed=True),
 )
-RECIPES = dict(zip(RECIPE_NAMES, _RECIPES, strict=True))
+RECIPES: dict[str, Recipe] = dict(zip(RECIPE_NAMES, _RECIPES, strict=True))
 """SpikingJelly's recipes for ReLU: the two of its tutorial and the two of its example for ImageNet, set as there."""
 
 
 class SinabsNetwork(PeerNetwork):
     """Run what sinabs' `from_model` makes of a chain of modules: several spikes per timestep (`MultiSpike`)."""
 
-    def __init__(self, modules: nn.Sequential, timesteps: int, carries: bool = False) -> None:
+    def __init__(self, modules: nn.Module, timesteps: int, carries: bool = False) -> None:
         super().__init__()
         from_torch: Any = import_module("sinabs.from_torch")
         layers: Any = import_module("sinabs.layers")

@@ -194,7 +194,7 @@ def state(effort: Mapping[str, Any]) -> list[Found]:
     return found
 
 
-def forgotten(acting: Any, observations: FloatArray, half_range: FloatArray) -> list[float]:
+def forgotten(acting: Any, observations: FloatArray, half_range: Any) -> list[float]:
     """Return the gap at each of `GAP_AT`: between actions after a forgotten reset and after a reset, in half-ranges."""
     steps = max(GAP_AT) + 1
     starts = np.arange(GAP_ROWS) * (len(observations) // (2 * GAP_ROWS))

@@ -54,7 +54,7 @@ def outcome(found: Found) -> str:
 def refusals(measured: Found) -> str:
     """Return the refusals of `nn.Tanh`, as they are raised."""
     (tanh,) = (probe["outcomes"] for probe in measured["accepts"]["probes"] if probe["probe"] == "`nn.Tanh`")
-    said = [f"- {name}: `{found['refused']}`" for name, found in tanh.items() if "refused" in found]
+    said = [f"- {name}: `{found['refused'].partition('. ')[0]}`" for name, found in tanh.items() if "refused" in found]
     return "\n".join(said)
 
 

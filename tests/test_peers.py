@@ -178,7 +178,7 @@ def test_normalising_changes_no_output_and_brings_activations_to_the_gain(widths
         scaled = normalised(modules, inputs, gain)
         assert torch.allclose(scaled(inputs), modules(inputs), atol=1e-4)
         h = inputs
-        for place, module in enumerate(scaled[:-1]):
+        for place, module in enumerate([*scaled][:-1]):
             h = module(h)
             if place % 2:
                 assert np.percentile(h.numpy(), PERCENTILE) == pytest.approx(gain, rel=1e-4)
