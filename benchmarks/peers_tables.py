@@ -65,23 +65,19 @@ def normalising(measured: Found) -> str:
 
 
 def returns(measured: Found) -> str:
-    """Return a table per actor: the share of the ANN's return, with its interval, by T; and synaptic operations."""
+    """Return a table per actor: by T, the share of the ANN's return, its interval, and the synaptic operations."""
     rows = measured["returns"]
     texts = []
     for actor in dict.fromkeys(row["actor"] for row in rows if row["actor"] != TANH_ACTOR):
         own = [row for row in rows if row["actor"] == actor]
         (ann,) = found_at(own, ANN)
         steps = sorted({row["timesteps"] for row in own} - {1})
-        lines = [[f"**{SIGMA_DELTA}** (default; T has no meaning)", *_sigma_delta(own, ann, len(steps)),
-                  _operations(own, SIGMA_DELTA, 1, ann)]]  # fmt: skip
+        lines = [[f"**{SIGMA_DELTA}** (default, no T)", _cell(own, SIGMA_DELTA, 1, ann), *[""] * (len(steps) - 1)]]
         for peer in (CRPI, *PEERS):
             if any(row["peer"] == peer for row in own):
                 name = f"**{peer}**" if peer == CRPI else peer
-                lines.append([name, *(_retention(own, peer, step, ann) for step in steps),
-                              _operations(own, peer, ROWS_TIMESTEPS, ann)])  # fmt: skip
-        heads = [f"{actor}: ANN {_mean(ann):,.0f}", *(f"T = {step}" for step in steps),
-                 f"operations, T = {ROWS_TIMESTEPS}"]  # fmt: skip
-        texts.append(table(heads, lines))
+                lines.append([name, *(_cell(own, peer, step, ann) for step in steps)])
+        texts.append(table([f"{actor}: ANN {_mean(ann):,.0f}", *(f"T = {step}" for step in steps)], lines))
     return "\n\n".join([*texts, _how_many(rows)])
 
 
@@ -101,26 +97,28 @@ def _how_many(rows: Sequence[Found]) -> str:
     limit = "whole episodes" if steps is None else f"episodes cut at {steps} steps"
     return (
         f"{episodes} {limit} per figure, the same seeds for all; {recorded:,} recorded observations calibrate every "
-        "conversion. In brackets: 95 % bootstrap interval of the ratio of mean returns, resampling pairs of one seed. "
-        "Operations: spikes × fan-out per decision, by the ANN's dense multiply-accumulates."
+        "conversion. In brackets the 95 % bootstrap interval of the ratio of mean returns, resampling pairs of one "
+        "seed; after the dot the spikes × fan-out of a decision, by the ANN's dense multiply-accumulates (the analog "
+        "input of IF networks, which is computed once, is not in it)."
     )
-
-
-def _sigma_delta(own: Sequence[Found], ann: Found, columns: int) -> list[str]:
-    return [_retention(own, SIGMA_DELTA, 1, ann), *[""] * (columns - 1)]
 
 
 def _retention(own: Sequence[Found], peer: str, timesteps: int, ann: Found, carries: bool = False) -> str:
     for row in found_at(own, peer, timesteps, carries):
         found = kept(row, ann)
         low, high = found["interval"]
-        return f"{found['retention']:.2f} [{low:.2f}, {high:.2f}]"
+        return f"{_share(found['retention'])} [{_share(low)}, {_share(high)}]"
     return NOT_MEASURED
 
 
-def _operations(own: Sequence[Found], peer: str, timesteps: int, ann: Found) -> str:
+def _share(value: float) -> str:
+    """Return two decimals, without a sign of zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def _cell(own: Sequence[Found], peer: str, timesteps: int, ann: Found) -> str:
     for row in found_at(own, peer, timesteps):
-        return figure(kept(row, ann)["operations"])
+        return f"{_retention(own, peer, timesteps, ann)} · {figure(kept(row, ann)['operations'])}"
     return NOT_MEASURED
 
 
