@@ -31,7 +31,7 @@ STORED = "peers.json"
 PARTS = ("returns", "timing", "accepts", "state", "exports")
 SMALL = {"episodes": 2, "steps": 50, "recorded": 600, "timesteps": (4,), "rounds": 3, "actors": ("td3-Pendulum-v1",)}
 """What a trial measures: an actor that the package ships, so that no reference actors are needed."""
-FULL = {"episodes": 20, "steps": None, "recorded": 3_000, "timesteps": (4, 8, 16, 32), "rounds": 60, "actors": None}
+FULL = {"episodes": 20, "steps": None, "recorded": 3_000, "timesteps": (4, 8, 16, 32), "rounds": 40, "actors": None}
 Found = dict[str, Any]
 
 

@@ -29,6 +29,8 @@ from snn_policy.bench.baselines import REFERENCE
 PAGE = DOCS / "comparison.md"
 NOT_MEASURED = "–"
 HIDDEN_LAYERS = 2
+KEEPS = 0.95
+"""The share of the ANN's return that counts as kept in the summary."""
 Found = Mapping[str, Any]
 
 
@@ -81,6 +83,33 @@ def returns(measured: Found) -> str:
     return "\n\n".join([*texts, _how_many(rows)])
 
 
+def summary(measured: Found) -> str:
+    """Return, per network and actor, the least T from which on `KEEPS` of the return is kept, and its operations."""
+    rows = [row for row in measured["returns"] if row["actor"] != TANH_ACTOR]
+    actors = list(dict.fromkeys(row["actor"] for row in rows))
+    lines = []
+    for peer in (SIGMA_DELTA, CRPI, *PEERS):
+        found = [_enough([row for row in rows if row["actor"] == actor], peer) for actor in actors]
+        lines.append([f"**{peer}**" if peer in (SIGMA_DELTA, CRPI) else peer, *found])
+    return table([f"{KEEPS:g} of the return from", *actors], lines)
+
+
+def _enough(own: Sequence[Found], peer: str) -> str:
+    (ann,) = found_at(own, ANN)
+    measured = sorted(
+        (row for row in own if row["peer"] == peer and not row["carries"]), key=lambda row: row["timesteps"]
+    )
+    if not measured:
+        return NOT_MEASURED
+    short = [place for place, row in enumerate(measured) if kept(row, ann)["retention"] < KEEPS]
+    first = max(short, default=-1) + 1
+    if first == len(measured):
+        return f"not by T = {measured[-1]['timesteps']}"
+    row = measured[first]
+    name = "always" if peer == SIGMA_DELTA else f"T = {row['timesteps']}"
+    return f"{name} · {figure(kept(row, ann)['operations'])}"
+
+
 def tanh(measured: Found) -> str:
     """Return what is kept of the actor whose activations no peer makes spike."""
     own = [row for row in measured["returns"] if row["actor"] == TANH_ACTOR]
@@ -97,7 +126,7 @@ def _how_many(rows: Sequence[Found]) -> str:
     limit = "whole episodes" if steps is None else f"episodes cut at {steps} steps"
     return (
         f"{episodes} {limit} per figure, the same seeds for all; {recorded:,} recorded observations calibrate every "
-        "conversion. In brackets the 95 % bootstrap interval of the ratio of mean returns, resampling pairs of one "
+        "conversion; – is not measured. In brackets the 95 % bootstrap interval of the ratio of mean returns, resampling pairs of one "
         "seed; after the dot the spikes × fan-out of a decision, by the ANN's dense multiply-accumulates (the analog "
         "input of IF networks, which is computed once, is not in it)."
     )
@@ -213,7 +242,7 @@ def versions(measured: Found) -> str:
 
 
 TEXTS: Mapping[str, Callable[[Found], str]] = {
-    "accepts": accepts, "refusals": refusals, "normalising": normalising, "returns": returns, "tanh": tanh,
+    "accepts": accepts, "refusals": refusals, "normalising": normalising, "summary": summary, "returns": returns, "tanh": tanh,
     "carried": carried, "timing": timing, "state": state, "exports": exports, "versions": versions,
 }  # fmt: skip
 

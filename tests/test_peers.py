@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ MEASURED: dict[str, Any] = {
 EXPECTED = {
     "returns": ["one: ANN 100 | T = 4 | T = 16 |", "| 0.98 [0.97, 0.99] · 0.50 | |", "| – | 0.60 [0.50, 0.70] · 0.50 |",
                 "| 0.25 [0.25, 0.25] · 0.50 | – |", "3 whole episodes per figure", "100 recorded"],
+    "summary": ["| **sigma-delta** | always · 0.50 |", "| **IF, CRPI** | not by T = 16 |", f"| {SCALED} | not by T = 4 |",
+                f"| {LOOP} | – |"],
     "tanh": ["0.90 [0.90, 0.90] of 10"],
     "carried": [f"| one | {SCALED} | 4 | 0.25 [0.25, 0.25] | 0.75 [0.75, 0.75] |"],
     "timing": ["one 8×8, ANN 10.0 µs", "| T = 8 | T = 16 | T = 16, 256 rows |", "| sigma-delta | 0.25 | | 0.25 |",
@@ -150,6 +153,16 @@ def test_what_is_kept_is_of_the_anns_mean(returns: list[float], retention: float
     assert found["operations"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("by_t", "said"),
+    [({4: 99.0, 8: 96.0, 16: 97.0}, "T = 4 · 0.50"), ({4: 99.0, 8: 90.0, 16: 97.0}, "T = 16 · 0.50"),
+     ({4: 10.0, 8: 95.0}, "T = 8 · 0.50"), ({4: 99.0, 8: 94.0}, "not by T = 8")],
+)  # fmt: skip
+def test_the_summary_asks_that_every_larger_t_keeps_the_return_too(by_t: dict[int, float], said: str) -> None:
+    rows = [ANN_ROW, *(row(LOOP, [value] * 3, step) for step, value in by_t.items())]
+    assert f"| {LOOP} | {said} |" in peers_tables.summary({"returns": rows})
+
+
 def test_a_carried_cell_is_another_one() -> None:
     rows = MEASURED["returns"]
     assert [found["returns"][0] for found in found_at(rows, SCALED, 4)] == [25.0]
@@ -200,6 +213,26 @@ def test_the_loop_acts_and_costs_as_an_if_policy_without_memory() -> None:
     assert np.array_equal(mine.spikes[alike], theirs.spikes[alike])
     assert np.array_equal(mine.synaptic_operations[alike], theirs.synaptic_operations[alike])
     assert np.array_equal(mine.multiply_accumulates, theirs.multiply_accumulates)
+
+
+def test_a_call_that_waits_for_others_is_charged_for_its_own_work_only() -> None:
+    pytest.importorskip("torch")
+    from benchmarks.peers_timing import REFERENCE, in_turn
+
+    def busy(_: Any) -> None:
+        until = time.thread_time() + 2e-4
+        while time.thread_time() < until:
+            pass
+
+    def waiting(obs: Any) -> None:
+        busy(obs)
+        time.sleep(5e-3)
+
+    named = {REFERENCE: busy, "waiting": waiting}
+    found = {timing["name"]: timing for timing in in_turn(named, lambda _: np.zeros(1, np.float32), 5, rows=1)}
+    assert found[REFERENCE]["ratio"] == 1
+    assert 0.8 < found["waiting"]["ratio"] < 3
+    assert 150 < found[REFERENCE]["median"] < 600
 
 
 def test_the_picture_is_drawn_for_light_and_dark_pages(tmp_path: Path) -> None:
