@@ -96,9 +96,8 @@ def summary(measured: Found) -> str:
 
 def _enough(own: Sequence[Found], peer: str) -> str:
     (ann,) = found_at(own, ANN)
-    measured = sorted(
-        (row for row in own if row["peer"] == peer and not row["carries"]), key=lambda row: row["timesteps"]
-    )
+    steps = sorted({row["timesteps"] for row in own})
+    measured = [row for step in steps for row in found_at(own, peer, step)]
     if not measured:
         return NOT_MEASURED
     short = [place for place, row in enumerate(measured) if kept(row, ann)["retention"] < KEEPS]
@@ -126,9 +125,9 @@ def _how_many(rows: Sequence[Found]) -> str:
     limit = "whole episodes" if steps is None else f"episodes cut at {steps} steps"
     return (
         f"{episodes} {limit} per figure, the same seeds for all; {recorded:,} recorded observations calibrate every "
-        "conversion; – is not measured. In brackets the 95 % bootstrap interval of the ratio of mean returns, resampling pairs of one "
-        "seed; after the dot the spikes × fan-out of a decision, by the ANN's dense multiply-accumulates (the analog "
-        "input of IF networks, which is computed once, is not in it)."
+        "conversion; – is not measured. In brackets the 95 % bootstrap interval of the ratio of mean returns, "
+        "resampling pairs of one seed; after the dot the spikes × fan-out of a decision, by the ANN's dense "
+        "multiply-accumulates (the analog input of IF networks, which is computed once, is not in it)."
     )
 
 
@@ -242,8 +241,8 @@ def versions(measured: Found) -> str:
 
 
 TEXTS: Mapping[str, Callable[[Found], str]] = {
-    "accepts": accepts, "refusals": refusals, "normalising": normalising, "summary": summary, "returns": returns, "tanh": tanh,
-    "carried": carried, "timing": timing, "state": state, "exports": exports, "versions": versions,
+    "accepts": accepts, "refusals": refusals, "normalising": normalising, "summary": summary, "returns": returns,
+    "tanh": tanh, "carried": carried, "timing": timing, "state": state, "exports": exports, "versions": versions,
 }  # fmt: skip
 
 
