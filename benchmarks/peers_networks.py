@@ -27,6 +27,8 @@ from snn_policy.spiking.neurons import MembraneNeurons
 
 CALIBRATION_BATCH = 100
 """Rows of a batch where a recipe learns from one batch after the other, as in SpikingJelly's example."""
+BALANCING_BATCHES = 390
+"""Threshold balancing moves its thresholds once per batch: as many as SpikingJelly's example has (50,000 images)."""
 PERCENTILE = 99.0
 """Of sinabs' `normalize_weights`, its default."""
 Spikes = list[torch.Tensor]
@@ -104,6 +106,14 @@ class SpikingJellyNetwork(PeerNetwork):
         return received.reshape(self.timesteps, rows, -1).ne(0).sum(0)
 
 
+def shuffled_batches(inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return `BALANCING_BATCHES` batches of the inputs (N, n), shuffled anew each time that all have been taken."""
+    torch.manual_seed(0)
+    passes = -(-BALANCING_BATCHES * CALIBRATION_BATCH // len(inputs))
+    order = torch.cat([torch.randperm(len(inputs)) for _ in range(passes)])
+    return list(inputs[order].split(CALIBRATION_BATCH)[:BALANCING_BATCHES])
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Make a recipe of SpikingJelly; `delayed` as in its examples for ImageNet."""
@@ -119,7 +129,7 @@ _RECIPES = (
         lambda c, inputs: c.RateCodingRecipe(dataloader=[inputs], mode="99.9%", channel_wise=True, half_threshold=True),
         delayed=True,
     ),
-    Recipe(lambda c, inputs: c.LocalThresholdBalancingRecipe(dataloader=inputs.split(CALIBRATION_BATCH)), delayed=True),
+    Recipe(lambda c, inputs: c.LocalThresholdBalancingRecipe(dataloader=shuffled_batches(inputs)), delayed=True),
 )
 RECIPES: dict[str, Recipe] = dict(zip(RECIPE_NAMES, _RECIPES, strict=True))
 """SpikingJelly's recipes for ReLU: the two of its tutorial and the two of its example for ImageNet, set as there."""

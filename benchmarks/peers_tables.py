@@ -100,6 +100,9 @@ def _enough(own: Sequence[Found], peer: str) -> str:
     measured = [row for step in steps for row in found_at(own, peer, step)]
     if not measured:
         return NOT_MEASURED
+    if peer != SIGMA_DELTA and len(measured) < len(steps) - 1:
+        every = ", ".join(f"T = {row['timesteps']}: {_share(kept(row, ann)['retention'])}" for row in measured)
+        return f"only {every}"
     short = [place for place, row in enumerate(measured) if kept(row, ann)["retention"] < KEEPS]
     first = max(short, default=-1) + 1
     if first == len(measured):
