@@ -1,7 +1,8 @@
 """Measure this package beside SpikingJelly, sinabs and a plain loop in torch, and write docs/comparison.md's tables.
 
     python -m benchmarks.peers                              # makes .nightly/peers, then measures all parts in it
-    python -m benchmarks.peers --only returns --resume      # goes on where a run was stopped
+    python -m benchmarks.peers --only returns --resume      # goes on where a run was stopped, with the same --steps
+    python -m benchmarks.peers --steps 250                  # episodes cut there: a quarter of the time
     python -m benchmarks.peers --only timing,accepts        # some parts anew, the others as they are stored
     python -m benchmarks.peers --small --out run/peers      # a trial of minutes, documents untouched
     python -m benchmarks.peers --tables-only                # tables and picture from benchmarks/results/peers.json
@@ -39,6 +40,7 @@ def main(
     only: Annotated[str, typer.Option(help="parts, separated by commas")] = ",".join(PARTS),
     out: Annotated[Path, typer.Option(help=f"directory of {STORED}")] = RESULTS,
     small: Annotated[bool, typer.Option("--small", help="a trial: one small shipped actor, few episodes")] = False,
+    steps: Annotated[int | None, typer.Option(help="cut episodes there; by default the environment does")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep the cells of returns that are stored")] = False,
     tables_only: Annotated[bool, typer.Option("--tables-only", help="measure nothing")] = False,
 ) -> None:
@@ -51,7 +53,7 @@ def main(
             make_environment()
             raise typer.Exit(run_inside(sys.argv[1:]))
         for part in wanted:
-            measure(part, out / STORED, SMALL if small else FULL, resume)
+            measure(part, out / STORED, SMALL if small else {**FULL, "steps": steps}, resume)
     if out.resolve() == RESULTS.resolve():
         from benchmarks.peers_tables import write_page
 
