@@ -70,8 +70,12 @@ class TorchPolicy(nn.Module):
 
     def act(self, obs: FloatArray) -> Any:
         """Decide on one observation, (*shape) to (*action_shape)."""
+        return self.act_rows(obs[None])[0]
+
+    def act_rows(self, obs: FloatArray) -> Any:
+        """Decide on (rows, *shape)."""
         with torch.inference_mode():
-            return self(torch.from_numpy(obs[None])).numpy()[0]
+            return self(torch.from_numpy(obs)).numpy()
 
 
 class IFLoop(nn.Module):
