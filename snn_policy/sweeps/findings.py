@@ -25,6 +25,9 @@ from snn_policy.sweeps.profiles import (
 from snn_policy.sweeps.read_results import SweepResults
 from snn_policy.sweeps.runs import Run, runs_of
 
+CURVE = np.linspace(0, 1.2, 241)
+"""The τ of profiles that are drawn."""
+
 
 @dataclass(frozen=True)
 class SettingSummary:
@@ -87,6 +90,11 @@ class Findings:
         """Return the settings that have performance profiles: the ANNs' own first."""
         anns = [run for run in self.runs if not run.spiking]
         return (*_by_setting(anns), *_by_setting(self.compared))
+
+    @cached_property
+    def curves(self) -> dict[str, PerformanceProfile]:
+        """Return every setting's performance profile, drawn finely."""
+        return {name: self.profile_at(name, CURVE) for name in self.profile_names}
 
     def profile_at(self, setting: str, thresholds: npt.ArrayLike) -> PerformanceProfile:
         """Return the performance profile of a setting over its actors."""

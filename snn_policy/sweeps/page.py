@@ -7,6 +7,7 @@ lets no script and no style run but its own, by their digests.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
@@ -16,10 +17,12 @@ from snn_policy.sweeps.cell_record import CellResult
 from snn_policy.sweeps.findings import Findings
 from snn_policy.sweeps.page_parts import SCRIPT, STYLE
 from snn_policy.sweeps.pictures import Picture
-from snn_policy.sweeps.result_tables import seeds
+from snn_policy.sweeps.result_tables import POLICY, seeds
 from snn_policy.sweeps.runs import Run
 from snn_policy.sweeps.table_values import Table, Value
 
+NAMES = len(POLICY)
+BREAKS = re.compile(r"[^(,=/_ -]{0,17}[(,=/_ -]|.{1,18}")
 MOST_SETTINGS = 4_000
 """Characters of one cell's record that the page repeats; longer ones are in the cell's file."""
 PICTURES = {"overview": (), "retention": ("retention",), "equivalence": ("as-good",), "energy": ("energy-",),
@@ -93,33 +96,55 @@ def _section(table: Table, pictures: Sequence[Picture]) -> str:
     shown = [_figure(picture) for picture in pictures if beginnings and picture.name.startswith(beginnings)]
     several = f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
     return (
-        f'<section id="{table.name}">\n<h2>{escape(table.title)}</h2>\n<p class="note">{escape(table.note)}</p>\n'
+        f'<section id="{table.name}">\n<h2>{escape(table.title)}</h2>\n{_note(table.note)}\n'
         f"{several}{_table(table)}</section>\n"
     )
+
+
+def _note(text: str) -> str:
+    return "".join(f'<p class="note">{_prose(line)}</p>' for line in text.splitlines())
 
 
 def _table(table: Table) -> str:
     if not table.rows:
         return ""
-    heads = "".join(f'<th scope="col"{_numeric(head.numeric)}>{escape(head.heading)}</th>' for head in table.columns)
+    heads = "".join(f'<th scope="col"{_numeric(head.numeric)}>{_prose(head.heading)}</th>' for head in table.columns)
+    kind = "sortable runs" if _of_runs(table) else "sortable"
     rows = "\n".join(f"<tr>{_row(table, row)}</tr>" for row in table.rows)
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}"><table class="sortable">\n'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}"><table class="{kind}">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
     )
 
 
 def _row(table: Table, row: Sequence[Value]) -> str:
     first, *others = zip(table.columns, row, strict=True)
-    entries = (
-        f"<td{_numeric(column.numeric)}{_sorted_by(value, column.numeric)}>{_entry(value)}</td>" for column, value in others
+    entries = "".join(
+        f"<td{_numeric(column.numeric)}{_sorted_by(value, column.numeric)}>{_entry(value, column.numeric)}</td>"
+        for column, value in others
     )
-    return f'<th scope="row">{_entry(first[1])}</th>{"".join(entries)}'
+    also = "".join(f"<small>{_breakable(value.text)}</small>" for value in row[1:NAMES]) if _of_runs(table) else ""
+    return f'<th scope="row">{_entry(first[1], False)}{also}</th>{entries}'
 
 
-def _entry(value: Value) -> str:
-    shown = escape(value.text)
+def _of_runs(table: Table) -> bool:
+    """Return whether its first columns name a run: on narrow screens they are one."""
+    return table.columns[:NAMES] == POLICY
+
+
+def _entry(value: Value, numeric: bool) -> str:
+    shown = _prose(value.text) if numeric else _breakable(value.text)
     return shown if value.anchor is None else f'<a href="#{value.anchor}">{shown}</a>'
+
+
+def _prose(text: str) -> str:
+    """Return an escaped text in which a percent sign stays with its number."""
+    return escape(text).replace(" %", "&nbsp;%")
+
+
+def _breakable(text: str) -> str:
+    """Return an escaped name with places where a line may end: at punctuation, and in long words."""
+    return "<wbr>".join(escape(part) for part in BREAKS.findall(text))
 
 
 def _numeric(numeric: bool) -> str:
@@ -136,7 +161,7 @@ def _figure(picture: Picture) -> str:
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(picture.title)}" loading="lazy"></picture>'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>\n"
+        f"<figcaption>{_prose(picture.caption)}</figcaption></figure>\n"
     )
 
 
@@ -152,8 +177,8 @@ def _provenance(found: Findings) -> str:
     selected = "" if chosen is None else f"<h3>What was chosen on other seeds</h3><pre>{escape(_pretty(chosen))}</pre>"
     return (
         '<section id="provenance">\n<h2>Where the numbers come from</h2>\n<p class="note">A row of a table '
-        "links to its run here; rows over all actors are of all runs with their setting. Files are seen from the sweep's directory; "
-        "sha256 is a file's digest, times left out.</p>\n"
+        "links to its run here; rows over all actors are of all runs with their setting. Files are seen from the "
+        "sweep's directory; sha256 is a file's digest, times left out.</p>\n"
         f"{runs}\n{selected}{file}\n</section>"
     )
 

@@ -17,7 +17,7 @@ nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: 1rem 0; }
 p.note, figcaption, footer { color: var(--faint); font-size: .875rem; max-width: 62rem; }
 ul.remarks { background: var(--warn); border: 1px solid var(--line); border-radius: 6px; font-size: .9rem;
   padding: .6rem .9rem .6rem 2rem; }
-dl.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+dl.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .6rem; margin: 1rem 0; }
 dl.facts div { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem; background: var(--soft); }
 dl.facts dt { color: var(--faint); font-size: .8rem; }
 dl.facts dd { margin: 0; font-size: 1.15rem; font-weight: 600; }
@@ -30,9 +30,10 @@ thead th { position: sticky; top: 0; z-index: 1; background: var(--soft); vertic
   min-width: 4.6rem; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 thead .n { white-space: normal; }
-td:not(.n) { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere; }
-tbody th { font-weight: 600; background: var(--page); position: sticky; left: 0; min-width: 6rem; max-width: 9.5rem;
-  overflow-wrap: anywhere; border-right: 1px solid var(--line); }
+td:not(.n) { max-width: 22rem; }
+tbody th { font-weight: 600; background: var(--page); position: sticky; left: 0; max-width: 16rem;
+  border-right: 1px solid var(--line); }
+th small { display: none; font-weight: 400; color: var(--faint); }
 thead th:first-child { left: 0; z-index: 2; border-right: 1px solid var(--line); }
 th button { all: unset; cursor: pointer; font: inherit; font-weight: 600; }
 th button:hover { color: var(--link); }
@@ -42,8 +43,8 @@ th button::after { content: "\\2195"; color: var(--faint); margin-left: .3em; fo
 th[aria-sort=ascending] button::after { content: "\\2191"; color: var(--link); }
 th[aria-sort=descending] button::after { content: "\\2193"; color: var(--link); }
 figure { margin: 1rem 0; }
-figure img { width: 100%; max-width: 46rem; height: auto; display: block; border-radius: 6px; }
-div.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 0 1.5rem; }
+figure img { width: 100%; max-width: 36rem; height: auto; display: block; border-radius: 6px; }
+div.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 1.5rem; }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .4rem 0; padding: .3rem .7rem; }
 details:target { border-color: var(--link); }
 summary { cursor: pointer; }
@@ -53,7 +54,8 @@ details dd { margin: 0; }
 code, pre { font: .8rem/1.45 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
 pre { white-space: pre-wrap; margin: .5rem 0; }
 @media (max-width: 34rem) { details dl { grid-template-columns: 1fr; gap: 0; } details dd { margin-bottom: .4rem; }
-  tbody th { max-width: 7rem; } dl.facts { grid-template-columns: 1fr 1fr; } }
+  dl.facts { grid-template-columns: 1fr 1fr 1fr; } dl.facts dd { font-size: 1rem; } tbody th { max-width: 10rem; }
+  th small { display: block; } .runs tr > :nth-child(2), .runs tr > :nth-child(3) { display: none; } }
 @media print { div.wide { max-height: none; overflow: visible; } nav { display: none; } }
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from snn_policy.errors import needs_extra
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
-from snn_policy.sweeps.findings import Findings
+from snn_policy.sweeps.findings import CURVE, Findings
 from snn_policy.sweeps.runs import Run
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 MOST_ENVIRONMENTS, MOST_ROWS, MOST_LINES = 24, 60, 12
 LONGEST_LABEL = 44
-THRESHOLDS = np.linspace(0, 1.2, 241)
 DOTS_PER_INCH = 100
-INCHES_PER_ROW = 0.3
+WIDTH, INCHES_PER_ROW = 4.8, 0.4
+"""Inches: letters can be read on a phone."""
 
 
 class Theme(NamedTuple):
@@ -101,9 +101,10 @@ def _picture(name: str, title: str, caption: str, found: Findings, what: Any, dr
     for kind, theme in THEMES.items():
         with _style(theme):
             figure = draw(found, what, theme)
-            figure.suptitle(shortened(title), color=theme.ink, fontsize=12)
+            figure.suptitle(shortened(title), color=theme.ink, fontsize=11)
             for ending in ("svg", "png"):
                 files[kind, ending] = _bytes_of(figure, ending, theme)
+                figure.set_layout_engine("none")  # laid out once, for both
     return Picture(name, title, caption, files)
 
 
@@ -129,22 +130,25 @@ def _bytes_of(figure: "Figure", ending: str, theme: Theme) -> bytes:
 
 
 def _energy(found: Findings, environment: str, theme: Theme) -> "Figure":
-    """Draw one environment's policies: energy to the right, return upwards, a colour per setting."""
-    figure, axes = _figure(7.2, 4.6)
+    """Draw one environment's policies by energy and return, a colour per setting, a marker per actor."""
     runs = [run for run in found.runs if run.environment == environment]
-    points = {run.number: (run.evaluation.energy_by(found.profile), run.evaluation.mean) for run in runs}
-    known = [run for run in runs if points[run.number][0]]
+    energies = {run.number: run.evaluation.energy_by(found.profile) for run in runs}
+    points = {number: energy for number, energy in energies.items() if energy}
+    known = [run for run in runs if run.number in points]
     settings, actors = _places(found.runs, "setting"), _places(known, "actor")
-    several = len(actors) > 1
-    shown = {}
+    figure, axes = _figure(_legend_height(len(settings) + 1, len(actors)))
+    shown: dict[str, Any] = {}
     for run in known:
-        colour = theme.colours[settings[run.setting] % len(theme.colours)] if run.spiking else theme.faint
-        marker = MARKERS[actors[run.actor] % len(MARKERS)]
+        marker, colour = MARKERS[actors[run.actor] % len(MARKERS)], _colour(settings, run.setting, theme)
         low, high = bootstrap_interval(mean, run.evaluation.returns)
-        axes.plot([points[run.number][0]] * 2, [low, high], color=colour, linewidth=1.2, alpha=0.7)
-        (drawn,) = axes.plot(*points[run.number], marker, color=colour, markersize=7, linestyle="none", alpha=0.9)
-        shown.setdefault(f"{run.actor}: {run.setting}" if several else run.setting, drawn)
-    front = sorted(points[run.number] for run in known if run.number in found.front)
+        axes.plot([points[run.number]] * 2, [low, high], color=colour, linewidth=1.2, alpha=0.7)
+        axes.plot(points[run.number], run.evaluation.mean, marker, color=colour, markersize=7, alpha=0.9)
+        if run.setting not in shown:
+            (shown[run.setting],) = axes.plot([], [], "o" if len(actors) == 1 else "s", color=colour, linestyle="none")
+    for actor in actors if len(actors) > 1 else ():
+        marker = MARKERS[actors[actor] % len(MARKERS)]
+        (shown[f"actor {actor}"],) = axes.plot([], [], marker, color=theme.ink, fillstyle="none", linestyle="none")
+    front = sorted((points[run.number], run.evaluation.mean) for run in known if run.number in found.front)
     if front:
         axes.step(*zip(*front, strict=True), where="post", color=theme.faint, linewidth=1, zorder=0)
         axes.set_xscale("log")
@@ -188,43 +192,58 @@ def _time(found: Findings, runs: Sequence[Run], theme: Theme) -> "Figure":
 
 
 def _profiles(found: Findings, names: Sequence[str], theme: Theme) -> "Figure":
-    figure, axes = _figure(7.2, 4.6)
+    figure, axes = _figure(_legend_height(len(names)))
     settings, shown = _places(found.runs, "setting"), {}
-    anns = {run.setting for run in found.runs if not run.spiking}
     for name in names:
-        profile = found.profile_at(name, THRESHOLDS)
-        colour = theme.faint if name in anns else theme.colours[settings[name] % len(theme.colours)]
+        profile = found.curves[name]
+        colour = _colour(settings, name, theme)
         style = "--" if settings.get(name, 0) >= len(theme.colours) else "-"
         (line,) = axes.plot(profile.thresholds, profile.share, style, color=colour, linewidth=1.6)
         axes.fill_between(profile.thresholds, profile.low, profile.high, color=colour, alpha=0.18, linewidth=0)
-        shown[f"{name} ({profile.actors} actor{'s' if profile.actors != 1 else ''})"] = line
+        shown[f"{shortened(name)} ({profile.actors} actor{'s' if profile.actors != 1 else ''})"] = line
     axes.set_ylim(-0.02, 1.02)
+    axes.set_xlim(_first_drop(found, names), CURVE[-1])
     _finish(axes, "retention τ of a run", "share of runs with retention ≥ τ", theme)
     _legend(figure, shown, theme)
     return figure
 
 
+def _first_drop(found: Findings, names: Sequence[str]) -> float:
+    """Return the τ from which on profiles differ from 1, a little earlier: to the left there is nothing to see."""
+    shares = [found.curves[name].share for name in names]
+    dropped = np.min(np.nan_to_num(shares, nan=1.0), axis=0) < 1
+    first = float(CURVE[np.argmax(dropped)]) if dropped.any() else 0.9
+    return max(0.0, min(first - 0.05, 0.9))
+
+
 def _bars(
     found: Findings, runs: Sequence[Run], bars: Sequence[tuple[float, ...]], theme: Theme
 ) -> "tuple[Figure, Axes]":
-    """Draw a row per run: a point and its interval, in its setting's colour; names of the rows at the left."""
-    figure, axes = _figure(7.2, 1.4 + INCHES_PER_ROW * len(runs))
+    """Draw a row per run: its name, and below it a point with its interval in its setting's colour."""
+    figure, axes = _figure(1.3 + INCHES_PER_ROW * len(runs))
     settings = _places(found.runs, "setting")
     for row, (run, (value, low, high)) in enumerate(zip(runs, bars, strict=True)):
-        colour = theme.colours[settings[run.setting] % len(theme.colours)] if run.spiking else theme.faint
+        colour = _colour(settings, run.setting, theme)
         if math.isfinite(value):
             axes.plot([value], [row], "o", color=colour, markersize=5)
         if math.isfinite(low) and math.isfinite(high):
-            axes.plot([low, high], [row, row], color=colour, linewidth=1.6)
-    axes.set_yticks(range(len(runs)), [_row_name(found, run) for run in runs], fontsize=8)
-    axes.set_ylim(len(runs) - 0.5, -0.5)
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.8)
+        name = _row_name(found, run)
+        axes.annotate(name, (0, row - 0.42), xycoords=("axes fraction", "data"), fontsize=7.5, va="center")
+    axes.set_yticks([])
+    axes.set_ylim(len(runs) - 0.5, -0.8)
     return figure, axes
 
 
 def _row_name(found: Findings, run: Run) -> str:
     """Return what tells a run from the others: actor and setting, the environment where there are several."""
-    where = f" {shortened(run.environment, 18)}" if len(found.environments) > 1 else ""
-    return f"{shortened(run.actor, 20)}{where}\n{shortened(run.setting)}"
+    where = [shortened(run.environment, 22)] if len(found.environments) > 1 else []
+    return " · ".join([shortened(run.actor, 24), *where, shortened(run.setting, 38)])
+
+
+def _colour(settings: dict[str, int], setting: str, theme: Theme) -> str:
+    """Return a setting's colour; the ANN's is faint."""
+    return theme.colours[settings[setting] % len(theme.colours)] if setting in settings else theme.faint
 
 
 def _places(runs: Sequence[Run], name: str) -> dict[str, int]:
@@ -233,10 +252,15 @@ def _places(runs: Sequence[Run], name: str) -> dict[str, int]:
     return {value: place for place, value in enumerate(values)}
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+def _legend_height(*entries: int) -> float:
+    """Return inches for a picture with a legend of that many lines."""
+    return 3.4 + 0.17 * min(sum(entries), MOST_LINES)
+
+
+def _figure(height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots()
 
 
@@ -246,8 +270,7 @@ def _legend(figure: "Figure", shown: dict[str, Any], theme: Theme) -> None:
     if len(shown) > MOST_LINES:
         labels[-1] = f"… and {len(shown) - MOST_LINES + 1} more"
     handles = [shown[name] for name in names]
-    columns = 2 if len(names) > 2 else 1
-    look: dict[str, Any] = {"frameon": False, "labelcolor": theme.ink, "fontsize": 8, "ncols": columns}
+    look: dict[str, Any] = {"frameon": False, "labelcolor": theme.ink, "fontsize": 8}
     figure.legend(handles, labels, loc="outside lower center", **look)
 
 

@@ -2,8 +2,8 @@
 
 A *score* is the retention of one episode, 1 − (ā − s)/|ā|, by the mean ā of the ANN's returns on the same seeds: its
 mean over episodes is the retention of means. Actors (each in its environment) are the tasks of Agarwal et al. 2021
-(rliable), episodes their runs; every actor weighs the same, and resamples are stratified: episodes are drawn within their actor,
-in pairs of one seed, so that the uncertainty of ā is in every interval.
+(rliable), episodes their runs; every actor weighs the same, and resamples are stratified: episodes are drawn within
+their actor, in pairs of one seed, so that the uncertainty of ā is in every interval.
 """
 
 import math

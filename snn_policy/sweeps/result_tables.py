@@ -123,10 +123,12 @@ def equivalence_table(found: Findings) -> Table:
 
     meanings = "; ".join(f"“{verdict}”: {meaning}" for verdict, meaning in MEANING.items())
     note = (
-        f"Loss: 1 − retention of means; below: what it is below with 95 % confidence; δ = {found.delta:g}. Confidence "
-        "is the lower one of a paired t-test (of each side, as in TOST) and of a paired bootstrap. Policies as good as "
-        "each other, but not the same, win and lose on the same seed by chance: about one half each (Wilson "
-        f"intervals). {meanings}. Failures that did not happen on these seeds are in no figure here."
+        f"Loss: 1 − retention of means, on the same seeds; δ = {found.delta:g}. Confidence is the lower one of a "
+        "paired t-test (one-sided, for loss and gain each: together TOST) and of a paired bootstrap. “Below” is the "
+        "smallest δ that could be claimed with 95 % confidence. Failures that did not happen on these seeds are in no "
+        f"figure: from n episodes without any, up to about 3/n may fail.\n{meanings}.\n“≥ its ANN”: the share of "
+        "seeds, with Wilson's interval. A copy has 100 %; a policy that is as good, but takes another way, wins and "
+        "loses by chance: about 50 %."
     )
     columns = (
         *POLICY,

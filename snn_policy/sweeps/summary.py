@@ -31,21 +31,21 @@ def print_summary(console: Console, found: Findings) -> None:
 def _settings(found: Findings) -> Table:
     table = _table(f"{found.results.name}: settings, over all actors", "setting")
     claim = f"loss <\n{found.delta:g}"
-    for heading in ("actors", "retention\n[95 %]", "≥ ANN,\nsame seed", "failed", claim, "energy of\nANN"):
-        table.add_column(heading, justify="right")
+    for heading in ("actors", "retention\n[95 %]", "≥ ANN", "failed", claim, "energy"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in found.summaries:
         energy = UNKNOWN if one.energy_of_skipping is None else f"{one.energy_of_skipping:.0%}"
         kept = _interval(one.retention.mean, one.retention.low, one.retention.high)
         counts = f"{one.claimed}/{len(one.runs)}"
         row = (str(len(one.runs)), kept, f"{one.as_good.share:.0%}", f"{one.failed.share:.1%}", counts, energy)
-        table.add_row(Text(one.setting), *row)
+        table.add_row(Text("\n".join(_broken(one.setting))), *row)
     return table
 
 
 def _policies(found: Findings) -> Table:
     table = _table("policies", "actor, setting, environment")
     for heading in ("retention\n[95 %]", "≥ ANN", "failed", "loss\nbelow", "verdict"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for run in found.compared:
         both, loss = run.compared, found.losses[run.number]
         kept = _interval(both.retention_of_means, *both.retention_of_means_interval)
@@ -57,7 +57,13 @@ def _policies(found: Findings) -> Table:
 
 def _distinguishing(found: Findings, actor: str, setting: str, environment: str) -> Iterator[str]:
     yield actor if len(found.environments) == 1 else f"{actor}, {environment}"
-    yield f"  {setting}"
+    yield from (f"  {line}" for line in _broken(setting))
+
+
+def _broken(setting: str) -> list[str]:
+    """Return a setting in lines: its arguments in a line of their own where it is long."""
+    name, bracket, arguments = setting.partition("(")
+    return [setting] if len(setting) <= NARROW or not bracket else [f"{name}(", f"  {arguments}"]
 
 
 def _interval(value: float, low: float, high: float) -> str:

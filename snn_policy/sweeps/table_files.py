@@ -18,7 +18,7 @@ def markdown(table: Table) -> str:
     """Return the table with its title and its note."""
     header = [escaped(column.heading) for column in table.columns]
     rule = ["---:" if column.numeric else "---" for column in table.columns]
-    lines = [f"## {escaped(table.title)}", "", escaped(table.note), ""]
+    lines = [f"## {escaped(table.title)}", "", "\n\n".join(map(escaped, table.note.splitlines())), ""]
     if table.rows:
         lines += [_line(header), _line(rule), *(_line([_shown(value) for value in row]) for row in table.rows)]
     return "\n".join(lines).rstrip() + "\n"
