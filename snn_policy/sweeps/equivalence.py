@@ -23,7 +23,7 @@ FEWEST = 10
 """Episodes below which nothing is claimed."""
 NORMAL_FROM = 10_000
 """Degrees of freedom from which Student's t is taken for a normal distribution."""
-EQUIVALENT, NO_WORSE, WORSE, UNDECIDED, TOO_FEW = "equivalent", "no worse", "worse", "not decided", "too few episodes"
+EQUIVALENT, NO_WORSE, WORSE, UNDECIDED, TOO_FEW = "equivalent", "no worse", "worse", "undecided", "too few episodes"
 MEANING = {
     EQUIVALENT: "loss and gain are both below δ, each with 95 % confidence",
     NO_WORSE: "the loss is below δ with 95 % confidence; the gain may be larger",

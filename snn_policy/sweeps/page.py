@@ -22,7 +22,8 @@ from snn_policy.sweeps.runs import Run
 from snn_policy.sweeps.table_values import Table, Value
 
 NAMES = len(POLICY)
-BREAKS = re.compile(r"[^(,=/_ -]{0,17}[(,=/_ -]|.{1,18}")
+BREAKS = re.compile(r"[^(,/_ -]{0,19}[(,/_ -]|.{1,20}")
+INTERVAL = re.compile(r" (\[[^]]*\])")
 MOST_SETTINGS = 4_000
 """Characters of one cell's record that the page repeats; longer ones are in the cell's file."""
 PICTURES = {"overview": (), "retention": ("retention",), "equivalence": ("as-good",), "energy": ("energy-",),
@@ -133,7 +134,7 @@ def _of_runs(table: Table) -> bool:
 
 
 def _entry(value: Value, numeric: bool) -> str:
-    shown = _prose(value.text) if numeric else _breakable(value.text)
+    shown = INTERVAL.sub(r" <span>\1</span>", _prose(value.text)) if numeric else _breakable(value.text)
     return shown if value.anchor is None else f'<a href="#{value.anchor}">{shown}</a>'
 
 

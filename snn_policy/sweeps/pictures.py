@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_ENVIRONMENTS, MOST_ROWS, MOST_LINES = 24, 60, 12
+MOST_ENVIRONMENTS, MOST_ROWS, MOST_LINES = 24, 40, 12
 LONGEST_LABEL = 44
 DOTS_PER_INCH = 100
 WIDTH, INCHES_PER_ROW = 4.8, 0.4
@@ -151,7 +151,7 @@ def _energy(found: Findings, environment: str, theme: Theme) -> "Figure":
     front = sorted((points[run.number], run.evaluation.mean) for run in known if run.number in found.front)
     if front:
         axes.step(*zip(*front, strict=True), where="post", color=theme.faint, linewidth=1, zorder=0)
-        axes.set_xscale("log")
+        _logarithmic(axes)
     _finish(axes, f"nanojoules per decision, {found.profile.name}", "mean return", theme)
     _legend(figure, shown, theme)
     return figure
@@ -186,7 +186,7 @@ def _time(found: Findings, runs: Sequence[Run], theme: Theme) -> "Figure":
     values = [run.evaluation.microseconds for run in runs]
     figure, axes = _bars(found, runs, [(value, value, value) for value in values], theme)
     if min(values) > 0:
-        axes.set_xscale("log")
+        _logarithmic(axes)
     _finish(axes, "microseconds per decision", "", theme)
     return figure
 
@@ -229,7 +229,9 @@ def _bars(
         if math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [row, row], color=colour, linewidth=1.8)
         name = _row_name(found, run)
-        axes.annotate(name, (0, row - 0.42), xycoords=("axes fraction", "data"), fontsize=7.5, va="center")
+        box = {"facecolor": theme.page, "edgecolor": "none", "pad": 0.5, "alpha": 0.85}
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
+        axes.annotate(name, (0, row - 0.42), fontsize=7.5, va="center", bbox=box, **place)
     axes.set_yticks([])
     axes.set_ylim(len(runs) - 0.5, -0.8)
     return figure, axes
@@ -274,12 +276,22 @@ def _legend(figure: "Figure", shown: dict[str, Any], theme: Theme) -> None:
     figure.legend(handles, labels, loc="outside lower center", **look)
 
 
+def _logarithmic(axes: "Axes") -> None:
+    """Make the lower axis logarithmic, with plain numbers: names are drawn without markup, and so are exponents."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _finish(axes: "Axes", x: str, y: str, theme: Theme) -> None:
     axes.set_facecolor("none")
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(color=theme.faint, alpha=0.25, linewidth=0.6)
-    axes.tick_params(which="both", colors=theme.ink)
+    axes.tick_params(which="both", colors=theme.ink, labelsize=8.5)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("bottom", "left"))
         spine.set_color(theme.faint)
