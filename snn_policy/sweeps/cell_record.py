@@ -75,7 +75,7 @@ class CellResult:
 
 
 def digest_of(document: dict[str, Any]) -> str:
-    """Return the SHA-256 of a result, its own digest and its times left out, written as canonical JSON."""
+    """Return the SHA-256 of a file's values as canonical JSON, without the digest itself and without times."""
     rest = {name: value for name, value in document.items() if name not in ("sha256", "timing")}
     return hashlib.sha256(canonical(rest).encode()).hexdigest()
 
@@ -155,7 +155,8 @@ def _times(timing: Any) -> dict[str, Any]:
         return {"microseconds": 0.0}
     if not isinstance(timing, dict):
         raise SourceError("timing: expected an object")
-    seconds = {name: _amount(timing, name) for name in ("microseconds", "policy_seconds", "environment_seconds")}
+    names = ("microseconds", "policy_seconds", "environment_seconds")
+    seconds = {name: 0.0 if timing.get(name) is None else _amount(timing, name) for name in names}
     workers = _count(timing, "workers", MOST_EPISODES, 1) if "workers" in timing else 1
     return {**seconds, "workers": workers}
 

@@ -25,6 +25,8 @@ from snn_policy.sweeps.profiles import (
 from snn_policy.sweeps.read_results import SweepResults
 from snn_policy.sweeps.runs import Run, runs_of
 
+CHOSEN = "chosen on other seeds"
+"""Names the settings that were chosen, an actor's its own, taken together."""
 CURVE = np.linspace(0, 1.2, 241)
 """The τ of profiles that are drawn."""
 
@@ -83,13 +85,22 @@ class Findings:
     @cached_property
     def summaries(self) -> tuple[SettingSummary, ...]:
         """Return a summary per setting, in the order of the grid."""
-        return tuple(self._summary(name, runs) for name, runs in _by_setting(self.compared).items())
+        return tuple(self._summary(name, runs) for name, runs in self._groups.items())
 
     @property
     def profile_names(self) -> tuple[str, ...]:
         """Return the settings that have performance profiles: the ANNs' own first."""
         anns = [run for run in self.runs if not run.spiking]
-        return (*_by_setting(anns), *_by_setting(self.compared))
+        return (*_by_setting(anns), *self._groups)
+
+    @cached_property
+    def _groups(self) -> dict[str, list[Run]]:
+        """Return the compared runs by setting, and what was chosen for every actor together, whatever it was."""
+        groups = _by_setting(self.compared)
+        tasks = {(run.actor, run.environment) for run in self.compared}
+        if self.results.select is None or len(groups) < 2 or len(tasks) < len(self.compared):
+            return groups
+        return {CHOSEN: list(self.compared), **groups}
 
     @cached_property
     def curves(self) -> dict[str, PerformanceProfile]:
@@ -100,7 +111,7 @@ class Findings:
         """Return the performance profile of a setting over its actors."""
         own = [run for run in self.runs if not run.spiking and run.setting == setting]
         pairs = [(run.evaluation.returns, run.evaluation.returns) for run in own]
-        pairs += [run.pair for run in self.compared if run.setting == setting]
+        pairs += [run.pair for run in self._groups.get(setting, [])]
         return performance_profile(pairs, thresholds)
 
     def energy_share(self, run: Run, profile: Profile) -> float | None:

@@ -17,6 +17,7 @@ from snn_policy.sweeps.cell_record import CellResult
 from snn_policy.sweeps.findings import Findings
 from snn_policy.sweeps.page_parts import SCRIPT, STYLE
 from snn_policy.sweeps.pictures import Picture
+from snn_policy.sweeps.read_results import SWEEP_FILE
 from snn_policy.sweeps.result_tables import POLICY, seeds
 from snn_policy.sweeps.runs import Run
 from snn_policy.sweeps.table_values import Table, Value
@@ -175,7 +176,10 @@ def _provenance(found: Findings) -> str:
     runs = "\n".join(_run(run) for run in found.runs)
     file = f"<details><summary>The sweep's file</summary><pre>{escape(found.results.file)}</pre></details>"
     chosen = found.results.select
-    selected = "" if chosen is None else f"<h3>What was chosen on other seeds</h3><pre>{escape(_pretty(chosen))}</pre>"
+    selected = ""
+    if chosen is not None:
+        told = _shortened(_pretty(chosen), SWEEP_FILE)
+        selected = f"<details><summary>What was chosen on other seeds</summary><pre>{escape(told)}</pre></details>"
     return (
         '<section id="provenance">\n<h2>Where the numbers come from</h2>\n<p class="note">A row of a table '
         "links to its run here; rows over all actors are of all runs with their setting. Files are seen from the "
@@ -203,15 +207,17 @@ def _cell(cell: CellResult, ann: CellResult | None, heading: bool) -> str:
     }
     if cell.baseline is not None:
         facts["its ANN"] = baseline
-    record = _pretty(cell.record)
-    if len(record) > MOST_SETTINGS:
-        record = f"{record[:MOST_SETTINGS]}…\n(the rest is in {cell.place})"
+    record = _shortened(_pretty(cell.record), cell.place)
     title = f"<h3>seeds {escape(seeds(evaluation))}</h3>" if heading else ""
     return f"{title}{_definitions(facts.items())}<pre>{escape(record)}</pre>"
 
 
 def _pretty(text: str) -> str:
-    return json.dumps(json.loads(text), indent=1, ensure_ascii=False)
+    return json.dumps(json.loads(text), indent=1)
+
+
+def _shortened(text: str, place: str) -> str:
+    return text if len(text) <= MOST_SETTINGS else f"{text[:MOST_SETTINGS]}…\n(the rest is in {place})"
 
 
 def _definitions(facts: Iterable[tuple[str, Any]], kind: str = "", wrapped: bool = False) -> str:

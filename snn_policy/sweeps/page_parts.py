@@ -28,9 +28,8 @@ th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; border-bo
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { position: sticky; top: 0; z-index: 1; background: var(--soft); vertical-align: bottom; line-height: 1.25;
   min-width: 4.6rem; }
-td.n span { display: inline-block; color: var(--faint); }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-thead .n { white-space: normal; }
+td.n span { display: inline-block; white-space: nowrap; color: var(--faint); }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
 td:not(.n) { max-width: 22rem; }
 tbody th { font-weight: 600; background: var(--page); position: sticky; left: 0; max-width: 16rem;
   border-right: 1px solid var(--line); }
@@ -56,7 +55,7 @@ code, pre { font: .8rem/1.45 ui-monospace, "Cascadia Mono", Menlo, Consolas, mon
 pre { white-space: pre-wrap; margin: .5rem 0; }
 @media (max-width: 34rem) { details dl { grid-template-columns: 1fr; gap: 0; } details dd { margin-bottom: .4rem; }
   dl.facts { grid-template-columns: 1fr 1fr 1fr; } dl.facts dd { font-size: 1rem; } tbody th { max-width: 10rem; }
-  td.n { white-space: normal; } td.n span { white-space: nowrap; } th small { display: block; }
+  th small { display: block; }
   .runs tr > :nth-child(2), .runs tr > :nth-child(3) { display: none; } }
 @media print { div.wide { max-height: none; overflow: visible; } nav { display: none; } }
 """

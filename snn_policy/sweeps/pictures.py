@@ -12,7 +12,7 @@ import numpy as np
 
 from snn_policy.errors import needs_extra
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
-from snn_policy.sweeps.findings import CURVE, Findings
+from snn_policy.sweeps.findings import CHOSEN, CURVE, Findings
 from snn_policy.sweeps.runs import Run
 
 if TYPE_CHECKING:
@@ -244,7 +244,9 @@ def _row_name(found: Findings, run: Run) -> str:
 
 
 def _colour(settings: dict[str, int], setting: str, theme: Theme) -> str:
-    """Return a setting's colour; the ANN's is faint."""
+    """Return a setting's colour; the ANN's is faint, and what was chosen among settings has none of theirs."""
+    if setting == CHOSEN:
+        return theme.ink
     return theme.colours[settings[setting] % len(theme.colours)] if setting in settings else theme.faint
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from snn_policy.errors import SourceError
 from snn_policy.progress import track
-from snn_policy.sweeps.cell_record import ANN, FORMAT, KEY, CellResult, canonical, cell_result
+from snn_policy.sweeps.cell_record import ANN, FORMAT, KEY, CellResult, canonical, cell_result, digest_of
 from snn_policy.untrusted_files import MEGABYTE, parse_json, reading
 
 SWEEP_FILE, CELLS = "sweep.json", "cells"
-LARGEST_SWEEP, LARGEST_CELL = 64 * MEGABYTE, 16 * MEGABYTE
+LARGEST_SWEEP, LARGEST_CELL = 64 * MEGABYTE, 64 * MEGABYTE
 MOST_CELLS = 100_000
 NOT_YET = "not computed yet"
 
@@ -129,6 +129,8 @@ def _checked(document: dict[str, Any]) -> tuple[str, tuple[str, ...], str, str |
     """Return a sweep's name, keys, TOML text and selection."""
     if document.get("format") != FORMAT:
         raise SourceError(f"format {document.get('format')!r:.40}: expected {FORMAT}")
+    if "sha256" in document and document["sha256"] != digest_of(document):
+        raise SourceError("sha256: the digest is another one; the file was altered or damaged")
     name, text, keys, select = (document.get(part) for part in ("name", "file", "cells", "select"))
     if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
         raise SourceError("name: expected 1 to 200 printable characters")

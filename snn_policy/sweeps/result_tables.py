@@ -86,7 +86,7 @@ def retention(found: Findings) -> Table:
                 interval(both.retention_of_means, *both.retention_of_means_interval),
                 interval(both.retention_of_medians, *both.retention_of_medians_interval),
             )
-        spread = Value(f"{number(own.mean)} ± {number(own.std)}", (own.mean, own.std))
+        spread = Value(f"{number(own.mean)} ± {number(own.std)}", (own.mean, own.std))
         return (*policy(run), integer(own.episodes), spread, figure(own.median), *kept)
 
     note = (
@@ -185,8 +185,8 @@ def energies(found: Findings) -> Table:
     )
     columns = (*POLICY, *(Column(name, (name,)) for name in PROFILES))
     note = (
-        "The SNN's energy as a share of that of the ANN that skips zeros, by every profile. Profiles of 8 bits are about "
-        "an ANN with 8-bit weights and activations; sram: with weights fetched from memory."
+        "The SNN's energy as a share of that of the ANN that skips zeros, by every profile. Profiles of 8 bits are "
+        "about an ANN with 8-bit weights and activations; sram: with weights fetched from memory."
     )
     return Table("energies", "Energy by every profile", note, columns, rows)
 
