@@ -14,6 +14,7 @@ from snn_policy.errors import needs_extra
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
 from snn_policy.sweeps.findings import CHOSEN, CURVE, Findings
 from snn_policy.sweeps.runs import Run
+from snn_policy.sweeps.themes import THEMES, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,23 +25,6 @@ LONGEST_LABEL = 44
 DOTS_PER_INCH = 100
 WIDTH, INCHES_PER_ROW = 4.8, 0.4
 """Inches: letters can be read on a phone."""
-
-
-class Theme(NamedTuple):
-    """Hold the colours of light or dark pages."""
-
-    page: str
-    ink: str
-    faint: str
-    colours: tuple[str, ...]
-
-
-THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#8c959f",
-                   ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700", "#cf222e", "#1b7c83", "#bf3989")),
-    "dark": Theme("#0d1117", "#e6edf3", "#7d8590",
-                  ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922", "#ff7b72", "#39c5cf", "#f778ba")),
-}  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 
 
