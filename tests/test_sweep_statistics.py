@@ -65,7 +65,8 @@ def test_shifted_returns_lose_what_they_are_shifted_by(sign: int, lost: float, v
     found = equivalence(ann, snn, 0.01)
     assert found.loss == pytest.approx(lost)
     assert found.verdict == verdict
-    assert found.bound is not None and lost < found.bound < lost + 0.002
+    assert found.bound is not None
+    assert lost < found.bound < lost + 0.002
     assert mean_retention([(ann, snn)]).mean == pytest.approx(1 - lost)
     assert at_least_as_good((ann, snn)).share == float(lost < 0)
 
@@ -76,7 +77,8 @@ def test_a_loss_below_delta_is_not_claimed_where_its_spread_does_not_allow_it() 
     found = equivalence(ANN, snn, 0.01)
     assert abs(found.loss) < 1e-9
     assert found.verdict == UNDECIDED
-    assert found.bound is not None and 0.01 < found.bound < 0.06
+    assert found.bound is not None
+    assert 0.01 < found.bound < 0.06
     assert equivalence(ANN, snn, found.bound + 1e-5).below
 
 
@@ -116,7 +118,7 @@ def test_a_loss_of_exactly_delta_is_claimed_to_be_below_it_in_one_case_of_twenty
         else:
             snn = ann - 50 + 80 * generator.standard_normal(60)
         claimed += equivalence(ann, snn, 0.05).below
-    assert 1 <= claimed <= (9 if heavy else 7)  # of 60: skewed losses of 60 episodes are claimed somewhat too often
+    assert 1 <= claimed <= 6  # of 60; of 300 such cases 16 and 17
 
 
 def test_wilsons_interval_is_that_of_the_tables() -> None:
@@ -153,7 +155,8 @@ def test_a_profile_is_the_share_of_runs_that_reach_tau_every_actor_weighing_the_
     half, none = np.array([100.0, 100, 40, 40]), np.full(8, 0.0)
     profile = performance_profile([(ann, half), (np.full(8, 100.0), none)], [0, 0.4, 0.41, 1, 1.1])
     assert profile.share == pytest.approx([1, 0.5, 0.25, 0.25, 0])
-    assert (profile.low <= profile.share).all() and (profile.share <= profile.high).all()
+    assert (profile.low <= profile.share).all()
+    assert (profile.share <= profile.high).all()
 
 
 def test_negative_returns_have_profiles_like_positive_ones() -> None:
@@ -181,5 +184,6 @@ def test_shares_over_actors_weigh_actors_not_episodes() -> None:
     many, few = share_of([True] * 100), share_of([False] * 10)
     mean = share_over_actors([many, few])
     assert (mean.share, mean.episodes) == (0.5, 110)
-    assert mean.low < 0.35 and mean.high > 0.65  # ten episodes decide half of it
+    assert mean.low < 0.35
+    assert mean.high > 0.65
     assert share_over_actors([many]) == Share(1, *wilson(1, 100), 100)
