@@ -43,8 +43,10 @@ def make_report(found: Findings, draw: bool = True) -> Report:
     Raises:
         ModuleNotFoundError: pictures are wanted, and matplotlib is not installed.
     """
-    timed = [time_picture(found)] if draw else []
-    pictures = [*(pictures_of(found) if draw else []), *(picture for picture in timed if picture is not None)]
+    pictures = pictures_of(found) if draw else []
+    timed = time_picture(found) if draw else None
+    if timed is not None:
+        pictures.append(timed)
     tables, times = tables_of(found), time(found)
     results = [table for table in tables if table.name not in PROVENANCE]
     closing = [table for table in tables if table.name in PROVENANCE and table.rows]

@@ -11,7 +11,7 @@ import re
 from snn_policy.sweeps.table_values import Table, Value
 
 MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$@:-])")
-FORMULA = ("=", "+", "-", "@")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def markdown(table: Table) -> str:
