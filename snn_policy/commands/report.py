@@ -25,7 +25,7 @@ def report(
     profile: Annotated[
         str, typer.Option(metavar="NAME", help=f"What operations cost in pictures: {', '.join(PROFILES)}.")
     ] = DEFAULT,
-    pictures: Annotated[bool, typer.Option(help="Draw pictures, too; needs matplotlib.")] = True,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Leave out what needs matplotlib.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Turn a sweep's results into tables, pictures and one page that opens anywhere: DIR/report/index.html.
@@ -54,7 +54,7 @@ def report(
     if len(results.damaged) > MOST_NAMED:
         _say(f"and {len(results.damaged) - MOST_NAMED:,} more damaged cells: see the report")
     found = conclude(results, PROFILES[profile], delta, progress=True)
-    made = make_report(found, pictures)
+    made = make_report(found, draw=not no_pictures)
     write_report(made, target)
     if not write_json({"report": str(target), **document(found, made)}, json):
         console = Console()
