@@ -1,10 +1,12 @@
 """What a report of a sweep concludes, where the answer is known."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from snn_policy.evaluation import statistics
 from snn_policy.sweeps.equivalence import EQUIVALENT, NO_WORSE, TOO_FEW, UNDECIDED, WORSE, equivalence, student_cdf
 from snn_policy.sweeps.profiles import (
     Share,
@@ -119,6 +121,24 @@ def test_a_loss_of_exactly_delta_is_claimed_to_be_below_it_in_one_case_of_twenty
             snn = ann - 50 + 80 * generator.standard_normal(60)
         claimed += equivalence(ann, snn, 0.05).below
     assert 1 <= claimed <= 6  # of 60; of 300 such cases 16 and 17
+
+
+@pytest.mark.parametrize("episodes", [1, 7, 100, 1001])
+def test_resamples_drawn_in_parts_are_those_drawn_at_once(episodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    returns = np.random.default_rng(0).standard_normal(episodes)
+    drawn = np.random.default_rng(5).integers(episodes, size=(statistics.RESAMPLES, episodes))
+    at_once = returns[drawn].mean(axis=1)
+    for size in (1, 12_345, 2**30):
+        monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", size if episodes > 7 or size > 1 else 999)
+        assert statistics.over_resamples(statistics.mean, (returns,), 5).tolist() == at_once.tolist()
+
+
+def test_many_episodes_take_no_more_memory_than_few() -> None:
+    tracemalloc.start()
+    performance_profile([(np.ones(20_000), np.ones(20_000))], [1.0])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60e6
 
 
 def test_wilsons_interval_is_that_of_the_tables() -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.evaluation.statistics import RESAMPLES
+from snn_policy.evaluation.statistics import over_resamples
 
 CONFIDENT = 0.95
 FEWEST = 10
@@ -96,10 +96,7 @@ class _PairedLosses:
         self._difference, self._size = float(np.mean(a - s)), abs(float(np.mean(a)))
         self.loss = self._difference / self._size if self._size else math.nan
         self._pairs = a - s, math.copysign(1.0, float(np.mean(a))) * a
-        drawn = np.random.default_rng(seed).integers(len(a), size=(RESAMPLES, len(a)))
-        means = np.abs(a[drawn].mean(axis=1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self._resampled = np.where(means > 0, (a - s)[drawn].mean(axis=1) / means, np.nan)
+        self._resampled = over_resamples(_loss_of_means, (a, a - s), seed)
 
     def confidence_below(self, loss: float) -> float:
         """Return with what confidence the true loss is below this one."""
@@ -139,6 +136,13 @@ class _PairedLosses:
     def _spread(self, loss: float) -> float:
         differences, sizes = self._pairs
         return float(np.std(differences - loss * sizes, ddof=1))
+
+
+def _loss_of_means(ann: npt.NDArray[np.float64], differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the losses, (resamples,), NaN where the ANN's mean is zero, of (resamples, episodes)."""
+    means = np.abs(ann.mean(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(means > 0, differences.mean(axis=1) / means, np.nan)
 
 
 def student_cdf(t: float, freedom: int) -> float:

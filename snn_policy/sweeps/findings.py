@@ -161,6 +161,8 @@ def conclude(results: SweepResults, profile: Profile, delta: float, progress: bo
     for run in track(runs, "comparing", enabled=progress):
         if run.comparison is not None:
             losses[run.number] = run.loss(delta)
+            run.comparison.retention_of_means_interval  # noqa: B018  what takes time is done while a bar is shown
+            run.comparison.retention_of_medians_interval  # noqa: B018
     found = Findings(results, runs, selecting, remarks, profile, delta, losses, pareto_front(runs, profile))
     return Findings(**{**vars(found), "remarks": (*remarks, *_uneven(found), *_few(found))})
 

@@ -8,12 +8,14 @@ their actor, in pairs of one seed, so that the uncertainty of ā is in every int
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.evaluation import statistics
+from snn_policy.evaluation.statistics import over_resamples
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -72,10 +74,14 @@ def performance_profile(pairs: Sequence[Pair], thresholds: npt.ArrayLike, seed: 
     shares = [_reached(ann[None], snn[None], wanted)[0] for ann, snn in scored]
     resampled = np.zeros((PROFILE_RESAMPLES, len(wanted)))
     for ann, snn in scored:
-        drawn = generator.integers(len(ann), size=(PROFILE_RESAMPLES, len(ann)))
-        resampled += _reached(ann[drawn], snn[drawn], wanted) / len(scored)
+        resampled += over_resamples(partial(_reached, thresholds=wanted), (ann, snn), generator, PROFILE_RESAMPLES)
+    resampled /= len(scored)
     low, high = np.quantile(resampled, (0.025, 0.975), axis=0)
     return PerformanceProfile(wanted, np.mean(shares, axis=0), low, high, len(scored))
+
+
+def _retention_of_means(ann: Floats, snn: Floats) -> Floats:
+    return np.asarray(statistics.retention(ann.mean(axis=1), snn.mean(axis=1)))
 
 
 def _reached(ann: Floats, returns: Floats, thresholds: Floats) -> Floats:
@@ -134,7 +140,6 @@ def mean_retention(pairs: Sequence[Pair], seed: int = 0) -> Mean:
     kept = [float(statistics.retention(ann.mean(), snn.mean())) for ann, snn in arrays]
     resampled = np.zeros(PROFILE_RESAMPLES)
     for ann, snn in arrays:
-        drawn = generator.integers(len(ann), size=(PROFILE_RESAMPLES, len(ann)))
-        resampled += statistics.retention(ann[drawn].mean(axis=1), snn[drawn].mean(axis=1)) / len(arrays)
+        resampled += over_resamples(_retention_of_means, (ann, snn), generator, PROFILE_RESAMPLES) / len(arrays)
     low, high = np.quantile(resampled, (0.025, 0.975))
     return Mean(float(np.mean(kept)), float(low), float(high), len(arrays))
