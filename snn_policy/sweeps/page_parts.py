@@ -62,6 +62,13 @@ pre { white-space: pre-wrap; margin: .5rem 0; }
 
 SCRIPT = """
 "use strict";
+const parts = text => text.split(/(\\d+(?:\\.\\d+)?)/).map((part, place) => place % 2 ? Number(part) : part);
+const byParts = (a, b) => {
+  const [left, right] = [parts(a), parts(b)];
+  const place = left.findIndex((part, index) => part !== right[index]);
+  if (place < 0) return left.length - right.length;
+  return right[place] === undefined || left[place] > right[place] ? 1 : -1;
+};
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = Array.from(table.tHead.rows[0].cells);
   heads.forEach((head, column) => {
@@ -81,7 +88,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       };
       const sorted = Array.from(body.rows).map(row => [value(row), row]).sort(([a], [b]) => {
         if (a === null || b === null) return (a === null) - (b === null);
-        const order = numeric ? a - b : a.localeCompare(b, undefined, {numeric: true});
+        const order = numeric ? a - b : byParts(a, b);
         return down ? -order : order;
       });
       body.append(...sorted.map(([, row]) => row));

@@ -1,10 +1,10 @@
 """A sweep's report: tables, pictures and a page, written into one directory.
 
-    index.html                         all of it, in one file
-    tables.md, tables/NAME.{md,csv}    the same bytes for the same results, whenever and wherever they were computed
-    episodes.csv                       every return, by seed
-    time.{md,csv}                      what is another's on another machine
-    pictures/NAME_{light,dark}.{svg,png}
+index.html                         all of it, in one file
+tables.md, tables/NAME.{md,csv}    the same bytes for the same results, whenever and wherever they were computed
+episodes.csv                       every return, by seed
+time.{md,csv}                      what is another's on another machine
+pictures/NAME_{light,dark}.{svg,png}
 """
 
 import csv

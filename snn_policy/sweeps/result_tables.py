@@ -87,7 +87,7 @@ def retention(found: Findings) -> Table:
                 interval(both.retention_of_medians, *both.retention_of_medians_interval),
             )
         spread = Value(f"{number(own.mean)} ± {number(own.std)}", (own.mean, own.std))
-        return (*policy(run), integer(own.episodes), spread, figure(own.median), *kept)
+        return (*policy(run), *kept, spread, figure(own.median), integer(own.episodes))
 
     note = (
         "Return: mean ± standard deviation over episodes. Retention: 1 − (ANN − SNN)/|ANN| of means and of medians, on "
@@ -95,11 +95,11 @@ def retention(found: Findings) -> Table:
     )
     columns = (
         *POLICY,
-        Column("episodes", ("episodes",)),
-        Column("return", ("mean", "std")),
-        Column("median", ("median",)),
         Column("retention of means [95 %]", ("retention", "retention_low", "retention_high")),
         Column("retention of medians [95 %]", ("of_medians", "of_medians_low", "of_medians_high")),
+        Column("return", ("mean", "std")),
+        Column("median", ("median",)),
+        Column("episodes", ("episodes",)),
     )
     return Table("retention", "Return and retention", note, columns, tuple(row(run) for run in found.runs))
 
@@ -112,12 +112,12 @@ def equivalence_table(found: Findings) -> Table:
         bound = nothing(1) if loss.bound is None else Value(f"{loss.bound:.4f}", (loss.bound,))
         return (
             *policy(run),
-            share(run.as_good),
+            text(loss.verdict),
             Value(UNKNOWN if math.isnan(loss.loss) else f"{loss.loss:+.4f}", (finite(loss.loss),)),
             bound,
             confidence(loss.confidence),
             confidence(loss.confidence_of_gain),
-            text(loss.verdict),
+            share(run.as_good),
         )
 
     meanings = "; ".join(f"“{verdict}”: {meaning}" for verdict, meaning in MEANING.items())
@@ -131,12 +131,12 @@ def equivalence_table(found: Findings) -> Table:
     )
     columns = (
         *POLICY,
-        Column("≥ its ANN on the same seed [95 %]", ("as_good", "as_good_low", "as_good_high", "episodes")),
+        Column("verdict", ("verdict",), False),
         Column("loss", ("loss",)),
         Column("below (95 %)", ("loss_below",)),
         Column(f"confidence: loss < {found.delta:g}", ("confidence",)),
         Column(f"gain < {found.delta:g}", ("confidence_of_gain",)),
-        Column("verdict", ("verdict",), False),
+        Column("≥ its ANN on the same seed [95 %]", ("as_good", "as_good_low", "as_good_high", "episodes")),
     )
     return Table("equivalence", "Is it as good as its ANN?", note, columns, tuple(row(run) for run in found.compared))
 
