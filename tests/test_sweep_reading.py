@@ -1,6 +1,7 @@
 """Results of sweeps from anywhere: what is wrong is named in one line, and counts as missing."""
 
 import copy
+import io
 import json
 import os
 import shutil
@@ -11,11 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sweep_results import grid, made_cell, signed, write_sweep
 
 from snn_policy.cli import main
+from snn_policy.energy import PROFILES
 from snn_policy.errors import SourceError
+from snn_policy.sweeps.findings import conclude
 from snn_policy.sweeps.read_results import NOT_YET, read_sweep
+from snn_policy.sweeps.report import document as document_of
+from snn_policy.sweeps.report import make_report
+from snn_policy.sweeps.summary import print_summary
 
 ANN, SNN = "a" * 32, "b" * 32
 RETURNS = [100.0, 110.0, 120.0]
@@ -293,3 +300,25 @@ def test_any_bytes_anywhere_in_a_cell_make_a_cell_or_a_missing_one(place: int, w
     (tmp_path / "cells" / f"{SNN}.json").write_bytes(content[:place] + written + content[place + len(written) :])
     found = read_sweep(tmp_path)
     assert set(found.cells) | {cell.key for cell in found.missing} == {ANN, SNN}
+
+
+ODD_NUMBERS = st.sampled_from([0.0, -0.0, 1e-300, 1.0, -1.0, 1e15, -1e15]) | st.floats(-1e15, 1e15)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    returns=st.lists(st.tuples(ODD_NUMBERS, ODD_NUMBERS), min_size=1, max_size=12),
+    costs=st.fixed_dictionaries({name: st.sampled_from([0.0, 1.0, 1e15]) for name in
+                                 ("synaptic_operations", "multiply_accumulates", "iterations", "error_spikes")}),
+    label=st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20),
+)  # fmt: skip
+def test_any_numbers_and_names_that_are_allowed_make_a_report(
+    returns: list[tuple[float, float]], costs: dict[str, float], label: str, tmp_path: Path
+) -> None:
+    ann, snn = zip(*returns, strict=True)
+    cells = [made_cell(ANN, ann), made_cell(SNN, snn, label=label, baseline=ANN, **costs)]
+    found = conclude(read_sweep(write_sweep(tmp_path, cells)), PROFILES["fp32-45nm"], 0.01)
+    made = make_report(found, draw=False)
+    json.dumps(document_of(found, made), allow_nan=False)
+    print_summary(Console(file=io.StringIO()), found)
+    assert len(found.compared) == 1

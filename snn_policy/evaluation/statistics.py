@@ -41,7 +41,8 @@ def retention(ann: Array, snn: Array) -> Array:
     Where the ANN's return is zero there is no share of it: 1 if the SNN's is zero too, else NaN.
     """
     ann, snn = np.asarray(ann, np.float64), np.asarray(snn, np.float64)
-    lost = np.divide(ann - snn, np.abs(ann), out=np.where(snn == 0, 0.0, np.nan), where=ann != 0)
+    with np.errstate(over="ignore"):  # a share of next to nothing is infinite
+        lost = np.divide(ann - snn, np.abs(ann), out=np.where(snn == 0, 0.0, np.nan), where=ann != 0)
     return 1.0 - lost
 
 

@@ -100,12 +100,12 @@ class _PairedLosses:
 
     def confidence_below(self, loss: float) -> float:
         """Return with what confidence the true loss is below this one."""
-        if math.isnan(self.loss) or self.episodes < 2:
+        if not math.isfinite(self.loss) or self.episodes < 2:
             return 0.0
         return min(self._student(loss), float(np.mean(self._resampled < loss)))
 
     def confidence_above(self, loss: float) -> float:
-        if math.isnan(self.loss) or self.episodes < 2:
+        if not math.isfinite(self.loss) or self.episodes < 2:
             return 0.0
         exact = self._spread(loss) == 0
         above = float(self.loss > loss) if exact else 1.0 - self._student(loss)
@@ -113,7 +113,7 @@ class _PairedLosses:
 
     def bound(self) -> float | None:
         """Return the smallest loss that the true one is below with 95 % confidence, to 1e-6; None: not below 100."""
-        if math.isnan(self.loss) or self.episodes < 2:
+        if not math.isfinite(self.loss) or self.episodes < 2:
             return None
         low, step = self.loss, 1e-6
         while self.confidence_below(low + step) < CONFIDENT:

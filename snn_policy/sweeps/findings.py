@@ -147,6 +147,7 @@ class Findings:
         )
 
 
+@np.errstate(all="ignore")  # what is no number, such as a share of nothing, is shown as unknown
 def conclude(results: SweepResults, profile: Profile, delta: float, progress: bool = False) -> Findings:
     """Return what a sweep's results say.
 

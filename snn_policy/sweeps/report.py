@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from snn_policy.atomic_files import write_atomically
 from snn_policy.sweeps.findings import Findings
 from snn_policy.sweeps.page import page
@@ -34,6 +36,7 @@ class Report(NamedTuple):
     files: dict[str, bytes]
 
 
+@np.errstate(all="ignore")  # as in conclude
 def make_report(found: Findings, draw: bool = True) -> Report:
     """Return the report of what was found.
 
