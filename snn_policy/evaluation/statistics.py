@@ -4,7 +4,7 @@ Every interval resamples episodes with a generator of fixed seed: the same retur
 The interquartile mean is the mean without the lowest and the highest quarter (Agarwal et al. 2021, rliable).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from snn_policy.protocol import Array
 
 RESAMPLES = 5_000
 FAILURE_MARGIN = 0.2
+DRAWN_AT_ONCE = 2**20
+"""Episodes that are drawn together: 8 MB of numbers."""
 
 Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 """(…, episodes) → (…): a summary along the last axis."""
@@ -39,23 +41,21 @@ def retention(ann: Array, snn: Array) -> Array:
     Where the ANN's return is zero there is no share of it: 1 if the SNN's is zero too, else NaN.
     """
     ann, snn = np.asarray(ann, np.float64), np.asarray(snn, np.float64)
-    lost = np.divide(ann - snn, np.abs(ann), out=np.where(snn == 0, 0.0, np.nan), where=ann != 0)
+    with np.errstate(over="ignore"):  # a share of next to nothing is infinite
+        lost = np.divide(ann - snn, np.abs(ann), out=np.where(snn == 0, 0.0, np.nan), where=ann != 0)
     return 1.0 - lost
 
 
 def bootstrap_interval(statistic: Statistic, returns: npt.ArrayLike, seed: int = 0) -> tuple[float, float]:
     """Return 95 % interval of a statistic of these returns, resampling episodes."""
-    values = np.asarray(returns, np.float64)
-    return _central(statistic(values[_resamples(len(values), seed)]))
+    return _central(over_resamples(statistic, (returns,), seed))
 
 
 def retention_interval(
     statistic: Statistic, ann: npt.ArrayLike, snn: npt.ArrayLike, seed: int = 0
 ) -> tuple[float, float]:
     """Return 95 % interval of the retention of a statistic, resampling episodes in pairs of one seed."""
-    ann, snn = np.asarray(ann, np.float64), np.asarray(snn, np.float64)
-    drawn = _resamples(len(ann), seed)
-    return _central(retention(statistic(ann[drawn]), statistic(snn[drawn])))
+    return _central(over_resamples(lambda ann, snn: retention(statistic(ann), statistic(snn)), (ann, snn), seed))
 
 
 def failures(returns: npt.ArrayLike, ann: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -69,8 +69,27 @@ def failed_share(returns: npt.ArrayLike, ann: npt.ArrayLike) -> float:
     return float(np.mean(failures(returns, ann)))
 
 
-def _resamples(episodes: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(episodes, size=(RESAMPLES, episodes))
+def over_resamples(
+    statistic: Callable[..., npt.NDArray[np.float64]],
+    returns: Sequence[npt.ArrayLike],
+    seed: int | np.random.Generator = 0,
+    resamples: int = RESAMPLES,
+) -> npt.NDArray[np.float64]:
+    """Return a statistic, (resamples, …), of resampled episodes; memory does not grow with the number of episodes.
+
+    Args:
+        statistic: of arrays (some of the resamples, episodes), one for each of `returns`.
+        returns: (episodes,) each, in the order of the same seeds: all are drawn together.
+        seed: or a generator that is used up as far as needed.
+    """
+    arrays = [np.asarray(values, np.float64) for values in returns]
+    episodes, generator = len(arrays[0]), np.random.default_rng(seed)
+    rows = max(1, DRAWN_AT_ONCE // episodes)
+    found = []
+    for first in range(0, resamples, rows):
+        drawn = generator.integers(episodes, size=(min(rows, resamples - first), episodes))
+        found.append(statistic(*(values[drawn] for values in arrays)))
+    return np.concatenate(found)
 
 
 def _central(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
