@@ -42,7 +42,11 @@ class SweepDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and not (path / SWEEP_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+        if (
+            path.exists()
+            and not (path / SWEEP_FILE).is_file()
+            and (not path.is_dir() or any(map(_foreign, path.iterdir())))
+        ):
             raise ValueError(f"{path}: exists and is not a sweep's directory; choose another one")
         for folder in (path, path / CELLS, path / BATCHES, path / POLICIES):
             folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +136,11 @@ class SweepDirectory:
     def _write(self, path: Path, document: Mapping[str, Any]) -> None:
         with _telling():
             write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _foreign(place: Path) -> bool:
+    """Return whether something is none of what a sweep leaves that could not write its first file."""
+    return place.name not in (CELLS, BATCHES, POLICIES) and not place.name.startswith(SWEEP_FILE)
 
 
 def _sum_of(document: Mapping[str, Any], *without: str) -> str:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,9 @@ class Plan:
         for actor in self.actors:
             for place in actor.places:
                 picked = chosen and chosen[actor.name, place.label]
-                for seeds in ranges:
-                    yield Cell(actor, None, None, place, seeds, purpose, self.protocol)
-                    for setting, engine in actor.settings:
-                        if picked is None or setting is picked:
+                for setting, engine in ((None, None), *actor.settings):
+                    if setting is None or picked is None or setting is picked:
+                        for seeds in ranges:
                             yield Cell(actor, setting, engine, place, seeds, purpose, self.protocol)
 
 
@@ -166,7 +165,7 @@ def _check_seeds(
     table: Table, seeds: Sequence[Seeds], selection: Selection | None, settings: Sequence[Setting]
 ) -> None:
     """Refuse episodes that would count twice, and choices that are reported on what they were made by."""
-    for one, other in combinations(seeds, 2):
+    for one, other in pairwise(sorted(seeds, key=lambda range_: range_.first)):
         if one.meets(other):
             table.fail("seeds", f"the ranges {one} and {other} overlap, and episodes would count twice; move one")
     for reported in seeds:

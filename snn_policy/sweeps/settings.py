@@ -91,11 +91,14 @@ def read_settings(table: Table) -> Iterator[Setting]:
         table.fail("neuron", f"expected one of {', '.join(NEURONS)}")
     engine = table.text("engine", f"expected one of {', '.join(ENGINE_NAMES)}", "auto")
     names = [field.name for field in fields(KINDS[neuron])]
-    axes = [[(name, value) for value in _choices(table, name)] for name in names if name in table]
-    compressions = _choices(table, "compression") if "compression" in table else [False]
+    choices = {name: _choices(table, name) for name in names}
+    axes = [[(name, value) for value in given] for name, given in choices.items() if name in table]
+    compressions = _choices(table, "compression", False)
     table.end()
     for chosen in product(*axes):
         given = dict(chosen)
+        if KINDS[neuron] is SigmaDelta and not {"tolerance", "threshold"} & given.keys():
+            given = {"tolerance": DEFAULT_TOLERANCE, **given}
         settings = _neuron(table, KINDS[neuron], given)
         for compression in compressions:
             student = _compression(table, compression, settings)
@@ -103,15 +106,15 @@ def read_settings(table: Table) -> Iterator[Setting]:
             yield Setting(settings, student, engine, label if student is None else f"{_student(student)}, {label}")
 
 
-def _choices(table: Table, key: str) -> list[Any]:
-    value = table.take(key, lambda given: given != [] and given != {}, "expected a value, or a list of choices")
+def _choices(table: Table, key: str, default: Any = None) -> list[Any]:
+    value = table.take(
+        key, lambda given: given != [] and given != {}, "expected a value, or a list of choices", default
+    )
     return value if isinstance(value, list) else [value]
 
 
 def _neuron(table: Table, kind: type[Any], given: dict[str, Any]) -> NeuronSettings:
-    """Return the settings object; a tolerance that is not given is named, too."""
-    if kind is SigmaDelta and not {"tolerance", "threshold"} & given.keys():
-        given["tolerance"] = DEFAULT_TOLERANCE
+    """Return the settings object."""
     arguments = dict(given)
     try:
         if "calibration" in given:
