@@ -1,4 +1,4 @@
-"""Small sweeps for tests: a tiny actor for CartPole, a file, an engine without processes, and what a directory holds."""
+"""Small sweeps for tests: a tiny actor for CartPole, a file, an engine without processes, what a directory holds."""
 
 import json
 from collections import deque

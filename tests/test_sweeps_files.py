@@ -33,26 +33,29 @@ def test_the_ann_is_always_there_and_every_setting_on_every_range_of_seeds(tmp_p
 @pytest.mark.parametrize(
     ("settings", "kind", "expected"),
     [
-        ("", SigmaDelta, ["SigmaDelta(tolerance=0.02)"]),
-        ("alpha = [0, 0.5]", SigmaDelta, ["SigmaDelta(tolerance=0.02, alpha=0)", "SigmaDelta(tolerance=0.02, alpha=0.5)"]),
-        ("alpha = [[0, 0.5]]", SigmaDelta, ["SigmaDelta(tolerance=0.02, alpha=[0, 0.5])"]),
-        (
-            f"threshold = [[{[0.1] * 4}, {[0.2] * 8}]]", SigmaDelta,
-            ["SigmaDelta(threshold=[…])"],
-        ),
-        ('neuron = "if"\ntimesteps = [4, 8]\nalpha = 0.3', IF, ["IF(timesteps=4, alpha=0.3)", "IF(timesteps=8, alpha=0.3)"]),
-        ('neuron = "if"\ncalibration = {adaptive = [1, 3]}', IF, ["IF(calibration={adaptive=[1, 3]})"]),
+        ("", SigmaDelta, ["tolerance=0.02"]),
+        ("alpha = [0, 0.5]", SigmaDelta, ["tolerance=0.02, alpha=0", "tolerance=0.02, alpha=0.5"]),
+        ("alpha = [[0, 0.5]]", SigmaDelta, ["tolerance=0.02, alpha=[0, 0.5]"]),
+        (f"threshold = [[{[0.1] * 4}, {[0.2] * 8}]]", SigmaDelta, ["threshold=[…]"]),
+        ('neuron = "if"\ntimesteps = [4, 8]\nalpha = 0.3', IF, ["timesteps=4, alpha=0.3", "timesteps=8, alpha=0.3"]),
+        ('neuron = "if"\ncalibration = {adaptive = [1, 3]}', IF, ["calibration={adaptive=[1, 3]}"]),
         (
             'neuron = "if"\ncalibration = [{iterations = 1}, {iterations = 2, rule = "literal"}]', IF,
-            ["IF(calibration={iterations=1})", "IF(calibration={iterations=2, rule=literal})"],
+            ["calibration={iterations=1}", "calibration={iterations=2, rule=literal}"],
         ),
-        ('neuron = "snm"\nthreshold = ["max", "percentile:99.9"]', SNM, ["SNM(threshold=max)", "SNM(threshold=percentile:99.9)"]),
-        ('neuron = "mt"\ncoding = "differential"\nlevels = [2, 4]', MT, ["MT(coding=differential, levels=2)", "MT(coding=differential, levels=4)"]),
+        (
+            'neuron = "snm"\nthreshold = ["max", "percentile:99.9"]', SNM,
+            ["threshold=max", "threshold=percentile:99.9"],
+        ),
+        (
+            'neuron = "mt"\ncoding = "differential"\nlevels = [2, 4]', MT,
+            ["coding=differential, levels=2", "coding=differential, levels=4"],
+        ),
     ],
 )  # fmt: skip
 def test_a_list_is_one_setting_of_each_value(settings: str, kind: type, expected: list[str], tmp_path: Path) -> None:
     plan = plan_of(tmp_path, f"[[settings]]\n{settings}", seeds=[0])
-    assert labels(plan)[1:] == expected
+    assert labels(plan)[1:] == [f"{kind.__name__}({settings})" for settings in expected]
     assert all(isinstance(setting.neuron, kind) for actor in plan.actors for setting, _ in actor.settings)
 
 
@@ -134,12 +137,17 @@ def test_what_does_not_fit_an_actor_is_refused_or_left_out_by_name(
     assert "smooth: IF() is left out" in plan.left_out[0]
 
 
+ROOT = Path(__file__).resolve().parents[1]
 MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown key": ({"episods": 5}, "", ["episods", "did you mean episodes?"]),
     "unknown key of a table": ({"recording": {"step": 5}}, "", ["[recording] step", "did you mean steps?"]),
     "unknown key of settings": ({}, "[[settings]]\ntolerence = 0.1", ["[[settings]] 1 tolerence", "tolerance?"]),
-    "unknown key of an actor": ({"actors": [{"source": "small", "env": "X"}]}, "", ["[[actors]] 1 env", "environment"]),
-    "unknown key of an environment": ({"environments": [{"id": "CartPole-v1", "kw": {}}]}, "", ["environments", "id ="]),
+    "unknown key of an actor": (
+        {"actors": [{"source": "small", "env": "X"}]}, "", ["[[actors]] 1 env", "environment"],
+    ),
+    "unknown key of an environment": (
+        {"environments": [{"id": "CartPole-v1", "kw": {}}]}, "", ["environments", "id ="],
+    ),
     "episodes of another type": ({"episodes": "many"}, "", ["episodes = 'many'", "whole number"]),
     "episodes as a float": ({"episodes": 10.0}, "", ["episodes = 10.0"]),
     "too few episodes": ({"episodes": 1}, "", ["episodes = 1", "2 to"]),
@@ -178,7 +186,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "compression without target": ({}, "[[settings]]\ncompression = {steps = 3}", ["compression", "target"]),
     "compression of another target": ({}, '[[settings]]\ncompression = {target = "less"}', ["target 'less'"]),
     "an unknown engine": ({}, '[[settings]]\nengine = "fast"', ["engine 'fast'"]),
-    "the same setting twice": ({}, "[[settings]]\n[[settings]]\ntolerance = 0.02", ["SigmaDelta(tolerance=0.02) stands"]),
+    "the same setting twice": (
+        {}, "[[settings]]\n[[settings]]\ntolerance = 0.02", ["SigmaDelta(tolerance=0.02) stands"],
+    ),
     "settings as a table": ({}, "[settings]\ntolerance = 0.1", ["settings", "[[settings]]"]),
     "a name that is a path": ({"name": "a/b"}, "", ["name = 'a/b'", "letters"]),
     "a choice on reported episodes": (
@@ -188,6 +198,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "a choice without seeds": ({}, "[[settings]]\n[select]", ["[select] seeds: missing", "[2000, 20]"]),
     "a choice of nothing": ({}, "[select]\nseeds = [0, 20]", ["settings", "nothing to choose from"]),
     "within beyond 1": ({}, "[[settings]]\n[select]\nseeds = [0, 20]\nwithin = 2", ["[select] within = 2"]),
+    "another way to choose": ({}, "[[settings]]\n[select]\nseeds = [0, 20]\nper = 3", ["[select] per = 3", "table"]),
     "pilots on reported episodes": (
         {"seeds": [90_010]}, '[[settings]]\ntolerance = "pilot"', ["seeds", "90010", "pilots choose by"],
     ),
@@ -247,8 +258,19 @@ def test_a_wrong_range_to_select_on_is_said(select: str, tmp_path: Path, capsys:
 def test_the_command_line_may_say_what_to_select_on(tmp_path: Path) -> None:
     plan = read_plan(write_sweep(tmp_path), Seeds(0, 4))
     assert plan.selection is not None
-    assert (plan.selection.seeds, plan.selection.within) == (Seeds(0, 4), 0.01)
+    assert (plan.selection.seeds, plan.selection.within, plan.selection.per) == (Seeds(0, 4), 0.01, "sweep")
     assert [cell.purpose for cell in plan.selecting()] == ["select"] * 4
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks" / "sweeps").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_tables_of_the_docs_are_sweeps_that_can_be_read(
+    file: Path, reference_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_POLICY_REFERENCE_DIR", str(reference_dir))
+    monkeypatch.setattr("snn_policy.sweeps.places.Place.check", lambda *_: None)  # simulators may be missing
+    plan = read_plan(file)
+    assert plan.name == file.stem
+    assert len(list(plan.reporting())) >= 35
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(

@@ -176,7 +176,8 @@ def test_a_cell_that_fails_is_named_and_the_others_are_computed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def before(job: Job) -> Any:
-        return Failure("the robot fell apart") if job.kind == "convert" and job.setting.label.startswith("IF") else None
+        spoilt = job.kind == "convert" and job.setting is not None and job.setting.label.startswith("IF")
+        return Failure("the robot fell apart") if spoilt else None
 
     monkeypatch.setattr("snn_policy.sweeps.sweep.make_engine", lambda *_: InlineEngine(before))
     file, out = write_sweep(tmp_path), tmp_path / "out"
@@ -360,6 +361,18 @@ def test_settings_are_chosen_on_one_range_of_seeds_and_reported_on_others(
     assert found.chosen == document["select"]["chosen"]
     assert [cell["cell"]["label"] for cell in reported] == ["ANN", "ANN", *[chosen["label"]] * 2]
     assert not {seed for cell in reported for seed in cell["evaluation"]["seeds"]} & set(range(8))
+
+
+def test_one_setting_of_every_table_may_be_chosen(run: Run, tmp_path: Path) -> None:
+    settings = (
+        f"[[settings]]\ntolerance = [0.01, 0.1]\n[[settings]]\nneuron = 'if'\nalpha = [0.0, 0.5]{SELECT.format(0)}"
+    )
+    found = run(file=write_sweep(tmp_path, f"{settings}\nper = 'table'", seeds=[1000]))
+    assert found.chosen is not None
+    assert list(found.chosen) == [f"small in CartPole-v1, settings {number}" for number in (1, 2)]
+    reported = [cell["cell"]["label"] for cell in cells_of(tmp_path / "out") if cell["cell"]["purpose"] == "report"]
+    assert reported == ["ANN", *(chosen["label"] for chosen in found.chosen.values())]
+    assert [label.split("(")[0] for label in reported] == ["ANN", "SigmaDelta", "IF"]
 
 
 def test_a_choice_that_lacks_a_cell_is_not_made(run: Run, tmp_path: Path) -> None:

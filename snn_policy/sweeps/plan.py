@@ -24,16 +24,22 @@ DEFAULT_EPISODES, DEFAULT_SEED, DEFAULT_BATCH, DEFAULT_WITHIN = 100, 5000, 10, 0
 DEFAULT_STEPS = 10_000
 SOURCE_OPTIONS = ("vecnormalize", "observation_shape", "low", "high", "output", "activation", "prefix")
 """Of `load_actor`; paths among them start, as `source`, in the folder of the file."""
-Chosen = Mapping[tuple[str, str], Setting]
-"""The setting chosen per actor's name and environment's label."""
+CHOICES = ("sweep", "table")
+Chosen = Mapping[tuple[str, str], list[Setting]]
+"""The settings chosen, per actor's name and environment's label."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Hold how settings are chosen: on these seeds, the least energy of those within `within` of the best retention."""
+    """Hold how settings are chosen: on these seeds, the least energy of those within `within` of the best retention.
+
+    Attributes:
+        per: one of all settings ("sweep"), or one of every table [[settings]] ("table").
+    """
 
     seeds: Seeds
-    within: float
+    within: float = DEFAULT_WITHIN
+    per: str = CHOICES[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +76,7 @@ class Plan:
             for place in actor.places:
                 picked = chosen and chosen[actor.name, place.label]
                 for setting, engine in ((None, None), *actor.settings):
-                    if setting is None or picked is None or setting is picked:
+                    if setting is None or picked is None or setting in picked:
                         for seeds in ranges:
                             yield Cell(actor, setting, engine, place, seeds, purpose, self.protocol)
 
@@ -98,8 +104,8 @@ def read_plan(file: Path, select: Seeds | None = None) -> Plan:
     places = [read_place(given, table, "environments") for given in
               table.take("environments", lambda value: isinstance(value, list) and value != [],
                          'expected a list of ids such as ["Hopper-v5"]', ())]  # fmt: skip
-    settings = [one for part in table.tables("settings", "what to convert to, as in neuron = \"sigma-delta\"", [])
-                for one in read_settings(part)]  # fmt: skip
+    parts = table.tables("settings", 'what to convert to, as in neuron = "sigma-delta"', [])
+    settings = [one for number, part in enumerate(parts, 1) for one in read_settings(part, number)]
     entries = table.tables("actors", 'source = "model.zip", or a shipped policy\'s name')
     table.end()
     seeds = tuple(Seeds(first, episodes) for first in firsts)
@@ -129,7 +135,7 @@ def _recording(table: Table | None) -> tuple[int, int]:
 def _selection(table: Table | None, given: Seeds | None) -> Selection | None:
     """Return what the table says; its seeds may be given instead."""
     if table is None:
-        return None if given is None else Selection(given, DEFAULT_WITHIN)
+        return None if given is None else Selection(given)
     expected = "expected [first, count], such as [2000, 20]"
     pair = table.take("seeds", _is_range, expected, None if given else ...)
     if pair is ...:
@@ -139,8 +145,10 @@ def _selection(table: Table | None, given: Seeds | None) -> Selection | None:
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= number("within", value) <= 1
 
     within = table.take("within", is_share, "expected a share of the return, 0 to 1", DEFAULT_WITHIN)
+    expected = f"expected one of {', '.join(CHOICES)}"
+    per = table.take("per", lambda value: value in CHOICES, expected, CHOICES[0])
     table.end()
-    return Selection(given or as_range(pair), float(within))
+    return Selection(given or as_range(pair), float(within), per)
 
 
 def as_range(pair: Sequence[int]) -> Seeds:

@@ -10,21 +10,24 @@ from typing import Any
 from snn_policy.evaluation.statistics import retention
 from snn_policy.sweeps.cells import Cell
 from snn_policy.sweeps.directory import SweepDirectory
-from snn_policy.sweeps.plan import Plan
+from snn_policy.sweeps.plan import CHOICES, Plan
 from snn_policy.sweeps.settings import Setting
 
 Candidate = tuple[float, float, Cell]
 """Retention, nanojoules per decision, and the cell."""
 
 
-def choose(plan: Plan, directory: SweepDirectory) -> tuple[dict[tuple[str, str], Setting], dict[str, Any]]:
+def choose(plan: Plan, directory: SweepDirectory) -> tuple[dict[tuple[str, str], list[Setting]], dict[str, Any]]:
     """Return the chosen settings, and what `sweep.json` says of them: "ACTOR in ENVIRONMENT" → why.
+
+    Where one is chosen of every table [[settings]], ", settings NUMBER" follows there.
 
     Raises:
         ValueError: a cell that the choice needs has no result.
     """
     assert plan.selection is not None
-    candidates: dict[tuple[str, str], list[Candidate]] = {}
+    candidates: dict[tuple[str, str, int], list[Candidate]] = {}
+    single = plan.selection.per == CHOICES[0]
     ann = 0.0
     for cell in plan.selecting():
         found = directory.cell(cell.key)
@@ -35,10 +38,16 @@ def choose(plan: Plan, directory: SweepDirectory) -> tuple[dict[tuple[str, str],
             ann = mean
         else:
             kept = min(1.0, float(retention(ann, mean)))
-            candidates.setdefault((cell.actor.name, cell.place.label), []).append((kept, energy, cell))
-    best = {place: _best(tried, plan.selection.within) for place, tried in candidates.items()}
-    chosen = {place: cell.setting for place, (_, _, cell) in best.items() if cell.setting is not None}
-    return chosen, {f"{actor} in {environment}": _told(one) for (actor, environment), one in best.items()}
+            group = (cell.actor.name, cell.place.label, 0 if single else cell.setting.table)
+            candidates.setdefault(group, []).append((kept, energy, cell))
+    chosen: dict[tuple[str, str], list[Setting]] = {}
+    told = {}
+    for (actor, environment, number), tried in candidates.items():
+        best = _best(tried, plan.selection.within)
+        assert best[2].setting is not None
+        chosen.setdefault((actor, environment), []).append(best[2].setting)
+        told[f"{actor} in {environment}" + (f", settings {number}" if number else "")] = _told(best)
+    return chosen, told
 
 
 def _best(tried: list[Candidate], within: float) -> Candidate:

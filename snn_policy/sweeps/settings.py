@@ -41,12 +41,14 @@ class Setting:
         compression: what makes a sparse student first; None: the actor itself is converted.
         engine: as `convert` takes it; "auto" until an actor is known.
         label: for tables: the neuron with what the file says of it.
+        table: the number of the table [[settings]] that it comes from, from 1.
     """
 
     neuron: NeuronSettings
     compression: CompressionSettings | None
     engine: str
     label: str
+    table: int = 1
 
     @property
     def record(self) -> dict[str, Any]:
@@ -84,8 +86,8 @@ class Setting:
             check_compression(actor, self.compression.target, env)
 
 
-def read_settings(table: Table) -> Iterator[Setting]:
-    """Yield the settings that one table [[settings]] stands for."""
+def read_settings(table: Table, number: int) -> Iterator[Setting]:
+    """Yield the settings that the `number`-th table [[settings]] stands for."""
     neuron = table.text("neuron", f"expected one of {', '.join(NEURONS)}", SigmaDelta.neuron)
     if neuron not in KINDS:
         table.fail("neuron", f"expected one of {', '.join(NEURONS)}")
@@ -103,7 +105,8 @@ def read_settings(table: Table) -> Iterator[Setting]:
         for compression in compressions:
             student = _compression(table, compression, settings)
             label = f"{type(settings).__name__}({_listed(given)})"
-            yield Setting(settings, student, engine, label if student is None else f"{_student(student)}, {label}")
+            told = label if student is None else f"{_student(student)}, {label}"
+            yield Setting(settings, student, engine, told, number)
 
 
 def _choices(table: Table, key: str, default: Any = None) -> list[Any]:

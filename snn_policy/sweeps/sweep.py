@@ -117,7 +117,8 @@ def _write_grid(plan: Plan, place: SweepDirectory, chosen: Chosen | None, told: 
     select = None
     if plan.selection is not None:
         seeds = [plan.selection.seeds.first, plan.selection.seeds.count]
-        select = {"seeds": seeds, "within": plan.selection.within, "chosen": told or {}}
+        rule = {"within": plan.selection.within, "per": plan.selection.per}
+        select = {"seeds": seeds, **rule, "chosen": told or {}}
     reported = plan.reporting(chosen)
     if plan.selection is not None and chosen is None:
         reported = (cell for cell in reported if cell.setting is None)
