@@ -130,7 +130,7 @@ def test_a_finished_sweep_computes_nothing(run: Run, calm: Path, tmp_path: Path)
 
 
 def test_jobs_at_a_time_and_open_cells_are_bounded(run: Run, tmp_path: Path) -> None:
-    run(file=write_sweep(tmp_path, "", episodes=2, seeds=list(range(0, 400, 2))))
+    run(file=write_sweep(tmp_path, "", episodes=2, seeds=list(range(0, 80, 2))))
     assert run.engine.most <= 4  # pyright: ignore[reportFunctionMemberAccess]
 
 

@@ -25,7 +25,13 @@ REFRESH_SECONDS, COUNT_CORES_SECONDS = 0.5, 10.0
 MOST_AT_ONCE = 2048
 MOST_PATIENCE = 300.0
 """Seconds without any core in the cluster."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's own 15 lets other programs of the machine starve the workers
+}
+"""Of Ray, in the environment, where the user has not set them."""
 
 
 class RayTasks:
@@ -121,7 +127,7 @@ def _perform(job: Job, content: Any) -> Any:
 
 
 def _import_ray() -> Any:
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
