@@ -20,7 +20,7 @@ MOST_FAILURES = 20
 
 
 class Watcher(Protocol):
-    """Be told how far a sweep is."""
+    """Follow how far a sweep is."""
 
     def advance(self, episodes: int, cell: bool = False) -> None:
         """Count finished episodes, and a finished cell."""
