@@ -33,7 +33,8 @@ application = typer.Typer(add_completion=False)
 KILLS, WORKERS = 20, 2
 EPISODES, BATCH = 20, 5
 TOLERANCES = [0.02, 0.05, 0.1, 0.2]
-SPAWNED, ON_RAY = "multiprocessing.spawn import spawn_main", "ray::"
+MARKS = {"local": ("multiprocessing.spawn import spawn_main",), "ray": ("ray::_perform", "ray::IDLE")}
+"""Of the command lines of workers; Ray has other processes, without which a machine is gone."""
 EngineOption = Annotated[str, typer.Option(help="local or ray")]
 
 
@@ -65,9 +66,9 @@ def start(file: Path, out: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Wait for its end; return its exit code, and the last line on stderr."""
+    """Wait for its end; return its exit code, and what it said on stderr."""
     _, said = process.communicate()
-    return process.returncode, (said.strip().splitlines() or [""])[-1]
+    return process.returncode, said.strip()
 
 
 def descendants(of: int) -> dict[int, str]:
@@ -92,8 +93,8 @@ def descendants(of: int) -> dict[int, str]:
 
 
 def workers_of(driver: int, engine: str) -> list[int]:
-    mark = SPAWNED if engine == "local" else ON_RAY
-    return [pid for pid, command in descendants(driver).items() if mark in command]
+    """Return a sweep's worker processes."""
+    return [pid for pid, command in descendants(driver).items() if any(mark in command for mark in MARKS[engine])]
 
 
 def kept(out: Path) -> dict[tuple[str, int], float]:
@@ -258,7 +259,7 @@ def node(ranges: int = 20) -> None:
 def disk(megabytes: int = 2) -> None:
     """Run a sweep into a file system that fills up, make room, and go on."""
     with TemporaryDirectory() as folder:
-        file, small = write_file(Path(folder), 42, 10, 5, TOLERANCES), Path(folder) / "small"
+        file, small = write_file(Path(folder), 42, 10, 5, TOLERANCES), Path(folder) / "mounted"
         calm = Path(folder) / "calm"
         undisturbed(file, calm)
         small.mkdir()

@@ -9,7 +9,8 @@ import importlib
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from snn_policy.errors import needs_extra
@@ -23,6 +24,7 @@ OBJECT_STORE = 512 * 2**20
 """Bytes of shared memory on a cluster of this machine alone; it holds contents and answers of running tasks."""
 REFRESH_SECONDS, COUNT_CORES_SECONDS = 0.5, 10.0
 MOST_AT_ONCE = 2048
+AGAIN = "what is finished is kept: start the cluster, and run the same command again"
 MOST_PATIENCE = 300.0
 """Seconds without any core in the cluster."""
 SETTINGS = {
@@ -52,8 +54,10 @@ class RayTasks:
         self._running: dict[Any, Job] = {}
         self._cores, self._counted, self._seen = 0, float("-inf"), time.monotonic()
         self._started = not self._ray.is_initialized()
+        self._alone = self._started and address is None
         if self._started:
             self._connect(workers or usable_cores(), address)
+        self._node = self._ray.get_runtime_context().get_node_id()
         self._perform = self._ray.remote(num_cpus=1, max_retries=0, retry_exceptions=False)(_perform)
 
     def _connect(self, workers: int, address: str | None) -> None:
@@ -67,21 +71,19 @@ class RayTasks:
                 self._ray.init(address=address, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
-            raise ConnectionError(
-                f"--address {address}: no Ray cluster there ({said}); start one: ray start --head"
-            ) from None
+            place = "this machine" if address is None else f"--address {address}"
+            raise ConnectionError(f"{place}: no Ray cluster there ({said}); start one: ray start --head") from None
 
     @property
     def workers(self) -> int:
         """Return how many tasks the cluster runs at the same time now; nodes come and go."""
         now = time.monotonic()
         if now - self._counted > COUNT_CORES_SECONDS:
-            self._cores, self._counted = int(self._ray.cluster_resources().get("CPU", 0)), now
+            with self._connected():
+                self._cores, self._counted = int(self._ray.cluster_resources().get("CPU", 0)), now
             self._seen = now if self._cores else self._seen
         if now - self._seen > MOST_PATIENCE:
-            raise ConnectionError(
-                f"the Ray cluster has had no core for {MOST_PATIENCE:.0f} seconds; add a node, and run again"
-            )
+            raise ConnectionError(f"the Ray cluster has had no core for {MOST_PATIENCE:.0f} seconds; {AGAIN}")
         return min(self._cores, self._limit) if self._limit else self._cores
 
     @property
@@ -89,15 +91,18 @@ class RayTasks:
         return min(MOST_AT_ONCE, max(1, self.workers * AT_ONCE)) - len(self._running)
 
     def put(self, content: Any) -> Any:
-        return self._ray.put(content)
+        with self._connected():
+            return self._ray.put(content)
 
     def submit(self, job: Job, content: Any) -> None:
-        self._running[self._perform.remote(job, content)] = job
+        with self._connected():
+            self._running[self._perform.remote(job, content)] = job
 
     def wait(self) -> list[tuple[Job, Any]]:
-        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=REFRESH_SECONDS)
-        if ready:  # others may have ended meanwhile
-            ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        with self._connected():
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=REFRESH_SECONDS)
+            if ready:  # others may have ended meanwhile
+                ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         return [(self._running.pop(reference), self._answer(reference)) for reference in ready]
 
     def _answer(self, reference: Any) -> Any:
@@ -106,8 +111,28 @@ class RayTasks:
             return self._ray.get(reference)
         except exceptions.RayTaskError:  # a defect of the worker's code: what jobs raise is a Failure
             raise
-        except (exceptions.RayError, ConnectionError) as error:
+        except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
             return Lost(_reason(error))
+        except exceptions.RayError as error:
+            self._refuse_to_be_alone()
+            return Lost(_reason(error))
+
+    def _refuse_to_be_alone(self) -> None:
+        """Say so if the node is gone that the driver is connected to: Ray would end this process without a word."""
+        gone = self._alone
+        if not gone:
+            with self._connected():
+                gone = not {node["NodeID"]: node["Alive"] for node in self._ray.nodes()}.get(self._node, True)
+        if gone:
+            raise ConnectionError(f"the Ray node that this sweep is connected to is gone; {AGAIN}")
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Say in one line that the cluster is gone."""
+        try:
+            yield
+        except (self._ray.exceptions.RayError, OSError) as error:
+            raise ConnectionError(f"the Ray cluster does not answer ({_reason(error)}); {AGAIN}") from None
 
     def close(self) -> None:
         for reference in self._running:
