@@ -69,7 +69,7 @@ class RayTasks:
                 self._ray.init(address="local", include_dashboard=False, **own, **common)
             else:
                 self._ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises that very type, too, where its processes take long to start
             said = " ".join(str(error).split())[:200]
             place = "this machine" if address is None else f"--address {address}"
             raise ConnectionError(f"{place}: no Ray cluster there ({said}); start one: ray start --head") from None
