@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from snn_policy.cli import main
 from snn_policy.sweeps.plan import read_plan
 from snn_policy.sweeps.sweep import make_engine, sweep
 from tests.sweeping import InlineEngine, files_of, write_sweep
@@ -136,15 +137,18 @@ def test_ctrl_c_ends_a_sweep_with_130_and_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_no_cluster_at_an_address_is_one_line() -> None:
-    pytest.importorskip("ray")
-    program = ("from snn_policy.sweeps.sweep import make_engine\n"
-               "try: make_engine('ray', 0, '127.0.0.1:1')\n"
-               "except ConnectionError as error: print(error)")  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_gcs_rpc_server_connect_timeout_s": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert "no Ray cluster there" in done.stdout
-    assert done.stdout.count("\n") == 1
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999", "no.such.invalid:6379"])
+def test_no_cluster_at_an_address_is_one_line(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    file = write_sweep(tmp_path, "")
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out"), "--engine", "ray", "--address", address]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"--address {address}: no Ray cluster there" in said
+    assert "ray start --head" in said
 
 
 def test_the_window_of_tasks_follows_the_cluster(ray_cluster: None) -> None:

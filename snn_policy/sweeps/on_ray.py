@@ -8,6 +8,8 @@ the driver, which alone writes; workers need the package and the environments, a
 import importlib
 import logging
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +24,7 @@ AT_ONCE = 2
 """Tasks per core of the cluster: one that runs, and one that a worker goes on with at once."""
 OBJECT_STORE = 512 * 2**20
 """Bytes of shared memory on a cluster of this machine alone; it holds contents and answers of running tasks."""
-REFRESH_SECONDS, COUNT_CORES_SECONDS = 0.5, 10.0
+REFRESH_SECONDS, COUNT_CORES_SECONDS, REACHABLE_SECONDS = 0.5, 10.0, 5.0
 MOST_AT_ONCE = 2048
 AGAIN = "what is finished is kept: start the cluster, and run the same command again"
 MOST_PATIENCE = 300.0
@@ -68,6 +70,7 @@ class RayTasks:
                 own: dict[str, Any] = {"num_cpus": workers, "object_store_memory": OBJECT_STORE}
                 self._ray.init(address="local", include_dashboard=False, **own, **common)
             else:
+                _check_reachable(address)
                 self._ray.init(address=address, **common)
         except Exception as error:  # Ray raises that very type, too, where its processes take long to start
             said = " ".join(str(error).split())[:200]
@@ -141,6 +144,13 @@ class RayTasks:
         self._running.clear()
         if self._started:
             self._ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `OSError` at once where nobody listens: Ray itself tries for minutes."""
+    named = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", address)
+    if named:
+        socket.create_connection((named[1], int(named[2])), REACHABLE_SECONDS).close()
 
 
 _performer = Performer()
