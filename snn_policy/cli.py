@@ -12,7 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_policy.commands import bench, compress, convert, export, inspecting, measure, report, serve, shipped, train
+from snn_policy.commands import (
+    bench,
+    compress,
+    convert,
+    export,
+    inspecting,
+    measure,
+    report,
+    serve,
+    shipped,
+    sweep,
+    train,
+)
 from snn_policy.commands.common import explicit_json_target
 from snn_policy.commands.interrupts import INTERRUPTED, MESSAGE, raise_from_now_on
 
@@ -20,7 +32,7 @@ MISTAKE = 2
 EXTRAS = {
     "torch": "convert", "onnx": "convert", "onnxscript": "convert", "mujoco": "mujoco", "dm_control": "dmc",
     "shimmy": "dmc", "stable_baselines3": "sb3", "moviepy": "video", "matplotlib": "report", "minari": "train",
-    "h5py": "train", "websockets": "serve", "msgpack": "serve", "nir": "nir",
+    "h5py": "train", "websockets": "serve", "msgpack": "serve", "nir": "nir", "ray": "ray",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -57,6 +69,7 @@ app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
+app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("serve")(serve.serve)

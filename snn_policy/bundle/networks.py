@@ -120,7 +120,7 @@ def read_network(document: Mapping[str, Any], arrays: Arrays, most_bytes: int) -
     Raises:
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError: what is read does not fit together.
     """
-    actor = _read_actor(document["actor"], arrays, most_bytes)
+    actor = read_actor(document["actor"], arrays, most_bytes)
     return SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
 
 
@@ -138,7 +138,8 @@ def _read_shape(described: dict[str, Any]) -> tuple[int, ...]:
     return keyed
 
 
-def _read_actor(described: dict[str, Any], arrays: Arrays, room: int) -> Actor:
+def read_actor(described: dict[str, Any], arrays: Arrays, room: int) -> Actor:
+    """Read what `describe_actor` said; arguments and errors as of `read_network`, `room` its `most_bytes`."""
     shape = _read_shape(described)
     if "graph" in described:
         graph = read_graph(described["graph"], math.prod(shape), arrays, room)

@@ -82,13 +82,13 @@ def compress(
     observed, added = numbers_of_states(int(np.prod(source.observation_shape)), steps)
     settings = CompressionSettings(wanted, steps, seed, block, count, tolerance, observed, added)
     place = env if env is not None else source.env_id if observations is None else None
-    _check(source, wanted, place, observations)
+    check_compression(source, wanted, place, observations)
     return run_compression(
         source, settings, place, observations, None if directory is None else Path(directory), resume, progress, report
     )
 
 
-def _check(actor: Actor, target: Target, env: EnvironmentSource | None, observations: Any) -> None:
+def check_compression(actor: Actor, target: Target, env: EnvironmentSource | None, observations: Any = None) -> None:
     """Refuse what cannot be compressed, before anything takes time."""
     if not actor.graph.is_chain:
         raise UnsupportedLayerError(

@@ -33,7 +33,8 @@ def _ends_in_convolution(actor: Actor) -> bool:
     return any(isinstance(one.map, Conv2d) for one in actor.graph.stages[-1].connections)
 
 
-def _default_engine(actor: Actor) -> str:
+def default_engine(actor: Actor) -> str:
+    """Return the name of the engine that "auto" stands for."""
     if _ends_in_convolution(actor):
         return "torch" if find_spec("torch") else "numpy"
     from snn_policy.engines.core import library
@@ -77,7 +78,7 @@ def make_engine(network: SpikingNetwork, name: str) -> Engine:
     """
     check_engine(network.actor, name)
     if name == "auto":
-        name = _default_engine(network.actor)
+        name = default_engine(network.actor)
     if name == "event":
         from snn_policy.engines.core.engine import EventEngine
 

@@ -110,7 +110,7 @@ def run_in_workers(
         for worker in range(len(rows)):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, queue), name=f"worker {worker + 1} of {len(rows)}")
-            with _interrupts_held():
+            with interrupts_held():
                 process.start()
                 workers[ours] = process
             theirs.close()
@@ -150,7 +150,7 @@ def _answers(
                 answers.append(_answer(connection, process, queue is not None))
                 del waiting[connection]
             elif not alive:  # and a process of its own keeps the connection open
-                raise ChildProcessError(_death(process, queue is not None))
+                raise ChildProcessError(death_of(process, queue is not None))
         for _ in range(queue.finished - shown if queue else 0):
             advance()
             shown += 1
@@ -162,13 +162,13 @@ def _answer(connection: Connection, process: SpawnProcess, begun: bool) -> Any:
         answer = connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
-        raise ChildProcessError(_death(process, begun)) from None
+        raise ChildProcessError(death_of(process, begun)) from None
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _death(process: SpawnProcess, begun: bool) -> str:
+def death_of(process: SpawnProcess, begun: bool) -> str:
     """Return what to say of a process that ended; `begun`: while it ran episodes, not before."""
     code = process.exitcode or 0
     if code < 0:
@@ -186,7 +186,7 @@ def _pickled(name: str, value: Any) -> bytes:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Keep Ctrl-C from processes started in this block; their parent does, right after it, and ends them.
 
     The tracker of shared resources must run already: starting it lets signals through again.
