@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -11,21 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.scaling_points import AXES, ScalingPoint
-
-
-class Theme(NamedTuple):
-    """Hold the colours of light or dark pages."""
-
-    page: str
-    ink: str
-    faint: str
-    colours: tuple[str, ...]
-
-
-THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#8c959f", ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#9a6700")),
-    "dark": Theme("#0d1117", "#e6edf3", "#7d8590", ("#58a6ff", "#f0883e", "#bc8cff", "#3fb950", "#d29922")),
-}
+from snn_policy.analysis.themes import THEMES, Theme
 
 
 def write_themes(name: str, directory: Path, font_size: int, draw: Callable[[Theme, Path], None]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_policy.commands import bench, compress, convert, export, inspecting, measure, serve, shipped, train
+from snn_policy.commands import analyse, bench, compress, convert, export, inspecting, measure, serve, shipped, train
 from snn_policy.commands.common import explicit_json_target
 from snn_policy.commands.interrupts import INTERRUPTED, MESSAGE, raise_from_now_on
 
@@ -57,6 +57,7 @@ app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
+app.command("analyse")(analyse.analyse)
 app.command("bench")(bench.bench)
 app.command("serve")(serve.serve)
 app.add_typer(train.app, name="train")

@@ -55,7 +55,9 @@ class ResidualCosines:
         """Return the mean cosine of consecutive residuals by layer; `all` pools the layers."""
         found = {name: estimate(lags[1]) for name, lags in self.layers.items()}
         if found:
-            pooled = [np.concatenate(layers) for layers in zip(*(lags[1] for lags in self.layers.values()), strict=True)]
+            pooled = [
+                np.concatenate(layers) for layers in zip(*(lags[1] for lags in self.layers.values()), strict=True)
+            ]
             found["all"] = estimate(pooled)
         return found
 

@@ -49,7 +49,9 @@ class Spectra:
         for name, episodes in (("error", self.error), ("action", self.action)):
             found[name] = estimate([self._low_share(powers.sum(axis=2)) for powers in episodes])
             for dimension in range(episodes[0].shape[2] if episodes else 0):
-                found[f"{name}_{dimension}"] = estimate([self._low_share(powers[:, :, dimension]) for powers in episodes])
+                found[f"{name}_{dimension}"] = estimate(
+                    [self._low_share(powers[:, :, dimension]) for powers in episodes]
+                )
         return found
 
     def mean_power(self, episodes: Sequence[Values]) -> Values:
