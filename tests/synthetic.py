@@ -16,7 +16,7 @@ Values = npt.NDArray[Any]
 
 
 class Line(gym.Env):
-    """A point on a line: the action in [−1, 1] moves it by a fifth of itself; the reward is minus its distance from 0."""
+    """A point on a line: the action in [−1, 1] moves it by a fifth of itself; the reward is −|place|."""
 
     def __init__(self, length: int = 60) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)

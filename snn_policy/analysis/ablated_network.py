@@ -1,7 +1,7 @@
 """IF networks with one source of their error switched off and everything else kept: pure decisions, and a policy.
 
-One hidden layer, T timesteps, threshold θ, drive x[t] = W·o_prev[t] + b, v[0] = θ/2 + clip(α·r) (docs/methods.md §1, §2).
-What the next layer receives is o[1] … o[T], and N = Σ o[t] stands for T times a ReLU. X = Σ x[t].
+One hidden layer, T timesteps, threshold θ, drive x[t] = W·o_prev[t] + b, v[0] = θ/2 + clip(α·r) (docs/methods.md §1,
+§2). What the next layer receives is o[1] … o[T], and N = Σ o[t] stands for T times a ReLU. X = Σ x[t].
 
     none        v ← v + x[t]; o = θ·1[v > θ]; v ← v − o
     clipping    o = θ·max(0, ⌈v/θ⌉ − 1): as many spikes in a timestep as v is worth, so that a rate has no upper limit

@@ -1,7 +1,7 @@
 """The states that ANN and SNN visit, in two dimensions: PCA; t-SNE where scikit-learn is installed.
 
-x: a normalised observation, less the mean of the ANN's, each entry by the standard deviation of the ANN's. X = U·S·Vᵀ of
-the ANN's x; a state's place is its first two components x·V₁, x·V₂, by their spread σ₁, σ₂ over the ANN's states:
+x: a normalised observation, less the mean of the ANN's, each entry by the standard deviation of the ANN's. X = U·S·Vᵀ
+of the ANN's x; a state's place is its first two components x·V₁, x·V₂, by their spread σ₁, σ₂ over the ANN's states:
 
     distance_k = √((x_k·V₁/σ₁)² + (x_k·V₂/σ₂)²)
     outside: share of decisions whose distance exceeds the ANN's 99th percentile: 0.01 where both visit the same states

@@ -1,4 +1,4 @@
-"""What an analysis found, in plain words: what dominates, and what to change. Every sentence has its number beside it."""
+"""What an analysis found, in plain words: what dominates, and what to change. Every sentence has a number."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,10 +28,10 @@ REMEDIES = {
 }
 
 
-def findings(sections: Sections, about: About) -> list[str]:
-    """Return the sentences: first what was found, then what to change."""
+def observed(sections: Sections, about: About) -> list[str]:
+    """Return what was found, what dominates included."""
     parts: tuple[Callable[[Sections, About], list[str]], ...] = (
-        _returned, _decomposed, _directed, _left_over, _low, _forgiven, _parted, _stuck, _ablated, _advice,
+        _returned, _decomposed, _directed, _left_over, _low, _ablated, _forgiven, _parted, _stuck,
     )  # fmt: skip
     return [sentence for part in parts for sentence in part(sections, about)]
 
@@ -81,8 +81,9 @@ def _returned(sections: Sections, about: About) -> list[str]:
         return [f"{both}."]
     if below(lost, 0):
         return [f"{both}: it gains {with_interval(_negative(lost), ' %')}."]
-    chance = "" if above(lost, 0) else ", which chance alone explains"
-    return [f"{both}: it loses {with_interval(lost, ' %')}{chance}."]
+    if above(lost, 0):
+        return [f"{both}: it loses {with_interval(lost, ' %')}."]
+    return [f"{both}: the loss, {with_interval(lost, ' %')}, may be chance."]
 
 
 def _decomposed(sections: Sections, about: About) -> list[str]:
@@ -91,8 +92,8 @@ def _decomposed(sections: Sections, about: About) -> list[str]:
     if policy is None or states is None:
         return []
     said = (
-        f"Its actions alone, tried in the ANN's states, cost {with_interval(policy, ' %')} of the return; the states that "
-        f"it gets into cost {with_interval(states, ' %')}."
+        f"Its actions alone, tried in the ANN's states, cost {with_interval(policy, ' %')} of the return; the states "
+        f"that it gets into cost {with_interval(states, ' %')}."
     )
     if max(abs(policy.mean), abs(states.mean)) < SLIGHT:
         return [said]
@@ -136,8 +137,8 @@ def _low(sections: Sections, about: About) -> list[str]:
         return []
     kind = "mostly slow" if above(share, 0.5) else "slower than white" if above(share, WHITE_SHARE) else "not slow"
     return [
-        f"The error is {kind}: {with_interval(_hundred(share), ' %')} of its power lies below a tenth of the decision rate, where a "
-        f"plant follows it (of a white one 20 %)."
+        f"The error is {kind}: {with_interval(_hundred(share), ' %')} of its power lies below a tenth of the decision "
+        f"rate, where a plant follows it (of a white one 20 %)."
     ]
 
 
@@ -148,8 +149,8 @@ def _forgiven(sections: Sections, about: About) -> list[str]:
         return []
     worst, least = (pick(costs, key=lambda kind: costs[kind].mean) for pick in (max, min))
     return [
-        f"Of disturbances of one power, {KINDS[worst]} hurts this task most ({with_interval(costs[worst], ' %')} of the "
-        f"ANN's return) and {KINDS[least]} least ({with_interval(costs[least], ' %')})."
+        f"Of disturbances of one power, {KINDS[worst]} hurts this task most ({with_interval(costs[worst], ' %')} of "
+        f"the ANN's return) and {KINDS[least]} least ({with_interval(costs[least], ' %')})."
     ]
 
 
@@ -187,10 +188,10 @@ def _ablated(sections: Sections, about: About) -> list[str]:
     if worst is None or as_is is None:
         return []
     error, gain = _known(sections, "ablation", f"error_{worst}"), _known(sections, "ablation", f"gain_{worst}")
-    returned = "" if gain is None else f", and the return changes by {with_interval(_hundred(gain), ' %')} of the ANN's"
+    returned = "" if gain is None else f"; the return changes by {with_interval(_hundred(gain), ' %')} of the ANN's"
     return [
-        f"Of the sources of error, {worst} is the largest: without it the action error goes from {number(as_is.mean)} to "
-        f"{number(error.mean if error else float('nan'))} half-ranges{returned}."
+        f"Of the sources of error, {worst} is the largest: without it the action error goes from {number(as_is.mean)} "
+        f"to {number(error.mean if error else float('nan'))} half-ranges{returned}."
     ]
 
 
@@ -202,12 +203,13 @@ def _worst_source(sections: Sections) -> str | None:
     return None if best == "none" else best
 
 
-def _advice(sections: Sections, about: About) -> list[str]:
+def advice(sections: Sections, about: About) -> list[str]:
+    """Return what to change: α, the tolerance, the neuron, or nothing."""
     lost, wrong, share = (_known(sections, *name) for name in
                           (("return", "lost"), ("sticking", "resting_episodes"), ("sticking", "share")))  # fmt: skip
     sticks = (wrong is not None and wrong.mean > 0) or (share is not None and above(share, STICKS_OFTEN))
     if lost is not None and not above(lost, 0) and lost.mean < SLIGHT and not sticks:
-        return [f"Change nothing: what is lost is {with_interval(lost, ' %')}."]
+        return [f"Change nothing: no loss is seen, {with_interval(lost, ' %')}."]
     changes = [*_advised_alpha(sections, about, sticks), *_advised_neuron(sections, about)]
     return changes or [f"No setting stands out: try more episodes than {about['episodes']}."]
 

@@ -25,8 +25,8 @@ SECTIONS: dict[str, Section] = {
     ),
     "error": Section(
         "Size of the error",
-        "The spiking policy's action less the ANN's at the same observation: root mean square over the action's entries, "
-        "in half-ranges, and the share of decisions in which the two differ at all.",
+        "The spiking policy's action less the ANN's at the same observation: root mean square over the action's "
+        "entries, in half-ranges, and the share of decisions in which the two differ at all.",
     ),
     "consistency": Section(
         "SNN consistency",
@@ -40,8 +40,8 @@ SECTIONS: dict[str, Section] = {
     "drift": Section("SNN drift", "The same with the spiking policy's next action in place of the ANN's."),
     "residual_cosine": Section(
         "Residuals",
-        "Mean cosine of what a layer's neurons leave over in a decision and in the next, by layer; and at other shares α "
-        "of it carried on.",
+        "Mean cosine of what a layer's neurons leave over in a decision and in the next, by layer; and at other shares "
+        "α of it carried on.",
     ),
     "spectra": Section(
         "Slow and fast errors",
@@ -63,8 +63,8 @@ SECTIONS: dict[str, Section] = {
     ),
     "divergence": Section(
         "How fast states part",
-        "Distance of the spiking policy's states from the ANN's since a common start, in the spreads of the ANN's; beside "
-        "it the ANN disturbed once, a little, and unrelated episodes.",
+        "Distance of the spiking policy's states from the ANN's since a common start, in the spreads of the ANN's; "
+        "beside it the ANN disturbed once, a little, and unrelated episodes.",
         "divergence",
     ),
     "sticking": Section(
@@ -122,7 +122,8 @@ def label(section: str, name: str) -> str:
         of = {"error": "action error", "return": "return", "gain": "return gained, of the ANN's,"}.get(head, head)
         return f"{of} as converted" if tail == "none" else f"{of} without {tail}"
     if section == "spectra" and tail.isdigit():
-        return f"{'error' if head == 'error' else "ANN's action"} {tail}: slow share"
+        what = "error" if head == "error" else "ANN's action"
+        return f"{what} {tail}: slow share"
     if "@" in name:
         kind, _, gain = name.partition("@")
         return f"{kind.replace('_', '-')}, gain {gain}: % lost"

@@ -13,6 +13,8 @@ from snn_policy.analysis.report import Analysis, Summary
 from snn_policy.analysis.themes import THEMES, Theme
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+UNBROKEN = "\u00a0%"
+"""A number and its sign stay on one line."""
 ROWS_SHOWN = 8
 """Rows of a table that are seen at once; the others unfold."""
 
@@ -21,7 +23,10 @@ def page(analysis: Analysis) -> str:
     """Return the page as HTML."""
     about, sections = analysis.about, analysis.sections
     title = f"{about['actor']} in {about['environment']}"
-    told = "".join(f"<li>{escape(sentence)}</li>" for sentence in analysis.findings)
+    found, advised = (
+        "".join(f"<li>{escape(sentence).replace(' %', UNBROKEN)}</li>" for sentence in sentences)
+        for sentences in (analysis.observed, analysis.advice)
+    )
     body = "".join(
         _section(analysis, name, section, sections[name]) for name, section in SECTIONS.items() if name in sections
     )
@@ -33,7 +38,8 @@ def page(analysis: Analysis) -> str:
         f"<title>{escape(title)}: why conversion loses return</title><style>{_style()}</style></head><body><main>"
         f'<header><p class="kicker">Why conversion loses return</p><h1>{escape(title)}</h1>'
         f'<p class="about">{escape(_conversion(analysis))}</p></header>{_cards(sections["return"])}'
-        f'<section><h2>Findings</h2><ol class="findings">{told}</ol></section>{body}'
+        f'<section class="advice"><h2>What to change</h2><ul class="findings">{advised}</ul></section>'
+        f'<section><h2>What was found</h2><ul class="findings">{found}</ul></section>{body}'
         f"<footer>{escape(_footer(analysis))}</footer></main></body></html>\n"
     )
 
@@ -51,7 +57,8 @@ def _section(analysis: Analysis, name: str, section: Section, summary: Summary) 
         table += f"<details><summary>{more}</summary>{_table(shown[ROWS_SHOWN:])}</details>"
     elif len(shown) > ROWS_SHOWN:
         table = _table(shown)
-    return f'<section id="{escape(name)}"><h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>{picture}{table}</section>'
+    text = f"<h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>"
+    return f'<section id="{escape(name)}">{text}{picture}{table}</section>'
 
 
 def _table(shown: list[tuple[str, str, str]]) -> str:
@@ -90,7 +97,7 @@ def _footer(analysis: Analysis) -> str:
     last = about["seed"] + about["episodes"] - 1
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
-        f"{about['episodes']} episodes, seeds {about['seed']} to {last}; intervals resample whole episodes (5,000 times). "
+        f"{about['episodes']} episodes, seeds {about['seed']} to {last}; intervals resample whole episodes. "
         f"Comparisons of α, of disturbances and of sources of error use fewer of them. {versions}."
     )
 
@@ -140,7 +147,8 @@ footer{border-top:1px solid color-mix(in srgb,var(--faint) 35%,transparent);padd
 padding:.6rem .9rem}
 .cards dt{color:var(--faint);font-size:.85rem}
 .cards dd{margin:0;font-size:1.45rem;font-weight:600;font-variant-numeric:tabular-nums}
-.findings{padding-left:1.3rem;margin:.4rem 0}
+.advice{border:0;border-left:.25rem solid var(--c3);padding:.1rem 0 .1rem .9rem;margin-top:1.4rem}
+.findings{padding-left:1.2rem;margin:.4rem 0}
 .findings li{margin:.35rem 0}
 figure{margin:.6rem 0 .9rem}
 figure svg{display:block;width:100%;height:auto;max-width:40rem;margin:0 auto}

@@ -18,10 +18,10 @@ from snn_policy.analysis.spectra import LOW
 from snn_policy.analysis.themes import THEMES, Theme
 from snn_policy.atomic_files import write_atomically
 
-SIZE, DOTS_PER_INCH = (5.4, 3.3), 200
+SIZE, DOTS_PER_INCH = (5.2, 3.3), 200
 MOST_POINTS, MOST_SHOWN = 600, 200
 """Places per policy in the embedding; decisions in the picture of actions."""
-LOOKS: dict[str, Any] = {"font.size": 9.5, "font.family": "sans-serif", "svg.hashsalt": "snn-policy"}
+LOOKS: dict[str, Any] = {"font.size": 10.5, "font.family": "sans-serif", "svg.hashsalt": "snn-policy"}
 Draw = Callable[[Axes, Analysis, Theme], None]
 
 
@@ -227,7 +227,7 @@ def _mean_over_time(episodes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _legend(axes: Axes, theme: Theme, **look: Any) -> None:
-    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8.5, **look)
+    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9.5, **look)
 
 
 def _finish(axes: Axes, theme: Theme) -> None:

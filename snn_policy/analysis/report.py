@@ -1,17 +1,17 @@
-"""Every analysis of one conversion, run one after the other, and what they found as one record: `analyse`, `Analysis`."""
+"""Every analysis of one conversion, one after the other, and what they found as one record: `analyse`, `Analysis`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from snn_policy.actor import Actor
-from snn_policy.analysis.ablated_network import check_ablatable
+from snn_policy.analysis.ablated_network import SOURCES, check_ablatable
 from snn_policy.analysis.ablation import Ablation, ablation
 from snn_policy.analysis.embedding import Embedding, embedding
 from snn_policy.analysis.environment_state import check_restorable
 from snn_policy.analysis.error_directions import Consistency, consistency
 from snn_policy.analysis.estimates import Estimate, estimate
-from snn_policy.analysis.findings import findings
+from snn_policy.analysis.findings import KINDS, advice, observed
 from snn_policy.analysis.residuals import ALPHAS, ResidualCosines, residual_cosines
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
 from snn_policy.analysis.spectra import SHORTEST, Spectra, spectra
@@ -32,6 +32,9 @@ from snn_policy.versions import installed_versions
 FEW = 4
 """Episodes at most of every α, of every disturbance and of every source of error: their comparisons are in pairs."""
 SEED_OF_TRACES = 5000
+
+PARTS = ("states", "policy", "interaction", "length", "lost")
+"""What a loss is made of, as `Decomposition.summary` names it."""
 
 Summary = Mapping[str, Estimate]
 
@@ -73,21 +76,32 @@ class Analysis:
         cosines = self.residuals.summary
         if cosines:
             found["residual_cosine"] = {"all": cosines["all"], **_by_alpha(self.by_alpha, 1, "all"), **cosines}
-        found["decomposition"] = _first("states", self.decomposition.summary)
-        found["divergence"] = _first("snn", self.divergence.summary)
-        found["sensitivity"] = _first("bias@1.0", self.sensitivity.summary)
+        found["decomposition"] = _first(self.decomposition.summary, *PARTS)
+        found["divergence"] = _first(self.divergence.summary, "snn")
+        found["sensitivity"] = _first(self.sensitivity.summary, *(f"{kind}@1.0" for kind in KINDS))
         if self.spectra is not None:
             found["spectra"] = self.spectra.summary
         found["sticking"] = self.sticking.summary
         found["embedding"] = self.embedding.summary
         if self.ablation is not None:
-            found["ablation"] = self.ablation.summary
+            found["ablation"] = _first(self.ablation.summary, *(f"error_{source}" for source in SOURCES),
+                                       *(f"gain_{source}" for source in SOURCES))  # fmt: skip
         return found
 
     @property
     def findings(self) -> list[str]:
         """Return what dominates here and what to change, in sentences with numbers of this analysis."""
-        return findings(self.sections, self.about)
+        return [*self.observed, *self.advice]
+
+    @property
+    def observed(self) -> list[str]:
+        """Return the findings without what to change."""
+        return observed(self.sections, self.about)
+
+    @property
+    def advice(self) -> list[str]:
+        """Return what to change: α, the tolerance, the neuron, or nothing."""
+        return advice(self.sections, self.about)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data: `about`, `findings`, and every section by its name.
@@ -224,6 +238,6 @@ def _by_alpha(found: Mapping[float, tuple[Any, Any]], index: int, name: str) -> 
     return {f"alpha_{alpha:g}": summary[name] for alpha, summary in summaries.items() if name in summary}
 
 
-def _first(main: str, summary: Mapping[str, Estimate]) -> Summary:
-    """Return the summary with its main figure first."""
-    return {main: summary[main], **summary} if main in summary else summary
+def _first(summary: Mapping[str, Estimate], *names: str) -> Summary:
+    """Return the summary with these figures first, those of them that it has."""
+    return {name: summary[name] for name in names if name in summary} | dict(summary)

@@ -1,4 +1,4 @@
-"""Whether what neurons leave over points the same way decision after decision, and how that goes with the ANN's changes.
+"""Whether what neurons leave over points the same way decision after decision, and how it goes with the ANN's changes.
 
 r_k: what a layer's neurons owe after decision k (`leftover`): of IF, SNM and MT the membrane's v[T] − v[0], bounded as
 CRPI carries it (docs/methods.md §2), of sigma-delta v − Σs. cos is that of the angle between two vectors; it does not

@@ -1,4 +1,4 @@
-"""Power spectra of the action's error, and of the ANN's action: errors that a plant filters, and those that it does not.
+"""Power spectra of the action's error and of the ANN's action: which errors a plant filters, and which it follows.
 
 Welch's method: an episode is cut into segments of N decisions that overlap by half (shorter episodes: their longest
 power of two, of at least 8), each weighted by a Hann window w. With frequencies f in cycles per decision, 0 to 1/2,

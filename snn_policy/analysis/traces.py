@@ -1,7 +1,7 @@
 """Episodes of a policy with what the ANN answers at the same observations: what most analyses are functions of.
 
-Actions are vectors in half-ranges of the action (1 where a bound is infinite); a discrete action is its choice, one-hot.
-So e = spiking − ann is in half-ranges, too, and an error of the discrete action is zero or has two entries.
+Actions are vectors in half-ranges of the action (1 where a bound is infinite); a discrete action is its choice,
+one-hot. So e = spiking − ann is in half-ranges, too, and an error of the discrete action is zero or has two entries.
 """
 
 import copy

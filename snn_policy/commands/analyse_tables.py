@@ -11,17 +11,14 @@ from snn_policy.analysis.labels import SECTIONS, rows
 if TYPE_CHECKING:
     from snn_policy.analysis import Analysis
 
-LEFT_OUT = (
-    "ann_in_ann",
-    "snn_in_ann",
-    "ann_in_snn",
-    "snn_in_snn",
-    "ann_return",
-    "snn_return",
-    "ann_length",
-    "snn_length",
-)
-"""Figures of the JSON that the table has no room for, beside those of single dimensions and of other gains than 1."""
+LEFT_OUT = {
+    "decomposition": ("ann_", "snn_"),
+    "ablation": ("return_",),
+    "spectra": ("error_", "action_"),
+    "embedding": ("distance", "ann_distance"),
+    "sensitivity": ("none",),
+}
+"""How the names of figures begin that stand in the JSON and on the page alone; of disturbances all gains but 1, too."""
 
 
 def analysis_table(analysis: "Analysis") -> Table:
@@ -39,12 +36,11 @@ def analysis_table(analysis: "Analysis") -> Table:
             continue
         table.add_section()
         table.add_row(Text(section.title, "bold"), "", "")
-        shown = {key: value for key, value in sections[name].items() if _has_room(key)}
+        shown = {key: value for key, value in sections[name].items() if _has_room(name, key)}
         for what, mean, interval in rows(name, shown):
             table.add_row(Text(f"  {what}"), mean, interval)
     return table
 
 
-def _has_room(name: str) -> bool:
-    kind, _, gain = name.partition("@")
-    return name not in LEFT_OUT and not name.rpartition("_")[2].isdigit() and (gain in ("", "1.0") and kind != "none")
+def _has_room(section: str, name: str) -> bool:
+    return not name.startswith(LEFT_OUT.get(section, ())) and name.partition("@")[2] in ("", "1.0")
