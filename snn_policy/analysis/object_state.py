@@ -84,13 +84,12 @@ class Recording:
 
     def visit_all(self, named: Any) -> None:
         """Record the values of (name, value) pairs."""
-        at: Any = None
-        try:
-            for at, value in named:
+        for name, value in named:
+            try:
                 self.visit(value)
-        except OpaqueError as error:
-            error.path.insert(0, str(at))
-            raise
+            except OpaqueError as error:
+                error.path.insert(0, str(name))
+                raise
 
     def keep(self, restore: Restore, value: Any, contents: Any) -> None:
         """Remember that `restore(value, contents)` puts the value's contents back."""
