@@ -190,7 +190,7 @@ def replay(env: gym.Env, actions: list[Any]) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**16), before=st.integers(0, 15), elsewhere=st.booleans())
 def test_a_restored_environment_replays_50_actions_to_the_bit(
     environment: gym.Env, seed: int, before: int, elsewhere: bool
@@ -248,7 +248,9 @@ def test_objects_keep_their_identity_and_what_is_new_since_is_gone() -> None:
     env.step([1.0])
     env.later = 1  # pyright: ignore[reportAttributeAccessIssue]
     restore_state(env, state)
-    assert env.kept is array and env.shown.base is array and not hasattr(env, "later")
+    assert env.kept is array
+    assert env.shown.base is array
+    assert not hasattr(env, "later")
     assert array.tolist() == [0.0, 0.0, 0.0]
 
 
@@ -300,7 +302,7 @@ def test_what_cannot_be_restored_is_refused_with_its_name_and_the_way_out(made: 
 
 def test_box2d_is_refused_by_name() -> None:
     like_box2d = type("LunarLander", (Walking,), {"__module__": "gymnasium.envs.box2d.lunar_lander"})
-    with pytest.raises(CannotRestoreError, match="LunarLander.*Box2D keeps contacts"):
+    with pytest.raises(CannotRestoreError, match=r"LunarLander.*Box2D keeps contacts"):
         save_state(like_box2d())
 
 

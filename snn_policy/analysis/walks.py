@@ -26,7 +26,7 @@ from snn_policy.protocol import FloatArray, Policy
 
 Floats = npt.NDArray[np.float64]
 ROUNDING = 1e-6
-"""Two actions that differ by less than this share of their size are the same but for float32's rounding."""
+"""What differs by less than this share of its largest size in the episode is the same but for float32's rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +142,10 @@ def check_episodes(episodes: int, seed: int, decisions: int | None) -> None:
 
 
 def differences(one: Floats, other: Floats) -> Floats:
-    """Return one − other, with zeros where they differ by float32's rounding alone."""
+    """Return one − other, (decisions, m), with zeros where they differ by float32's rounding alone."""
     difference = one - other
-    return np.where(abs(difference) <= ROUNDING * np.maximum(abs(one), abs(other)), 0.0, difference)
+    size = np.nanmax(np.abs([one[:-1], other[:-1]]), axis=(0, 1)) if len(one) > 1 else np.abs(other[0])
+    return np.where(abs(difference) <= ROUNDING * size, 0.0, difference)
 
 
 def cosines(one: Floats, other: Floats) -> Floats:
@@ -154,7 +155,7 @@ def cosines(one: Floats, other: Floats) -> Floats:
 
 
 class _Walker:
-    """Walk episodes of one environment; memory of the simulator is used again from decision to decision."""
+    """Run episodes of one environment; memory of the simulator is used again from decision to decision."""
 
     def __init__(self, env: gym.Env, snn: Decider, ann: Decider, follow_ann: bool, decisions: int | None) -> None:
         self.env, self.snn, self.ann, self.follow_ann, self.decisions = env, snn, ann, follow_ann, decisions
