@@ -21,11 +21,16 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from snn_policy.analysis.mujoco_state import mujoco_rule
-from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, some_attributes
+from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, restore_attributes, some_attributes
 from snn_policy.observations import environment_name
 
 _NO_STATE = ("pygame", "OpenGL", "glfw", "cv2", "PIL", "matplotlib", "moviepy")
 """Packages that draw: their objects hold nothing that a step reads."""
+_DESCRIPTIONS = frozenset({
+    "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "metadata", "_metadata", "spec", "_cached_spec",
+    "observation_structure",
+})  # fmt: skip
+"""Attributes in which Gymnasium keeps what an environment was made of."""
 _WAY_OUT = (
     "give the environment, or a wrapper around it, the methods get_state() and set_state(state), which return and "
     "take all that its steps depend on"
@@ -165,13 +170,20 @@ def _takes(method: Any, arguments: int) -> bool:
 
 def _rule_of(kind: type) -> Rule | None:
     package = kind.__module__.partition(".")[0]
-    if issubclass(kind, gym.Env) and has_protocol(kind):
-        return _own_state
+    if issubclass(kind, gym.Env):
+        return _own_state if has_protocol(kind) else _environment
     if issubclass(kind, spaces.Space):
         return _space
     if issubclass(kind, EnvSpec) or package in _NO_STATE or kind.__module__.endswith("wrappers.rendering"):
         return nothing
     return mujoco_rule(kind)
+
+
+def _environment(recording: Recording, env: Any) -> None:
+    """Record an environment's or a wrapper's attributes; of those that only describe it, not what they hold."""
+    kept = env.__dict__.copy()
+    recording.keep(restore_attributes, env, kept)
+    recording.visit_all((name, value) for name, value in kept.items() if name not in _DESCRIPTIONS)
 
 
 def _own_state(recording: Recording, env: Any) -> None:

@@ -109,7 +109,7 @@ class Recording:
 def attributes(recording: Recording, value: Any) -> None:
     """Record an object's attributes: the rule of what is an instance of a class written in Python."""
     kept = value.__dict__.copy()
-    recording.keep(_restore_attributes, value, kept)
+    recording.keep(restore_attributes, value, kept)
     recording.visit_all(kept.items())
 
 
@@ -280,7 +280,8 @@ _RULES: tuple[tuple[type, Rule], ...] = (
 )
 
 
-def _restore_attributes(value: Any, kept: dict[str, Any]) -> None:
+def restore_attributes(value: Any, kept: dict[str, Any]) -> None:
+    """Give an object these attributes and no others."""
     own = value.__dict__
     own.clear()
     own.update(kept)
