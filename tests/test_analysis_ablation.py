@@ -8,7 +8,7 @@ import pytest
 from snn_policy import UnsupportedLayerError
 from snn_policy.actor import Actor
 from snn_policy.analysis.ablated_network import SOURCES, AblatedPolicy
-from snn_policy.analysis.ablation import ablation
+from snn_policy.analysis.error_sources import ablation
 from snn_policy.analysis.traces import answers, record_traces
 from snn_policy.ann.activations import RELU, quantised
 from snn_policy.ann.layers import Head, Linear

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from snn_policy.actor import Actor
-from snn_policy.analysis.embedding import embedding, tsne
+from snn_policy.analysis.state_embedding import embedding, tsne
 from tests.actors import random_actor
 from tests.synthetic import trace
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from snn_policy.analysis.spectra import spectra
+from snn_policy.analysis.error_spectra import spectra
 from tests.synthetic import trace
 
 K = 512

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from snn_policy.analysis.sticking import Tolerances, longest_run, sticking
+from snn_policy.analysis.action_sticking import Tolerances, longest_run, sticking
 from tests.synthetic import trace
 
 MOVING = np.sin(np.arange(100) / 3)

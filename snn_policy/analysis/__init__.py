@@ -3,24 +3,37 @@
 analysis = snn_policy.analysis.analyse(actor, policy, "HalfCheetah-v5", episodes=10)
 analysis.findings; analysis.as_dict()
 
-Every measure is a function in a file of its own, with its equation: `error_directions`, `return_decomposition`,
-`state_divergence`, `task_sensitivity` restore states of the environment (`environment_state`); `residuals`, `spectra`,
-`sticking`, `embedding`, `ablation` take recorded episodes (`traces`).
+Every measure is also a function of its own, with its equation in its file. `consistency`, `decomposition`, `divergence`
+and `sensitivity` restore states of the environment (`walk` does so once for all of them); `residual_cosines`, `spectra`,
+`sticking`, `embedding` and `ablation` take episodes recorded with `record_traces`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from snn_policy.analysis.action_sticking import Sticking, Tolerances, sticking
+from snn_policy.analysis.environment_state import (
+    CannotRestoreError,
+    EnvironmentState,
+    check_restorable,
+    restore_state,
+    save_state,
+)
+from snn_policy.analysis.error_directions import Consistency, consistency
+from snn_policy.analysis.error_sources import Ablation, ablation
+from snn_policy.analysis.error_spectra import Spectra, spectra
+from snn_policy.analysis.estimates import Estimate, estimate
+from snn_policy.analysis.report import Analysis, analyse
+from snn_policy.analysis.residuals import ResidualCosines, residual_cosines, residual_cosines_by_alpha
+from snn_policy.analysis.return_decomposition import Decomposition, decomposition
+from snn_policy.analysis.state_divergence import Divergence, divergence
+from snn_policy.analysis.state_embedding import Embedding, embedding, tsne
+from snn_policy.analysis.task_sensitivity import Sensitivity, sensitivity
+from snn_policy.analysis.traces import Trace, record_traces
+from snn_policy.analysis.variants import with_alpha
+from snn_policy.analysis.walks import Walk, Walks, walk
 
-if TYPE_CHECKING:
-    from snn_policy.analysis.report import Analysis, analyse
-
-__all__ = ["Analysis", "analyse"]
-
-
-def __getattr__(name: str) -> Any:
-    """Return `analyse` or `Analysis`, loaded at their first use: they need Gymnasium."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module("snn_policy.analysis.report"), name)
-    globals()[name] = value
-    return value
+__all__ = [
+    "Ablation", "Analysis", "CannotRestoreError", "Consistency", "Decomposition", "Divergence", "Embedding",
+    "EnvironmentState", "Estimate", "ResidualCosines", "Sensitivity", "Spectra", "Sticking", "Tolerances", "Trace", "Walk",
+    "Walks", "ablation", "analyse", "check_restorable", "consistency", "decomposition", "divergence", "embedding",
+    "estimate", "record_traces", "residual_cosines", "residual_cosines_by_alpha", "restore_state", "save_state",
+    "sensitivity", "spectra", "sticking", "tsne", "walk", "with_alpha",
+]  # fmt: skip

@@ -6,17 +6,17 @@ from typing import Any
 
 from snn_policy.actor import Actor
 from snn_policy.analysis.ablated_network import SOURCES, check_ablatable
-from snn_policy.analysis.ablation import Ablation, ablation
-from snn_policy.analysis.embedding import Embedding, embedding
+from snn_policy.analysis.action_sticking import Sticking, sticking
 from snn_policy.analysis.environment_state import check_restorable
 from snn_policy.analysis.error_directions import Consistency, consistency
+from snn_policy.analysis.error_sources import Ablation, ablation
+from snn_policy.analysis.error_spectra import SHORTEST, Spectra, spectra
 from snn_policy.analysis.estimates import Estimate, estimate
 from snn_policy.analysis.findings import KINDS, advice, observed
 from snn_policy.analysis.residuals import ALPHAS, ResidualCosines, residual_cosines
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
-from snn_policy.analysis.spectra import SHORTEST, Spectra, spectra
 from snn_policy.analysis.state_divergence import Divergence, divergence
-from snn_policy.analysis.sticking import Sticking, sticking
+from snn_policy.analysis.state_embedding import Embedding, embedding
 from snn_policy.analysis.task_sensitivity import Sensitivity, sensitivity
 from snn_policy.analysis.traces import Trace, record_traces
 from snn_policy.analysis.variants import with_alpha
@@ -78,7 +78,7 @@ class Analysis:
             found["residual_cosine"] = {"all": cosines["all"], **_by_alpha(self.by_alpha, 1, "all"), **cosines}
         found["decomposition"] = _first(self.decomposition.summary, *PARTS)
         found["divergence"] = _first(self.divergence.summary, "snn")
-        found["sensitivity"] = _first(self.sensitivity.summary, *(f"{kind}@1.0" for kind in KINDS))
+        found["sensitivity"] = _first(self.sensitivity.summary, *(f"{kind}@1" for kind in KINDS))
         if self.spectra is not None:
             found["spectra"] = self.spectra.summary
         found["sticking"] = self.sticking.summary

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.analysis.leftover import leftover, memories_of
+from snn_policy.analysis.walks import differences
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.observations import EnvironmentRow
 from snn_policy.policy import SpikingPolicy
@@ -45,8 +46,8 @@ class Trace:
 
     @property
     def errors(self) -> Actions:
-        """Return e, (K, actions): what the acting policy did, less the ANN's answer at the same observation."""
-        return self.actions - self.ann
+        """Return e, (K, actions): what the acting policy did, less the ANN's answer; what is only rounding is zero."""
+        return differences(self.actions, self.ann)
 
 
 def record_traces(
