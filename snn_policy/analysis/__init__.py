@@ -4,8 +4,8 @@ analysis = snn_policy.analysis.analyse(actor, policy, "HalfCheetah-v5", episodes
 analysis.findings; analysis.as_dict()
 
 Every measure is also a function of its own, with its equation in its file. `consistency`, `decomposition`, `divergence`
-and `sensitivity` restore states of the environment (`walk` does so once for all of them); `residual_cosines`, `spectra`,
-`sticking`, `embedding` and `ablation` take episodes recorded with `record_traces`.
+and `sensitivity` restore states of the environment (`walk` does so once for all of them); `residual_cosines`,
+`spectra`, `sticking`, `embedding` and `ablation` take episodes recorded with `record_traces`.
 """
 
 from snn_policy.analysis.action_sticking import Sticking, Tolerances, sticking
@@ -32,8 +32,8 @@ from snn_policy.analysis.walks import Walk, Walks, walk
 
 __all__ = [
     "Ablation", "Analysis", "CannotRestoreError", "Consistency", "Decomposition", "Divergence", "Embedding",
-    "EnvironmentState", "Estimate", "ResidualCosines", "Sensitivity", "Spectra", "Sticking", "Tolerances", "Trace", "Walk",
-    "Walks", "ablation", "analyse", "check_restorable", "consistency", "decomposition", "divergence", "embedding",
-    "estimate", "record_traces", "residual_cosines", "residual_cosines_by_alpha", "restore_state", "save_state",
-    "sensitivity", "spectra", "sticking", "tsne", "walk", "with_alpha",
+    "EnvironmentState", "Estimate", "ResidualCosines", "Sensitivity", "Spectra", "Sticking", "Tolerances", "Trace",
+    "Walk", "Walks", "ablation", "analyse", "check_restorable", "consistency", "decomposition", "divergence",
+    "embedding", "estimate", "record_traces", "residual_cosines", "residual_cosines_by_alpha", "restore_state",
+    "save_state", "sensitivity", "spectra", "sticking", "tsne", "walk", "with_alpha",
 ]  # fmt: skip

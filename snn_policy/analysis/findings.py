@@ -143,7 +143,7 @@ def _low(sections: Sections, about: About) -> list[str]:
 
 
 def _forgiven(sections: Sections, about: About) -> list[str]:
-    costs = {kind: _known(sections, "sensitivity", f"{kind}@1") for kind in KINDS}
+    costs = {kind: _known(sections, "sensitivity", f"{kind}@1.0") for kind in KINDS}
     costs = {kind: cost for kind, cost in costs.items() if cost is not None}
     if len(costs) < 2:
         return []
@@ -158,9 +158,15 @@ def _parted(sections: Sections, about: About) -> list[str]:
     snn, ann = (_known(sections, "divergence", f"{name}_half_way") for name in ("snn", "disturbed"))
     if snn is None or ann is None:
         return []
+    length = _known(sections, "decomposition", "ann_length")
+
+    def after(found: Estimate) -> str:
+        never = length is not None and found.mean >= length.mean
+        return f"not within {number(found.mean)} decisions" if never else f"after {number(found.mean)} decisions"
+
     return [
-        f"From a common start its states are half as far from the ANN's as unrelated episodes are after "
-        f"{number(snn.mean)} decisions; an ANN disturbed once, a little, takes {number(ann.mean)}."
+        f"From a common start its states get half as far from the ANN's as unrelated episodes are {after(snn)}; those "
+        f"of an ANN disturbed once, a little, {after(ann)}."
     ]
 
 

@@ -126,7 +126,7 @@ def label(section: str, name: str) -> str:
         return f"{what} {tail}: slow share"
     if "@" in name:
         kind, _, gain = name.partition("@")
-        return f"{kind.replace('_', '-')}, gain {gain}: % lost"
+        return f"{kind.replace('_', '-')}, gain {float(gain):g}: % lost"
     return name.replace("_", " ")
 
 

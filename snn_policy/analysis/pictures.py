@@ -134,9 +134,9 @@ def _sensitivity(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     axes.axhline(0, color=theme.faint, linewidth=1)
     gains = sorted({float(name.partition("@")[2]) for name in found if name.partition("@")[0] in KINDS})
     for place, gain in enumerate(gains):
-        kinds = [kind for kind in KINDS if f"{kind}@{gain:g}" in found]
+        kinds = [kind for kind in KINDS if f"{kind}@{gain}" in found]
         x = [list(KINDS).index(kind) + 0.16 * (place - (len(gains) - 1) / 2) for kind in kinds]
-        estimates = [found[f"{kind}@{gain:g}"] for kind in kinds]
+        estimates = [found[f"{kind}@{gain}"] for kind in kinds]
         _line(axes, x, estimates, f"gain {gain:g}", theme.colours[place % 5], style="o")
     axes.set_xticks(
         range(len(KINDS)), [text.removeprefix("a ").removeprefix("an ").split()[0] for text in KINDS.values()]

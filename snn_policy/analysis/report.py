@@ -78,7 +78,7 @@ class Analysis:
             found["residual_cosine"] = {"all": cosines["all"], **_by_alpha(self.by_alpha, 1, "all"), **cosines}
         found["decomposition"] = _first(self.decomposition.summary, *PARTS)
         found["divergence"] = _first(self.divergence.summary, "snn")
-        found["sensitivity"] = _first(self.sensitivity.summary, *(f"{kind}@1" for kind in KINDS))
+        found["sensitivity"] = _first(self.sensitivity.summary, *(f"{kind}@1.0" for kind in KINDS))
         if self.spectra is not None:
             found["spectra"] = self.spectra.summary
         found["sticking"] = self.sticking.summary

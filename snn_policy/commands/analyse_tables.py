@@ -43,4 +43,4 @@ def analysis_table(analysis: "Analysis") -> Table:
 
 
 def _has_room(section: str, name: str) -> bool:
-    return not name.startswith(LEFT_OUT.get(section, ())) and name.partition("@")[2] in ("", "1")
+    return not name.startswith(LEFT_OUT.get(section, ())) and name.partition("@")[2] in ("", "1.0")
