@@ -46,7 +46,7 @@ class Sensitivity:
 
     @property
     def summary(self) -> dict[str, Estimate]:
-        """Return per cent of the return lost, by "KIND@GAIN": of a kind against `none` at that gain, of `none` against
+        """Return per cent of the return lost, by "KIND@GAIN", as in "white@1.0": of a kind against `none` at that gain, of `none` against
         the gain 1; of the mean return there; negative where something is gained."""
         returns = {case: np.array([rewards.sum() for rewards in found]) for case, found in self.rewards.items()}
         lost = {}
@@ -54,7 +54,7 @@ class Sensitivity:
             against = returns[NONE, 1.0 if kind == NONE else gain]
             size = abs(float(against.mean()))
             share = 100 * (against - found) / size if size else np.full(len(found), np.nan)
-            lost[f"{kind}@{gain:g}"] = estimate(list(share[:, None]))
+            lost[f"{kind}@{gain}"] = estimate(list(share[:, None]))
         return lost
 
 
