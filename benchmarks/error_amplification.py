@@ -18,7 +18,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +86,7 @@ def kept(file: Path) -> list[Case]:
     return json.loads(file.read_text()) if file.exists() else []
 
 
-@lru_cache(maxsize=None)
+@cache
 def recorded(name: str) -> tuple[Actor, FloatArray]:
     """Return an actor and its recorded observations."""
     actor = load_actor(REFERENCE_ACTORS / f"{name}.safetensors")
@@ -109,9 +109,8 @@ def measured(name: str, timesteps: int, alpha: float, episodes: int, decisions: 
         return gym.make(ENVIRONMENTS[name], max_episode_steps=decisions)
 
     walks = walk(actor, policy, env, episodes, FIRST_SEED)
-    found = (
-        consistency(actor, policy, env, walks=walks).summary | decomposition(actor, policy, env, walks=walks).summary
-    )
+    found = consistency(actor, policy, env, walks=walks).summary
+    found |= decomposition(actor, policy, env, walks=walks).summary
     traces = record_traces(policy, actor, env, episodes=2, seed=FIRST_SEED)
     found["residual_cosine"] = residual_cosines(policy, traces).summary["all"]
     return {figure: estimate.as_dict() for figure, estimate in found.items()}

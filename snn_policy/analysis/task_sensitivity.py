@@ -46,8 +46,10 @@ class Sensitivity:
 
     @property
     def summary(self) -> dict[str, Estimate]:
-        """Return per cent of the return lost, by "KIND@GAIN", as in "white@1.0": of a kind against `none` at that gain, of `none` against
-        the gain 1; of the mean return there; negative where something is gained."""
+        """Return per cent of the return lost, by "KIND@GAIN", as in "white@1.0"; negative where something is gained.
+
+        A kind is compared with `none` at the same gain, `none` with the gain 1, in per cent of the mean return there.
+        """
         returns = {case: np.array([rewards.sum() for rewards in found]) for case, found in self.rewards.items()}
         lost = {}
         for (kind, gain), found in returns.items():
