@@ -181,20 +181,20 @@ def test_a_task_that_forgives_holds_states_together_and_one_that_does_not_parts_
 def test_a_task_that_adds_up_suffers_from_bias_most_and_from_alternation_least() -> None:
     actor = proportional(0.05)
     lost = means(sensitivity(actor, Line, episodes=6, size=0.02, gains=(0.5, 1.0)))
-    for gain in ("0.5", "1"):
+    for gain in ("0.5", "1.0"):
         kinds = [lost[f"{kind}@{gain}"] for kind in ("bias", "low_passed", "white", "alternating")]
         assert kinds == sorted(kinds, reverse=True)
         assert kinds[0] > 5 * kinds[2] > 0
-    assert lost["none@1"] == 0
+    assert lost["none@1.0"] == 0
     assert set(lost) == {f"{kind}@{gain}" for kind in ("none", "bias", "white", "low_passed", "alternating")
-                         for gain in ("0.5", "1")}  # fmt: skip
+                         for gain in ("0.5", "1.0")}  # fmt: skip
 
 
 def test_a_task_that_forgets_does_not_care_which_error_it_is() -> None:
     actor = proportional(0.0)
     made = lambda: Line(growth=0.0)  # noqa: E731
     lost = means(sensitivity(actor, made, episodes=20, size=0.1, gains=(1.0,)))
-    costs = [lost[f"{kind}@1"] for kind in ("bias", "low_passed", "white", "alternating")]
+    costs = [lost[f"{kind}@1.0"] for kind in ("bias", "low_passed", "white", "alternating")]
     assert max(costs) < 1.4 * min(costs)
 
 

@@ -46,15 +46,17 @@ class Sensitivity:
 
     @property
     def summary(self) -> dict[str, Estimate]:
-        """Return per cent of the return lost, by "KIND@GAIN": of a kind against `none` at that gain, of `none` against
-        the gain 1; of the mean return there; negative where something is gained."""
+        """Return per cent of the return lost, by "KIND@GAIN", as in "white@1.0"; negative where something is gained.
+
+        A kind is compared with `none` at the same gain, `none` with the gain 1, in per cent of the mean return there.
+        """
         returns = {case: np.array([rewards.sum() for rewards in found]) for case, found in self.rewards.items()}
         lost = {}
         for (kind, gain), found in returns.items():
             against = returns[NONE, 1.0 if kind == NONE else gain]
             size = abs(float(against.mean()))
             share = 100 * (against - found) / size if size else np.full(len(found), np.nan)
-            lost[f"{kind}@{gain:g}"] = estimate(list(share[:, None]))
+            lost[f"{kind}@{gain}"] = estimate(list(share[:, None]))
         return lost
 
 

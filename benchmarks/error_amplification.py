@@ -1,0 +1,155 @@
+"""Check the findings of "Error Amplification Limits ANN-to-SNN Conversion" (arXiv 2601.21778) on the reference actors.
+
+    python -m benchmarks.error_amplification run                         # stop and start it as you like
+    python -m benchmarks.error_amplification run --episodes 10 --decisions 0 --out results.json
+    python -m benchmarks.error_amplification table
+
+A case is an actor and a conversion: IF neurons under rate coding, thresholds from maxima, T = 4, 8, 16 and α = 0, 0.3,
+0.5, 1; and the default neuron. Every finished case of one protocol (episodes, decisions per episode, seed) is kept and
+not measured again; the cases come in an order in which a part of them says most. Actors are those of
+SNN_POLICY_REFERENCE_DIR, or of ../shared/policies beside the project.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: these matrices are small
+
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import typer
+
+from benchmarks.places import REFERENCE_ACTORS, RESULTS
+from snn_policy import IF, Actor, SpikingPolicy, convert, load_actor
+from snn_policy.analysis import consistency, decomposition, walk
+from snn_policy.analysis.residuals import residual_cosines
+from snn_policy.analysis.traces import record_traces
+from snn_policy.atomic_files import write_atomically
+from snn_policy.protocol import FloatArray
+
+FILE = RESULTS / "error_amplification.json"
+ENVIRONMENTS = {
+    "tqc-HalfCheetah-v3": "HalfCheetah-v5",
+    "sac-Walker2d-v3": "Walker2d-v5",
+    "ppo-Hopper-v3": "Hopper-v5",
+    "dqn-CartPole-v1": "CartPole-v1",
+}
+OBSERVATIONS, RECORDING_SEED, FIRST_SEED = 5_000, 0, 500_000
+DEFAULT = (0, 0.0)
+"""Stands for the default neuron among (T, α)."""
+VARIANTS = [
+    (8, 0.0), DEFAULT, (8, 1.0), (4, 0.0), (16, 0.0), (8, 0.5), (4, 1.0), (16, 1.0), (8, 0.3), (4, 0.5), (16, 0.5),
+    (4, 0.3), (16, 0.3),
+]  # fmt: skip
+FIGURES = ("consistency", "correction", "drift", "residual_cosine", "error", "changed", "policy", "states",
+           "interaction", "length", "lost")  # fmt: skip
+PER_CENT = ("policy", "states", "interaction", "length", "lost")
+Case = dict[str, Any]
+application = typer.Typer(add_completion=False)
+
+
+@application.command()
+def run(
+    episodes: Annotated[int, typer.Option(min=2)] = 10,
+    decisions: Annotated[int, typer.Option(min=0, help="per episode at most; 0: to its end")] = 0,
+    actors: Annotated[str, typer.Option(help="separated by commas")] = ",".join(ENVIRONMENTS),
+    out: Path = FILE,
+) -> None:
+    """Measure what is missing."""
+    cases = kept(out)
+    protocol = {"episodes": episodes, "decisions": decisions or None, "seed": FIRST_SEED}
+    for (timesteps, alpha), actor in wanted(actors.split(",")):
+        key = {"actor": actor, "timesteps": timesteps, "alpha": alpha, **protocol}
+        if any(key.items() <= case.items() for case in cases):
+            continue
+        began = time.perf_counter()
+        cases.append({**key, **measured(actor, timesteps, alpha, episodes, decisions or None)})
+        write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
+        print(f"{actor} T={timesteps} α={alpha}: {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def wanted(actors: list[str]) -> Iterator[tuple[tuple[int, float], str]]:
+    """Yield every variant and actor, all actors of a variant before the next."""
+    for variant in VARIANTS:
+        for actor in actors:
+            yield variant, actor
+
+
+def kept(file: Path) -> list[Case]:
+    """Return the cases measured so far."""
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+@cache
+def recorded(name: str) -> tuple[Actor, FloatArray]:
+    """Return an actor and its recorded observations."""
+    actor = load_actor(REFERENCE_ACTORS / f"{name}.safetensors")
+    return actor, actor.collect(ENVIRONMENTS[name], OBSERVATIONS, seed=RECORDING_SEED)
+
+
+def converted(name: str, timesteps: int, alpha: float) -> SpikingPolicy:
+    """Return the conversion of a case."""
+    actor, observations = recorded(name)
+    if not timesteps:
+        return convert(actor, observations)
+    return convert(actor, observations, neuron=IF(timesteps=timesteps, threshold="max", alpha=alpha))
+
+
+def measured(name: str, timesteps: int, alpha: float, episodes: int, decisions: int | None) -> Case:
+    """Return the figures of a case: each with mean and interval."""
+    actor, policy = recorded(name)[0], converted(name, timesteps, alpha)
+
+    def env() -> gym.Env:
+        return gym.make(ENVIRONMENTS[name], max_episode_steps=decisions)
+
+    walks = walk(actor, policy, env, episodes, FIRST_SEED)
+    found = consistency(actor, policy, env, walks=walks).summary
+    found |= decomposition(actor, policy, env, walks=walks).summary
+    traces = record_traces(policy, actor, env, episodes=2, seed=FIRST_SEED)
+    found["residual_cosine"] = residual_cosines(policy, traces).summary["all"]
+    return {figure: estimate.as_dict() for figure, estimate in found.items()}
+
+
+@application.command()
+def table(file: Path = FILE) -> None:
+    """Print the tables, in Markdown."""
+    cases = kept(file)
+    for protocol in sorted({(case["episodes"], case["decisions"] or 0) for case in cases}):
+        chosen = [case for case in cases if (case["episodes"], case["decisions"] or 0) == protocol]
+        until = f"of at most {protocol[1]} decisions" if protocol[1] else "to their end"
+        print(f"\n{protocol[0]} episodes of each policy, {until}, seeds {FIRST_SEED}…\n")
+        for actor in ENVIRONMENTS:
+            rows = [case for case in chosen if case["actor"] == actor]
+            if rows:
+                print("\n".join(lines(actor, rows)), flush=True)
+
+
+def lines(actor: str, cases: list[Case]) -> list[str]:
+    """Return the table of an actor."""
+    heads = [name.replace("_", " ") + " %" * (name in PER_CENT) for name in FIGURES]
+    rows = [f"| {actor} | {' | '.join(heads)} |", "|---" * (1 + len(FIGURES)) + "|"]
+    for case in sorted(cases, key=lambda case: (case["timesteps"] or 99, case["alpha"])):
+        label = f"IF T={case['timesteps']}, α={case['alpha']:g}" if case["timesteps"] else "default neuron"
+        rows.append(f"| {label} | " + " | ".join(shown(name, case[name]) for name in FIGURES) + " |")
+    return [*rows, ""]
+
+
+def shown(name: str, figure: dict[str, Any]) -> str:
+    """Return a mean and its interval."""
+    digits = 1 if name in PER_CENT else 2
+    if figure["mean"] is None:
+        return "–"
+    low, high = figure["interval"]
+    interval = f" ({low:.{digits}f} … {high:.{digits}f})" if low is not None else ""
+    return f"{figure['mean']:.{digits}f}{interval}"
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=UserWarning, module="glfw")
+    application()
