@@ -43,14 +43,14 @@ class Ablation:
     @property
     def summary(self) -> dict[str, Estimate]:
         """Return means by "error_SOURCE", "return_SOURCE" and "gain_SOURCE": the paired difference of returns against
-        "none", in shares of the ANN's mean return's size; and `ann_return`."""
+        "none", in per cent of the ANN's mean return's size; and `ann_return`."""
         found = {f"error_{source}": estimate(episodes) for source, episodes in self.errors.items()}
         found |= {f"return_{source}": estimate(episodes) for source, episodes in self.returns.items()}
         found["ann_return"] = estimate(self.ann_returns)
         size, base = abs(found["ann_return"].mean), self.returns["none"]
         for source, episodes in self.returns.items():
             if source != "none" and size > 0:
-                gains = [(mine - without) / size for mine, without in zip(episodes, base, strict=True)]
+                gains = [100 * (mine - without) / size for mine, without in zip(episodes, base, strict=True)]
                 found[f"gain_{source}"] = estimate(gains)
         return found
 

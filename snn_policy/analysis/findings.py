@@ -1,6 +1,7 @@
 """What an analysis found, in plain words: what dominates, and what to change. Every sentence has a number."""
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from snn_policy.analysis.estimates import Estimate
@@ -37,13 +38,14 @@ def observed(sections: Sections, about: About) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Write three figures, with a true minus sign; "unknown" for NaN."""
-    if value != value:
+    """Write three figures or a whole number, with a true minus sign; "unknown" for NaN."""
+    if not isfinite(value):
         return "unknown"
     size = abs(value)
-    text = f"{size:,.0f}" if size >= 100 else f"{size:.1f}" if size >= 10 else f"{size:.2f}"
-    if 0 < size < 0.095:
-        text = f"{size:.3f}"
+    if size >= 100 or size == round(size):
+        text = f"{size:,.0f}"
+    else:
+        text = f"{size:.1f}" if size >= 10 else f"{size:.2f}" if size >= 0.095 else f"{size:.3f}"
     return f"−{text}" if value < 0 and float(text.replace(",", "")) else text
 
 
@@ -193,12 +195,19 @@ def _ablated(sections: Sections, about: About) -> list[str]:
     worst, as_is = _worst_source(sections), _known(sections, "ablation", "error_none")
     if worst is None or as_is is None:
         return []
-    error, gain = _known(sections, "ablation", f"error_{worst}"), _known(sections, "ablation", f"gain_{worst}")
-    returned = "" if gain is None else f"; the return changes by {with_interval(_hundred(gain), ' %')} of the ANN's"
-    return [
+    error, gain = (_known(sections, "ablation", f"{what}_{worst}") for what in ("error", "gain"))
+    uneven = _known(sections, "ablation", "error_unevenness")
+    returned = "" if gain is None else f"; the return changes by {with_interval(gain, ' %')} of the ANN's"
+    found = [
         f"Of the sources of error, {worst} is the largest: without it the action error goes from {number(as_is.mean)} "
         f"to {number(error.mean if error else float('nan'))} half-ranges{returned}."
     ]
+    if worst == "quantisation" and uneven is not None:
+        found.append(
+            "Without quantisation spikes cannot be uneven nor leave residuals; without unevenness alone the error is "
+            f"{number(uneven.mean)} half-ranges."
+        )
+    return found
 
 
 def _worst_source(sections: Sections) -> str | None:

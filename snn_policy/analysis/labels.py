@@ -119,8 +119,8 @@ def label(section: str, name: str) -> str:
     if head == "alpha":
         return f"at α = {tail}"
     if section == "ablation":
-        of = {"error": "action error", "return": "return", "gain": "return gained, of the ANN's,"}.get(head, head)
-        return f"{of} as converted" if tail == "none" else f"{of} without {tail}"
+        of, unit = {"error": ("action error", ""), "gain": ("return gained", ", %")}.get(head, (head, ""))
+        return f"{of} as converted" if tail == "none" else f"{of} without {tail}{unit}"
     if section == "spectra" and tail.isdigit():
         what = "error" if head == "error" else "ANN's action"
         return f"{what} {tail}: slow share"

@@ -18,7 +18,7 @@ from snn_policy.analysis.report import Analysis
 from snn_policy.analysis.themes import THEMES, Theme
 from snn_policy.atomic_files import write_atomically
 
-SIZE, DOTS_PER_INCH = (5.2, 3.3), 200
+SIZE, DOTS_PER_INCH = (5.2, 3.3), 160
 MOST_POINTS, MOST_SHOWN = 600, 200
 """Places per policy in the embedding; decisions in the picture of actions."""
 LOOKS: dict[str, Any] = {"font.size": 10.5, "font.family": "sans-serif", "svg.hashsalt": "snn-policy"}
@@ -107,7 +107,9 @@ def _divergence(axes: Axes, analysis: Analysis, theme: Theme) -> None:
         if not episodes:
             continue
         mean = _mean_over_time(episodes)
-        axes.plot(np.arange(1, len(mean) + 1), np.maximum(mean, 1e-8), color=colour, label=label, linewidth=1.4)
+        shown = np.where(mean > 0, mean, np.nan)  # a logarithm has no place for the common start
+        axes.plot(np.arange(1, len(mean) + 1), shown, color=colour, label=label, linewidth=1.4)
+    axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("decisions since the common start")
     axes.set_ylabel("distance of states, in spreads")
