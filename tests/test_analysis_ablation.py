@@ -15,6 +15,7 @@ from snn_policy.ann.layers import Head, Linear
 from snn_policy.convert import convert
 from snn_policy.policy import SpikingPolicy
 from snn_policy.spiking.network import SpikingNetwork
+from snn_policy.spiking.neurons import MembraneNeurons
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 from tests.actors import dyadic_actor, dyadic_observations, membrane_neurons, random_actor, walk
 from tests.synthetic import Line, line_actor
@@ -62,8 +63,9 @@ def test_without_quantisation_the_rate_is_exact_and_clipped(drive: float, exact:
 def test_without_unevenness_it_is_the_qcfs_network(timesteps: int):
     actor, observations = random_actor(), walk(60)
     policy = convert(actor, observations, neuron="if", timesteps=timesteps, alpha=0.0, threshold="max")
-    shadow = observations
-    for layer, threshold in zip(actor.layers, policy.network.neurons.thresholds, strict=False):
+    neurons, shadow = policy.network.neurons, observations
+    assert isinstance(neurons, MembraneNeurons)
+    for layer, threshold in zip(actor.layers, neurons.thresholds, strict=False):
         shadow = quantised(layer(shadow), threshold, timesteps)
     found = answers(AblatedPolicy(policy.network, "unevenness"), [observations])[0]
     expected = actor.head(actor.layers[-1](shadow))

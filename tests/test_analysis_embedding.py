@@ -50,7 +50,7 @@ def test_observations_that_never_change_are_refused(actor: Actor):
 
 def test_tsne_says_what_it_needs(actor: Actor):
     try:
-        import sklearn  # noqa: F401
+        import sklearn  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         with pytest.raises(ModuleNotFoundError, match="pip install scikit-learn"):
             tsne(actor, states(), states())

@@ -19,7 +19,8 @@ from snn_policy.ann.layers import Head
 from snn_policy.convert import convert
 from snn_policy.policy import SpikingPolicy
 from snn_policy.spiking.membrane import decide_membrane
-from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_residual
+from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons, sigma_delta_residual
+from snn_policy.spiking.state import MembraneState
 from tests.actors import dyadic_actor, every_policy, random_actor, walk
 from tests.stage_graphs import graph_actor
 from tests.synthetic import Line, line_actor, trace
@@ -71,9 +72,12 @@ def test_a_zero_has_no_direction():
 def test_membrane_residuals_are_those_that_the_state_carries():
     actor, observations = dyadic_actor(), walk(40, (4,))
     policy = next(policy for policy in every_policy(actor) if _model(policy) == "if")
-    expected, state = [], policy.initial_state(1)
+    neurons, state = policy.network.neurons, policy.initial_state(1)
+    expected = []
+    assert isinstance(neurons, MembraneNeurons)
+    assert isinstance(state, MembraneState)
     for obs in observations:
-        _, state, _ = decide_membrane(actor.inputs(obs[None]), state, actor.layers, policy.network.neurons)
+        _, state, _ = decide_membrane(actor.inputs(obs[None]), state, actor.layers, neurons)
         expected.append(state.residual[0])
     found = np.concatenate(_along(policy, observations), axis=1)
     np.testing.assert_array_equal(found[:, 1:8], np.array(expected)[:, 1:8])
@@ -108,7 +112,7 @@ def test_sigma_delta_residuals_of_silent_neurons_are_those_that_are_carried(name
     silent = 0
     for k, obs in enumerate(observations):
         policy.act(obs)
-        for stage, carried in enumerate(np.split(policy.state.residual[0], ends)):
+        for stage, carried in enumerate(np.split(policy.state._asdict()["residual"][0], ends)):
             quiet = carried != 0
             silent += int(quiet.sum())
             bounded = sigma_delta_residual(owed[stage][k], np.zeros_like(quiet), neurons.quanta[stage])
@@ -119,7 +123,9 @@ def test_sigma_delta_residuals_of_silent_neurons_are_those_that_are_carried(name
 def test_what_sigma_delta_neurons_owe_is_less_than_they_may_keep():
     actor, observations = random_actor(widths=(12, 10)), walk(60)
     policy = convert(actor, observations, alpha=0.0)
-    for owed, quantum in zip(_along(policy, observations), policy.network.neurons.quanta, strict=True):
+    neurons = policy.network.neurons
+    assert isinstance(neurons, SigmaDeltaNeurons)
+    for owed, quantum in zip(_along(policy, observations), neurons.quanta, strict=True):
         assert (abs(owed[5:]) <= 0.76 * quantum + 1e-5).mean() > 0.97
 
 
@@ -157,7 +163,7 @@ def test_a_trace_is_the_episode_that_the_policy_runs_and_leaves_the_policy_alone
     policy.act(np.ones(2))
     before, count = policy.state, policy.counters.decisions.tolist()
     traces = record_traces(policy, actor, Line, episodes=2, seed=7)
-    np.testing.assert_array_equal(before.residual, policy.state.residual)
+    np.testing.assert_array_equal(before[0], policy.state[0])
     assert policy.counters.decisions.tolist() == count
     env = Line()
     for episode, recorded in enumerate(traces):

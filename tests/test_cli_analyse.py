@@ -173,8 +173,8 @@ def test_a_mistake_is_one_line(
 class Opaque(Line):
     """The line, whose wind comes from a generator that nobody can look into."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         self._wind = (0.01 * (-1) ** k for k in range(10**9))
 
     def step(self, action: Any) -> Any:

@@ -145,8 +145,8 @@ def _low(sections: Sections, about: About) -> list[str]:
 
 
 def _forgiven(sections: Sections, about: About) -> list[str]:
-    costs = {kind: _known(sections, "sensitivity", f"{kind}@1.0") for kind in KINDS}
-    costs = {kind: cost for kind, cost in costs.items() if cost is not None}
+    measured = ((kind, _known(sections, "sensitivity", f"{kind}@1.0")) for kind in KINDS)
+    costs = {kind: cost for kind, cost in measured if cost is not None}
     if len(costs) < 2:
         return []
     worst, least = (pick(costs, key=lambda kind: costs[kind].mean) for pick in (max, min))

@@ -57,7 +57,8 @@ def rendered(analysis: Analysis, name: str, theme: Theme, form: str, *, text: st
     Args:
         text: of SVG: "path" draws letters, "none" leaves them to whatever shows it.
     """
-    with rc_context({**LOOKS, "svg.fonttype": text}):
+    looks: Any = {**LOOKS, "svg.fonttype": text}
+    with rc_context(looks):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
