@@ -63,7 +63,8 @@ class AblatedEngine:
     """Decide as `AblatedPolicy` does; see `snn_policy.session.Engine`."""
 
     def __init__(self, network: SpikingNetwork, without: Source) -> None:
-        self._network, self._without = network, without
+        self._network = network
+        self._without: Source = without
 
     def decide(self, obs: Array, state: Any) -> tuple[npt.NDArray[Any], MembraneState, Decision]:
         """Decide for every row; costs are not counted."""

@@ -78,7 +78,7 @@ def spectra(traces: Sequence[Trace], segment: int = SEGMENT) -> Spectra:
         raise ValueError(f"spectra: the longest episode has {longest} decisions, at least {SHORTEST} are needed")
     length = min(segment, 2 ** int(np.log2(longest)))
     return Spectra(
-        np.fft.rfftfreq(length),
+        np.fft.rfftfreq(length).astype(np.float64),
         [_powers(trace.errors, length) for trace in traces],
         [_powers(trace.ann, length) for trace in traces],
     )
