@@ -81,8 +81,8 @@ def test_the_loss_is_judged_by_its_interval(lost: Estimate, verdict: str):
 
 
 def test_states_that_never_part_are_said_not_to():
-    assert "after 40 decisions" in said()
-    assert "not within 1,000 decisions" in said()
+    assert "after 40 decisions (SNN and ANN)" in said()
+    assert "the ANN after more than 1,000." in said()
 
 
 def test_of_the_sources_the_one_whose_absence_helps_most_is_named():
@@ -110,6 +110,9 @@ def test_a_policy_that_sticks_is_told_to_carry_more(sticking: dict[str, Estimate
 def test_where_nothing_is_lost_nothing_is_to_be_changed():
     assert advised(**{"return": {"lost": of(0.2, 1)}}).startswith("Change nothing")
     assert not advised(**{"return": {"lost": of(5, 8)}}).startswith("Change nothing")
+    often, wrongly = ({"share": of(share), "resting_episodes": of(rest)} for share, rest in ((0.3, 0), (0.3, 0.1)))
+    assert advised(sticking=often, **{"return": {"lost": of(0, 1)}}).startswith("Change nothing")
+    assert advised(sticking=wrongly, **{"return": {"lost": of(0, 1)}}).startswith("Set α = 0.5")
 
 
 def test_figures_that_do_not_exist_are_left_out():

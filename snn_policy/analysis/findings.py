@@ -162,13 +162,13 @@ def _parted(sections: Sections, about: About) -> list[str]:
         return []
     length = _known(sections, "decomposition", "ann_length")
 
-    def after(found: Estimate) -> str:
+    def shown(found: Estimate) -> str:
         never = length is not None and found.mean >= length.mean
-        return f"not within {number(found.mean)} decisions" if never else f"after {number(found.mean)} decisions"
+        return f"more than {number(found.mean)}" if never else number(found.mean)
 
     return [
-        f"From a common start its states get half as far from the ANN's as unrelated episodes are {after(snn)}; those "
-        f"of an ANN disturbed once, a little, {after(ann)}."
+        f"States from a common start are half as far apart as those of unrelated episodes after {shown(snn)} decisions "
+        f"(SNN and ANN); an ANN that is disturbed once, a little, and the ANN after {shown(ann)}."
     ]
 
 
@@ -222,8 +222,9 @@ def advice(sections: Sections, about: About) -> list[str]:
     """Return what to change: α, the tolerance, the neuron, or nothing."""
     lost, wrong, share = (_known(sections, *name) for name in
                           (("return", "lost"), ("sticking", "resting_episodes"), ("sticking", "share")))  # fmt: skip
-    sticks = (wrong is not None and wrong.mean > 0) or (share is not None and above(share, STICKS_OFTEN))
-    if lost is not None and not above(lost, 0) and lost.mean < SLIGHT and not sticks:
+    rests = wrong is not None and wrong.mean > 0
+    sticks = rests or (share is not None and above(share, STICKS_OFTEN))
+    if lost is not None and not above(lost, 0) and lost.mean < SLIGHT and not rests:
         return [f"Change nothing: no loss is seen, {with_interval(lost, ' %')}."]
     changes = [*_advised_alpha(sections, about, sticks), *_advised_neuron(sections, about)]
     return changes or [f"No setting stands out: try more episodes than {about['episodes']}."]
