@@ -21,6 +21,7 @@ from snn_policy.analysis.environment_state import (
     restore_state,
     save_state,
 )
+from snn_policy.analysis.replayed import Replayed
 from snn_policy.environments import make_environment
 
 REPLAYED = 50
@@ -304,6 +305,57 @@ def test_box2d_is_refused_by_name() -> None:
     like_box2d = type("LunarLander", (Walking,), {"__module__": "gymnasium.envs.box2d.lunar_lander"})
     with pytest.raises(CannotRestoreError, match=r"LunarLander.*Box2D keeps contacts"):
         save_state(like_box2d())
+
+
+class Hidden(Walking):
+    """Draw its steps from an iterator that cannot be seen into."""
+
+    def begin(self) -> None:
+        self.steps, self.place = iter(self.np_random.normal(size=500).tolist()), 0.0
+
+    def move(self, by: float) -> None:
+        self.place += by * next(self.steps)
+
+    def seen(self) -> Any:
+        return np.array([self.place, 1.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Replayed(Hidden()),
+        lambda: Counting(Replayed(Hidden())),
+        lambda: Replayed(Counting(Hidden())),
+        lambda: Replayed(gym.make("Pendulum-v1")),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, None])
+def test_episodes_that_are_repeated_need_nothing_else(made: Any, seed: int | None) -> None:
+    env = made()
+    check_restorable(env)
+    env.reset(seed=seed)
+    actions = [env.action_space.sample() for _ in range(20)]
+    replay(env, actions[:10])
+    state = save_state(env)
+    first = replay(env, actions)
+    env.reset()
+    restore_state(env, state)
+    assert all(identical(one, other) for one, other in zip(first, replay(env, actions), strict=True))
+
+
+@pytest.mark.parametrize("env_id", ["LunarLander-v3", "BipedalWalker-v3"])
+def test_box2d_is_repeated_to_the_bit(env_id: str) -> None:
+    pytest.importorskip("Box2D")
+    pytest.importorskip("pygame")
+    check_restorable(Replayed(gym.make(env_id)), steps=30)
+    with pytest.raises(CannotRestoreError, match=r"Replayed around it"):
+        check_restorable(gym.make(env_id))
+
+
+def test_what_was_never_reset_cannot_be_repeated() -> None:
+    env = Replayed(Hidden())
+    with pytest.raises(ValueError, match="before the first reset"):
+        restore_state(env, save_state(env))
 
 
 def test_methods_of_other_arguments_are_no_protocol() -> None:

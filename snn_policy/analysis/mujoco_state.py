@@ -51,9 +51,9 @@ def _data(recording: Recording, data: Any) -> None:
     mujoco = sys.modules["mujoco"]
     model = data.model
     recording.visit(model)
-    saved = recording.buffers.get(id(data))
-    if saved is None:
-        saved = recording.buffers[id(data)] = mujoco.MjData(model)
+    if id(data) not in recording.buffers:
+        recording.buffers[id(data)] = data, mujoco.MjData(model)
+    saved = recording.buffers[id(data)][1]
     mujoco.mj_copyData(saved, model, data)
     recording.keep(_restore_data, data, saved)
 

@@ -53,7 +53,7 @@ class Recording:
         reuse: an earlier recording that is not needed any more: it gives its buffers away.
 
     Attributes:
-        buffers: of what is large, by the identity of the object whose contents they hold.
+        buffers: of what is large, by the identity of the object whose contents they hold: the object and the buffer.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Recording:
         reuse: "Recording | None" = None,
     ) -> None:
         self.entries: list[tuple[Restore, Any, Any]] = []
-        self.buffers: dict[int, Any] = {} if reuse is None else reuse.give_away()
+        self.buffers: dict[int, tuple[Any, Any]] = {} if reuse is None else reuse.give_away()
         self.used_up = False
         self._seen: dict[int, Any] = {}  # and keeps what it has seen alive, so that no identity comes twice
         self._rule_of, self._rules = rule_of, rules
@@ -95,7 +95,7 @@ class Recording:
         """Remember that `restore(value, contents)` puts the value's contents back."""
         self.entries.append((restore, value, contents))
 
-    def give_away(self) -> dict[int, Any]:
+    def give_away(self) -> dict[int, tuple[Any, Any]]:
         """Return the buffers, after which nothing can be restored any more."""
         self.entries, self.used_up = [], True
         return self.buffers

@@ -15,8 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.analysis.environment_state import EnvironmentState, check_restorable, restore_state, save_state
+from snn_policy.analysis.environment_state import (
+    EnvironmentState,
+    check_restorable,
+    is_box2d,
+    restore_state,
+    save_state,
+)
 from snn_policy.analysis.last_values import Decided, Decider
+from snn_policy.analysis.replayed import Replayed
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.checks import whole
 from snn_policy.environments import EnvironmentSource, make_environment
@@ -101,7 +108,7 @@ def walk(
     decisions: int | None = None,
     progress: bool = False,
 ) -> Walks:
-    """Return that many episodes of each policy.
+    """Return that many episodes of each policy. Those of Box2D are restored by repeating them, which takes its time.
 
     Args:
         decisions: after which an episode is left at the latest; by default it runs to its end.
@@ -114,6 +121,8 @@ def walk(
     check_episodes(episodes, seed, decisions)
     snn, ann = Decider(policy, actor), Decider(actor, actor)
     environment = make_environment(env, actor)
+    if is_box2d(environment):
+        environment = Replayed(environment)
     try:
         check_restorable(environment, seed)
         environment.reset(seed=seed)
