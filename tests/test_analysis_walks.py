@@ -12,6 +12,7 @@ from snn_policy import Actor, convert
 from snn_policy.analysis import consistency, decomposition, divergence, sensitivity, walk
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
+from tests.stage_graphs import INPUTS, graph_actor
 
 Error = Callable[[int], Any]
 STEPS = 60
@@ -251,6 +252,46 @@ def test_walks_leave_the_policys_memory_alone_and_see_what_it_does_by_itself(opt
                 obs, reward, *_ = env.step(acting.act(obs))
                 rewards.append(reward)
             assert rewards == (episode.snn_rewards if acting is policy else episode.ann_rewards).tolist()
+
+
+class Swaying(gym.Env):
+    """Mix what was seen and done before; for the actors of `stage_graphs`."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (INPUTS,), np.float32)
+
+    def __init__(self, actor: Actor) -> None:
+        self.action_space = spaces.Box(actor.low, actor.high)
+        self.mixing = np.random.default_rng(1).normal(size=(INPUTS, INPUTS + 3)) / 5
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x, self.steps = self.np_random.normal(size=INPUTS), 0
+        return self.x.astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.x = self.mixing @ np.concatenate([self.x, np.ravel(action)]) + self.np_random.normal(size=INPUTS)
+        return self.x.astype(np.float32), float(self.x[0]), False, self.steps == 40, {}
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "elman", "residual"])
+def test_walks_carry_the_memories_of_recurrent_policies_along_what_each_has_seen(kind: str) -> None:
+    actor = graph_actor(kind)
+    made = lambda: Swaying(actor)  # noqa: E731
+    policy = convert(actor, actor.collect(made, 400))
+    walks = walk(actor, policy, made, episodes=2, seed=3)
+    for acting, watching, episodes in ((policy, actor, walks.snn), (actor, policy, walks.ann)):
+        for number, episode in enumerate(episodes):
+            acting.reset()
+            watching.reset()
+            env = made()
+            obs = env.reset(seed=3 + number)[0]
+            for k in range(40):
+                done, watched = acting.act(obs), watching.act(obs)
+                mine, other = (episode.snn, episode.ann) if acting is policy else (episode.ann, episode.snn)
+                assert np.array_equal(mine[k], done)
+                assert np.array_equal(other[k], watched)
+                obs = env.step(done)[0]
 
 
 def test_errors_of_choices_are_those_of_the_values_without_what_all_choices_share() -> None:

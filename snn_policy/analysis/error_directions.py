@@ -23,7 +23,9 @@ from snn_policy.protocol import Policy
 
 @dataclass(frozen=True, eq=False)
 class Consistency:
-    """Hold figures per decision: one array (decisions,) per episode; NaN where a vector is zero or there is none.
+    """Hold figures per decision, one array per episode: (decisions,), of pairs of decisions (decisions − 1,).
+
+    NaN where a vector is zero or there is none.
 
     Attributes:
         consistency, correction, drift: the cosines above.
