@@ -2,7 +2,7 @@
 
     python -m benchmarks.error_amplification run                         # stop and start it as you like
     python -m benchmarks.error_amplification run --episodes 10 --decisions 0 --out results.json
-    python -m benchmarks.error_amplification table
+    python -m benchmarks.error_amplification table --page docs/error-amplification.md
 
 A case is an actor and a conversion: IF neurons under rate coding, thresholds from maxima, T = 4, 8, 16 and α = 0, 0.3,
 0.5, 1; and the default neuron. Every finished case of one protocol (episodes, decisions per episode, seed) is kept and
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import gymnasium as gym
 import typer
 
+from benchmarks.markers import replaced
 from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import IF, Actor, SpikingPolicy, convert, load_actor
 from snn_policy.analysis import consistency, decomposition, walk
@@ -33,6 +34,7 @@ from snn_policy.analysis.traces import record_traces
 from snn_policy.atomic_files import write_atomically
 from snn_policy.protocol import FloatArray
 
+MARKER = "findings"
 FILE = RESULTS / "error_amplification.json"
 ENVIRONMENTS = {
     "tqc-HalfCheetah-v3": "HalfCheetah-v5",
@@ -117,26 +119,40 @@ def measured(name: str, timesteps: int, alpha: float, episodes: int, decisions: 
 
 
 @application.command()
-def table(file: Path = FILE) -> None:
-    """Print the tables, in Markdown."""
-    cases = kept(file)
-    for protocol in sorted({(case["episodes"], case["decisions"] or 0) for case in cases}):
-        chosen = [case for case in cases if (case["episodes"], case["decisions"] or 0) == protocol]
-        until = f"of at most {protocol[1]} decisions" if protocol[1] else "to their end"
-        print(f"\n{protocol[0]} episodes of each policy, {until}, seeds {FIRST_SEED}…\n")
+def table(
+    file: Path = FILE,
+    page: Annotated[
+        Path | None, typer.Option(help="a page whose tables are written anew, such as the docs' own")
+    ] = None,
+) -> None:
+    """Print the tables, in Markdown, or write them into a page."""
+    text = "\n".join(tables(kept(file)))
+    if page is None:
+        print(text)
+    else:
+        page.write_text(replaced(page.read_text(), MARKER, text))
+
+
+def tables(cases: list[Case]) -> Iterator[str]:
+    """Yield the lines of all tables, one protocol after the other."""
+    for episodes, decisions in sorted({(case["episodes"], case["decisions"] or 0) for case in cases}):
+        chosen = [case for case in cases if (case["episodes"], case["decisions"] or 0) == (episodes, decisions)]
+        until = f"of at most {decisions} decisions" if decisions else "to their end"
+        yield f"{episodes} episodes of each policy, {until}, seeds {FIRST_SEED}…\n"
         for actor in ENVIRONMENTS:
-            rows = [case for case in chosen if case["actor"] == actor]
-            if rows:
-                print("\n".join(lines(actor, rows)), flush=True)
+            yield from lines(actor, [case for case in chosen if case["actor"] == actor])
 
 
 def lines(actor: str, cases: list[Case]) -> list[str]:
     """Return the table of an actor."""
-    heads = [name.replace("_", " ") + " %" * (name in PER_CENT) for name in FIGURES]
-    rows = [f"| {actor} | {' | '.join(heads)} |", "|---" * (1 + len(FIGURES)) + "|"]
+    if not cases:
+        return []
+    names = [name for name in FIGURES if name != "changed" or any(case[name]["mean"] != 1 for case in cases)]
+    heads = [name.replace("_", " ") + " %" * (name in PER_CENT) for name in names]
+    rows = [f"| {actor} | {' | '.join(heads)} |", "|---" * (1 + len(names)) + "|"]
     for case in sorted(cases, key=lambda case: (case["timesteps"] or 99, case["alpha"])):
         label = f"IF T={case['timesteps']}, α={case['alpha']:g}" if case["timesteps"] else "default neuron"
-        rows.append(f"| {label} | " + " | ".join(shown(name, case[name]) for name in FIGURES) + " |")
+        rows.append(f"| {label} | " + " | ".join(shown(name, case[name]) for name in names) + " |")
     return [*rows, ""]
 
 
