@@ -1,6 +1,8 @@
 """Environments restored to the bit: what was saved is replayed as it was, whatever happened in between."""
 
+import ctypes
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -90,6 +92,23 @@ class InObjects(Walking):
         return np.array([sum(self.free.places[0]), self.counted() + len(self.free.met)], np.float32)
 
 
+class InTensors(Walking):
+    """Keep it in tensors, one a view of the other, and an array of Python's; draw with torch's generator."""
+
+    def begin(self) -> None:
+        self.torch = torch = pytest.importorskip("torch")
+        self.kept, self.source, self.numbers = torch.zeros(4), torch.Generator().manual_seed(3), array("d", [0.0])
+        self.view, self.layer = self.kept[1:3], torch.nn.Linear(2, 2).requires_grad_(False)
+
+    def move(self, by: float) -> None:
+        self.kept += by
+        self.layer.weight.add_(by)
+        self.numbers[0] += self.torch.rand(1, generator=self.source).item()
+
+    def seen(self) -> Any:
+        return np.array([self.layer(self.view).sum().item(), self.numbers[0]], np.float32)
+
+
 class InGenerators(Walking):
     """Draw from generators of three kinds, one of them shared by name."""
 
@@ -162,7 +181,7 @@ MADE: list[str | Callable[[], gym.Env]] = [
     "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5", "Humanoid-v5", "Reacher-v5", "Pendulum-v1",
     "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "dm_control/cartpole-swingup-v0",
     "dm_control/finger-spin-v0", "dm_control/reacher-easy-v0", "dm_control/walker-walk-repeat2-v0", wrapped,
-    doubly_wrapped, InArrays, InObjects, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
+    doubly_wrapped, InArrays, InObjects, InTensors, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
     lambda: WholeChain(WithProtocol()),
 ]  # fmt: skip
 
@@ -263,6 +282,24 @@ class Opaque(Walking):
         return np.zeros(2, np.float32)
 
 
+class Structure(ctypes.Structure):
+    _fields_ = [("place", ctypes.c_double)]
+
+
+class InC(Walking):
+    """Keep it where C code does, in an object that has attributes, too."""
+
+    def begin(self) -> None:
+        self.world = Structure(0.0)
+        self.world.name = "world"
+
+    def move(self, by: float) -> None:
+        self.world.place += by
+
+    def seen(self) -> Any:
+        return np.array([self.world.place, 0.0], np.float32)
+
+
 class Global(Walking):
     def seen(self) -> Any:
         return np.array([np.random.normal(), 0.0], np.float32)  # noqa: NPY002
@@ -289,6 +326,7 @@ _FAR_AWAY = [0.0]
     [
         (Opaque, r"parts\.source\.0 is a builtins\.list_iterator, whose contents cannot be seen"),
         (lambda: Counting(Opaque()), r"env\.parts\.source\.0 is a builtins\.list_iterator"),
+        (InC, r"world is a .*Structure, whose contents cannot be seen"),
         (Global, "the observation 1 step"),
         (Elsewhere, "the observation 1 step"),
     ],

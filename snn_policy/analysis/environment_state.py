@@ -22,7 +22,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from snn_policy.analysis.mujoco_state import mujoco_rule
-from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, restore_attributes, some_attributes
+from snn_policy.analysis.object_rules import plain_rule, restore_attributes, some_attributes
+from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing
 from snn_policy.observations import environment_name
 
 _NO_STATE = ("pygame", "OpenGL", "glfw", "cv2", "PIL", "matplotlib", "moviepy")
@@ -172,7 +173,7 @@ def _takes(method: Any, arguments: int) -> bool:
     return True
 
 
-def _rule_of(kind: type) -> Rule | None:
+def _rule_of(kind: type) -> Rule:
     package = kind.__module__.partition(".")[0]
     if issubclass(kind, gym.Env):
         return _own_state if has_protocol(kind) else _environment
@@ -180,7 +181,7 @@ def _rule_of(kind: type) -> Rule | None:
         return _space
     if issubclass(kind, EnvSpec) or package in _NO_STATE or kind.__module__.endswith("wrappers.rendering"):
         return nothing
-    return mujoco_rule(kind)
+    return mujoco_rule(kind) or plain_rule(kind)
 
 
 def _environment(recording: Recording, env: Any) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, some_attributes
+from snn_policy.analysis.object_rules import some_attributes
+from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing
 
 _OPTIONS = ("timestep", "density", "viscosity", "impratio", "o_margin")
 _PHYSICS = ("_data", "_named", "_contexts", "_model", "model", "data", "named")
