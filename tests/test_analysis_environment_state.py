@@ -110,16 +110,17 @@ class InTensors(Walking):
 
 
 class InGenerators(Walking):
-    """Draw from generators of three kinds, one of them shared by name."""
+    """Draw from generators of three kinds, one of them shared by name, one only reached through its method."""
 
     def begin(self) -> None:
         import random
 
+        self.draw = np.random.default_rng(5).normal
         self.sources = {"old": np.random.RandomState(3), "python": random.Random(4), "mine": self.np_random}
 
     def seen(self) -> Any:
         drawn = self.sources["mine"].normal() + self.sources["old"].normal()
-        return np.array([drawn, self.sources["python"].random()], np.float32)
+        return np.array([drawn + self.draw(), self.sources["python"].random()], np.float32)
 
 
 class WithProtocol(Walking):

@@ -25,7 +25,7 @@ from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothi
 
 _UNCHANGING = (
     int, float, complex, decimal.Decimal, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range,
-    slice, type, types.ModuleType, types.BuiltinFunctionType, types.MappingProxyType, types.WrapperDescriptorType,
+    slice, type, types.ModuleType, types.MappingProxyType, types.WrapperDescriptorType,
     types.MethodWrapperType, types.GenericAlias, property, BaseException, np.generic, np.dtype, np.ufunc, enum.Enum,
     re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, weakref.ref, np.random.SeedSequence,
 )  # fmt: skip
@@ -63,6 +63,8 @@ def plain_rule(kind: type) -> Rule:
         return nothing
     if package == "torch" and not _is_plain(kind):
         return _tensor if hasattr(kind, "copy_") else _torch_generator if hasattr(kind, "set_state") else nothing
+    if kind.__name__ == "cython_function_or_method":
+        return _builtin
     if not _is_plain(kind):
         return _opaque
     slots = _slots(kind)
@@ -190,6 +192,10 @@ def _method(recording: Recording, value: types.MethodType) -> None:
     recording.visit(value.__func__)
 
 
+def _builtin(recording: Recording, value: Any) -> None:
+    recording.visit(getattr(value, "__self__", None))
+
+
 def _partial(recording: Recording, value: functools.partial[Any]) -> None:
     recording.visit_all(enumerate((value.func, value.args, value.keywords)))
 
@@ -219,6 +225,7 @@ _RULES: tuple[tuple[type, Rule], ...] = (
     (types.FunctionType, _function),
     (types.CellType, _cell),
     (types.MethodType, _method),
+    (types.BuiltinFunctionType, _builtin),
     (functools.partial, _partial),
 )
 
