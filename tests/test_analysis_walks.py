@@ -87,6 +87,7 @@ def test_consistency_of_constant_alternating_and_white_errors_is_1_minus_1_and_0
     found = consistency(actor, Erring(actor, error), Line, episodes=5)  # pyright: ignore[reportArgumentType]
     assert [len(cosines) for cosines in found.consistency] == [STEPS - 1] * 5
     assert means(found)["consistency"] == pytest.approx(expected, abs=within)
+    assert means(found)["beside_ann"] == pytest.approx(expected, abs=within)
     low, high = found.summary["consistency"].interval
     assert low - 1e-6 <= means(found)["consistency"] <= high + 1e-6
 
@@ -105,6 +106,23 @@ def test_correction_and_drift_are_those_of_the_closed_loop(
     assert found["drift"] == pytest.approx(drift, abs=1e-3)
     assert found["error"] == pytest.approx(np.sqrt((0.02**2 + 0.01**2) / 2), rel=1e-3)
     assert found["changed"] == 1
+
+
+class Leaning(Erring):
+    """Err by a constant where a state is far out, and to and fro near the middle, where the ANN stays."""
+
+    def step(self, obs: Any, state: int) -> Any:
+        far = abs(obs).max() > 0.5
+        return self.actor.step(obs, ())[0] + np.float32(
+            constant(state) * (5 if far else (-1) ** state) + 0.01
+        ), state + 1
+
+
+def test_errors_that_are_consistent_only_where_they_lead_are_not_so_beside_the_ann() -> None:
+    actor = proportional(0.0)
+    found = means(consistency(actor, Leaning(actor, constant), Line, episodes=3))  # pyright: ignore[reportArgumentType]
+    assert found["consistency"] > 0
+    assert found["beside_ann"] < -0.1
 
 
 @pytest.mark.parametrize("gain", [0.5, 0.9, 0.0])

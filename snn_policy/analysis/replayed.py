@@ -12,7 +12,7 @@ import gymnasium as gym
 
 
 class Replayed(gym.Wrapper):
-    """Offer `get_state` and `set_state`, which reset the environment with the same seed and act as it was acted.
+    """Add `get_state` and `set_state`, which reset the environment with the same seed and act as it was acted.
 
     That is exact where an episode depends on its seed and its actions alone, and takes as long as the episode so far.
 
@@ -40,7 +40,7 @@ class Replayed(gym.Wrapper):
         return self._begun, tuple(self._actions)
 
     def set_state(self, state: tuple[tuple[int, Any] | None, tuple[Any, ...]]) -> None:
-        """Go back to where `get_state` was asked.
+        """Return to where `get_state` was asked.
 
         Raises:
             ValueError: it was asked before the first reset.
