@@ -52,8 +52,10 @@ VARIANTS = [
     (8, 0.0), DEFAULT, (8, 1.0), (4, 0.0), (16, 0.0), (8, 0.5), (4, 1.0), (16, 1.0), (8, 0.3), (4, 0.5), (16, 0.5),
     (4, 0.3), (16, 0.3),
 ]  # fmt: skip
-FIGURES = ("consistency", "beside_ann", "correction", "drift", "residual_cosine", "error", "changed", "policy", "states",
-           "interaction", "length", "lost")  # fmt: skip
+FIGURES = (
+    "consistency", "beside_ann", "correction", "drift", "residual_cosine", "error", "changed", "policy", "states",
+    "interaction", "length", "lost",
+)  # fmt: skip
 PER_CENT = ("policy", "states", "interaction", "length", "lost")
 Case = dict[str, Any]
 application = typer.Typer(add_completion=False)

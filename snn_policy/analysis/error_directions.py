@@ -29,8 +29,8 @@ class Consistency:
 
     Attributes:
         consistency, correction, drift: the cosines above.
-        beside_ann: cos(e_k, e_{k+1}) along the ANN's episodes, where the spiking policy decides and does not act: errors
-            that are only consistent in states which they have led to are not so here.
+        beside_ann: cos(e_k, e_{k+1}) along the ANN's episodes, in which the spiking policy decides and does not act:
+            errors that are only consistent in states which they have led to are not so here.
         error: RMS of e_k over its entries, in half-ranges of the action (`walks.Walks.unit`).
         changed: 1 where the two actions differ, else 0.
     """
