@@ -1,6 +1,8 @@
 """Environments restored to the bit: what was saved is replayed as it was, whatever happened in between."""
 
+import ctypes
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from snn_policy.analysis.environment_state import (
     restore_state,
     save_state,
 )
+from snn_policy.analysis.replayed import Replayed
 from snn_policy.environments import make_environment
 
 REPLAYED = 50
@@ -89,17 +92,35 @@ class InObjects(Walking):
         return np.array([sum(self.free.places[0]), self.counted() + len(self.free.met)], np.float32)
 
 
+class InTensors(Walking):
+    """Keep it in tensors, one a view of the other, and an array of Python's; draw with torch's generator."""
+
+    def begin(self) -> None:
+        self.torch = torch = pytest.importorskip("torch")
+        self.kept, self.source, self.numbers = torch.zeros(4), torch.Generator().manual_seed(3), array("d", [0.0])
+        self.view, self.layer = self.kept[1:3], torch.nn.Linear(2, 2).requires_grad_(False)
+
+    def move(self, by: float) -> None:
+        self.kept += by
+        self.layer.weight.add_(by)
+        self.numbers[0] += self.torch.rand(1, generator=self.source).item()
+
+    def seen(self) -> Any:
+        return np.array([self.layer(self.view).sum().item(), self.numbers[0]], np.float32)
+
+
 class InGenerators(Walking):
-    """Draw from generators of three kinds, one of them shared by name."""
+    """Draw from generators of three kinds, one of them shared by name, one only reached through its method."""
 
     def begin(self) -> None:
         import random
 
+        self.draw = np.random.default_rng(5).normal
         self.sources = {"old": np.random.RandomState(3), "python": random.Random(4), "mine": self.np_random}
 
     def seen(self) -> Any:
         drawn = self.sources["mine"].normal() + self.sources["old"].normal()
-        return np.array([drawn, self.sources["python"].random()], np.float32)
+        return np.array([drawn + self.draw(), self.sources["python"].random()], np.float32)
 
 
 class WithProtocol(Walking):
@@ -161,7 +182,7 @@ MADE: list[str | Callable[[], gym.Env]] = [
     "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5", "Humanoid-v5", "Reacher-v5", "Pendulum-v1",
     "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "dm_control/cartpole-swingup-v0",
     "dm_control/finger-spin-v0", "dm_control/reacher-easy-v0", "dm_control/walker-walk-repeat2-v0", wrapped,
-    doubly_wrapped, InArrays, InObjects, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
+    doubly_wrapped, InArrays, InObjects, InTensors, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
     lambda: WholeChain(WithProtocol()),
 ]  # fmt: skip
 
@@ -262,6 +283,24 @@ class Opaque(Walking):
         return np.zeros(2, np.float32)
 
 
+class Structure(ctypes.Structure):
+    _fields_ = [("place", ctypes.c_double)]
+
+
+class InC(Walking):
+    """Keep it where C code does, in an object that has attributes, too."""
+
+    def begin(self) -> None:
+        self.world = Structure(0.0)
+        self.world.name = "world"
+
+    def move(self, by: float) -> None:
+        self.world.place += by
+
+    def seen(self) -> Any:
+        return np.array([self.world.place, 0.0], np.float32)
+
+
 class Global(Walking):
     def seen(self) -> Any:
         return np.array([np.random.normal(), 0.0], np.float32)  # noqa: NPY002
@@ -288,6 +327,7 @@ _FAR_AWAY = [0.0]
     [
         (Opaque, r"parts\.source\.0 is a builtins\.list_iterator, whose contents cannot be seen"),
         (lambda: Counting(Opaque()), r"env\.parts\.source\.0 is a builtins\.list_iterator"),
+        (InC, r"world is a .*Structure, whose contents cannot be seen"),
         (Global, "the observation 1 step"),
         (Elsewhere, "the observation 1 step"),
     ],
@@ -304,6 +344,57 @@ def test_box2d_is_refused_by_name() -> None:
     like_box2d = type("LunarLander", (Walking,), {"__module__": "gymnasium.envs.box2d.lunar_lander"})
     with pytest.raises(CannotRestoreError, match=r"LunarLander.*Box2D keeps contacts"):
         save_state(like_box2d())
+
+
+class Hidden(Walking):
+    """Draw its steps from an iterator that cannot be seen into."""
+
+    def begin(self) -> None:
+        self.steps, self.place = iter(self.np_random.normal(size=500).tolist()), 0.0
+
+    def move(self, by: float) -> None:
+        self.place += by * next(self.steps)
+
+    def seen(self) -> Any:
+        return np.array([self.place, 1.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Replayed(Hidden()),
+        lambda: Counting(Replayed(Hidden())),
+        lambda: Replayed(Counting(Hidden())),
+        lambda: Replayed(gym.make("Pendulum-v1")),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, None])
+def test_episodes_that_are_repeated_need_nothing_else(made: Any, seed: int | None) -> None:
+    env = made()
+    check_restorable(env)
+    env.reset(seed=seed)
+    actions = [env.action_space.sample() for _ in range(20)]
+    replay(env, actions[:10])
+    state = save_state(env)
+    first = replay(env, actions)
+    env.reset()
+    restore_state(env, state)
+    assert all(identical(one, other) for one, other in zip(first, replay(env, actions), strict=True))
+
+
+@pytest.mark.parametrize("env_id", ["LunarLander-v3", "BipedalWalker-v3"])
+def test_box2d_is_repeated_to_the_bit(env_id: str) -> None:
+    pytest.importorskip("Box2D")
+    pytest.importorskip("pygame")
+    check_restorable(Replayed(gym.make(env_id)), steps=30)
+    with pytest.raises(CannotRestoreError, match=r"Replayed around it"):
+        check_restorable(gym.make(env_id))
+
+
+def test_what_was_never_reset_cannot_be_repeated() -> None:
+    env = Replayed(Hidden())
+    with pytest.raises(ValueError, match="before the first reset"):
+        restore_state(env, save_state(env))
 
 
 def test_methods_of_other_arguments_are_no_protocol() -> None:

@@ -12,6 +12,7 @@ from snn_policy import Actor, convert
 from snn_policy.analysis import consistency, decomposition, divergence, sensitivity, walk
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Head, Linear
+from tests.stage_graphs import INPUTS, graph_actor
 
 Error = Callable[[int], Any]
 STEPS = 60
@@ -86,6 +87,7 @@ def test_consistency_of_constant_alternating_and_white_errors_is_1_minus_1_and_0
     found = consistency(actor, Erring(actor, error), Line, episodes=5)  # pyright: ignore[reportArgumentType]
     assert [len(cosines) for cosines in found.consistency] == [STEPS - 1] * 5
     assert means(found)["consistency"] == pytest.approx(expected, abs=within)
+    assert means(found)["beside_ann"] == pytest.approx(expected, abs=within)
     low, high = found.summary["consistency"].interval
     assert low - 1e-6 <= means(found)["consistency"] <= high + 1e-6
 
@@ -104,6 +106,21 @@ def test_correction_and_drift_are_those_of_the_closed_loop(
     assert found["drift"] == pytest.approx(drift, abs=1e-3)
     assert found["error"] == pytest.approx(np.sqrt((0.02**2 + 0.01**2) / 2), rel=1e-3)
     assert found["changed"] == 1
+
+
+class Leaning(Erring):
+    """Err to and fro near the middle, where the ANN stays, but by a constant at first, and where that leads."""
+
+    def step(self, obs: Any, state: int) -> Any:
+        leaning = state < 3 or abs(obs).max() > 0.5
+        return self.actor.step(obs, ())[0] + np.float32(0.4 if leaning else 0.4 * (-1) ** state), state + 1
+
+
+def test_errors_that_are_consistent_only_where_they_lead_are_not_so_beside_the_ann() -> None:
+    actor = proportional(0.5)
+    found = means(consistency(actor, Leaning(actor, constant), Line, episodes=3))  # pyright: ignore[reportArgumentType]
+    assert found["consistency"] == pytest.approx(1, abs=1e-4)
+    assert found["beside_ann"] < -0.8
 
 
 @pytest.mark.parametrize("gain", [0.5, 0.9, 0.0])
@@ -251,6 +268,46 @@ def test_walks_leave_the_policys_memory_alone_and_see_what_it_does_by_itself(opt
                 obs, reward, *_ = env.step(acting.act(obs))
                 rewards.append(reward)
             assert rewards == (episode.snn_rewards if acting is policy else episode.ann_rewards).tolist()
+
+
+class Swaying(gym.Env):
+    """Mix what was seen and done before; for the actors of `stage_graphs`."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (INPUTS,), np.float32)
+
+    def __init__(self, actor: Actor) -> None:
+        self.action_space = spaces.Box(actor.low, actor.high)
+        self.mixing = np.random.default_rng(1).normal(size=(INPUTS, INPUTS + 3)) / 5
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x, self.steps = self.np_random.normal(size=INPUTS), 0
+        return self.x.astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.x = self.mixing @ np.concatenate([self.x, np.ravel(action)]) + self.np_random.normal(size=INPUTS)
+        return self.x.astype(np.float32), float(self.x[0]), False, self.steps == 40, {}
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "elman", "residual"])
+def test_walks_carry_the_memories_of_recurrent_policies_along_what_each_has_seen(kind: str) -> None:
+    actor = graph_actor(kind)
+    made = lambda: Swaying(actor)  # noqa: E731
+    policy = convert(actor, actor.collect(made, 400))
+    walks = walk(actor, policy, made, episodes=2, seed=3)
+    for acting, watching, episodes in ((policy, actor, walks.snn), (actor, policy, walks.ann)):
+        for number, episode in enumerate(episodes):
+            acting.reset()
+            watching.reset()
+            env = made()
+            obs = env.reset(seed=3 + number)[0]
+            for k in range(40):
+                done, watched = acting.act(obs), watching.act(obs)
+                mine, other = (episode.snn, episode.ann) if acting is policy else (episode.ann, episode.snn)
+                assert np.array_equal(mine[k], done)
+                assert np.array_equal(other[k], watched)
+                obs = env.step(done)[0]
 
 
 def test_errors_of_choices_are_those_of_the_values_without_what_all_choices_share() -> None:

@@ -20,6 +20,7 @@ from snn_policy.analysis.error_directions import Consistency, consistency
 from snn_policy.analysis.error_sources import Ablation, ablation
 from snn_policy.analysis.error_spectra import Spectra, spectra
 from snn_policy.analysis.estimates import Estimate, estimate
+from snn_policy.analysis.replayed import Replayed
 from snn_policy.analysis.report import Analysis, analyse
 from snn_policy.analysis.residuals import ResidualCosines, residual_cosines, residual_cosines_by_alpha
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
@@ -32,8 +33,8 @@ from snn_policy.analysis.walks import Walk, Walks, walk
 
 __all__ = [
     "Ablation", "Analysis", "CannotRestoreError", "Consistency", "Decomposition", "Divergence", "Embedding",
-    "EnvironmentState", "Estimate", "ResidualCosines", "Sensitivity", "Spectra", "Sticking", "Tolerances", "Trace",
-    "Walk", "Walks", "ablation", "analyse", "check_restorable", "consistency", "decomposition", "divergence",
+    "EnvironmentState", "Estimate", "Replayed", "ResidualCosines", "Sensitivity", "Spectra", "Sticking", "Tolerances",
+    "Trace", "Walk", "Walks", "ablation", "analyse", "check_restorable", "consistency", "decomposition", "divergence",
     "embedding", "estimate", "record_traces", "residual_cosines", "residual_cosines_by_alpha", "restore_state",
     "save_state", "sensitivity", "spectra", "sticking", "tsne", "walk", "with_alpha",
 ]  # fmt: skip

@@ -8,7 +8,8 @@ Saved are all Python objects that the environment refers to (`snn_policy.analysi
 through Gymnasium, dm_control or held by an environment of one's own: all of it, not only its integration state, since
 observations and rewards also read what the last step has derived. An environment, or a wrapper anywhere in the chain,
 that has `get_state()` and `set_state(state)` is saved by these, with all that it wraps. What lies where Python cannot
-see it (Box2D's worlds, other processes) is refused, and so is what only turns out not to come back.
+see it (Box2D's worlds, other processes) is refused, and so is what only turns out not to come back;
+`snn_policy.analysis.replayed` repeats such an episode instead.
 """
 
 import copy
@@ -21,7 +22,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from snn_policy.analysis.mujoco_state import mujoco_rule
-from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, restore_attributes, some_attributes
+from snn_policy.analysis.object_rules import plain_rule, restore_attributes, some_attributes
+from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing
 from snn_policy.observations import environment_name
 
 _NO_STATE = ("pygame", "OpenGL", "glfw", "cv2", "PIL", "matplotlib", "moviepy")
@@ -36,6 +38,7 @@ _WAY_OUT = (
     "take all that its steps depend on"
 )
 _BOX2D = "Box2D keeps contacts and joint impulses where Python cannot reach them"
+_REPLAYED = "snn_policy.analysis.Replayed around it repeats the episode instead, or "
 _RULES: dict[type, Rule] = {}
 
 
@@ -43,7 +46,8 @@ class CannotRestoreError(ValueError):
     """Report an environment whose state cannot be restored exactly; names it, the reason and the way out."""
 
     def __init__(self, env: Any, reason: str) -> None:
-        super().__init__(f"environment {environment_name(env)}: its state cannot be restored: {reason}; {_WAY_OUT}")
+        name = environment_name(env)
+        super().__init__(f"environment {name}: its state cannot be restored: {reason}; {_REPLAYED}{_WAY_OUT}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ValueError, (str(self),)
@@ -66,7 +70,7 @@ def save_state(env: gym.Env, reuse: EnvironmentState | None = None) -> Environme
     Raises:
         CannotRestoreError: something in it cannot be saved.
     """
-    if _is_box2d(env):
+    if is_box2d(env):
         raise CannotRestoreError(env, _BOX2D)
     try:
         return EnvironmentState(env, Recording(env, _rule_of, _RULES, reuse and reuse.recording))
@@ -140,7 +144,8 @@ def _ended(outcome: tuple[Any, ...]) -> bool:
     return bool(outcome[2]) or bool(outcome[3])
 
 
-def _is_box2d(env: gym.Env) -> bool:
+def is_box2d(env: gym.Env) -> bool:
+    """Return whether Box2D's world would have to be saved: the base is one of Gymnasium's, and nothing saves itself."""
     base = env.unwrapped
     own = has_protocol(type(base)) or any(has_protocol(type(layer)) for layer in _layers(env))
     return not own and any(cls.__module__.startswith("gymnasium.envs.box2d") for cls in type(base).__mro__)
@@ -168,7 +173,7 @@ def _takes(method: Any, arguments: int) -> bool:
     return True
 
 
-def _rule_of(kind: type) -> Rule | None:
+def _rule_of(kind: type) -> Rule:
     package = kind.__module__.partition(".")[0]
     if issubclass(kind, gym.Env):
         return _own_state if has_protocol(kind) else _environment
@@ -176,7 +181,7 @@ def _rule_of(kind: type) -> Rule | None:
         return _space
     if issubclass(kind, EnvSpec) or package in _NO_STATE or kind.__module__.endswith("wrappers.rendering"):
         return nothing
-    return mujoco_rule(kind)
+    return mujoco_rule(kind) or plain_rule(kind)
 
 
 def _environment(recording: Recording, env: Any) -> None:

@@ -23,10 +23,14 @@ from snn_policy.protocol import Policy
 
 @dataclass(frozen=True, eq=False)
 class Consistency:
-    """Hold figures per decision: one array (decisions,) per episode; NaN where a vector is zero or there is none.
+    """Hold figures per decision, one array per episode: (decisions,), of pairs of decisions (decisions − 1,).
+
+    NaN where a vector is zero or there is none.
 
     Attributes:
         consistency, correction, drift: the cosines above.
+        beside_ann: cos(e_k, e_{k+1}) along the ANN's episodes, in which the spiking policy decides and does not act:
+            errors that are only consistent in states which they have led to are not so here.
         error: RMS of e_k over its entries, in half-ranges of the action (`walks.Walks.unit`).
         changed: 1 where the two actions differ, else 0.
     """
@@ -34,6 +38,7 @@ class Consistency:
     consistency: tuple[Floats, ...]
     correction: tuple[Floats, ...]
     drift: tuple[Floats, ...]
+    beside_ann: tuple[Floats, ...]
     error: tuple[Floats, ...]
     changed: tuple[Floats, ...]
 
@@ -65,6 +70,7 @@ def consistency(
         consistency=tuple(cosines(episode.errors[:-1], episode.errors[1:]) for episode in walks.snn),
         correction=tuple(_change(episode, episode.ann_after_snn) for episode in walks.snn),
         drift=tuple(_drift(episode) for episode in walks.snn),
+        beside_ann=tuple(cosines(episode.errors[:-1], episode.errors[1:]) for episode in walks.ann),
         error=tuple(np.sqrt(np.mean((episode.errors / walks.unit) ** 2, axis=1)) for episode in walks.snn),
         changed=tuple(episode.changed.astype(np.float64) for episode in walks.snn),
     )

@@ -104,6 +104,7 @@ FIGURES = {
         "snn_half_way": "SNN: decisions until half way", "disturbed_half_way": "ANN disturbed: until half way",
     },
     "residual_cosine": {"all": "all layers"},
+    "consistency": {"beside_ann": "beside the ANN, in its states"},
 }  # fmt: skip
 """Names of figures, where their keys do not say enough."""
 

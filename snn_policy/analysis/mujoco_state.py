@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing, some_attributes
+from snn_policy.analysis.object_rules import some_attributes
+from snn_policy.analysis.object_state import OpaqueError, Recording, Rule, nothing
 
 _OPTIONS = ("timestep", "density", "viscosity", "impratio", "o_margin")
 _PHYSICS = ("_data", "_named", "_contexts", "_model", "model", "data", "named")
@@ -51,9 +52,9 @@ def _data(recording: Recording, data: Any) -> None:
     mujoco = sys.modules["mujoco"]
     model = data.model
     recording.visit(model)
-    saved = recording.buffers.get(id(data))
-    if saved is None:
-        saved = recording.buffers[id(data)] = mujoco.MjData(model)
+    if id(data) not in recording.buffers:
+        recording.buffers[id(data)] = data, mujoco.MjData(model)
+    saved = recording.buffers[id(data)][1]
     mujoco.mj_copyData(saved, model, data)
     recording.keep(_restore_data, data, saved)
 

@@ -66,12 +66,14 @@ class Analysis:
     ablation: Ablation | None
 
     @property
-    def sections(self) -> dict[str, Summary]:
+    def sections(self) -> Mapping[str, Summary]:
         """Return the summaries by name; the first estimate of each is its main figure."""
-        found: dict[str, Summary] = {"return": self._returns()}
+        found: dict[str, dict[str, Estimate]] = {"return": self._returns()}
         directions = self.directions.summary
         for name in ("consistency", "correction", "drift"):
             found[name] = {name: directions[name], **_by_alpha(self.by_alpha, 0, name)}
+        if "beside_ann" in directions:
+            found["consistency"]["beside_ann"] = directions["beside_ann"]
         found["error"] = {name: directions[name] for name in ("error", "changed") if name in directions}
         cosines = self.residuals.summary
         if cosines:
@@ -118,7 +120,7 @@ class Analysis:
         }
         return record
 
-    def _returns(self) -> Summary:
+    def _returns(self) -> dict[str, Estimate]:
         spiking = [float(trace.rewards.sum()) for trace in self.traces]
         ann = [float(trace.rewards.sum()) for trace in self.ann_traces]
         size = abs(sum(ann) / len(ann)) if ann else 0.0
@@ -232,12 +234,12 @@ def _about(actor: Actor, policy: SpikingPolicy, environment: str, episodes: int,
     }
 
 
-def _by_alpha(found: Mapping[float, tuple[Any, Any]], index: int, name: str) -> Summary:
+def _by_alpha(found: Mapping[float, tuple[Any, Any]], index: int, name: str) -> dict[str, Estimate]:
     """Return the estimates of that name at every α, as "alpha_0.5"."""
     summaries = {alpha: pair[index].summary for alpha, pair in found.items()}
     return {f"alpha_{alpha:g}": summary[name] for alpha, summary in summaries.items() if name in summary}
 
 
-def _first(summary: Mapping[str, Estimate], *names: str) -> Summary:
+def _first(summary: Summary, *names: str) -> dict[str, Estimate]:
     """Return the summary with these figures first, those of them that it has."""
     return {name: summary[name] for name in names if name in summary} | dict(summary)

@@ -9,14 +9,22 @@ memories stay as they are.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.analysis.environment_state import EnvironmentState, check_restorable, restore_state, save_state
+from snn_policy.analysis.environment_state import (
+    EnvironmentState,
+    check_restorable,
+    is_box2d,
+    restore_state,
+    save_state,
+)
 from snn_policy.analysis.last_values import Decided, Decider
+from snn_policy.analysis.replayed import Replayed
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.checks import whole
 from snn_policy.environments import EnvironmentSource, make_environment
@@ -25,6 +33,8 @@ from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray, Policy
 
 Floats = npt.NDArray[np.float64]
+MOST_ENTRIES = 4_096
+"""Of an observation that are kept."""
 ROUNDING = 1e-6
 """What differs by less than this share of its largest size in the episode is the same but for float32's rounding."""
 
@@ -37,7 +47,7 @@ class Walk:
     values (Q or logits) less their mean over the choices of one action, which no choice depends on.
 
     Attributes:
-        observations: (decisions, *observation_shape) of s_k.
+        observations: (decisions, entries) of s_k, flat; of pictures every n-th pixel (`MOST_ENTRIES`).
         snn: (decisions, m) a_SNN(s_k); its memory has seen this episode's observations.
         ann: (decisions, m) a_ANN(s_k).
         snn_rewards: (decisions,) reward of the SNN's action in s_k.
@@ -101,7 +111,7 @@ def walk(
     decisions: int | None = None,
     progress: bool = False,
 ) -> Walks:
-    """Return that many episodes of each policy.
+    """Return that many episodes of each policy. Those of Box2D are restored by repeating them, which takes its time.
 
     Args:
         decisions: after which an episode is left at the latest; by default it runs to its end.
@@ -114,6 +124,8 @@ def walk(
     check_episodes(episodes, seed, decisions)
     snn, ann = Decider(policy, actor), Decider(actor, actor)
     environment = make_environment(env, actor)
+    if is_box2d(environment):
+        environment = Replayed(environment)
     try:
         check_restorable(environment, seed)
         environment.reset(seed=seed)
@@ -170,7 +182,7 @@ class _Walker:
         terminated = over = False
         while not over and len(steps) != self.decisions:
             snn, ann = self.snn(obs, states[0]), self.ann(obs, states[1])
-            seen.append(obs)
+            seen.append(thinned(obs))
             states = snn.state, ann.state
             followed, tried = (ann, snn) if self.follow_ann else (snn, ann)
             trial = None if np.array_equal(followed.action, tried.action) else self._try(tried, ann.state)
@@ -214,6 +226,11 @@ class _Walker:
         )
 
 
+def thinned(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an observation, flat; of one with more than `MOST_ENTRIES` entries every n-th."""
+    return obs.reshape(-1)[:: -(-obs.size // MOST_ENTRIES)].copy()
+
+
 def following(values: Floats) -> Floats:
     """Return each decision's next values, (decisions, m); NaN after the last one."""
     return np.concatenate([values[1:], np.full((1, values.shape[1]), np.nan)])
@@ -229,7 +246,7 @@ def ann_episode(
     """Run one episode of the ANN whose actions are altered.
 
     Returns:
-        observations (decisions, *shape), its own values (decisions, m) and rewards (decisions,).
+        observations as in `Walk`, its own values (decisions, m) and rewards (decisions,).
     """
     obs, state, over = row.reset(seed), ann.initial_state(), False
     seen: list[FloatArray] = []
@@ -237,7 +254,7 @@ def ann_episode(
     rewards: list[float] = []
     while not over and len(seen) != decisions:
         decided = ann(obs, state)
-        seen.append(obs)
+        seen.append(thinned(obs))
         values.append(decided.values)
         state = decided.state
         obs, reward, terminated, truncated = row.step(alter(len(rewards), decided.action, decided.values))
