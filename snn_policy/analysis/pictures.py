@@ -19,7 +19,7 @@ from snn_policy.analysis.themes import THEMES, Theme
 from snn_policy.atomic_files import write_atomically
 
 SIZE, DOTS_PER_INCH = (5.2, 3.3), 160
-MOST_POINTS, MOST_SHOWN = 600, 200
+MOST_POINTS, MOST_SHOWN = 600, 100
 """Places per policy in the embedding; decisions in the picture of actions."""
 LOOKS: dict[str, Any] = {"font.size": 10.5, "font.family": "sans-serif", "svg.hashsalt": "snn-policy"}
 Draw = Callable[[Axes, Analysis, Theme], None]
@@ -188,7 +188,7 @@ def _actions(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     axes.step(x, trace.actions[shown, dimension], color=theme.colours[0], label="SNN, acting", linewidth=1.2)
     axes.set_xlabel("decision")
     axes.set_ylabel(f"action {dimension}, half-ranges")
-    _legend(axes, theme)
+    _legend(axes, theme, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
 
 
 PICTURES: dict[str, Draw] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from snn_policy.actor import Actor
@@ -65,16 +66,15 @@ class Analysis:
     embedding: Embedding
     ablation: Ablation | None
 
-    @property
+    @cached_property
     def sections(self) -> Mapping[str, Summary]:
         """Return the summaries by name; the first estimate of each is its main figure."""
         found: dict[str, dict[str, Estimate]] = {"return": self._returns()}
         directions = self.directions.summary
         for name in ("consistency", "correction", "drift"):
             found[name] = {name: directions[name], **_by_alpha(self.by_alpha, 0, name)}
-        if "beside_ann" in directions:
-            found["consistency"]["beside_ann"] = directions["beside_ann"]
-        found["error"] = {name: directions[name] for name in ("error", "changed") if name in directions}
+        found["consistency"]["beside_ann"] = directions["beside_ann"]
+        found["error"] = {name: directions[name] for name in ("error", "changed")}
         cosines = self.residuals.summary
         if cosines:
             found["residual_cosine"] = {"all": cosines["all"], **_by_alpha(self.by_alpha, 1, "all"), **cosines}
