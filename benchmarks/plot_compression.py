@@ -23,7 +23,8 @@ from benchmarks.compression import MEASURED, WANTED
 from benchmarks.compression_tables import chosen, read_lines
 from benchmarks.energy_profiles import MEASURED as PROFILES
 from benchmarks.places import pictures_of
-from benchmarks.plots import Theme, write_themes
+from benchmarks.plots import write_themes
+from snn_policy.reporting.themes import Theme
 
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST, MOST = 0.9, 1.03

@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.places import RESULTS, pictures_of
-from benchmarks.plots import Theme, write_themes
+from benchmarks.plots import write_themes
+from snn_policy.reporting.themes import Theme
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.scaling_points import AXES, ScalingPoint
-from snn_policy.sweeps.themes import THEMES, Theme
+from snn_policy.reporting.themes import THEMES, Theme
 
 
 def write_themes(name: str, directory: Path, font_size: int, draw: Callable[[Theme, Path], None]) -> None:

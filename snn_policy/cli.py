@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from snn_policy.commands import (
+    analyse,
     bench,
     compress,
     convert,
@@ -69,6 +70,7 @@ app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("eval")(measure.evaluate)
 app.command("compare")(measure.compare)
+app.command("analyse")(analyse.analyse)
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)

@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from snn_policy.exporting.onnx_policy import OnnxPolicy
     from snn_policy.policy import SpikingPolicy
 
+Command = TypeVar("Command", bound=Callable[..., None])
 STDOUT = "-"
 RESULT_OF = "snn-policy"
 FORMATS = (
@@ -52,6 +54,26 @@ JsonOption = Annotated[
         help="Everything measured as JSON: to FILE (ending in .json), or alone on stdout for '-' or no FILE.",
     ),
 ]
+
+
+def with_options_of(function: Callable[..., Any], *without: str) -> Callable[[Command], Command]:
+    """Let a command take another function's options, too: it is given them by keyword, after its own.
+
+    Args:
+        function: what it passes them on to; an argument of its command line comes first.
+        without: names of options that the command does not take.
+    """
+
+    def extended(command: Command) -> Command:
+        own = [option for option in signature(command).parameters.values() if option.kind != Parameter.VAR_KEYWORD]
+        mine = {option.name for option in own}
+        theirs = [option for option in signature(function).parameters.values() if option.name not in {*without, *mine}]
+        first, *rest = (option.replace(kind=Parameter.KEYWORD_ONLY) for option in theirs)
+        options = [first, *(option.replace(kind=Parameter.KEYWORD_ONLY) for option in own), *rest]
+        command.__signature__ = Signature(options)  # pyright: ignore[reportFunctionMemberAccess]
+        return command
+
+    return extended
 
 
 def explicit_json_target(arguments: list[str]) -> list[str]:

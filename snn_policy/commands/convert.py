@@ -15,6 +15,7 @@ from snn_policy.commands.common import (
     environment_of,
     read_actor,
     read_recording,
+    with_options_of,
     write_json,
 )
 
@@ -119,13 +120,11 @@ ObservationShape = Annotated[
 ]
 
 
-def convert(
+def converted(
     source: Source,
-    out: Out,
     env: EnvironmentOption = None,
     neuron: Neuron = "sigma-delta",
     engine: Engine = "auto",
-    json: JsonOption = None,
     steps: Steps = 10_000,
     seed: Seed = 0,
     observations: Observations = None,
@@ -152,7 +151,27 @@ def convert(
     activation: Activation = None,
     prefix: Prefix = None,
     delta: Delta = None,
-) -> None:
+) -> "SpikingPolicy":
+    """Return the conversion that these options ask for; every command that converts takes them."""
+    from snn_policy.calibration.pilots import Pilot
+    from snn_policy.spiking.settings import settings_of
+
+    given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
+    actor = read_actor(source, **given)
+    settings = settings_of(
+        neuron, tolerance=_number_or_pilot("tolerance", tolerance), digits=_one_or_more("digits", digits, int),
+        base=base, predictor=int(predictor) if predictor in ("0", "1") else predictor, coding=coding,
+        timesteps=timesteps, levels=levels, threshold=threshold, alpha=_number_or_pilot("alpha", alpha),
+        alpha_clip=alpha_clip, residual=residual,
+        calibration=_calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
+                                 simulation_steps=simulation_steps, rule=rule),
+    )  # fmt: skip
+    pilot = None if delta is None else Pilot(delta=delta)
+    return _converted(actor, env, steps, seed, observations, settings, engine, pilot)
+
+
+@with_options_of(converted)
+def convert(out: Out, json: JsonOption = None, **options: Any) -> None:
     """Convert a trained actor, without retraining, into a spiking policy: a directory to load, evaluate and ship.
 
     The actor's own episodes are recorded (every second one with action noise) to set thresholds.
@@ -169,23 +188,9 @@ def convert(
 
     snn-policy convert policy.onnx --out run/robot --observations log.npy --output actions --low -1 --high 1
     """
-    from snn_policy.calibration.pilots import Pilot
-    from snn_policy.spiking.settings import settings_of
-
     check_target(json)
     check_directory(out)
-    given = source_options(vecnormalize, low, high, output, observation_shape, activation, prefix)
-    actor = read_actor(source, **given)
-    settings = settings_of(
-        neuron, tolerance=_number_or_pilot("tolerance", tolerance), digits=_one_or_more("digits", digits, int),
-        base=base, predictor=int(predictor) if predictor in ("0", "1") else predictor, coding=coding,
-        timesteps=timesteps, levels=levels, threshold=threshold, alpha=_number_or_pilot("alpha", alpha),
-        alpha_clip=alpha_clip, residual=residual,
-        calibration=_calibration(iterations=iterations, adaptive=_numbers("adaptive", adaptive, int),
-                                 simulation_steps=simulation_steps, rule=rule),
-    )  # fmt: skip
-    pilot = None if delta is None else Pilot(delta=delta)
-    policy = _converted(actor, env, steps, seed, observations, settings, engine, pilot)
+    policy = converted(**options)
     policy.save(out)
     if not write_json({"out": str(out), **_summary(policy)}, json):
         _print_summary(policy, out)

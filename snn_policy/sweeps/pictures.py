@@ -12,9 +12,9 @@ import numpy as np
 
 from snn_policy.errors import needs_extra
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
+from snn_policy.reporting.themes import THEMES, Theme
 from snn_policy.sweeps.findings import CHOSEN, CURVE, Findings
 from snn_policy.sweeps.runs import Run
-from snn_policy.sweeps.themes import THEMES, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

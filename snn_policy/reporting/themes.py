@@ -1,4 +1,4 @@
-"""Colours of pictures, for light and for dark pages."""
+"""The colours of light and of dark pages, for every picture of the project."""
 
 from typing import NamedTuple
 

@@ -1,0 +1,1 @@
+"""What pictures and pages of results have in common, whatever they are about."""

@@ -1,0 +1,148 @@
+"""Findings: sentences that follow from the figures, and say them."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+
+from snn_policy.analysis.estimates import Estimate
+from snn_policy.analysis.findings import advice, number, observed, with_interval
+from snn_policy.analysis.labels import FIGURES, SECTIONS, label, rows
+
+ABOUT = {"neuron": "if", "timesteps": 8, "conversion": {"alpha": (0.3, 0.3)}, "episodes": 10}
+
+
+def of(mean: float, spread: float = 0.0) -> Estimate:
+    return Estimate(mean, (mean - spread, mean + spread), 10)
+
+
+def sections(**changed: Any) -> dict[str, dict[str, Estimate]]:
+    """A conversion that loses 10 %, by its states; entries are replaced by name."""
+    found = {
+        "return": {"snn": of(90, 2), "ann": of(100, 1), "lost": of(10, 2)},
+        "decomposition": {"states": of(9.5, 2), "policy": of(0.3, 0.1), "ann_length": of(1000)},
+        "consistency": {"consistency": of(0.2, 0.05), "alpha_0": of(0.3), "alpha_0.5": of(0.01), "alpha_1": of(-0.2)},
+        "correction": {"correction": of(-0.15, 0.02)},
+        "drift": {"drift": of(-0.01, 0.02)},
+        "error": {"error": of(0.2)},
+        "residual_cosine": {"all": of(0.1), "alpha_0": of(0.3), "alpha_1": of(-0.2)},
+        "spectra": {"error": of(0.6, 0.05)},
+        "sensitivity": {"bias@1.0": of(14, 2), "white@1.0": of(1, 1), "none@0.5": of(50)},
+        "divergence": {"snn_half_way": of(40), "disturbed_half_way": of(1000)},
+        "sticking": {"share": of(0.0), "longest": of(0), "wrong_rests": of(0), "resting_episodes": of(0)},
+        "ablation": {"error_none": of(0.2), "error_clipping": of(0.19), "error_quantisation": of(0.01),
+                     "error_unevenness": of(0.12), "gain_quantisation": of(8, 2)},
+    }  # fmt: skip
+    return {**found, **changed}
+
+
+def said(**changed: Any) -> str:
+    return "\n".join(observed(sections(**changed), ABOUT))
+
+
+def advised(about: dict[str, Any] = ABOUT, **changed: Any) -> str:
+    return "\n".join(advice(sections(**changed), about))
+
+
+def test_every_sentence_has_a_number():
+    sentences = [*observed(sections(), ABOUT), *advice(sections(), ABOUT)]
+    assert len(sentences) >= 10
+    assert all(re.search(r"\d", sentence) for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("policy", "states", "dominates"),
+    [(0.3, 9.5, "The states dominate: 9.50 %"), (12.0, 2.0, "The actions dominate: 12 %"), (0.1, 0.2, None)],
+)  # fmt: skip
+def test_what_dominates_is_the_larger_part_if_it_is_worth_a_word(policy: float, states: float, dominates: str | None):
+    text = said(decomposition={"policy": of(policy), "states": of(states)})
+    assert dominates in text if dominates else "dominate" not in text
+
+
+@pytest.mark.parametrize(
+    ("consistency", "way"),
+    [
+        (of(0.2, 0.1), "the same way"),
+        (of(-0.3, 0.1), "opposite ways"),
+        (of(0.2, 0.3), "no common"),
+        (of(0.01), "no common"),
+    ],
+)  # fmt: skip
+def test_errors_have_a_direction_only_where_the_interval_says_so(consistency: Estimate, way: str):
+    assert way in said(consistency={"consistency": consistency})
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict"), [(of(10, 2), "it loses 10 %"), (of(-5, 1), "it gains 5 %"), (of(1, 3), "may be chance")]
+)
+def test_the_loss_is_judged_by_its_interval(lost: Estimate, verdict: str):
+    assert verdict in said(**{"return": {"snn": of(1), "ann": of(1), "lost": lost}})
+
+
+def test_states_that_never_part_are_said_not_to():
+    assert "after 40 decisions (SNN and ANN)" in said()
+    assert "the ANN after more than 1,000." in said()
+
+
+def test_of_the_sources_the_one_whose_absence_helps_most_is_named():
+    assert "quantisation is the largest" in said()
+    assert "unevenness alone the error is 0.12" in said()
+    assert "clipping is the largest" in said(ablation={"error_none": of(0.2), "error_clipping": of(0.1)})
+    assert "largest" not in said(ablation={"error_none": of(0.2), "error_clipping": of(0.3)})
+    assert "largest" not in said(ablation={})
+
+
+def test_the_alpha_with_the_least_direction_is_advised_with_its_number():
+    assert "Try α = 0.5 (now 0.3)" in advised()
+    assert "α = " not in advised(consistency={"consistency": of(0.02), "alpha_0.5": of(0.01)})
+
+
+@pytest.mark.parametrize(
+    "sticking", [{"share": of(0.3, 0.1), "resting_episodes": of(0)}, {"share": of(0.01), "resting_episodes": of(0.2)}]
+)
+def test_a_policy_that_sticks_is_told_to_carry_more(sticking: dict[str, Estimate]):
+    about = {"neuron": "sigma-delta", "timesteps": 20, "conversion": {"alpha": 0.0, "tolerance": 0.02}, "episodes": 10}
+    assert "Set α = 0.5 (now 0)" in advised(about, sticking=sticking)
+    assert "Halve the tolerance, to 0.01" in advised(about, sticking=sticking)
+
+
+def test_where_nothing_is_lost_nothing_is_to_be_changed():
+    assert advised(**{"return": {"lost": of(0.2, 1)}}).startswith("Change nothing")
+    assert not advised(**{"return": {"lost": of(5, 8)}}).startswith("Change nothing")
+    often, wrongly = ({"share": of(share), "resting_episodes": of(rest)} for share, rest in ((0.3, 0), (0.3, 0.1)))
+    assert advised(sticking=often, **{"return": {"lost": of(0, 1)}}).startswith("Change nothing")
+    assert advised(sticking=wrongly, **{"return": {"lost": of(0, 1)}}).startswith("Set α = 0.5")
+
+
+def test_figures_that_do_not_exist_are_left_out():
+    nothing = Estimate(math.nan, (math.nan, math.nan), 0)
+    empty = {name: dict.fromkeys(figures, nothing) for name, figures in sections().items()}
+    assert observed(empty, ABOUT) == []
+    assert "nan" not in "\n".join(advice(empty, ABOUT))
+    assert observed({}, ABOUT) == []
+    assert advice({}, ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.0, "0"), (1.0, "1"), (-0.25, "−0.25"), (0.0314, "0.031"), (-0.0001, "0.000"), (12.34, "12.3"),
+     (6532.8, "6,533"), (-1234.5, "−1,234"), (math.nan, "unknown"), (math.inf, "unknown")],
+)  # fmt: skip
+def test_numbers_are_short_and_have_a_true_minus_sign(value: float, text: str):
+    assert number(value) == text
+
+
+def test_an_interval_is_given_where_there_is_one():
+    assert with_interval(of(1.5, 0.5), " %") == "1.50 % [1, 2]"
+    assert with_interval(Estimate(1.5, (math.nan, math.nan), 1)) == "1.50"
+
+
+def test_every_figure_has_a_name_and_one_without_an_interval_a_dash():
+    for section, figures in FIGURES.items():
+        assert section in SECTIONS
+        assert len(set(figures.values())) == len(figures)
+    assert label("consistency", "alpha_0.5") == "at α = 0.5"
+    assert label("sensitivity", "low_passed@1.5") == "low-passed, gain 1.5: % lost"
+    assert label("ablation", "gain_clipping") == "return gained without clipping, %"
+    assert rows("return", {"lost": Estimate(2.0, (math.nan, math.nan), 1)}) == [("lost, % of the ANN's", "2", "–")]
