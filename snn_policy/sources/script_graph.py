@@ -55,8 +55,8 @@ class TensorInterpreter(Interpreter):
         raise NotImplementedError
 
     def call(self, name: str) -> Any:
-        """Call a method of the root that takes nothing."""
-        self._method(self._program.root, name, [], {})
+        """Call a method of the root that takes nothing, and return what it returns."""
+        return self._method(self._program.root, name, [], {})
 
     def has(self, name: str) -> bool:
         """Return whether the root has a method that takes nothing."""
@@ -231,10 +231,10 @@ class NumericInterpreter(TensorInterpreter):
         super().__init__(program, starts)
         self.tensor = torch.Tensor
 
-    def decide(self, inputs: list[Any]) -> Any:
-        """Return what forward makes of its inputs; what it writes stays for the next decision."""
+    def decide(self, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """Return what forward makes of tensors; what it writes stays for the next decision."""
         self._steps = 0
-        return self.run([self.wrapped(one) for one in inputs])
+        return self.run(arguments, keywords)
 
     def wrapped(self, array: Any) -> Any:
         import torch

@@ -50,9 +50,9 @@ class Interpreter:
         self._steps, self._paths = 0, [""]
         self.returned: ast.expr | None = None
 
-    def run(self, arguments: list[Any]) -> Any:
+    def run(self, arguments: list[Any], keywords: dict[str, Any] | None = None) -> Any:
         """Return what the root's forward makes of its arguments."""
-        return self._method(self._program.root, "forward", arguments, {}, outermost=True)
+        return self._method(self._program.root, "forward", arguments, keywords or {}, outermost=True)
 
     def _method(
         self, module: ScriptModule, name: str, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False

@@ -125,6 +125,19 @@ def _named(root: ScriptModule) -> Iterator[ScriptModule]:
                 waiting.append(value)
 
 
+def named_arrays(root: ScriptModule) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Yield the arrays that modules hold, with their paths, in the modules' own order."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        module = waiting.pop(0)
+        for key, value in module.fields.items():
+            if isinstance(value, np.ndarray):
+                yield f"{module.path}.{key}" if module.path else str(key), value
+            elif isinstance(value, ScriptModule) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append(value)
+
+
 def arrays_of(root: ScriptModule) -> list[np.ndarray[Any, Any]]:
     """Return the arrays that modules hold, and which outlive a decision."""
     found = [value for module in _named(root) for value in module.fields.values()]

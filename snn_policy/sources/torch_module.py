@@ -41,11 +41,13 @@ def read_torch_module(
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
     name: str | None = None,
+    output: str | None = None,
     normaliser: Sequence[ObservationStatistics] = (),
 ) -> Actor:
     """Read a module whose forward maps (N, *observation_shape) to actions (N, act_dim), or to their argmax.
 
-    Its action is clipped to [low, high] where given; `normaliser` acts on observations before it does.
+    Its action is clipped to [low, high] where given; `normaliser` acts on observations before it does. Recurrent states
+    that it takes and returns are memories; of several other results, `output` is the action, by its name or number.
 
     Raises:
         UnsupportedLayerError: forward is not one chain of supported layers, or cannot be traced.
@@ -68,7 +70,7 @@ def read_torch_module(
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
-        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked))
+        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked, output))
     return actor
 
 
