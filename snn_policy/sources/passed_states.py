@@ -25,7 +25,8 @@ MOST_TRIES, MOST_WIDTHS, LARGEST = 600, 24, 2**20
 FIRST_STATES = ("initial_state", "get_initial_state", "init_hidden", "init_state", "initial_hidden", "initial_states",
                 "init_hidden_state", "get_initial_states", "init_states", "zero_state", "init_rnn_state")  # fmt: skip
 """Methods by which policies give a first state."""
-_WORDS = frozenset({"h", "c", "hx", "cx", "hc", "hidden", "cell", "state", "states", "rnn", "lstm", "gru", "memory", "memories",
+_WORDS = frozenset({"h", "c", "hx", "cx", "hc", "hidden", "cell", "state", "states", "rnn", "lstm", "gru", "memory",
+                    "memories",
                     "carry", "hiddens", "hxs", "recurrent", "h0", "c0", "hs", "cs"})  # fmt: skip
 
 
@@ -100,7 +101,8 @@ def returned_at(result: Any, states: Mapping[str, State]) -> list[Path] | None:
     wanted = [(path, tuple(one.shape)) for path, one in leaves_of(dict(states))]
     found: dict[Path, Path] = {}
     for path, shape in wanted:
-        named = [other for other, size in free.items() if size == shape and _name(other) and _name(other) == _name(path)]
+        name = _name(path)
+        named = [other for other, size in free.items() if size == shape and name and _name(other) == name]
         if len(named) == 1:
             found[path] = named[0]
             del free[named[0]]
@@ -125,8 +127,8 @@ def at(result: Any, path: Path) -> Any:
 def without(result: Any, used: Sequence[Path], path: Path = ()) -> Any:
     """Return a result without the leaves at some paths; a tuple of one thing is that thing."""
     if isinstance(result, dict):
-        return {key: one for key, one in ((key, without(one, used, (*path, key))) for key, one in result.items())
-                if one is not None}  # fmt: skip
+        kept = {key: without(one, used, (*path, key)) for key, one in result.items()}
+        return {key: one for key, one in kept.items() if one is not None} or None
     if isinstance(result, tuple | list):
         left = [one for one in (without(one, used, (*path, k)) for k, one in enumerate(result)) if one is not None]
         return left[0] if len(left) == 1 else tuple(left) or None
@@ -147,18 +149,25 @@ def units_of(named: Sequence[tuple[str, Shape]]) -> list[Unit]:
         place, _, own = name.rpartition(".")
         if re.fullmatch(r"weight_hh(_l\d+)?", own) and len(shape) == 2:
             layers.setdefault(f"{place}{' layers' * (own != 'weight_hh')}", []).append(shape)
-    return [Unit(len(shapes) if place.endswith(" layers") else 0, shapes[0][1], 2 if shapes[0][0] == 4 * shapes[0][1] else 1)
-            for place, shapes in layers.items()]  # fmt: skip
+    return [
+        Unit(len(shapes) if place.endswith(" layers") else 0, width, 2 if rows == 4 * width else 1)
+        for place, shapes in layers.items()
+        for rows, width in shapes[:1]
+    ]
 
 
-def candidates(units: Sequence[Unit], named: Sequence[tuple[str, Shape]], names: Sequence[str]) -> Iterator[dict[str, State]]:
+def candidates(
+    units: Sequence[Unit], named: Sequence[tuple[str, Shape]], names: Sequence[str]
+) -> Iterator[dict[str, State]]:
     """Yield states, zeros, that parameters of these names may be, the likelier first."""
     if len(names) == 1:
         yield from ({names[0]: state} for state in itertools.islice(_states(units, named), MOST_TRIES))
         return
     for shapes in itertools.product(*(unit.shapes for unit in units)) if units else ():
         flat = [shape for shape, unit in zip(shapes, units, strict=True) for _ in range(unit.tensors)]
-        per_unit = [tuple(_zeros(shape) for _ in range(unit.tensors)) for shape, unit in zip(shapes, units, strict=True)]
+        per_unit = [
+            tuple(_zeros(shape) for _ in range(unit.tensors)) for shape, unit in zip(shapes, units, strict=True)
+        ]
         if len(flat) == len(names):
             yield {name: _zeros(shape) for name, shape in zip(names, flat, strict=True)}
         if len(units) == len(names):
@@ -172,7 +181,9 @@ def candidates(units: Sequence[Unit], named: Sequence[tuple[str, Shape]], names:
 
 def _states(units: Sequence[Unit], named: Sequence[tuple[str, Shape]]) -> Iterator[State]:
     for shapes in itertools.islice(itertools.product(*(unit.shapes for unit in units)), 27) if units else ():
-        per_unit = [tuple(_zeros(shape) for _ in range(unit.tensors)) for shape, unit in zip(shapes, units, strict=True)]
+        per_unit = [
+            tuple(_zeros(shape) for _ in range(unit.tensors)) for shape, unit in zip(shapes, units, strict=True)
+        ]
         flat = [leaf for state in per_unit for leaf in state]
         single = [state[0] if len(state) == 1 else state for state in per_unit]
         yield from [flat[0], Keyed(flat[0])] if len(flat) == 1 else [tuple(flat), list(flat)]

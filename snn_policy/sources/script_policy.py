@@ -1,4 +1,4 @@
-"""TorchScript policies that are no chain, to graphs of stages; recurrent ones with their state in buffers, or passed."""
+"""TorchScript policies that are no chain, to graphs of stages; recurrent ones with their state in buffers or passed."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
+from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
@@ -41,14 +42,15 @@ def read_script_graph(script: Script, choose: Choose, asked: Asked) -> Actor:
 def _read(script: Script, caller: ScriptCaller, choose: Choose, asked: Asked) -> Actor:
     normaliser = asked.normaliser
     starts: dict[Place, npt.NDArray[Any]] = {}
+    lost: list[UnsupportedLayerError | None] = []
 
     def follow(parts: Mapping[str, tuple[int, ...]]) -> tuple[Observation, Value]:
-        observation, action, _ = _follow(script, caller, parts, {}, {}, choose, normaliser)
+        observation, action, _ = _follow(script, caller, parts, {}, {}, choose, normaliser, lost)
         return observation, action
 
     def program() -> Program:
         return remembering(
-            lambda memories: _follow(script, caller, inputs.parts, memories, starts, choose, normaliser),
+            lambda memories: _follow(script, caller, inputs.parts, memories, starts, choose, normaliser, lost),
             lambda place: place[1],
         )
 
@@ -58,6 +60,8 @@ def _read(script: Script, caller: ScriptCaller, choose: Choose, asked: Asked) ->
         starts = _reset(script)
         read = program()
     actor = build(read, shape=inputs.shape, **asked.facts)
+    if lost[0] is not None:
+        raise lost[0]
     call = caller.call(inputs.parts)
     run = _runner(caller.started(starts), call, inputs, choose)
     compare(actor, run, normaliser, "torch, function by function,")
@@ -73,6 +77,7 @@ def _follow(
     starts: Mapping[Place, npt.NDArray[Any]],
     choose: Choose,
     normaliser: Sequence[ObservationStatistics],
+    lost: list[UnsupportedLayerError | None],
 ) -> Reading[Place]:
     call = caller.call(parts)
     given = {place: Symbolic.holding(array) for place, array in starts.items()}
@@ -88,6 +93,7 @@ def _follow(
     result = reader.run(*caller.arguments(call, observed, states))
     action = choose(call.rest(result), node_without(reader.returned, call))
     places = {place: (reader.fields.get(place), last) for place, last in reader.after()}
+    lost[:] = [reader.memory.lost({place[:2] for place, pair in places.items() if changed(*pair)})]
     for (place, first), path in zip(passed.items(), call.places, strict=True):
         places[place] = first, _tensor(at(result, path))
     return observation, action.value, places

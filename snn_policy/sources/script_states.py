@@ -1,4 +1,4 @@
-"""How a TorchScript program's forward is called: its parameters by their declared types, and what runs it with numbers."""
+"""How a TorchScript program's forward is called: parameters by their declared types, and what runs it."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,9 @@ class ScriptCaller(Caller):
         twin._runner.starts = {place: twin._runner.wrapped(array) for place, array in starts.items()}
         return twin
 
-    def arguments(self, call: Call, parts: Sequence[Any], states: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(
+        self, call: Call, parts: Sequence[Any], states: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Return forward's positional and named arguments."""
         given = dict(zip(call.inputs, parts, strict=True)) | dict(states)
         positional = [given.pop(name) for name in self._needed]

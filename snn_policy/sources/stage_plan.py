@@ -68,6 +68,10 @@ def refuse_forgetting(nodes: Iterable[Node]) -> None:
     for node in nodes:
         if isinstance(node, Unfinished) and node.function == "forgetting":
             reason = "it is recurrent, and its state is a constant: it would forget at every step"
+            if node.numbers[0] == "Linear":
+                reason = (
+                    "a constant is in the place of its recurrent state, as in traces: it would forget at every step"
+                )
             remedy = "Keep its state in buffers that forward writes, or pass it in and return it"
             raise UnsupportedLayerError(node.path, str(node.numbers[0]), reason, remedy)
 

@@ -1,4 +1,4 @@
-"""How a program with recurrent states is called: which parameters are observations, which are states, of what shapes."""
+"""How a program with recurrent states is called: which parameters are observations or states, of what shapes."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -226,16 +226,16 @@ def either(caller: Caller, read: Callable[[Any], Actor]) -> Actor:
     """Read a program with its states; where those are none, without.
 
     Raises:
-        SourceError, UnsupportedLayerError: it is read neither way: why not without states, unless it returns several values.
+        SourceError, UnsupportedLayerError: it is read neither way: why not without states,
+            unless it returns several values.
     """
     if not caller.states:
         return read(caller)
     try:
         return read(caller)
-    except (SourceError, UnsupportedLayerError) as first:
-        if not isinstance(first, NoState) and "not known" not in str(first):
-            raise
+    except NoState as first:
         try:
             return read(caller.without_states())
         except (SourceError, UnsupportedLayerError) as second:
-            raise (first if "several values" in str(second) else second) from None
+            clearer = isinstance(second, UnsupportedLayerError) and "several values" not in str(second)
+            raise (second if clearer else first) from None

@@ -6,6 +6,7 @@ are memories. The actor is compared with the module itself on consecutive random
 
 import copy
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -152,7 +153,7 @@ def _slots(module: nn.Module) -> Iterator[tuple[Slot, Any]]:
                 continue
             if isinstance(held, torch.Tensor):
                 yield (path, name, -1), held
-            elif isinstance(held, tuple | list) and held and all(isinstance(one, torch.Tensor) for one in held):
+            elif isinstance(held, tuple | list | deque) and held and all(isinstance(one, torch.Tensor) for one in held):
                 for number, one in enumerate(held):
                     if not isinstance(one, nn.Parameter):
                         yield (path, name, number), one
@@ -173,12 +174,23 @@ def _made_symbolic(
         grouped.setdefault((path, name), {})[number] = tensor
     for (path, name), tensors in grouped.items():
         part = module.get_submodule(path)
-        value: Any = tensors[-1] if -1 in tensors else tuple(tensors[number] for number in sorted(tensors))
+        value: Any = tensors.get(-1)
+        if value is None:
+            kept = [tensors[number] for number in sorted(tensors)]
+            held = part._buffers.get(name, vars(part).get(name))
+            value = _like(held, kept)
         if name in part._buffers:
             part._buffers[name] = value
         else:
             vars(part)[name] = value
     return {slot: tensor.symbolic for slot, tensor in made.items()}
+
+
+def _like(held: Any, tensors: list[Traced]) -> Any:
+    """Return tensors in a list, a deque or a tuple, as they were held."""
+    if isinstance(held, deque):
+        return deque(tensors, held.maxlen)
+    return tensors if isinstance(held, list) else tuple(tensors)
 
 
 def _reset(twin: nn.Module) -> bool:

@@ -31,7 +31,9 @@ class ModuleCaller(Caller):
         shapes = [(name, tuple(weight.shape)) for name, weight in twin.named_parameters()]
         super().__init__(needed, (*optional, *spread), shapes, given)
 
-    def arguments(self, call: Call, parts: Sequence[Any], states: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(
+        self, call: Call, parts: Sequence[Any], states: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Return forward's positional and named arguments."""
         given = dict(zip(call.inputs, parts, strict=True)) | dict(states)
         spread = given.pop(self._variadic, ())

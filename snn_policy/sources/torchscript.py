@@ -93,7 +93,10 @@ def _followed(program: Program, shape: tuple[int, ...] | None, output: str | Non
             sizes[found.root] = found.size
             continue
         if reader.memory.written <= written:
-            return _action(result, reader.returned, output)
+            action, lost = _action(result, reader.returned, output), reader.memory.lost(written)
+            if lost is not None:
+                raise lost
+            return action
         written = frozenset(reader.memory.written)
     raise SourceError("its program cannot be followed")
 
