@@ -12,7 +12,7 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
 _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs",
-              "returns several values", "written into others",
+              "returns several values", "follows another activation", "written into others",
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
               "works along axis", "repeats values", "Keep one row per observation", "every part of an observation",
               "rows of", "no rule reads it", "shape is not known", "does not depend on the observation",

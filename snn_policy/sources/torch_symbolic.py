@@ -76,6 +76,9 @@ class Follower(TorchFunctionMode):
         if name == "index_put" and in_place and not symbols[3:] and not named:
             _write(symbols[0].entry(_index(tuple(symbols[1]))), symbols[2])
             return args[0]
+        if name == "broadcast_tensors":
+            shape = np.broadcast_shapes(*(one.shape for one in symbols))
+            return tuple(self._traced(one.moved("expand", *shape)) for one in symbols)
         if name == "iter":
             return iter([self._traced(part) for part in symbols[0].moved("unbind", 0)])
         result = self._result(func, name, args, symbols, named)
