@@ -86,7 +86,7 @@ def _quietly(read: Callable[[], Actor]) -> Actor:
 def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:
     """Return the refusal that names the layer at fault."""
     told = str(second)
-    says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
+    says_less = first.reason == second.reason or "no linear layer" in told
     says_less |= "of one observation" in told
     says_less |= "branch" in told and "branches" in str(first)
     says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)

@@ -116,6 +116,9 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
     if node.function == "softmax":
         reason = "it weighs values by others of the observation (attention, a mixture of experts)"
         return UnsupportedLayerError(node.path, "softmax", reason, "Use a feed-forward policy of linear layers")
+    if node.function == "exp":
+        reason = "it is an exponential of values of the observation, as in state spaces (Mamba, S4)"
+        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
     if node.function == "argmax":
         return refusal(node.path, node.function)
     names = {"root": "square root", "squares": "sum of squares", "power": "power"}

@@ -27,6 +27,7 @@ from snn_policy.sources.passed_states import (
 )
 
 Array = npt.NDArray[Any]
+_DENOISING = frozenset({"noise", "noisy", "timestep", "timesteps", "denoising", "diffusion"})
 _OBSERVATIONS = frozenset({"x", "obs", "ob", "observation", "observations", "input", "inputs", "o", "features"})
 
 
@@ -88,6 +89,11 @@ class Caller:
             given: `observation_shape`, in which states may have theirs.
             nested: parameters that are tuples, lists or dictionaries.
         """
+        noisy = [name for name in needed[1:] if not _DENOISING.isdisjoint(name.lower().split("_"))]
+        if noisy:
+            reason = "it takes noise or a step of time beside the observation, as diffusion and flow matching do"
+            remedy = "Use a policy that makes its action of the observation in one pass"
+            raise UnsupportedLayerError("forward", noisy[0], reason, remedy)
         self._shapes, self._found = shapes, dict[Any, Call]()
         self._hints = dict(given) if isinstance(given, Mapping) else {}
         states = [name for name in needed[1:] if names_state(name) or name in nested]
