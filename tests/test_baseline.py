@@ -32,6 +32,8 @@ PER_HIDDEN_LAYER = {
     "leaky_relu": ["Gemm", "LeakyRelu"],
     "silu": ["Gemm", "Sigmoid", "Mul"],
     "qcfs": ["Gemm", "Floor", "Clip"],
+    "clip": ["Gemm", "Clip"],
+    "log_softplus": ["Gemm", "Softplus", "Add", "Log"],
     "softplus": ["Gemm", "Softplus"],
     "softsign": ["Gemm", "Softsign"],
     "mish": ["Gemm", "Softplus", "Tanh", "Mul"],

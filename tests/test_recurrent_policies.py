@@ -13,7 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from snn_policy import Actor, SpikingPolicy, compare, compress, evaluate
-from snn_policy.bench.baselines import check_linear
+from snn_policy.bench.decisions import time_decisions
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.protocol import Policy
 from snn_policy.serving.sessions import Name, Sessions
@@ -236,8 +236,16 @@ def test_a_server_s_sessions_come_back_from_their_file(policy: Any, tmp_path: An
 
 
 @pytest.mark.parametrize("kind", ["lstm", "residual", "branches"])
-def test_what_times_chains_only_refuses_by_name(kind: str) -> None:
-    with pytest.raises(ValueError, match="bench times chains of linear layers"):
-        check_linear(graph_actor(kind))
+def test_decisions_of_graphs_are_timed_against_onnx_runtime(kind: str) -> None:
+    measured = time_decisions(graph_actor(kind), walk(200)[:, 0], ("event", "numpy"), rounds=1)
+    names = [timing.name for timing in measured.timings]
+    assert names[0] == "ANN, ONNX Runtime"
+    assert {"sigma-delta 0.02, event", "ANN, NumPy", "sigma-delta 0.02, decision.onnx"} <= set(names)
+    assert not any(name.startswith(("IF", "SNM", "MT")) for name in names)
+    assert all(timing.median > 0 for timing in measured.timings)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "residual", "branches"])
+def test_what_compresses_chains_only_refuses_by_name(kind: str) -> None:
     with pytest.raises(UnsupportedLayerError, match="compression takes chains of layers only"):
         compress(graph_actor(kind), observations=walk(50)[:, 0])

@@ -295,9 +295,8 @@ ODD: dict[str, tuple[Any, str]] = {
     "attention": (lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0], "attention"),
     "branch": (lambda x: x.tanh() + x if x.sum() > 0 else x, "branch"),
     "experts": (lambda x: x.topk(8, -1)[0] + x, "mixture of experts"),
-    "hidden clip": (lambda x: torch.clamp(x, -1, 1) + x, "clipped between two linear layers"),
     "weighed experts": (lambda x: F.softmax(x, -1) * x.tanh(), "mixture of experts"),
-    "beta head": (lambda x: F.softplus(x) / (F.softplus(x) + F.softplus(-x)), r"Beta head.*Beta distribution"),
+    "beta head": (lambda x: (x.tanh() + 2) / (x.tanh() + 4 + x.mul(2).tanh()), r"Beta head.*Beta distribution"),
     "sine": (lambda x: torch.sin(x) + x, "sin"),
     "two-sided product": (lambda x: (x[:, :, None] @ x[:, None, :]).sum(-1), "attention"),
 }

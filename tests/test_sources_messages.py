@@ -170,6 +170,11 @@ class Stateful(nn.Module):
         return self.out(hidden), hidden
 
 
+class Forgetful(Stateful):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+        return self.out(self.cell(x))
+
+
 RECURRENT: dict[str, tuple[Callable[[], Any], str]] = {
     "lstm": (lambda: Sequence(nn.LSTM(3, 8), lambda layer, x: layer(x)[0]), r"layer \(LSTM\)"),
     "gru": (lambda: Sequence(nn.GRU(3, 8), lambda layer, x: layer(x.unsqueeze(0))[0].squeeze(0)), r"layer \(GRU\)"),
@@ -178,7 +183,7 @@ RECURRENT: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Sequence(nn.LSTM(3, 8), lambda layer, x: layer(x)[0] if x.sum() > 0 else x),
         r"layer \(LSTM\)",
     ),
-    "cell": (Stateful, r"cell \(GRUCell\)"),
+    "cell": (Forgetful, r"cell \(GRU\)"),
 }
 
 

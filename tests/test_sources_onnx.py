@@ -207,7 +207,6 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "Conv": ([node("Conv", "obs", "W1", "action")], "convolutions"),
     "MaxPool": ([node("MaxPool", "obs", "action", kernel_shape=[2])], "average pooling"),
     "LSTM": ([node("LSTM", "obs", "W1", "W1", "action")], "recurrent"),
-    "Clip": ([*FIRST, node("Clip", "h", "MINUS_F", "TWO", "r"), node("Gemm", "r", "W2", "action")], "clipped between"),
     "Gemm": ([node("Gemm", "obs", "W1", "action", transA=1)], "left factor"),
     "MatMul": ([node("MatMul", "W1", "obs", "action")], "left factor"),
     "ConstantOfShape": ([node("Shape", "obs", "s"), node("ConstantOfShape", "s", "action")], "does not depend"),

@@ -9,7 +9,8 @@ from array_api_compat import array_namespace
 from snn_policy.protocol import Array
 
 ActivationName = Literal[
-    "relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu", "gelu_tanh"
+    "relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu", "gelu_tanh",
+    "clip", "log_softplus",
 ]
 MOST_LEVELS = 2**16
 ACTIVATION_NAMES: tuple[str, ...] = get_args(ActivationName)
@@ -23,8 +24,10 @@ class Activation:
         name: relu max(z, 0) · tanh · elu z or a·(eᶻ−1) · silu z·σ(z) (swish) · leaky_relu z or a·z ·
             qcfs (λ/L)·clip(⌊z·L/λ + ½⌋, 0, L), quantised clip-floor-shift (Bu et al. 2022; docs/methods.md §4) ·
             softplus log(1 + eᶻ) · softsign z/(1 + |z|) · mish z·tanh(softplus(z)) · gelu z·Φ(z) with the normal
-            distribution's Φ · gelu_tanh the same by its approximation with a tanh.
-        parameter: a, for elu and leaky_relu; λ > 0, for qcfs.
+            distribution's Φ · gelu_tanh the same by its approximation with a tanh · clip min(max(z, 0), λ): ReLU6 with
+            λ = 6, and other bounds by what is added before and after · log_softplus log(o + softplus(z)), of which the
+            mean of a Beta distribution is made (σ of a difference of two).
+        parameter: a, for elu and leaky_relu; λ > 0, for qcfs and clip; o ≥ 0, for log_softplus.
         levels: L, for qcfs.
     """
 
@@ -42,8 +45,10 @@ class Activation:
         if not fits or isinstance(self.levels, bool):
             expected = f"1 to {MOST_LEVELS}" if quantised else "none"
             raise ValueError(f"activation {self.name!r}: levels {self.levels!r}, expected {expected}")
-        if quantised and not self.parameter > 0:
-            raise ValueError(f"activation 'qcfs': λ must be positive, got {self.parameter!r}")
+        if self.name == "log_softplus" and self.parameter < 0:
+            raise ValueError(f"activation 'log_softplus': o must not be negative, got {self.parameter!r}")
+        if self.name in ("qcfs", "clip") and not self.parameter > 0:
+            raise ValueError(f"activation {self.name!r}: λ must be positive, got {self.parameter!r}")
 
     def __call__(self, z: Array) -> Array:
         xp = array_namespace(z)
@@ -61,7 +66,7 @@ class Activation:
             case "qcfs":
                 return quantised(z, self.parameter, self.levels)
             case "softplus":
-                return xp.maximum(z, xp.zeros_like(z)) + xp.log1p(xp.exp(-abs(z)))
+                return _softplus(z, xp)
             case "softsign":
                 return z / (abs(z) + 1)
             case "mish":
@@ -70,6 +75,10 @@ class Activation:
                 return z * (_erf(z * _ROOT_HALF, xp) * 0.5 + 0.5)
             case "gelu_tanh":
                 return z * (xp.tanh(z * (z * z * _GELU_CUBIC + _GELU_LINEAR)) * 0.5 + 0.5)
+            case "clip":
+                return xp.clip(z, 0.0, self.parameter)
+            case "log_softplus":
+                return _log_softplus(z, self.parameter, xp)
 
     def derivative(self, z: Array) -> Array:
         """Return f'(z), elementwise; 0 at a ReLU's kink, straight through the steps of qcfs."""
@@ -104,6 +113,13 @@ class Activation:
                 inner = xp.tanh(bounded * (bounded * bounded * _GELU_CUBIC + _GELU_LINEAR))
                 slope = bounded * bounded * (3 * _GELU_CUBIC) + _GELU_LINEAR
                 return inner * 0.5 + 0.5 + bounded * 0.5 * (1 - inner**2) * slope
+            case "clip":
+                return xp.astype((z > 0) & (z < self.parameter), z.dtype)
+            case "log_softplus":  # σ(z)/(o + softplus(z)); both are e^z far below zero
+                bounded = xp.maximum(z, -15 * xp.ones_like(z))
+                e = xp.exp(xp.minimum(bounded, 15 * xp.ones_like(z)))
+                slope = e / (1 + e) / (self.parameter + _softplus(bounded, xp))
+                return slope if not self.parameter else slope * xp.exp(xp.minimum(z + 15, xp.zeros_like(z)))
 
 
 def quantised(z: Array, threshold: Array, levels: int) -> Array:
@@ -120,6 +136,19 @@ _ERF_SMALL = (0.128379166, -0.376126379, 0.112837829, -0.0268654451, 0.005221074
               -9.68014047e-06)  # fmt: skip
 _ERF_LARGE = (1.12848902, 0.635978341, 0.104414701, -0.0215389915, 0.0020040283, 0.000421882054, -0.000191807005,
               3.0197938e-05, -1.86072259e-06)  # fmt: skip
+
+
+def _softplus(z: Array, xp: Any) -> Array:
+    """Return log(1 + eᶻ)."""
+    return xp.maximum(z, xp.zeros_like(z)) + xp.log1p(xp.exp(-abs(z)))
+
+
+def _log_softplus(z: Array, least: float, xp: Any) -> Array:
+    """Return log(least + softplus(z)); below −15, softplus(z) is eᶻ, whose logarithm with nothing added is z."""
+    if least:
+        return xp.log(_softplus(z, xp) + least)
+    bounded = xp.maximum(z, -15 * xp.ones_like(z))
+    return xp.log(_softplus(bounded, xp)) + (z - bounded)
 
 
 def _tanh_of_softplus(z: Array, xp: Any) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
-from snn_policy.ann.layers import Linear
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.bench.timing import Decide
 from snn_policy.bundle.files import DECISION_FILE, STEP_FILE
 from snn_policy.calibration.open_loop import forward
@@ -45,9 +45,7 @@ class LeftOut(Exception):
 
 def check_linear(actor: Actor) -> None:
     """Raise `ValueError` where the actor has a network that not all baselines run."""
-    if not actor.graph.is_chain:
-        raise ValueError(f"{actor.name}: {actor.graph.kind}; snn-policy bench times chains of linear layers")
-    if not all(isinstance(layer, Linear) for layer in actor.layers):
+    if any(isinstance(one.map, Conv2d) for stage in actor.graph.stages for one in stage.connections):
         raise ValueError(f"{actor.name}: convolutions; snn-policy bench times actors whose layers are all linear")
 
 
@@ -106,7 +104,16 @@ def on_engine(policy: SpikingPolicy, engine: str) -> SpikingPolicy:
 
 
 def _numpy(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:
-    return lambda obs: actor.head(forward(actor, actor.inputs(obs[None]))[-1])
+    if actor.graph.is_chain:
+        return lambda obs: actor.head(forward(actor, actor.inputs(obs[None]))[-1])
+    state = actor.initial_state(1)
+
+    def decide(obs: FloatArray) -> Any:
+        nonlocal state
+        action, state = actor.step(obs[None], state)
+        return action
+
+    return decide
 
 
 def _act(actor: Actor, converted: Converted, observations: FloatArray) -> Decide:

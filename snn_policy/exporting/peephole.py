@@ -122,6 +122,16 @@ def _softplus(z: Traced, _: float) -> Traced:
     return _elementwise(z.graph, "Softplus", [z], z.dtype)
 
 
+def _log_softplus(z: Traced, least: float) -> Traced:
+    graph = z.graph
+    if least:
+        raised = [_softplus(z, 0.0), graph.constant(np.array(least, z.dtype))]
+        return _elementwise(graph, "Log", [_elementwise(graph, "Add", raised, z.dtype)], z.dtype)
+    bounded = _elementwise(graph, "Max", [z, graph.constant(np.array(-15, z.dtype))], z.dtype)
+    logarithm = _elementwise(graph, "Log", [_softplus(bounded, 0.0)], z.dtype)
+    return _elementwise(graph, "Add", [logarithm, _elementwise(graph, "Sub", [z, bounded], z.dtype)], z.dtype)
+
+
 def _softsign(z: Traced, _: float) -> Traced:
     return _elementwise(z.graph, "Softsign", [z], z.dtype)
 
@@ -141,7 +151,7 @@ def _gelu(z: Traced, _: float) -> Traced:
 
 OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {
     "leaky_relu": _leaky_relu, "elu": _elu, "silu": _silu, "softplus": _softplus, "softsign": _softsign, "mish": _mish,
-    "gelu": _gelu, "sigmoid": _sigmoid,
+    "gelu": _gelu, "sigmoid": _sigmoid, "log_softplus": _log_softplus,
 }  # fmt: skip
 """Activations that take more nodes traced than written with ONNX's operators: f of (z, its parameter)."""
 

@@ -52,7 +52,7 @@ def load_actor(
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
         env_id: the environment it was trained on, where the source does not say.
         output: for ONNX, the output that is the action; by default the one that an ArgMax makes, or whose name says so.
-            For TorchScript, which of several results is, by name or number.
+            For torch modules and TorchScript, which of several results is, by name or number.
         activation: for checkpoints, which do not store it: the hidden layers' function, or "HIDDEN,OUTPUT".
         prefix: for checkpoints that hold several networks, the one that is the policy.
         name: for messages and plots; by default the file's stem.
@@ -96,7 +96,7 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
 
             _takes(options, "a scripted module", *names, "output")
             return read_live_script(source, **_with_statistics(options))
-        _takes(options, "a torch module", *names)
+        _takes(options, "a torch module", *names, "output")
         return read_torch_module(exportable(source), **_with_statistics(options))
     if isinstance(source, Mapping):
         from snn_policy.sources.weight_names import flattened

@@ -29,6 +29,8 @@ from snn_policy.sources.operations import (
     Operation,
     Scale,
     Softmax,
+    bounded,
+    bounds_alike,
 )
 from snn_policy.sources.refusals import ACTIVATIONS, refusal
 from snn_policy.sources.shapes import observation_shape as shape_of
@@ -147,8 +149,8 @@ def _block(affine: Affine | Filter, following: list[Operation], last: bool) -> _
 
 
 def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
-    """Leave out softmaxes before an argmax; read max(x, 0) as a ReLU, at the end as a clip."""
-    for index, operation in enumerate(following):
+    """Leave out softmaxes before an argmax; read clips between layers as activations, at the end ReLUs as clips."""
+    for index, operation in enumerate(following if last else _merged(following)):
         match operation:
             case Softmax() if any(isinstance(later, ArgMax) for later in following[index:]):
                 pass
@@ -156,8 +158,27 @@ def _tidied(following: list[Operation], last: bool) -> Iterator[Operation]:
                 yield Clip(np.zeros(1), np.full(1, np.inf), path=operation.path, kind=operation.kind)
             case Clip(low, high) if not last and (low == 0).all() and (high == np.inf).all():
                 yield Activate(RELU, path=operation.path, kind=operation.kind)
+            case Clip(low, high) if not last and bounds_alike(low, high):
+                yield from bounded(operation.path, operation.kind, low, high)
             case _:
                 yield operation
+
+
+def _merged(following: list[Operation]) -> list[Operation]:
+    """Return operations with clips that follow each other, or a ReLU, as one."""
+    merged: list[Operation] = []
+    for operation in following:
+        relu = isinstance(operation, Activate) and operation.activation == RELU
+        if relu:
+            operation = Clip(np.zeros(1), np.full(1, np.inf), path=operation.path, kind=operation.kind)
+        if isinstance(operation, Clip) and merged and isinstance(merged[-1], Clip):
+            before = merged.pop()
+            assert isinstance(before, Clip)
+            low, high = (np.clip(bound, operation.low, operation.high) for bound in (before.low, before.high))
+            merged.append(Clip(low, high, path=operation.path, kind=operation.kind))
+        else:
+            merged.append(operation)
+    return merged
 
 
 def _layers_and_head(

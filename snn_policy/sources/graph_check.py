@@ -15,6 +15,7 @@ from snn_policy.protocol import KeyedShape
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_inputs import LARGEST, Inputs, inputs_of
 from snn_policy.sources.graph_nodes import Memory, Observation
+from snn_policy.sources.passed_states import NoState
 from snn_policy.sources.stage_plan import needed
 from snn_policy.sources.value_movements import SizeWanted
 from snn_policy.sources.vecnormalize import ObservationStatistics
@@ -52,6 +53,7 @@ def _guessed(
 ) -> Inputs:  # fmt: skip
     known = [*[size for size in dict.fromkeys(candidates) if size > 1][:MOST_SIZES], 1]
     problem: Exception | None = None
+    unfit: Exception | None = None
     waiting = list(itertools.islice(_combinations(known, len(names), total), MOST_TRIES))
     tried = set[tuple[int, ...]]()
     while waiting and len(tried) < MOST_TRIES:
@@ -60,8 +62,10 @@ def _guessed(
             continue
         tried.add(sizes)
         error = _error(follow, names, sizes)
-        if isinstance(error, UnsupportedLayerError):
+        if isinstance(error, UnsupportedLayerError) or "several values" in str(error):
             problem = problem or error
+        if isinstance(error, NoState):
+            unfit = unfit or error
         if isinstance(error, SizeWanted):
             waiting = [*_hinted(sizes, error, total), *waiting]
         if error is not None:
@@ -72,8 +76,8 @@ def _guessed(
             told = " + ".join(map(str, sizes))
             warn(f"the observation is taken to have {told} values; pass observation_shape= if it has more")
         return inputs_of({name: (size,) for name, size in zip(names, sizes, strict=True)})
-    if problem is not None:
-        raise problem
+    if problem is not None or unfit is not None:
+        raise problem or unfit  # pyright: ignore[reportGeneralTypeIssues]
     what = (
         "the observation's size is not known" if len(names) == 1 else f"the sizes of {', '.join(names)} are not known"
     )

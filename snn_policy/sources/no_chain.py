@@ -11,7 +11,8 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
-_JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs", "written into others",
+_JUNCTIONS = ("joins two values", "concatenation", "several values are joined", "several inputs",
+              "returns several values", "follows another activation", "written into others",
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
               "works along axis", "repeats values", "Keep one row per observation", "every part of an observation",
               "rows of", "no rule reads it", "shape is not known", "does not depend on the observation",
@@ -85,7 +86,7 @@ def _quietly(read: Callable[[], Actor]) -> Actor:
 def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named: bool) -> UnsupportedLayerError:
     """Return the refusal that names the layer at fault."""
     told = str(second)
-    says_less = first.reason == second.reason or "no linear layer" in told or "is random" in told
+    says_less = first.reason == second.reason or "no linear layer" in told
     says_less |= "of one observation" in told
     says_less |= "branch" in told and "branches" in str(first)
     says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)

@@ -178,11 +178,15 @@ def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
 def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
     """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away.
 
-    So do SELU, CELU (parameter a) and softplus (parameter β) with theirs.
+    So do SELU, CELU (parameter a), hard tanh and softplus (parameter β) with theirs.
     """
     if name == "sigmoid":
         half = scale(path, kind, 0.5)
         return [half, *activate(path, kind, "tanh"), scale(path, kind, 0.5, 0.5)]
+    if name == "relu6":
+        return [Activate(Activation("clip", 6.0), path=path, kind=kind)]
+    if name == "hardtanh":
+        return bounded(path, kind, -np.ones(1), np.ones(1))
     if name == "selu":  # γ·elu with α
         return [*activate(path, kind, "elu", SELU[0]), scale(path, kind, SELU[1])]
     if name == "celu":  # a·elu(z/a)
@@ -198,6 +202,30 @@ SELU = 1.6732632423543772, 1.0507009873554805
 def _widened(path: str, kind: str, name: str, parameter: float, factor: float) -> list[Operation]:
     """Return f(factor · z) / factor."""
     return [scale(path, kind, factor), *activate(path, kind, name, parameter), scale(path, kind, 1 / factor)]
+
+
+def bounded(path: str, kind: str, low: Float64, high: Float64) -> list[Operation]:
+    """Return min(max(x, low), high) as an activation between scales: a ReLU where one bound is infinite.
+
+    Args:
+        low, high: (n,) or (1,), low < high; the same of them finite at every entry.
+    """
+    if (low == -np.inf).all():
+        turned = scale(path, kind, -1.0, high)
+        return [turned, *activate(path, kind, "relu"), turned]
+    if (high == np.inf).all():
+        return [scale(path, kind, 1.0, -low), *activate(path, kind, "relu"), scale(path, kind, 1.0, low)]
+    reach = high - low
+    width = float(reach.flat[0]) if (reach == reach.flat[0]).all() else 1.0
+    factor = reach / width
+    clipped = Activate(Activation("clip", width), path=path, kind=kind)
+    return [scale(path, kind, 1 / factor, -low / factor), clipped, scale(path, kind, factor, low)]
+
+
+def bounds_alike(low: Float64, high: Float64) -> bool:
+    """Return whether `bounded` takes these bounds."""
+    infinite = np.isinf(low), np.isinf(high)
+    return all(one.all() or not one.any() for one in infinite) and bool((low < high).all())
 
 
 def normalise(

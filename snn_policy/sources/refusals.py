@@ -11,11 +11,16 @@ _REORDERED = "it changes the order of axes"
 _CHANNEL_FIRST = "Give the policy channel-first images (C, H, W), and flatten them in that order"
 ACTIVATIONS = "ReLU, tanh, sigmoid, ELU, SiLU or leaky ReLU"
 
+_RANDOM = (
+    "it is random: a sample joins the action, as in diffusion and in Gaussian policies that draw",
+    "Let forward return the deterministic action (the mean)",
+)
+
 # the first entry whose key occurs in the layer's type, lower case and without underscores, applies
 _TABLE = {
-    "rand": ("it is random", "Let forward return the deterministic action (the mean)"),
-    "multinomial": ("it is random", "Let forward return the deterministic action (the mean)"),
-    "bernoulli": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "rand": _RANDOM,
+    "multinomial": _RANDOM,
+    "bernoulli": _RANDOM,
     "conv": ("only two-dimensional convolutions are read", "Use Conv2d, or linear layers on the flattened observation"),
     "maxpool": ("a maximum has no spiking counterpart", "Retrain with average pooling or with a stride instead"),
     "pool": ("of pooling, only two-dimensional means are read", "Retrain with AvgPool2d or with a stride instead"),
@@ -37,8 +42,10 @@ _TABLE = {
     "scan": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
+    "mixture": ("it chooses parts of the network by the observation", "Use a feed-forward policy of linear layers"),
+    "topk": ("it chooses by the observation, as a mixture of experts does", "Use a feed-forward policy of linear layers"),
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
-    "normal": ("it is random", "Let forward return the deterministic action (the mean)"),
+    "normal": _RANDOM,
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
     "concat": ("several values are joined", "Use a policy that is one chain of layers"),
     "cat": ("several values are joined", "Use a policy that is one chain of layers"),

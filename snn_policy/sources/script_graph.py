@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.affine_values import Value
+from snn_policy.sources.graph_nodes import Unfinished
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_interpreter import Interpreter
+from snn_policy.sources.script_lists import LISTS, changed_list
 from snn_policy.sources.script_operations import tensor_fact
 from snn_policy.sources.script_program import Program
 from snn_policy.sources.script_values import ScriptModule, Unread
@@ -55,8 +58,8 @@ class TensorInterpreter(Interpreter):
         raise NotImplementedError
 
     def call(self, name: str) -> Any:
-        """Call a method of the root that takes nothing."""
-        self._method(self._program.root, name, [], {})
+        """Call a method of the root that takes nothing, and return what it returns."""
+        return self._method(self._program.root, name, [], {})
 
     def has(self, name: str) -> bool:
         """Return whether the root has a method that takes nothing."""
@@ -88,12 +91,16 @@ class TensorInterpreter(Interpreter):
             for place, value in found.items():
                 self.fields.setdefault(place, value)
             kept = [self.fields[place] for place in sorted(found)]
-            return kept[0] if (id(owner), name, -1) in found else tuple(kept)
+            if (id(owner), name, -1) in found:
+                return kept[0]
+            return self.memory.now.setdefault((id(owner), name), list(kept))
         value = super()._field(owner, name)
         if isinstance(value, np.ndarray):
             return self.fields.setdefault((id(owner), name, -1), self.wrapped(value))
         if isinstance(value, list | tuple) and value and all(isinstance(one, np.ndarray) for one in value):
-            return [self.fields.setdefault((id(owner), name, k), self.wrapped(one)) for k, one in enumerate(value)]
+            own = [self.fields.setdefault((id(owner), name, k), self.wrapped(one)) for k, one in enumerate(value)]
+            self.memory.now[id(owner), name] = own
+            return own
         return value
 
     def _assign(self, target: ast.expr, value: Any, local: dict[str, Any]) -> None:
@@ -127,9 +134,9 @@ class TensorInterpreter(Interpreter):
         path = self._paths[-1] or "forward"
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
-        if name == "append" and isinstance(arguments[0], list):
-            arguments[0].append(arguments[1])
-            return arguments[0]
+        name = "detach" if name == "data" else name
+        if name in LISTS and isinstance(arguments[0], list):
+            return changed_list(name, arguments[0], arguments[1:], path)
         unread = next((one for one in leaves([arguments, keywords]) if isinstance(one, Unread)), None)
         if unread is not None:
             return unread
@@ -199,6 +206,9 @@ class SymbolicInterpreter(TensorInterpreter):
         filled = filled_like(name, arguments, keywords)
         if filled is not None:
             return Symbolic.holding(filled)
+        if name in ("linear", "addmm") and not observed([arguments, keywords]):
+            given = arguments[1 if name == "addmm" else 0]
+            return held(_forgotten(plain(given), plain(arguments[1 if name == "linear" else 2]), name, path))
         if not observed([arguments, keywords]):
             result = constant_result(name, plain(arguments), plain(keywords))
             result = _of_torch(name, arguments, keywords) if result is NO_RESULT else result
@@ -222,6 +232,13 @@ class SymbolicInterpreter(TensorInterpreter):
         return target
 
 
+def _forgotten(x: Any, matrix: Any, name: str, path: str) -> Value:
+    """Return what is refused if the action needs it: a linear layer of constants, which may turn out to be memories."""
+    width = np.shape(matrix)[0 if name == "linear" else 1]
+    node = Unfinished(Value.constant(x).flat, "forgetting", width, ("Linear",), path=path, kind="Linear")
+    return Value.of(node, (*np.shape(x)[:-1], width))
+
+
 class NumericInterpreter(TensorInterpreter):
     """Run a program decision by decision, each function by torch itself."""
 
@@ -231,10 +248,10 @@ class NumericInterpreter(TensorInterpreter):
         super().__init__(program, starts)
         self.tensor = torch.Tensor
 
-    def decide(self, inputs: list[Any]) -> Any:
-        """Return what forward makes of its inputs; what it writes stays for the next decision."""
+    def decide(self, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """Return what forward makes of tensors; what it writes stays for the next decision."""
         self._steps = 0
-        return self.run([self.wrapped(one) for one in inputs])
+        return self.run(arguments, keywords)
 
     def wrapped(self, array: Any) -> Any:
         import torch

@@ -15,17 +15,11 @@ import numpy as np
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
+from snn_policy.sources.script_lists import LISTS, changed_list
 from snn_policy.sources.script_memory import ScriptMemory
 from snn_policy.sources.script_operations import RECURRENT, applied
 from snn_policy.sources.script_program import Program
-from snn_policy.sources.script_values import (
-    Observed,
-    ScriptModule,
-    SizeFound,
-    UnknownSize,
-    Unread,
-    values_in,
-)
+from snn_policy.sources.script_values import Observed, ScriptModule, SizeFound, UnknownSize, Unread, values_in
 
 MOST_STEPS, DEEPEST = 200_000, 60
 _NAMES: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
@@ -50,9 +44,9 @@ class Interpreter:
         self._steps, self._paths = 0, [""]
         self.returned: ast.expr | None = None
 
-    def run(self, arguments: list[Any]) -> Any:
+    def run(self, arguments: list[Any], keywords: dict[str, Any] | None = None) -> Any:
         """Return what the root's forward makes of its arguments."""
-        return self._method(self._program.root, "forward", arguments, {}, outermost=True)
+        return self._method(self._program.root, "forward", arguments, keywords or {}, outermost=True)
 
     def _method(
         self, module: ScriptModule, name: str, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False
@@ -104,6 +98,8 @@ class Interpreter:
             self._step()
             match statement:
                 case ast.Assign(targets=[target], value=value):
+                    self._assign(target, self._value(value, local), local)
+                case ast.AnnAssign(target=target, value=value) if value is not None:
                     self._assign(target, self._value(value, local), local)
                 case ast.Expr(value=value):
                     self._value(value, local)
@@ -287,9 +283,9 @@ class Interpreter:
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.removesuffix("_") if in_place else name
         given = list(values_in([arguments, keywords]))
-        if name == "append" and isinstance(arguments[0], list):
-            arguments[0].append(arguments[1])
-            return arguments[0]
+        if name in LISTS and isinstance(arguments[0], list):
+            self.memory.note_list(arguments[0])
+            return changed_list(name, arguments[0], arguments[1:], path)
         if name in RECURRENT:
             return Unread(refusal(path, RECURRENT[name]))
         _take_size(name, given)

@@ -22,11 +22,12 @@ _HELPERS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_bool
 
 @dataclass(frozen=True)
 class ScriptClass:
-    """Hold a class's methods, and the names of its fields in order (of a NamedTuple)."""
+    """Hold a class's methods, the names of its fields in order (of a NamedTuple), and those of its parameters."""
 
     methods: dict[str, ast.FunctionDef] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    parameters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,15 @@ def _collect(
                 for field in fields
                 if isinstance(field.target, ast.Name) and isinstance(field.value, ast.Constant)
             }
-            classes[f"{module}.{node.name}"] = ScriptClass(methods, named, constants)
+            classes[f"{module}.{node.name}"] = ScriptClass(methods, named, constants, _parameters(node))
+
+
+def _parameters(node: ast.ClassDef) -> frozenset[str]:
+    """Return the names that a class lists as its parameters."""
+    lists = [inner.value for inner in node.body if isinstance(inner, ast.Assign) and
+             ast.unparse(inner.targets[0]) == "__parameters__"]  # fmt: skip
+    entries = [entry for one in lists if isinstance(one, ast.List) for entry in one.elts]
+    return frozenset(str(entry.value) for entry in entries if isinstance(entry, ast.Constant))
 
 
 def _named(root: ScriptModule) -> Iterator[ScriptModule]:
@@ -122,6 +131,19 @@ def _named(root: ScriptModule) -> Iterator[ScriptModule]:
             if isinstance(value, ScriptModule) and id(value) not in seen:
                 seen.add(id(value))
                 value.path = f"{module.path}.{key}" if module.path else str(key)
+                waiting.append(value)
+
+
+def named_arrays(root: ScriptModule) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Yield the arrays that modules hold, with their paths, in the modules' own order."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        module = waiting.pop(0)
+        for key, value in module.fields.items():
+            if isinstance(value, np.ndarray):
+                yield f"{module.path}.{key}" if module.path else str(key), value
+            elif isinstance(value, ScriptModule) and id(value) not in seen:
+                seen.add(id(value))
                 waiting.append(value)
 
 

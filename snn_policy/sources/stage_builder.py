@@ -33,7 +33,7 @@ from snn_policy.sources.graph_nodes import (
     Unfinished,
     Weighted,
 )
-from snn_policy.sources.operations import Float64
+from snn_policy.sources.operations import Activate, Float64, Scale, bounded, bounds_alike
 from snn_policy.sources.stage_ends import normaliser_of, peeled
 from snn_policy.sources.stage_maps import MOST_UNROLLED, MapMaker, Told
 from snn_policy.sources.stage_plan import (
@@ -220,9 +220,18 @@ class _Builder:
                 return square
             return self._stage(Product(node.width), [square, operand], node.path)
         of_observation = all(isinstance(term.node, Told) and term.node.stage == 0 for term in operand.terms)
-        if node.function != "clip" or not of_observation:
+        if node.function != "clip":
             raise refuse_unread(node)
-        return self._clipped(operand, node.numbers[0], node.numbers[1], node.path)
+        low, high = node.numbers
+        if of_observation or not bounds_alike(low, high):
+            return self._clipped(operand, low, high, node.path)
+        for operation in bounded(node.path, node.kind, low, high):
+            if isinstance(operation, Activate):
+                operand = self._stage(Elementwise(node.width, operation.activation), [operand], node.path)
+            else:
+                assert isinstance(operation, Scale)
+                operand = operand.scaled(operation.scale).shifted(operation.offset)
+        return operand
 
     def _clipped(self, x: Value, low: Float64, high: Float64, path: str) -> Value:
         """Clip by ReLUs: low + relu(x − low) − relu(x − high), or high − relu(high − x) with no low."""

@@ -68,6 +68,10 @@ def refuse_forgetting(nodes: Iterable[Node]) -> None:
     for node in nodes:
         if isinstance(node, Unfinished) and node.function == "forgetting":
             reason = "it is recurrent, and its state is a constant: it would forget at every step"
+            if node.numbers[0] == "Linear":
+                reason = (
+                    "a constant is in the place of its recurrent state, as in traces: it would forget at every step"
+                )
             remedy = "Keep its state in buffers that forward writes, or pass it in and return it"
             raise UnsupportedLayerError(node.path, str(node.numbers[0]), reason, remedy)
 
@@ -112,6 +116,9 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
     if node.function == "softmax":
         reason = "it weighs values by others of the observation (attention, a mixture of experts)"
         return UnsupportedLayerError(node.path, "softmax", reason, "Use a feed-forward policy of linear layers")
+    if node.function == "exp":
+        reason = "it is an exponential of values of the observation, as in state spaces (Mamba, S4)"
+        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
     if node.function == "argmax":
         return refusal(node.path, node.function)
     names = {"root": "square root", "squares": "sum of squares", "power": "power"}

@@ -6,7 +6,8 @@ are memories. The actor is compared with the module itself on consecutive random
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
 from snn_policy.sources.graph_memories import RESETS, Memories, Reading, remembering
 from snn_policy.sources.no_chain import Asked
+from snn_policy.sources.passed_states import at, leaves_of, mapped
+from snn_policy.sources.several_results import quietly_chosen
 from snn_policy.sources.stage_builder import build
-from snn_policy.sources.stage_plan import Program
+from snn_policy.sources.state_calls import Call, either
 from snn_policy.sources.symbolic import Symbolic
+from snn_policy.sources.torch_states import ModuleCaller, dtype_of
 from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
@@ -31,43 +35,37 @@ Slot = tuple[str, str, int]
 """A module's path, its attribute, and which of several tensors in that; −1 where it is the tensor itself."""
 
 
-def read_module_graph(twin: nn.Module, asked: Asked) -> Actor:
+def read_module_graph(twin: nn.Module, asked: Asked, output: str | None = None) -> Actor:
     """Read a module, already an inert copy in evaluation mode, whose forward maps observations to actions.
+
+    States that forward takes and returns are memories; `output` says which of several other results is the action.
 
     Raises:
         UnsupportedLayerError: a function that no rule reads, a branch on values, or hidden state that is not its own.
-        SourceError: the observation's size is not known.
+        SourceError: the observation's size is not known, or its state's.
     """
+    return either(ModuleCaller(twin, asked.observation_shape), lambda caller: _read(twin, caller, asked, output))
+
+
+def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | None) -> Actor:
     normaliser = asked.normaliser
 
-    def program() -> Program:
-        return remembering(lambda memories: _follow(twin, inputs.parts, memories, normaliser), _path)
+    def follow(parts: Mapping[str, tuple[int, ...]], memories: Memories[Slot]) -> Reading[Slot]:
+        return _follow(twin, caller, parts, memories, normaliser, output)
 
-    inputs = sizes_found(
-        _parameters(twin), asked.observation_shape, _widths(twin), lambda parts: _follow(twin, parts, {}, normaliser)
-    )
-    read = program()
+    inputs = sizes_found(caller.inputs, caller.given, _widths(twin), lambda parts: follow(parts, {})[:2])
+    read = remembering(lambda memories: follow(inputs.parts, memories), _path)
     if read.memories and _reset(twin):
-        read = program()
+        read = remembering(lambda memories: follow(inputs.parts, memories), _path)
     actor = build(read, shape=inputs.shape, **asked.facts)
-    running = copy.deepcopy(twin)
-    compare(actor, lambda row: _acted(running, inputs, row), normaliser, "its forward")
+    call = caller.call(inputs.parts)
+    compare(actor, _runner(ModuleCaller(twin), call, inputs, output), normaliser, "its forward")
+    call.tell(asked.name)
     return actor
 
 
 def _path(slot: Slot) -> str:
     return ".".join(filter(None, slot[:2]))
-
-
-def _parameters(twin: nn.Module) -> list[str]:
-    parameters = list(inspect.signature(twin.forward).parameters.values())
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in kinds]
-    if not needed:
-        needed = [one.name for one in parameters[:1]]
-    if not needed:
-        raise UnsupportedLayerError("forward", type(twin).__name__, "it takes no observation", "Pass the policy")
-    return needed
 
 
 def _widths(twin: nn.Module) -> list[int]:
@@ -78,20 +76,27 @@ def _widths(twin: nn.Module) -> list[int]:
 
 def _follow(
     twin: nn.Module,
+    caller: ModuleCaller,
     parts: Mapping[str, tuple[int, ...]],
     memories: Memories[Slot],
     normaliser: Sequence[ObservationStatistics],
-) -> Reading[Slot]:
+    output: str | None,
+) -> Reading[Slot]:  # fmt: skip
     """Call forward once: the observation, the action, and of every slot the tensor before and after."""
-    running = copy.deepcopy(twin)
-    dtype = next((one.dtype for one in running.parameters() if one.is_floating_point()), torch.float32)
-    before = _made_symbolic(running, memories, dtype)
+    call, running, dtype = caller.call(parts), copy.deepcopy(twin), dtype_of(twin)
+    passed = _passed(call, memories, dtype)
+    own = {slot: memory for slot, memory in memories.items() if slot not in passed}
+    before = _made_symbolic(running, own, dtype)
     observation, values = joined_inputs(parts, normaliser)
     follower = Follower(dtype)
     handles = [part.register_forward_pre_hook(_noting(follower, path)) for path, part in running.named_modules()]
+    leaves = iter(passed.values())
+    states = mapped(dict(call.states), lambda _: next(leaves))
+    observed = [Traced(Symbolic.holding(value), dtype) for value in call.shaped(values)]
+    positional, named = caller.arguments(call, observed, states)
     try:
         with torch.no_grad(), follower:
-            result = running(*(Traced(Symbolic.holding(value), dtype) for value in values))
+            result = running(*positional, **named)
     except ValueError as problem:
         if isinstance(problem, UnsupportedLayerError | SourceError):
             raise
@@ -103,7 +108,22 @@ def _follow(
         for handle in handles:
             handle.remove()
     after = {slot: tensor.symbolic for slot, tensor in _slots(running) if isinstance(tensor, Traced)}
-    return observation, _action(result), {slot: (before.get(slot), tensor) for slot, tensor in after.items()}
+    before |= {slot: tensor.symbolic for slot, tensor in passed.items()}
+    for slot, place in zip(passed, call.places, strict=True):
+        held = at(result, place)
+        after[slot] = (held if isinstance(held, Traced) else traced_constant(held)).symbolic
+    action = _action(call.rest(result), bool(call.places), output)
+    return observation, action, {slot: (before.get(slot), tensor) for slot, tensor in after.items()}
+
+
+def _passed(call: Call, memories: Memories[Slot], dtype: Any) -> dict[Slot, Traced]:
+    """Return a symbolic tensor for every leaf of the states, in order."""
+    made: dict[Slot, Traced] = {}
+    for number, (path, start) in enumerate(leaves_of(dict(call.states))):
+        slot = ("", f"input {path[0]}", number)
+        content = Value.of(*memories[slot]) if slot in memories else np.array(start)
+        made[slot] = Traced(Symbolic.holding(content), dtype)
+    return made
 
 
 def _noting(follower: Follower, path: str) -> Any:
@@ -113,11 +133,13 @@ def _noting(follower: Follower, path: str) -> Any:
     return note
 
 
-def _action(result: Any) -> Value:
+def _action(result: Any, stateful: bool, output: str | None) -> Value:
     if isinstance(result, tuple | list | dict):
-        kind = type(result).__name__
-        remedy = "Wrap it so that forward returns the deterministic action only"
-        raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+        if not stateful and output is None:
+            kind = type(result).__name__
+            remedy = "Wrap it so that forward returns the deterministic action only, or pass output="
+            raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+        result = quietly_chosen(result, output)
     if not isinstance(result, Traced):
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
     return result.symbolic.value
@@ -131,7 +153,7 @@ def _slots(module: nn.Module) -> Iterator[tuple[Slot, Any]]:
                 continue
             if isinstance(held, torch.Tensor):
                 yield (path, name, -1), held
-            elif isinstance(held, tuple | list) and held and all(isinstance(one, torch.Tensor) for one in held):
+            elif isinstance(held, tuple | list | deque) and held and all(isinstance(one, torch.Tensor) for one in held):
                 for number, one in enumerate(held):
                     if not isinstance(one, nn.Parameter):
                         yield (path, name, number), one
@@ -152,12 +174,23 @@ def _made_symbolic(
         grouped.setdefault((path, name), {})[number] = tensor
     for (path, name), tensors in grouped.items():
         part = module.get_submodule(path)
-        value: Any = tensors[-1] if -1 in tensors else tuple(tensors[number] for number in sorted(tensors))
+        value: Any = tensors.get(-1)
+        if value is None:
+            kept = [tensors[number] for number in sorted(tensors)]
+            held = part._buffers.get(name, vars(part).get(name))
+            value = _like(held, kept)
         if name in part._buffers:
             part._buffers[name] = value
         else:
             vars(part)[name] = value
     return {slot: tensor.symbolic for slot, tensor in made.items()}
+
+
+def _like(held: Any, tensors: list[Traced]) -> Any:
+    """Return tensors in a list, a deque or a tuple, as they were held."""
+    if isinstance(held, deque):
+        return deque(tensors, held.maxlen)
+    return tensors if isinstance(held, list) else tuple(tensors)
 
 
 def _reset(twin: nn.Module) -> bool:
@@ -178,13 +211,12 @@ def _reset(twin: nn.Module) -> bool:
     return False
 
 
-def _acted(running: nn.Module, inputs: Inputs, row: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return what the module makes of one observation, (inputs,)."""
-    dtype = next((one.dtype for one in running.parameters() if one.is_floating_point()), torch.float32)
-    given = [torch.as_tensor(part).to(dtype) for part in inputs.split(row)]
-    with torch.no_grad():
-        result = running(*given)
-    return result.double().numpy().reshape(-1)
+def _runner(
+    caller: ModuleCaller, call: Call, inputs: Inputs, output: str | None
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+    """Return what the module makes of one observation, (inputs,), and of those before."""
+    decide = caller.decider(call)
+    return lambda row: quietly_chosen(decide(inputs.split(row)), output).double().numpy().reshape(-1)
 
 
 def _line(problem: Exception) -> str:

@@ -8,6 +8,7 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 
 import copy
 import inspect
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,13 @@ def read_torch_module(
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
     name: str | None = None,
+    output: str | None = None,
     normaliser: Sequence[ObservationStatistics] = (),
 ) -> Actor:
     """Read a module whose forward maps (N, *observation_shape) to actions (N, act_dim), or to their argmax.
 
-    Its action is clipped to [low, high] where given; `normaliser` acts on observations before it does.
+    Its action is clipped to [low, high] where given; `normaliser` acts on observations before it does. Recurrent states
+    that it takes and returns are memories; of several other results, `output` is the action, by its name or number.
 
     Raises:
         UnsupportedLayerError: forward is not one chain of supported layers, or cannot be traced.
@@ -62,13 +65,14 @@ def read_torch_module(
     try:
         refuse_several(observation_shape)
         operations = _torch_operations(*_trace(twin))
+        _refuse_written(twin)
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
         _check(actor, twin, title, normaliser)
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
-        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked))
+        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked, output))
     return actor
 
 
@@ -171,6 +175,18 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
         reason = f"torch.fx cannot follow it ({_line(problem)})"
         raise UnsupportedLayerError("forward", kind, reason, _REMEDY) from problem
     return graph, holder
+
+
+def _refuse_written(twin: "nn.Module") -> None:
+    """Refuse a module that has kept something of its trace: at the next decision it would read it."""
+    from torch import fx
+
+    for path, part in twin.named_modules():
+        for name, held in (*part._buffers.items(), *vars(part).items()):
+            parts = held if isinstance(held, tuple | list | deque) else [held]
+            if any(isinstance(one, fx.Proxy) for one in parts):
+                reason = "it is recurrent: what is written there is read at the next decision"
+                raise UnsupportedLayerError(f"{path}.{name}".lstrip("."), "memory", reason, _REMEDY)
 
 
 def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:

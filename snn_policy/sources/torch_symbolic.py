@@ -73,6 +73,12 @@ class Follower(TorchFunctionMode):
             return self._traced(symbols[0].entry(_index(symbols[1])))
         if name == "setitem":
             return _write(symbols[0].entry(_index(symbols[1])), symbols[2])
+        if name == "index_put" and in_place and not symbols[3:] and not named:
+            _write(symbols[0].entry(_index(tuple(symbols[1]))), symbols[2])
+            return args[0]
+        if name == "broadcast_tensors":
+            shape = np.broadcast_shapes(*(one.shape for one in symbols))
+            return tuple(self._traced(one.moved("expand", *shape)) for one in symbols)
         if name == "iter":
             return iter([self._traced(part) for part in symbols[0].moved("unbind", 0)])
         result = self._result(func, name, args, symbols, named)
@@ -82,7 +88,7 @@ class Follower(TorchFunctionMode):
         return self._traced(result)
 
     def _result(self, func: Any, name: str, args: Any, symbols: Any, named: dict[str, Any]) -> Any:
-        if name in ("copy", "fill", "set"):
+        if name in ("copy", "fill", "set", "set_data"):
             return symbols[1]
         if name in MOVES and isinstance(symbols[0], Symbolic):
             arguments = [_constant(one) for one in symbols[1:]]

@@ -6,7 +6,6 @@ time, for a comparison with the actor.
 """
 
 import ast
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_program import Program, read_program
-from snn_policy.sources.script_values import Observed, SizeFound, Unread
+from snn_policy.sources.script_states import declared, forward_of
+from snn_policy.sources.script_values import Observed, SizeFound
+from snn_policy.sources.several_results import chosen
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.untrusted_files import reading
 
 ROWS, MOST_READINGS = 16, 8
-_ACTIONS = re.compile(r"(deterministic_)?(mean_)?actions?(_mean)?|mu|mean")
 
 
 def read_torchscript(
@@ -67,8 +67,8 @@ def read_torchscript(
         except (UnsupportedLayerError, SourceError) as refused:
             from snn_policy.sources.script_policy import quiet, read_script_graph
 
-            names, choose = _inputs(program), quiet(lambda result, node: _chosen(result, node, output))
-            return otherwise(refused, lambda: read_script_graph(program, names, choose, asked))
+            choose = quiet(lambda result, node: chosen(result, node, output))
+            return otherwise(refused, lambda: read_script_graph(program, choose, asked))
     return actor
 
 
@@ -93,23 +93,23 @@ def _followed(program: Program, shape: tuple[int, ...] | None, output: str | Non
             sizes[found.root] = found.size
             continue
         if reader.memory.written <= written:
-            return _action(result, reader.returned, output)
+            action, lost = _action(result, reader.returned, output), reader.memory.lost(written)
+            if lost is not None:
+                raise lost
+            return action
         written = frozenset(reader.memory.written)
     raise SourceError("its program cannot be followed")
 
 
 def _inputs(program: Program) -> list[str]:
-    known = program.classes.get(program.root.kind)
-    forward = known.methods.get("forward") if known else None
-    if forward is None:
-        remedy = "Export a module whose forward maps the observation to the deterministic action"
-        raise UnsupportedLayerError("forward", program.root.name, "it has no forward", remedy)
+    forward = forward_of(program)
     required = forward.args.args[1 : len(forward.args.args) - len(forward.args.defaults)]
     for argument in required:
-        kind = ast.unparse(argument.annotation) if argument.annotation is not None else "Tensor"
+        kind = declared(argument)
         if kind != "Tensor":
             remedy = "Export a module whose forward takes one tensor"
-            raise UnsupportedLayerError("forward", argument.arg, f"it takes a {kind}", remedy)
+            what = f"it takes a {kind}" + ", of several inputs" * (len(required) > 1)
+            raise UnsupportedLayerError("forward", argument.arg, what, remedy)
     if not required:
         raise SourceError("its forward takes no observation")
     return [argument.arg for argument in required]
@@ -117,48 +117,10 @@ def _inputs(program: Program) -> list[str]:
 
 def _action(result: Any, node: ast.expr | None, output: str | None) -> Observed:
     """Return the action, which the observation must enter."""
-    chosen = _chosen(result, node, output)
-    if not isinstance(chosen, Observed):
+    action = chosen(result, node, output)
+    if not isinstance(action, Observed):
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
-    return chosen
-
-
-def _chosen(result: Any, node: ast.expr | None, output: str | None) -> Any:
-    """Return the result that is the action: the only one, the one asked for, or the one whose name says so."""
-    parts = _parts(result, node)
-    if len(parts) == 1 and output is None:
-        chosen = next(iter(parts.values()))
-    elif output is not None:
-        if output not in parts:
-            raise SourceError(f"output {output!r}: expected one of {', '.join(parts)}")
-        chosen = parts[output]
-    else:
-        named = [key for key in parts if _ACTIONS.fullmatch(key)]
-        if len(named) != 1:
-            found = ", ".join(f"{key} {_described(value)}" for key, value in parts.items())
-            raise SourceError(f"it returns several values: {found}; pass output= with the one that is the action")
-        warn(f"of {', '.join(parts)}, the output {named[0]} is taken; pass output= for another")
-        chosen = parts[named[0]]
-    if isinstance(chosen, Unread):
-        raise chosen.error
-    return chosen
-
-
-def _parts(result: Any, node: ast.expr | None) -> dict[str, Any]:
-    if isinstance(result, dict):
-        return {str(key): value for key, value in result.items()}
-    if not isinstance(result, tuple | list):
-        return {"0": result}
-    nodes = node.elts if isinstance(node, ast.Tuple | ast.List) else []
-    names = [part.id if isinstance(part, ast.Name) and not part.id.startswith("_") else "" for part in nodes]
-    names += [""] * (len(result) - len(names))
-    plain = [re.sub(r"(?<=\D)\d+$", "", name) for name in names]
-    kept = [name if name and plain.count(name) == 1 else "" for name in plain]
-    return {name or str(index): value for index, (name, value) in enumerate(zip(kept, result, strict=True))}
-
-
-def _described(value: Any) -> str:
-    return str(tuple(value.shape[1:])) if isinstance(value, Observed) else f"({type(value).__name__.lower()})"
+    return action
 
 
 def _check(actor: Actor, value: Observed, normaliser: Sequence[ObservationStatistics]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import NormKind
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value, joined, only_term, uniform
@@ -79,12 +80,52 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         made = _divided_by_root(one, two, "root", path)
         if made is not None:
             return made
+    mean = _beta_mean(one, two, path)
+    if mean is not None:
+        return mean.reshaped(shape)
     parts, whole = one.opened.terms, two.opened.terms
     if len(parts) < len(whole) and all(any(part.node.alike(term.node) for term in whole) for part in parts):
         reason = "it joins two values in a quotient α/(α + β), the mean of a Beta distribution"
         raise UnsupportedLayerError(path, "Beta head", reason, "Train with a Gaussian head")
     reason = "it joins two values: it divides by one that depends on the observation"
     raise UnsupportedLayerError(path, kind, reason, "Only a normalisation of whole rows is read as such")
+
+
+def _beta_mean(one: Value, two: Value, path: str) -> Value | None:
+    """Return α/(α + β) of two softplus, each with a constant added: σ(log α − log β)."""
+    alpha, whole = one.flat.opened, two.flat.opened
+    term = only_term(alpha)
+    partners = [
+        other
+        for other in whole.terms
+        if term is not None
+        and other.node.alike(term.node)
+        and np.array_equal(other.index, term.index)
+        and np.allclose(other.scale, term.scale)
+    ]
+    if not partners:
+        return None
+    partner = partners[0]
+    rest = tuple(other for other in whole.terms if other is not partner)
+    beta = Value(whole.shape, rest, whole.bias - alpha.bias)
+    logarithms = [_log_of_softplus(value, path) for value in (alpha, beta)]
+    if logarithms[0] is None or logarithms[1] is None:
+        return None
+    return activated(logarithms[0].plus(logarithms[1].scaled(-1.0)), "sigmoid", 0.0, path, "Beta head")
+
+
+def _log_of_softplus(value: Value, path: str) -> Value | None:
+    """Return log(k·softplus(v) + b), where the value is that; None for any other."""
+    term = only_term(value)
+    node = None if term is None else term.node
+    if term is None or not isinstance(node, Activated) or node.norm is not None or node.activation is None:
+        return None
+    scale, offset = uniform(term.scale), uniform(value.bias)
+    if node.activation.name != "softplus" or scale is None or offset is None or scale <= 0 or offset < -1e-9:
+        return None
+    least = max(0.0, offset / scale) if offset > 1e-12 else 0.0
+    made = Activated(node.operand.moved(term.index), Activation("log_softplus", least), path=path, kind="Beta head")
+    return Value.of(made).shifted(math.log(scale))
 
 
 def _gated(x: Value, gate: Value, path: str) -> Value | None:

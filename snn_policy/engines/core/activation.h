@@ -75,6 +75,18 @@ SNN_FUNCTION void snn_activate(float *z, int32_t n, int32_t activation, float pa
             z[k] = z[k] * (snn_tanh(inner) * 0.5f + 0.5f);
         }
         break;
+    case SNN_LOG_SOFTPLUS: /* log(o + log(1 + e^z)); below −15, log(1 + e^z) is e^z */
+        for (k = 0; k < n; k++) {
+            const float x = parameter > 0.0f ? z[k] : snn_max(z[k], -15.0f);
+            const float soft = snn_max(x, 0.0f) + snn_log1p(snn_exp(-snn_abs(x)));
+            z[k] = snn_log(soft + parameter) + (z[k] - x);
+        }
+        break;
+    case SNN_CLIP: /* min(max(z, 0), λ) */
+        for (k = 0; k < n; k++) {
+            z[k] = snn_min(snn_max(z[k], 0.0f), parameter);
+        }
+        break;
     default:
         break;
     }

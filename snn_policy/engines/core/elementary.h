@@ -1,4 +1,4 @@
-/* exp, expm1, tanh, erf, log1p and the square root in float32, within 2 units in the last place, without libm.
+/* exp, expm1, tanh, erf, log, log1p and the square root in float32, within 2 units in the last place, without libm.
  *
  * Branch-free, so that loops over them become vector code; sums and products in a fixed order, so that the bits are
  * the same everywhere. Polynomials: minimax fits of this project's own (tests/test_core_elementary.py measures them).
@@ -85,6 +85,16 @@ SNN_ALWAYS float snn_log1p(float x) {
     const float tail = z * (0.666666627f + z * (0.400003374f + z * (0.285372049f + z * 0.235842526f)));
     /* 2s + s·tail = f − s·(f − tail) */
     const float fraction = exact - s * (exact - tail);
+    return (whole * 2.12194440e-4f * -1.0f + fraction) + whole * 0.693359375f;
+}
+
+/* log(x) for normal x > 0, as above: x = 2^k·(1 + f). */
+SNN_ALWAYS float snn_log(float x) {
+    const int32_t shifted = snn_bits(x) - 0x3F3504F3;
+    const float whole = (float)(shifted >> 23);
+    const float f = snn_from_bits((shifted & 0x007FFFFF) + 0x3F3504F3) - 1.0f, s = f / (2.0f + f), z = s * s;
+    const float tail = z * (0.666666627f + z * (0.400003374f + z * (0.285372049f + z * 0.235842526f)));
+    const float fraction = f - s * (f - tail);
     return (whole * 2.12194440e-4f * -1.0f + fraction) + whole * 0.693359375f;
 }
 
