@@ -313,7 +313,7 @@ ODD_NUMBERS = st.sampled_from([0.0, -0.0, 1e-300, 1.0, -1.0, 1e15, -1e15]) | st.
     label=st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20),
 )  # fmt: skip
 def test_any_numbers_and_names_that_are_allowed_make_a_report(
-    returns: list[tuple[float, float]], costs: dict[str, float], label: str, tmp_path: Path
+    returns: list[tuple[float, float]], costs: dict[str, Any], label: str, tmp_path: Path
 ) -> None:
     ann, snn = zip(*returns, strict=True)
     cells = [made_cell(ANN, ann), made_cell(SNN, snn, label=label, baseline=ANN, **costs)]

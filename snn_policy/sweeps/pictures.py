@@ -181,7 +181,7 @@ def _profiles(found: Findings, names: Sequence[str], theme: Theme) -> "Figure":
     for name in names:
         profile = found.curves[name]
         colour = _colour(settings, name, theme)
-        style = "--" if settings.get(name, 0) >= len(theme.colours) else "-"
+        style = "--" if settings.get(name, 0) >= len(theme.colours + theme.more) else "-"
         (line,) = axes.plot(profile.thresholds, profile.share, style, color=colour, linewidth=1.6)
         axes.fill_between(profile.thresholds, profile.low, profile.high, color=colour, alpha=0.18, linewidth=0)
         shown[f"{shortened(name)} ({profile.actors} actor{'s' if profile.actors != 1 else ''})"] = line
@@ -231,7 +231,8 @@ def _colour(settings: dict[str, int], setting: str, theme: Theme) -> str:
     """Return a setting's colour; the ANN's is faint, and what was chosen among settings has none of theirs."""
     if setting == CHOSEN:
         return theme.ink
-    return theme.colours[settings[setting] % len(theme.colours)] if setting in settings else theme.faint
+    colours = theme.colours + theme.more
+    return colours[settings[setting] % len(colours)] if setting in settings else theme.faint
 
 
 def _places(runs: Sequence[Run], name: str) -> dict[str, int]:
