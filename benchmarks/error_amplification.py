@@ -2,6 +2,7 @@
 
     python -m benchmarks.error_amplification run                         # stop and start it as you like
     python -m benchmarks.error_amplification run --episodes 10 --decisions 0 --out results.json
+    python -m benchmarks.error_amplification watch                       # consistency where the policy does not act
     python -m benchmarks.error_amplification noise                       # the same errors' size, without their order
     python -m benchmarks.error_amplification table --page docs/error-amplification.md
 
@@ -31,13 +32,17 @@ from benchmarks.markers import replaced
 from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import IF, Actor, SpikingPolicy, convert, load_actor
 from snn_policy.analysis import consistency, decomposition, sensitivity, walk
+from snn_policy.analysis.estimates import Estimate, estimate
+from snn_policy.analysis.last_values import Decider
 from snn_policy.analysis.residuals import residual_cosines
 from snn_policy.analysis.traces import record_traces
+from snn_policy.analysis.walks import cosines, differences
 from snn_policy.atomic_files import write_atomically
+from snn_policy.observations import EnvironmentRow
 from snn_policy.protocol import FloatArray
 
 MARKER = "findings"
-FILE, NOISE_FILE = RESULTS / "error_amplification.json", RESULTS / "error_amplification_noise.json"
+FILE, NOISE_FILE, WATCH_FILE = (RESULTS / f"error_amplification{part}.json" for part in ("", "_noise", "_watched"))
 ENVIRONMENTS = {
     "tqc-HalfCheetah-v3": "HalfCheetah-v5",
     "sac-Walker2d-v3": "Walker2d-v5",
@@ -123,7 +128,7 @@ def measured(name: str, timesteps: int, alpha: float, episodes: int, decisions: 
     found |= decomposition(actor, policy, env, walks=walks).summary
     traces = record_traces(policy, actor, env, episodes=2, seed=FIRST_SEED)
     found["residual_cosine"] = residual_cosines(policy, traces).summary["all"]
-    return {figure: estimate.as_dict() for figure, estimate in found.items()}
+    return {figure: measure.as_dict() for figure, measure in found.items()}
 
 
 @application.command()
@@ -145,22 +150,61 @@ def noise(
         errors = np.concatenate([episode.errors / walks.unit for episode in walks.ann])
         size = float(np.sqrt(np.mean(errors**2)))
         found = sensitivity(actor, env, episodes, FIRST_SEED, size=size, gains=(1.0,)).summary
-        kinds = {kind.partition("@")[0]: estimate.as_dict() for kind, estimate in found.items()}
+        kinds = {kind.partition("@")[0]: lost.as_dict() for kind, lost in found.items()}
         cases.append({**key, "size": size, **kinds})
         write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
         print(f"{name}: {size:.2f}", flush=True)
 
 
 @application.command()
+def watch(
+    episodes: Annotated[int, typer.Option(min=2)] = 10,
+    decisions: Annotated[int, typer.Option(min=0, help="per episode at most; 0: to its end")] = 0,
+    actors: Annotated[str, typer.Option(help="separated by commas")] = ",".join(ENVIRONMENTS),
+    out: Path = WATCH_FILE,
+) -> None:
+    """Measure every conversion's consistency along the ANN's own episodes, which needs no restored states."""
+    cases = kept(out)
+    protocol = {"episodes": episodes, "decisions": decisions or None, "seed": FIRST_SEED}
+    for (timesteps, alpha), actor in wanted(actors.split(",")):
+        key = {"actor": actor, "timesteps": timesteps, "alpha": alpha, **protocol}
+        if not any(key.items() <= case.items() for case in cases):
+            found = watched(actor, timesteps, alpha, episodes, decisions or None)
+            cases.append({**key, "beside_ann": found.as_dict()})
+            write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
+            print(f"{actor} T={timesteps} α={alpha}: {found.mean:.2f}", flush=True)
+
+
+def watched(name: str, timesteps: int, alpha: float, episodes: int, decisions: int | None) -> Estimate:
+    """Return the mean cosine of consecutive errors of a policy that decides and does not act."""
+    actor = recorded(name)[0]
+    snn, ann = Decider(converted(name, timesteps, alpha), actor), Decider(actor, actor)
+    row, found = EnvironmentRow(environment_of(name, decisions)(), actor.observation_shape), []
+    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+        obs, over, states, told = row.reset(seed), False, (snn.initial_state(), ann.initial_state()), []
+        while not over:
+            decided = snn(obs, states[0]), ann(obs, states[1])
+            states = decided[0].state, decided[1].state
+            told.append([one.values for one in decided])
+            obs, _, terminated, truncated = row.step(decided[1].action)
+            over = terminated or truncated
+        values = np.array(told)
+        errors = differences(values[:, 0], values[:, 1])
+        found.append(cosines(errors[:-1], errors[1:]))
+    return estimate(found)
+
+
+@application.command()
 def table(
     file: Path = FILE,
     noise_file: Path = NOISE_FILE,
+    watch_file: Path = WATCH_FILE,
     page: Annotated[
         Path | None, typer.Option(help="a page whose tables are written anew, such as the docs' own")
     ] = None,
 ) -> None:
     """Print the tables, in Markdown, or write them into a page."""
-    text = "\n".join([*tables(kept(file)), *noise_table(kept(noise_file))])
+    text = "\n".join([*tables(kept(file)), *watch_table(kept(watch_file)), *noise_table(kept(noise_file))])
     if page is None:
         print(text)
     else:
@@ -175,6 +219,21 @@ def tables(cases: list[Case]) -> Iterator[str]:
         yield f"{episodes} episodes of each policy, {until}, seeds {FIRST_SEED}…\n"
         for actor in ENVIRONMENTS:
             yield from lines(actor, [case for case in chosen if case["actor"] == actor])
+
+
+def watch_table(cases: list[Case]) -> Iterator[str]:
+    """Yield the lines of the table of policies that do not act: a row for every actor and T, a column for every α."""
+    alphas = sorted({case["alpha"] for case in cases})
+    if cases:
+        yield "| consistency beside the ANN | " + " | ".join(f"α = {alpha:g}" for alpha in alphas) + " |"
+        yield "|---" * (1 + len(alphas)) + "|"
+    for actor in ENVIRONMENTS:
+        for timesteps in sorted({case["timesteps"] for case in cases if case["actor"] == actor}, key=lambda t: t or 99):
+            row = {case["alpha"]: shown("beside_ann", case["beside_ann"]) for case in cases
+                   if (case["actor"], case["timesteps"]) == (actor, timesteps)}  # fmt: skip
+            label = f"IF T={timesteps}" if timesteps else "default neuron (its own α)"
+            yield f"| {actor}, {label} | " + " | ".join(row.get(alpha, "") for alpha in alphas) + " |"
+    yield ""
 
 
 def noise_table(cases: list[Case]) -> Iterator[str]:
@@ -196,14 +255,14 @@ def lines(actor: str, cases: list[Case]) -> list[str]:
     rows = [f"| {actor} | {' | '.join(heads)} |", "|---" * (1 + len(names)) + "|"]
     for case in sorted(cases, key=lambda case: (case["timesteps"] or 99, case["alpha"])):
         label = f"IF T={case['timesteps']}, α={case['alpha']:g}" if case["timesteps"] else "default neuron"
-        rows.append(f"| {label} | " + " | ".join(shown(name, case[name]) for name in names) + " |")
+        rows.append(f"| {label} | " + " | ".join(shown(name, case.get(name)) for name in names) + " |")
     return [*rows, ""]
 
 
-def shown(name: str, figure: dict[str, Any]) -> str:
+def shown(name: str, figure: dict[str, Any] | None) -> str:
     """Return a mean and its interval."""
     digits = 1 if name in PER_CENT else 2
-    if figure["mean"] is None:
+    if figure is None or figure["mean"] is None:
         return "–"
     low, high = figure["interval"]
     interval = f" ({low:.{digits}f} … {high:.{digits}f})" if low is not None else ""
