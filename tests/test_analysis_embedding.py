@@ -1,5 +1,8 @@
 """States in two dimensions: the same states lie together, others apart."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -46,6 +49,22 @@ def test_observations_that_never_change_are_refused(actor: Actor):
         embedding(actor, [trace(np.zeros(5), observations=np.ones((5, 4), np.float32))], [])
     with pytest.raises(ValueError, match="no episodes"):
         embedding(actor, [], states())
+
+
+def test_tsne_places_states_of_both_policies(actor: Actor, monkeypatch: pytest.MonkeyPatch):
+    class Tsne:
+        def __init__(self, random_state: int) -> None:
+            assert random_state == 0
+
+        def fit_transform(self, rows: np.ndarray) -> np.ndarray:
+            return rows[:, :2]
+
+    manifold = SimpleNamespace(TSNE=Tsne)
+    monkeypatch.setitem(sys.modules, "sklearn", SimpleNamespace(manifold=manifold))
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", manifold)
+    ann, spiking = tsne(actor, states(), states(30.0), points=60)
+    assert ann.shape == spiking.shape == (60, 2)
+    assert ann.max() < spiking.min()
 
 
 def test_tsne_says_what_it_needs(actor: Actor):

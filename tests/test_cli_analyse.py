@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,29 @@ def test_pictures_are_there_in_both_forms_and_themes(made: Path):
     expected = {f"{name}_{theme}.{form}" for name in names for theme in THEMES for form in ("png", "svg")}
     assert files - {"index.html", "findings.txt"} <= expected
     assert len(files) >= 2 + 4 * 7  # short episodes have no spectrum
+
+
+def test_a_picture_is_the_same_bytes_every_time_and_each_theme_has_its_colours(analysis: Analysis):
+    pytest.importorskip("matplotlib")
+    from snn_policy.analysis.pictures import rendered
+
+    for name in ("decomposition", "spectra"):
+        drawn = {kind: rendered(analysis, name, theme, "svg") for kind, theme in THEMES.items()}
+        assert rendered(analysis, name, THEMES["light"], "svg") == drawn["light"]
+        for kind, theme in THEMES.items():
+            assert theme.page.encode() in drawn[kind]
+            assert theme.colours[0].encode() in drawn[kind]
+
+
+def test_states_by_tsne_are_drawn_where_there_are_any(analysis: Analysis):
+    pytest.importorskip("matplotlib")
+    from snn_policy.analysis.page import page
+    from snn_policy.analysis.pictures import drawable
+
+    places = np.random.default_rng(0).normal(size=(2, 30, 2))
+    with_places = replace(analysis, tsne=(places[0], places[1]))
+    assert "tsne" in drawable(with_places)
+    assert page(with_places).count("<figure") == page(replace(analysis, tsne=None)).count("<figure") + 1
 
 
 def test_the_page_holds_all_that_it_needs_and_asks_for_nothing(made: Path):

@@ -8,11 +8,11 @@ from snn_policy.analysis.findings import number
 
 
 class Section(NamedTuple):
-    """Hold a section's title, what it measures, and the picture that shows it ("" for none)."""
+    """Hold a section's title, what it measures, and the pictures that show it."""
 
     title: str
     text: str
-    picture: str = ""
+    pictures: tuple[str, ...] = ()
 
 
 SECTIONS: dict[str, Section] = {
@@ -21,7 +21,7 @@ SECTIONS: dict[str, Section] = {
         "What the loss is made of",
         "Mean reward of either policy's action in the states of either policy, states restored one by one. What the "
         "actions alone cost is paid at once; what the states cost is paid for where the errors have led.",
-        "decomposition",
+        ("decomposition",),
     ),
     "error": Section(
         "Size of the error",
@@ -31,7 +31,7 @@ SECTIONS: dict[str, Section] = {
     "consistency": Section(
         "SNN consistency",
         "Mean cosine of the error in a decision and in the next. Above 0 errors point the same way and add up.",
-        "cosines",
+        ("cosines",),
     ),
     "correction": Section(
         "ANN correction",
@@ -47,35 +47,35 @@ SECTIONS: dict[str, Section] = {
         "Slow and fast errors",
         "Share of the power below a tenth of the decision rate: 1 for a constant error, 0.2 for white noise, 0 for one "
         "that alternates. A plant follows what is slow.",
-        "spectra",
+        ("spectra",),
     ),
     "ablation": Section(
         "Sources of the error",
         "Every source switched off in turn, all else kept: no upper limit of the rate, exact rates, even spikes, no "
         "residual carried.",
-        "ablation",
+        ("ablation",),
     ),
     "sensitivity": Section(
         "What the task forgives",
         "Return that the ANN loses when its own action is disturbed: by a constant, a white, a slow and an alternating "
         "error of the same power, with the action scaled down and up.",
-        "sensitivity",
+        ("sensitivity",),
     ),
     "divergence": Section(
         "How fast states part",
         "Distance of the spiking policy's states from the ANN's since a common start, in the spreads of the ANN's; "
         "beside it the ANN disturbed once, a little, and unrelated episodes.",
-        "divergence",
+        ("divergence",),
     ),
     "sticking": Section(
         "Sticking",
         "Decisions in which the action stays although the ANN's, asked at the same observations, moves.",
-        "actions",
+        ("actions",),
     ),
     "embedding": Section(
         "States visited",
         "The two principal components of the ANN's states; outside: beyond 99 % of the ANN's own.",
-        "embedding",
+        ("embedding", "tsne"),
     ),
 }
 

@@ -21,14 +21,18 @@ ROWS_SHOWN = 8
 
 def page(analysis: Analysis) -> str:
     """Return the page as HTML."""
-    about, sections = analysis.about, analysis.sections
+    from snn_policy.analysis.pictures import drawable
+
+    about, sections, drawn = analysis.about, analysis.sections, drawable(analysis)
     title = f"{about['actor']} in {about['environment']}"
     found, advised = (
         "".join(f"<li>{escape(sentence).replace(' %', UNBROKEN)}</li>" for sentence in sentences)
         for sentences in (analysis.observed, analysis.advice)
     )
     body = "".join(
-        _section(analysis, name, section, sections[name]) for name, section in SECTIONS.items() if name in sections
+        _section(analysis, name, section, sections[name], drawn)
+        for name, section in SECTIONS.items()
+        if name in sections
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -44,12 +48,12 @@ def page(analysis: Analysis) -> str:
     )
 
 
-def _section(analysis: Analysis, name: str, section: Section, summary: Summary) -> str:
-    picture = ""
-    if section.picture:
-        picture = (
-            f'<figure role="img" aria-label="{escape(section.title)}">{inline_svg(analysis, section.picture)}</figure>'
-        )
+def _section(analysis: Analysis, name: str, section: Section, summary: Summary, drawn: list[str]) -> str:
+    pictures = "".join(
+        f'<figure role="img" aria-label="{escape(section.title)}">{inline_svg(analysis, picture)}</figure>'
+        for picture in section.pictures
+        if picture in drawn
+    )
     shown = rows(name, summary)
     table = _table(shown[:ROWS_SHOWN])
     if len(shown) > ROWS_SHOWN + 2:
@@ -58,7 +62,7 @@ def _section(analysis: Analysis, name: str, section: Section, summary: Summary) 
     elif len(shown) > ROWS_SHOWN:
         table = _table(shown)
     text = f"<h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>"
-    return f'<section id="{escape(name)}">{text}{picture}{table}</section>'
+    return f'<section id="{escape(name)}">{text}{pictures}{table}</section>'
 
 
 def _table(shown: list[tuple[str, str, str]]) -> str:

@@ -48,6 +48,8 @@ def drawable(analysis: Analysis) -> list[str]:
         absent.add("spectra")
     if analysis.ablation is None:
         absent.add("ablation")
+    if analysis.tsne is None:
+        absent.add("tsne")
     return [name for name in PICTURES if name not in absent]
 
 
@@ -162,16 +164,22 @@ def _ablation(axes: Axes, analysis: Analysis, theme: Theme) -> None:
 
 def _embedding(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     found = analysis.embedding
-    for places, label, colour in (
-        (found.ann, "ANN", theme.colours[1]),
-        (found.spiking, "SNN", theme.colours[0]),
-    ):
-        shown = np.concatenate(places)
-        shown = shown[:: max(1, len(shown) // MOST_POINTS)]
-        axes.scatter(shown[:, 0], shown[:, 1], s=5, alpha=0.45, color=colour, linewidths=0, label=label)
+    _places(axes, np.concatenate(found.ann), np.concatenate(found.spiking), theme)
     first, second = (100 * share for share in found.explained)
     axes.set_xlabel(f"first principal component ({first:.0f} % of the variance)")
     axes.set_ylabel(f"second ({second:.0f} %)")
+
+
+def _tsne(axes: Axes, analysis: Analysis, theme: Theme) -> None:
+    assert analysis.tsne is not None
+    _places(axes, *analysis.tsne, theme)
+    axes.set_xlabel("t-SNE: neighbours stay neighbours, distances mean nothing")
+
+
+def _places(axes: Axes, ann: np.ndarray, spiking: np.ndarray, theme: Theme) -> None:
+    for places, label, colour in ((ann, "ANN", theme.colours[1]), (spiking, "SNN", theme.colours[0])):
+        shown = places[:: max(1, len(places) // MOST_POINTS)]
+        axes.scatter(shown[:, 0], shown[:, 1], s=5, alpha=0.45, color=colour, linewidths=0, label=label)
     _legend(axes, theme, markerscale=2)
 
 
@@ -194,6 +202,7 @@ def _actions(axes: Axes, analysis: Analysis, theme: Theme) -> None:
 PICTURES: dict[str, Draw] = {
     "decomposition": _decomposition, "cosines": _cosines, "spectra": _spectra, "ablation": _ablation,
     "sensitivity": _sensitivity, "divergence": _divergence, "actions": _actions, "embedding": _embedding,
+    "tsne": _tsne,
 }  # fmt: skip
 
 

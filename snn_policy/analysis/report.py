@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from snn_policy.actor import Actor
@@ -17,7 +18,7 @@ from snn_policy.analysis.findings import KINDS, advice, observed
 from snn_policy.analysis.residuals import ALPHAS, ResidualCosines, residual_cosines
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
 from snn_policy.analysis.state_divergence import Divergence, divergence
-from snn_policy.analysis.state_embedding import Embedding, embedding
+from snn_policy.analysis.state_embedding import Embedding, Values, embedding, tsne
 from snn_policy.analysis.task_sensitivity import Sensitivity, sensitivity
 from snn_policy.analysis.traces import Trace, record_traces
 from snn_policy.analysis.variants import with_alpha
@@ -50,6 +51,7 @@ class Analysis:
         by_alpha: α → the error's directions and the residuals' of the same conversion with that α.
         spectra: None where all episodes are shorter than 8 decisions.
         ablation: None where the neurons are not IF under rate coding.
+        tsne: places of the ANN's states and the SNN's, (n, 2) each; None where scikit-learn is not installed.
     """
 
     about: Mapping[str, Any]
@@ -65,6 +67,7 @@ class Analysis:
     sticking: Sticking
     embedding: Embedding
     ablation: Ablation | None
+    tsne: tuple[Values, Values] | None
 
     @cached_property
     def sections(self) -> Mapping[str, Summary]:
@@ -175,6 +178,7 @@ def analyse(
         spectra=spectra(traces) if max(len(trace.rewards) for trace in traces) >= SHORTEST else None,
         sticking=sticking(traces),
         embedding=embedding(actor, ann_traces, traces),
+        tsne=tsne(actor, ann_traces, traces) if find_spec("sklearn") is not None else None,
         ablation=_ablated(policy, traces[:few], ann_traces[:few], env, seed, progress),
     )
 

@@ -9,7 +9,6 @@ of the ANN's x; a state's place is its first two components x·V₁, x·V₂, by
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +86,9 @@ def embedding(actor: Actor, ann: Sequence[Trace], spiking: Sequence[Trace]) -> E
     return Embedding([places(values) for values in ours], [places(values) for values in theirs], explained)
 
 
-def tsne(actor: Actor, ann: Sequence[Trace], spiking: Sequence[Trace], *, points: int = 1_000, seed: int = 0) -> Any:
+def tsne(
+    actor: Actor, ann: Sequence[Trace], spiking: Sequence[Trace], *, points: int = 1_000, seed: int = 0
+) -> tuple[Values, Values]:
     """Return t-SNE places of evenly drawn states of both policies, ((n, 2), (m, 2)); needs scikit-learn.
 
     Raises:
