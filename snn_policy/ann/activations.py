@@ -9,8 +9,19 @@ from array_api_compat import array_namespace
 from snn_policy.protocol import Array
 
 ActivationName = Literal[
-    "relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu", "gelu_tanh",
-    "clip", "log_softplus",
+    "relu",
+    "tanh",
+    "elu",
+    "silu",
+    "leaky_relu",
+    "qcfs",
+    "softplus",
+    "softsign",
+    "mish",
+    "gelu",
+    "gelu_tanh",
+    "clip",
+    "log_softplus",
 ]
 MOST_LEVELS = 2**16
 ACTIVATION_NAMES: tuple[str, ...] = get_args(ActivationName)
