@@ -1,7 +1,8 @@
 """Recordings in files: an array, or one beside where its episodes begin; nothing in them is executed.
 
 .npy: the observations (N, *observation_shape) · .npz: `observations`, and `episode_starts` (N,) where it is known, or
-`terminations` and `truncations` (N,), as replay buffers have them, which say where episodes end.
+`terminations` and `truncations` (N,), as replay buffers have them, which say where episodes end. Of policies trained on
+dictionaries, an .npz may hold an array (N, …) under every key instead (`KEY`, or `observations.KEY`).
 """
 
 import zipfile
@@ -12,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.calibration.episodes import EpisodeRecording
+from snn_policy.protocol import KeyedShape, as_batch
 
 LARGEST_RECORDING = 2**34
 """Bytes that an archive may unpack to."""
 ENDS = ("terminations", "truncations")
 
 
-def read_recording(path: Path) -> npt.NDArray[Any]:
+def read_recording(path: Path, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
     """Return the recorded observations, an `EpisodeRecording` where the file says where episodes begin.
+
+    Args:
+        shape: the policy's observation shape; one with keys is looked for under them, and joined in their order.
 
     Raises:
         FileNotFoundError: no such file.
@@ -30,7 +35,7 @@ def read_recording(path: Path) -> npt.NDArray[Any]:
         if isinstance(found, np.ndarray):
             return found
         with found:
-            return _from_archive(path, found)
+            return _from_archive(path, found, shape if isinstance(shape, KeyedShape) else None)
     except (EOFError, zipfile.BadZipFile, MemoryError, OverflowError):
         raise _misfit(path) from None
     except ValueError as problem:
@@ -41,16 +46,25 @@ def _misfit(path: Path) -> ValueError:
     return ValueError(f"{path}: not an array of numbers as numpy.save or numpy.savez writes it")
 
 
-def _from_archive(path: Path, stored: Any) -> npt.NDArray[Any]:
-    if "observations" not in stored.files:
+def _from_archive(path: Path, stored: Any, keyed: KeyedShape | None) -> npt.NDArray[Any]:
+    places = {} if keyed is None or "observations" in stored.files else _places(path, stored, keyed)
+    if not places and "observations" not in stored.files:
         held = ", ".join(sorted(stored.files)[:6]) or "nothing"
         raise ValueError(f"{path}: several arrays, none of them `observations` ({held}); expected that, or one (.npy)")
-    names = ["observations", *(name for name in ("episode_starts", *ENDS) if name in stored.files)]
+    extra = [name for name in ("episode_starts", *ENDS) if name in stored.files]
+    names = [*(places.values() or ["observations"]), *extra]
     unpacked = sum(entry.file_size for entry in stored.zip.infolist() if entry.filename.removesuffix(".npy") in names)
     if unpacked > LARGEST_RECORDING:
         raise ValueError(f"{path}: unpacks to {unpacked:,} bytes, more than the {LARGEST_RECORDING:,} allowed")
     arrays = {name: stored[name] for name in names}
-    observations, starts = arrays["observations"], arrays.get("episode_starts")
+    observations, starts = arrays.get("observations"), arrays.get("episode_starts")
+    if keyed is not None and places:
+        parts = {key: arrays[name] for key, name in places.items()}
+        try:
+            observations = as_batch(parts, keyed, "observations")[0]
+        except ValueError as problem:
+            raise ValueError(f"{path}: {problem}") from None
+    assert observations is not None
     if starts is None and all(name in arrays for name in ENDS):
         over = arrays[ENDS[0]].astype(np.bool_) | arrays[ENDS[1]].astype(np.bool_)
         starts = np.append(True, over[:-1])
@@ -60,3 +74,16 @@ def _from_archive(path: Path, stored: Any) -> npt.NDArray[Any]:
         return EpisodeRecording(observations, starts)
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
+
+
+def _places(path: Path, stored: Any, keyed: KeyedShape) -> dict[str, str]:
+    """Return by key the name of its array."""
+    found = {}
+    for key in keyed.parts:
+        names = (key, f"observations.{key}", f"observations/{key}", f"obs.{key}")
+        named = [name for name in names if name in stored.files]
+        if not named:
+            held = ", ".join(sorted(stored.files)[:6]) or "nothing"
+            raise ValueError(f"{path}: no array {key!r} ({held}); the policy takes {', '.join(map(repr, keyed.parts))}")
+        found[key] = named[0]
+    return found

@@ -29,8 +29,9 @@ def bench(
 ) -> None:
     """Time decisions on real observations: the ANN, and its conversions, as ratios to ONNX Runtime.
 
-    Recurrent and branching policies are timed like chains, with sigma-delta neurons; their state goes on from decision to
-    decision. Everything runs interleaved in this one process, on one thread; close other programs for steady figures.
+    Recurrent and branching policies are timed like chains, with sigma-delta neurons; their state goes on.
+
+    Everything runs interleaved in this one process, on one thread; close other programs for steady figures.
 
     [bold]Example[/]: snn-policy bench td3-HalfCheetah-v5 --engines event,numpy --json run/bench.json
     """

@@ -186,12 +186,16 @@ def environment_of(policy: "Actor | SpikingPolicy | OnnxPolicy", env: str | None
     return chosen
 
 
-def read_recording(path: Path) -> Any:
-    """Return the recorded observations in a .npy or .npz file, or in a folder that `train collect` has written."""
+def read_recording(path: Path, shape: tuple[int, ...]) -> Any:
+    """Return the recorded observations in a .npy or .npz file, or in a folder that `train collect` has written.
+
+    Args:
+        shape: the policy's observation shape.
+    """
     from snn_policy.calibration import recording_files
 
     if not path.is_dir():
-        return recording_files.read_recording(path)
+        return recording_files.read_recording(path, shape)
     import numpy as np
 
     from snn_policy.calibration.episodes import EpisodeRecording

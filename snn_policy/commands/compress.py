@@ -88,7 +88,7 @@ def compress(
     place = env or (None if observations is not None else environment_of(actor, None))
     if env is not None:
         actor = replace(actor, env_id=env)
-    recording = None if observations is None else read_recording(observations)
+    recording = None if observations is None else read_recording(observations, actor.observation_shape)
     small = compress_actor(
         actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
         tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,

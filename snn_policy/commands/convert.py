@@ -230,7 +230,7 @@ def _converted(
     if recording is None:
         observations = actor.collect(environment_of(actor, env), steps=steps, seed=seed, progress=True)
     else:
-        observations = read_recording(recording)
+        observations = read_recording(recording, actor.observation_shape)
     return convert_actor(actor, observations, neuron=settings, engine=engine, pilot=pilot, progress=True)
 
 

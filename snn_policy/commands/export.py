@@ -147,7 +147,7 @@ def _export_c(
     policy: "SpikingPolicy", directory: Path, prefix: str, verify: bool, recording: Path | None, json: str | None,
     form: dict[str, Any],
 ) -> None:  # fmt: skip
-    given = None if recording is None else read_recording(recording)
+    given = None if recording is None else read_recording(recording, policy.observation_shape)
     with busy("exporting"):
         made = policy.export_c(directory, prefix=prefix, observations=given, verify=verify, **form)
     files = [file.relative_to(directory).as_posix() for file in made.files]
@@ -211,7 +211,8 @@ class _Found:
         if env_id is not None and (period is None or (verify and recording is None)):
             self._ask_environment(policy, env_id, DECISIONS, verify and recording is None)
         if recording is not None:
-            self.observations, self.source = read_recording(recording), str(recording)
+            self.observations = read_recording(recording, policy.observation_shape)
+            self.source = str(recording)
 
     def _ask_environment(self, policy: "SpikingPolicy", env_id: str, steps: int, record: bool) -> None:
         from snn_policy.environments import make_environment

@@ -13,6 +13,7 @@ from snn_policy.actor import Actor
 from snn_policy.bundle.files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
+from snn_policy.sources.pretrained_folder import is_weights_folder, weights_of
 from snn_policy.sources.torch_files import describe, is_sb3_zip, torch_kind
 from snn_policy.sources.training_run import is_training_run, read_training_run
 
@@ -106,7 +107,10 @@ def _read_object(source: Any, options: dict[str, Any]) -> Actor:
         remedy = "build the network, call its load_state_dict, and pass the module"
         what = f"cannot read a policy from {type(source).__name__}: weights without their network"
         raise TypeError(f"{what}; {remedy}; expected {ACCEPTED}")
-    raise TypeError(f"cannot read a policy from {type(source).__name__}: expected {ACCEPTED}")
+    what = f"cannot read a policy from {type(source).__name__}"
+    if isinstance(source, tuple) and len(source) > 1 and isinstance(source[1], Mapping):
+        raise TypeError(f"{what}; of brax's parameters (normaliser, policy, value), pass the policy's, and normaliser=")
+    raise TypeError(f"{what}: expected {ACCEPTED}")
 
 
 def _renamed(options: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +138,9 @@ def file_meant(path: Path) -> Path:
 
 def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     ending = path.suffix.lower()
+    if is_weights_folder(path):
+        path = weights_of(path)
+        ending = path.suffix.lower()
     if is_training_run(path):
         _takes(options, "a training run", "name")
         return read_training_run(path, **options)

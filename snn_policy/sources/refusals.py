@@ -43,10 +43,7 @@ _TABLE = {
     "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "mixture": ("it chooses parts of the network by the observation", "Use a feed-forward policy of linear layers"),
-    "topk": (
-        "it chooses by the observation, as a mixture of experts does",
-        "Use a feed-forward policy of linear layers",
-    ),
+    "topk": ("it chooses by the observation, as a mixture of experts", "Use a feed-forward policy of linear layers"),
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "normal": _RANDOM,
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
