@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.sweeps.cell_record import digest_of
+from snn_policy.sweeps.digests import digest_of
 
 VERSIONS = {"snn-policy": "0.1.0", "numpy": "2.3.0", "gymnasium": "1.2.0", "mujoco": "3.3.0"}
 TOML = '[seeds]\nfirst = 5000\ncount = 20\n\n[[actors]]\npath = "model.zip"\n'

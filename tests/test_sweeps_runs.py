@@ -18,7 +18,7 @@ from snn_policy.cli import main
 from snn_policy.evaluation.evaluate import evaluate
 from snn_policy.evaluation.statistics import retention
 from snn_policy.sweeps import directory as directories
-from snn_policy.sweeps.cells import hash_of
+from snn_policy.sweeps.digests import hash_of
 from snn_policy.sweeps.directory import SweepDirectory
 from snn_policy.sweeps.engine import Lost
 from snn_policy.sweeps.plan import read_plan

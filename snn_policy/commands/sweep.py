@@ -125,3 +125,4 @@ def _print_summary(found: "Summary") -> None:
     for place, chosen in (found.chosen or {}).items():
         kept = "unknown" if chosen["retention"] is None else f"{chosen['retention']:.3f}"
         print(f"{place}: {chosen['label']} chosen (retention {kept}, {chosen['energy']:.1f} nJ per decision)")
+    print(f"next: snn-policy report {found.directory}")

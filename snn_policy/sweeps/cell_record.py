@@ -5,8 +5,6 @@ will be shown hold nothing but printable characters, and what a file says of its
 computed anew.
 """
 
-import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
 from snn_policy.evaluation.results import Evaluation
+from snn_policy.sweeps.digests import canonical, digest_of
 
 FORMAT = 1
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{3,127}")
@@ -72,21 +71,6 @@ class CellResult:
     def place(self) -> str:
         """Return its file, as seen from the sweep's directory."""
         return f"cells/{self.key}.json"
-
-
-def digest_of(document: dict[str, Any]) -> str:
-    """Return the SHA-256 of a file's values as canonical JSON, without the digest itself and without times."""
-    rest = {name: value for name, value in document.items() if name not in ("sha256", "timing")}
-    return hashlib.sha256(canonical(rest).encode()).hexdigest()
-
-
-def canonical(values: Any) -> str:
-    """Return JSON that is the same for the same values: sorted, ASCII.
-
-    Raises:
-        ValueError: a number that is not finite.
-    """
-    return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
 def cell_result(document: dict[str, Any], key: str) -> CellResult:

@@ -1,12 +1,11 @@
 """The cells of a sweep: what one is, its name by the hash of what it is, and the grid that a plan stands for."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from snn_policy.sweeps.digests import hash_of
 from snn_policy.sweeps.places import Place
 from snn_policy.sweeps.settings import Setting
 
@@ -129,8 +128,3 @@ class Cell:
         end = self.seeds.first + self.seeds.count
         for first in range(self.seeds.first, end, self.protocol.batch):
             yield Seeds(first, min(self.protocol.batch, end - first))
-
-
-def hash_of(record: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain data, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode()).hexdigest()

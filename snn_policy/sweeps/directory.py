@@ -22,8 +22,9 @@ from snn_policy.bundle import read_bundle
 from snn_policy.bundle.files import POLICY_FILE, replace_files
 from snn_policy.errors import SourceError
 from snn_policy.sweeps.batches import Batch, holds
-from snn_policy.sweeps.cells import Cell, Seeds, hash_of
+from snn_policy.sweeps.cells import Cell, Seeds
 from snn_policy.sweeps.contents import Files, files_in
+from snn_policy.sweeps.digests import digest_of
 
 FORMAT = 1
 SWEEP_FILE, CELLS, BATCHES, POLICIES = "sweep.json", "cells", "batches", "policies"
@@ -81,12 +82,12 @@ class SweepDirectory:
         document = _read(self._cell_file(key))
         if document is None or document.get("key") != key or "evaluation" not in document:
             return None
-        return document if document.get("sha256") == _sum_of(document, "timing") else None
+        return document if document.get("sha256") == digest_of(document) else None
 
     def write_cell(self, cell: Cell, evaluation: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         """Write a finished cell, and remove its batches."""
         document = {"format": FORMAT, "key": cell.key, "cell": cell.record, "evaluation": evaluation, "timing": timing}
-        self._write(self._cell_file(cell.key), {**document, "sha256": _sum_of(document, "timing")})
+        self._write(self._cell_file(cell.key), {**document, "sha256": digest_of(document)})
         self.forget_batches(cell.key)
 
     def forget_batches(self, key: str) -> None:
@@ -100,7 +101,7 @@ class SweepDirectory:
     def batch(self, key: str, seeds: Seeds) -> Batch | None:
         """Return a finished batch of a cell, None where there is none that is whole."""
         document = _read(self._batch_file(key, seeds))
-        if document is None or document.get("key") != key or document.get("sha256") != _sum_of(document):
+        if document is None or document.get("key") != key or document.get("sha256") != digest_of(document):
             return None
         return document["batch"] if holds(document["batch"], seeds) else None
 
@@ -109,7 +110,7 @@ class SweepDirectory:
         place = self._batch_file(key, seeds)
         with _telling():
             place.parent.mkdir(exist_ok=True)
-        self._write(place, {**document, "sha256": _sum_of(document)})
+        self._write(place, {**document, "sha256": digest_of(document)})
 
     def policy(self, key: str) -> Files | None:
         """Return a converted policy's files; None where there is none that is whole."""
@@ -141,11 +142,6 @@ class SweepDirectory:
 def _foreign(place: Path) -> bool:
     """Return whether something is none of what a sweep leaves that could not write its first file."""
     return place.name not in (CELLS, BATCHES, POLICIES) and not place.name.startswith(SWEEP_FILE)
-
-
-def _sum_of(document: Mapping[str, Any], *without: str) -> str:
-    """Return the SHA-256 of a document but for the named entries and the sum itself."""
-    return hash_of({name: value for name, value in document.items() if name not in ("sha256", *without)})
 
 
 def _read(path: Path) -> dict[str, Any] | None:

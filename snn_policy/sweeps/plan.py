@@ -12,8 +12,9 @@ from snn_policy.actor import Actor
 from snn_policy.calibration.pilots import Pilot, asked_of_pilots
 from snn_policy.checks import number, whole
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sweeps.cells import Cell, PlannedActor, Protocol, Purpose, Seeds, hash_of
+from snn_policy.sweeps.cells import Cell, PlannedActor, Protocol, Purpose, Seeds
 from snn_policy.sweeps.contents import actor_bytes, digest
+from snn_policy.sweeps.digests import hash_of
 from snn_policy.sweeps.places import Place, read_place
 from snn_policy.sweeps.settings import Setting, read_settings
 from snn_policy.sweeps.tables import Table, read_toml

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from snn_policy.errors import SourceError
 from snn_policy.progress import track
-from snn_policy.sweeps.cell_record import ANN, FORMAT, KEY, CellResult, canonical, cell_result, digest_of
+from snn_policy.sweeps.cell_record import ANN, FORMAT, KEY, CellResult, cell_result
+from snn_policy.sweeps.digests import canonical, digest_of
 from snn_policy.untrusted_files import MEGABYTE, parse_json, reading
 
 SWEEP_FILE, CELLS = "sweep.json", "cells"
