@@ -213,7 +213,7 @@ def damaged_graph(kind: str, block: str, field: str, record: int, value: float) 
         ("residual", "connections", "columns", 1, -1), ("residual", "connections", "columns", 1, 10**6),
         ("residual", "connections", "delayed", 1, 1), ("residual", "connections", "source", 1, 2),
         ("residual", "connections", "kind", 1, 4),
-        ("gated", "stages", "other_activation", 1, 12), ("gated", "stages", "other_activation", 1, -1),
+        ("gated", "stages", "other_activation", 1, 14), ("gated", "stages", "other_activation", 1, -1),
         ("gated", "stages", "other_activation", 1, 5), ("gated", "stages", "second", 1, 7),
         ("history", "connections", "delayed", 0, 1), ("history", "connections", "into", 0, 1),
     ],

@@ -46,6 +46,7 @@ def test_episode_starts_are_kept(tmp_path: Path) -> None:
     np.savez(tmp_path / "r.npz", **recorded(), episode_starts=starts)
     found = read_recording(tmp_path / "r.npz", SHAPE)
     assert isinstance(found, EpisodeRecording)
+    assert found.episode_starts is not None
     assert np.array_equal(found.episode_starts, starts)
 
 
@@ -58,7 +59,7 @@ def test_the_command_line_converts_and_exports_with_it(tmp_path: Path) -> None:
                       ["export", again, "--out", graphs, *given]):  # fmt: skip
         assert main(arguments) == 0
     policy, parts = SpikingPolicy.load(tmp_path / "again"), recorded()
-    first = {key: part[0] for key, part in parts.items()}
+    first: Any = {key: part[0] for key, part in parts.items()}
     assert abs(policy.act(first) - actor().act(first)).max() <= 0.1
 
 

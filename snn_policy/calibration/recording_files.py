@@ -61,7 +61,7 @@ def _from_archive(path: Path, stored: Any, keyed: KeyedShape | None) -> npt.NDAr
     if keyed is not None and places:
         parts = {key: arrays[name] for key, name in places.items()}
         try:
-            observations = as_batch(parts, keyed, "observations")[0]
+            observations = as_batch(parts, keyed, "observations")[0]  # pyright: ignore[reportArgumentType]
         except ValueError as problem:
             raise ValueError(f"{path}: {problem}") from None
     assert observations is not None
