@@ -119,7 +119,7 @@ def _relu_layers(actor: Actor) -> list[Linear]:
 def exported(policy: SpikingPolicy) -> Decide:
     """Return the decision of the policy's `export_c`, compiled; raise `LeftOut` where there is no compiler."""
     with tempfile.TemporaryDirectory() as directory:
-        policy.export_c(directory, prefix="timed", verify=False)
+        policy.export_c(directory, prefix="timed", verify=False, vectors=True)
         library = compiled(Path(directory, "policy.c"))
     library.timed_state_size.restype = ctypes.c_size_t
     spare = np.zeros(library.timed_state_size() + CACHE_LINE, np.uint8)

@@ -50,8 +50,8 @@ Vectors = Annotated[
     bool | None,
     typer.Option(
         "--vectors/--no-vectors",
-        help="With --c: lay weights out for processors with vector instructions, or packed for boards without; by "
-        "default for vectors, but on Arduino.",
+        help="With --c: weights as processors with vector instructions are fastest, or as few bytes as boards can "
+        "have; by default in between.",
     ),
 ]
 AsTorchScript = Annotated[

@@ -64,8 +64,9 @@ def export_c(
         observations: (N, *shape) to verify on; by default a random walk.
         layout: "plain": policy.h, policy.hpp, policy.c, main.c and CMakeLists.txt; "arduino": a library folder for the
             Arduino IDE and PlatformIO, its files in src/ named snn_ and the prefix.
-        vectors: lay rows of weights out for processors with vector instructions (about 10 % faster on AVX2, some
-            kilobytes more); by default for the layout "plain", as a board's memory is short. The bits are the same.
+        vectors: True: as a processor with vector instructions is fastest: rows of weights are padded, and sparse layers
+            keep zeros where leaving them out takes longer. False: as few bytes as possible, for boards. By default
+            padded rows (but for boards: "arduino"), and no zeros. The bits are the same.
 
     Raises:
         ValueError: a prefix that is no C identifier, another layout, or a C policy that does not act as this one.
@@ -75,7 +76,7 @@ def export_c(
     require(layout in LAYOUTS, f"layout {layout!r}: expected {' or '.join(LAYOUTS)}")
     place = Path(directory)
     wide = layout == "plain" if vectors is None else vectors
-    blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=True).layout()
+    blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=vectors is not True).layout()
     sizes = _sizes(bundle, blocks)
     texts = _files(bundle, blocks, prefix, sizes, layout)
     for name, text in texts.items():
