@@ -48,6 +48,8 @@ ACTORS = {
 """Spread of the states that episodes begin in; None: the environment's own."""
 PARTS = ("hysteresis", "dither", "delay", "clipping")
 DELTAS, QUANTILES = (0.02, 0.1), (1.0, 0.99)
+LEAST = 0.005
+"""Share of the return below which a difference is none, however certain."""
 CHOICE_EPISODES, REPORT_EPISODES, ROWS = 20, 200, 20
 Values = np.ndarray
 
@@ -188,15 +190,18 @@ def rms_error(policy: SpikingPolicy, actor: Actor, observations: FloatArray, uni
 
 
 def judged(record: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return an alteration's share of the ANN's return, its failures, and whether it helps or harms for certain."""
+    """Return an alteration's share of the ANN's return, its failures, and whether it helps or harms.
+
+    The share's interval leaves out 1, and its mean is `LEAST` away; or failures differ by two standard errors.
+    """
     ann, own = np.array(record["ann"]), np.array(record["returns"][what])
     found = relative(own, ann)
     found["failed"] = failed_share(own, ann)
     changed = failures(own, ann).astype(float) - failures(ann, ann)
     margin = 2 * changed.std(ddof=1) / np.sqrt(len(changed))
     low, high = found["interval"]
-    found["helps"] = bool(low > 1 or changed.mean() < -margin)
-    found["harms"] = bool(high < 1 or changed.mean() > margin)
+    found["helps"] = bool((low > 1 and found["mean"] > 1 + LEAST) or changed.mean() < -margin)
+    found["harms"] = bool((high < 1 and found["mean"] < 1 - LEAST) or changed.mean() > margin)
     return found
 
 

@@ -40,7 +40,7 @@ TITLES = {
     "alpha-8": "**α without a search.** The rule's α: share of the best α's return (95 % interval) / failed episodes.",
     "alpha-4": "**The same at T = 4.**",
     "help": "**Parts of spiking, added to the ANN.** Strength: share of the ANN's return (95 % interval) / failed "
-    "episodes; + helps, − harms: the interval of the return, or that of the failures, lies on one side of the ANN's.",
+    "episodes; + helps, − harms: for certain, and by more than 0.5 % of the return or in the failures.",
     "hidden": "**Partly observed tasks.** Errors in half-ranges (discrete: one-hot).",
     "agents": "**Two agents.** Shares of the ANN pair's return (95 % interval) / failed episodes.",
 }

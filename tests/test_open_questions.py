@@ -105,10 +105,12 @@ def test_without_an_alteration_it_is_the_ann() -> None:
     assert values_of(actor, RISING.astype(np.float32)) == pytest.approx(RISING)
 
 
-@pytest.mark.parametrize(("gained", "verdict"), [(5.0, (True, False)), (-5.0, (False, True)), (0.0, (False, False))])
+@pytest.mark.parametrize(
+    ("gained", "verdict"), [(5.0, (True, False)), (-5.0, (False, True)), (0.0, (False, False)), (0.45, (False, False))]
+)
 def test_what_helps_and_harms_is_told_by_its_interval(gained: float, verdict: tuple[bool, bool]) -> None:
     ann = np.random.default_rng(0).normal(100, 10, 200)
-    noise = np.random.default_rng(1).normal(0, 3, 200)
+    noise = np.random.default_rng(1).normal(0, 1, 200)
     found = judged({"ann": list(ann), "returns": {"delay": list(ann + gained + noise - noise.mean())}}, "delay")
     assert (found["helps"], found["harms"]) == verdict
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from examples import two_agents
 from examples.two_agents import AGENTS, CoupledPendulums
 from snn_policy import SpikingPolicy, convert, load_actor
 from snn_policy.exported import path
@@ -178,6 +179,14 @@ def test_an_observation_that_cannot_be_used_names_its_agent(number: float) -> No
     crew.walks["b"][3, 1] = number
     with pytest.raises(ValueError, match=r"agent 'b'.*seed 0.*step 3"):
         actions_of(SpikingPolicyParallelEval(crew, POLICY))
+
+
+def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(two_agents, "EPISODES", 1)
+    two_agents.main()
+    left, right = capsys.readouterr().out.splitlines()
+    assert left.startswith("seed 0, left: return")
+    assert "in 200 decisions" in right
 
 
 def test_pendulums_without_a_spring_are_two_tasks() -> None:
