@@ -190,12 +190,16 @@ def table(records: Mapping[str, dict[str, Any]]) -> list[str]:
 
 def pair_table(records: Mapping[str, dict[str, Any]]) -> list[str]:
     """Return the lines of the table of two agents."""
-    rows = ["| spring | conversion | own, alone spiking | partner of it | both spike | consistency |", "|---" * 6 + "|"]
+    rows = [
+        "| spring (episodes) | conversion | own, alone spiking | partner of it | both spike | consistency |",
+        "|---" * 6 + "|",
+    ]
     for stiffness, record in records.items():
         for conversion, one in record.items():
             if conversion != "ann":
                 cells = [share(one[what]) for what in ("own", "partner", "both")]
-                rows.append(f"| {stiffness} | {conversion} | {' | '.join(cells)} | {shown(one['consistency'], 2)} |")
+                label = f"{stiffness} ({one['own']['episodes']})"
+                rows.append(f"| {label} | {conversion} | {' | '.join(cells)} | {shown(one['consistency'], 2)} |")
     return rows
 
 
