@@ -24,6 +24,11 @@ def reported(costs: Costs) -> Report:
     return {name: values for name in REPORTED if (values := getattr(costs, name)) is not None}
 
 
+def first_row(costs: Report) -> dict[str, Any]:
+    """Return the only row's entries of a report, plain numbers where they are single."""
+    return {name: values[0].copy() if values.ndim > 1 else values[0].item() for name, values in costs.items()}
+
+
 def shadow_actor(policy: Policy, shadow: bool) -> Actor | None:
     """Return the ANN to compare actions with, None without `shadow`."""
     if not shadow:

@@ -13,7 +13,7 @@ from snn_policy.observations import environment_name, host_array, host_observati
 from snn_policy.progress import counting
 from snn_policy.protocol import Policy
 
-from .bookkeeping import Bookkeeper, shadow_actor
+from .bookkeeping import Bookkeeper, first_row, shadow_actor
 from .intake import Intake, check_kinds
 
 
@@ -77,9 +77,9 @@ class SpikingPolicyEval(gym.Wrapper, RecordConstructorArgs):
         obs, reward, terminated, truncated, info = self.env.step(self._intake.form.of(action))
         batch, rewards = self._intake.following(obs, reward, np.where(began, 0, self._book.steps + 1))
         costs, counted = self._book.record(taken[None], rewards)
-        snn: dict[str, Any] = _first(costs) if counted[0] else {}
+        snn: dict[str, Any] = first_row(costs) if counted[0] else {}
         if terminated or truncated:
-            snn["episode"] = _first(self._book.summary())
+            snn["episode"] = first_row(self._book.summary())
         if began[0]:
             self._book.begin(batch, began)
             self._intake.forget_seeds(began)
@@ -102,7 +102,3 @@ class SharedPolicy:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedPolicy":
         return self
-
-
-def _first(costs: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[0].copy() if values.ndim > 1 else values[0].item() for name, values in costs.items()}
