@@ -18,6 +18,7 @@ from torch import nn
 from benchmarks.peers_networks import RECIPES, PeerNetwork, SinabsNetwork, SpikingJellyNetwork, quiet
 from benchmarks.peers_probes import INPUTS, PROBE_ROWS, Found, chain
 from snn_policy import IF, OnnxPolicy, SigmaDelta, convert, load_actor
+from snn_policy.bundle.files import DECISION_FILE
 
 EXPORT_TIMESTEPS = 8
 NAMES = ("SpikingJelly", "sinabs", "ours, IF", "ours, sigma-delta")
@@ -53,7 +54,7 @@ def onnx_difference(network: PeerNetwork, inputs: torch.Tensor) -> Found:
     """Export whole decisions of one row; return the largest difference over consecutive ones, and the graph's size."""
     network.forget()
     with TemporaryDirectory() as directory:
-        file = Path(directory) / "decision.onnx"
+        file = Path(directory) / DECISION_FILE
         torch.onnx.export(network, (inputs[:1],), file, dynamo=True, verbose=False)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         names = [given.name for given in session.get_inputs()]
@@ -117,9 +118,9 @@ def our_onnx(policy: Any, inputs: torch.Tensor) -> Found:
         graph = OnnxPolicy(directory)
         policy.reset()
         difference = max(float(np.abs(graph.act(row) - policy.act(row)).max()) for row in inputs[:PROBE_ROWS].numpy())
-        session = onnxruntime.InferenceSession(Path(directory) / "decision.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(Path(directory) / DECISION_FILE, providers=["CPUExecutionProvider"])
         return {"difference": difference, "inputs": len(session.get_inputs()),
-                "nodes": nodes_of(Path(directory) / "decision.onnx")}  # fmt: skip
+                "nodes": nodes_of(Path(directory) / DECISION_FILE)}  # fmt: skip
 
 
 def our_nir(policy: Any) -> Found:
