@@ -45,6 +45,12 @@ def advised(about: dict[str, Any] = ABOUT, **changed: Any) -> str:
     return "\n".join(advice(sections(**changed), about))
 
 
+def test_a_task_that_forgives_everything_has_no_worst_disturbance():
+    text = said(sensitivity={"bias@1.0": of(0.0), "white@1.0": of(0.0)})
+    assert "No disturbance" in text
+    assert "hurts this task most" not in text
+
+
 def test_every_sentence_has_a_number():
     sentences = [*observed(sections(), ABOUT), *advice(sections(), ABOUT)]
     assert len(sentences) >= 10

@@ -43,8 +43,11 @@ def test_directories_and_unknown_endings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"directory without policy\.json"):
         load_actor(tmp_path)
     (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(SourceError, match="unknown ending"):
+    with pytest.raises(SourceError, match="an empty file"):
         load_actor(str(tmp_path / "weights.pt"))
+    (tmp_path / "weights.bin").write_text("weights")
+    with pytest.raises(SourceError, match="unknown ending"):
+        load_actor(tmp_path / "weights.bin")
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(SourceError, match="not a file"):
         load_actor(tmp_path / "folder.onnx")

@@ -94,8 +94,9 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "module as zip": ("p.zip", lambda path: torch.save(network(), path), "a pickled module"),
     "pickle": ("p.pkl", lambda path: path.write_bytes(pickle.dumps(Named())), "a pickled .*Named"),
     "no ending": ("policy", lambda path: torch.save(network().state_dict(), path), "a checkpoint"),
-    "text": ("p.pt", lambda path: path.write_text("hello"), "unknown ending"),
-    "truncated": ("p.pt", lambda path: path.write_bytes(b"\x80\x02}q"), "unknown ending"),
+    "text": ("p.pt", lambda path: path.write_text("hello"), "unknown content, or cut off"),
+    "truncated": ("p.pt", lambda path: path.write_bytes(b"\x80\x02}q"), "unknown content, or cut off"),
+    "empty": ("p.pt", lambda path: path.write_bytes(b""), "an empty file"),
 }
 
 

@@ -164,6 +164,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "a path that is missing": ({"actors": [{"source": "gone.zip"}]}, "", ["gone.zip", "no such file"]),
     "a variable that is not set": ({"actors": [{"source": "$NO_SUCH_FOLDER/x"}]}, "", ["NO_SUCH_FOLDER is not set"]),
     "an option that a source lacks": ({"actors": [{"source": "small", "output": "a"}]}, "", ["small", "output"]),
+    "an actor's name that cannot be shown": (
+        {"actors": [{"source": "small", "name": "\u202egnp"}]}, "", ["[[actors]] 1 name", "printable"],
+    ),
+    "an actor's name of two lines": ({"actors": [{"source": "small", "name": "a\nb"}]}, "", ["name", "printable"]),
+    "an actor's name without end": ({"actors": [{"source": "small", "name": "a" * 1500}]}, "", ["name", "printable"]),
     "one actor twice": ({"actors": [{"source": "small"}] * 2}, "", ["small stands there twice", "name"]),
     "no environment of that id": ({"environments": ["CartPole-v99"]}, "", ["CartPole-v99", "cannot be made"]),
     "an environment that does not fit": ({"environments": ["Pendulum-v1"]}, "", ["Pendulum-v1", "does not fit"]),

@@ -149,6 +149,8 @@ def _forgiven(sections: Sections, about: About) -> list[str]:
     costs = {kind: cost for kind, cost in measured if cost is not None}
     if len(costs) < 2:
         return []
+    if not any(cost.mean for cost in costs.values()):
+        return ["No disturbance of the error's power costs anything in this task (0 % of the ANN's return)."]
     worst, least = (pick(costs, key=lambda kind: costs[kind].mean) for pick in (max, min))
     return [
         f"Of disturbances of one power, {KINDS[worst]} hurts this task most ({with_interval(costs[worst], ' %')} of "

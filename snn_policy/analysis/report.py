@@ -157,7 +157,7 @@ def analyse(
         ValueError: an environment that does not fit, or whose state cannot be restored exactly; no whole episodes.
     """
     require(whole(episodes, 1, 10_000), f"episodes {episodes!r}: expected a whole number of 1 to 10000")
-    require(whole(seed, 0, 2**31 - 1), f"seed {seed!r}: expected a whole number of at least 0")
+    require(whole(seed, 0, 2**31 - 1), f"seed {seed!r}: expected a whole number from 0 to {2**31 - 1}")
     name = check_environment(actor, env)
     few = min(episodes, FEW)
     with counting("episodes of SNN and ANN", 2 * episodes, progress) as advance:

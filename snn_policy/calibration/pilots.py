@@ -59,7 +59,7 @@ class Pilot:
         fits = whole(self.episodes, BLOCK, MOST_EPISODES) and self.episodes % BLOCK == 0
         require(fits, f"episodes {self.episodes!r}: expected a multiple of {BLOCK} up to {MOST_EPISODES}")
         for name, value in (("seed", self.seed), ("report_seed", self.report_seed)):
-            require(whole(value, 0, 2**31 - 1), f"{name} {value!r}: expected a whole number of at least 0")
+            require(whole(value, 0, 2**31 - 1), f"{name} {value!r}: expected a whole number from 0 to {2**31 - 1}")
         fits = whole(self.report_episodes, 0, 100_000) and self.report_episodes != 1
         require(fits, f"report_episodes {self.report_episodes!r}: expected 0, or 2 and more")
         apart = self.seed + self.most <= self.report_seed or self.report_seed + self.report_episodes <= self.seed

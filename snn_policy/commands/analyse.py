@@ -101,11 +101,13 @@ def _policy(options: dict[str, Any]) -> "SpikingPolicy":
 
 
 def _write(analysis: "Analysis", out: Path) -> None:
-    """Write pictures, the page and the findings, each whole or not at all."""
+    """Write pictures, the page and the findings, each whole or not at all; no page of before stays beside new ones."""
     from snn_policy.analysis.page import page
     from snn_policy.analysis.pictures import write_pictures
     from snn_policy.atomic_files import write_atomically
 
+    for name in (PAGE, FINDINGS):
+        (out / name).unlink(missing_ok=True)
     write_pictures(analysis, out)
     write_atomically(out / PAGE, page(analysis).encode())
     write_atomically(out / FINDINGS, "".join(f"{sentence}\n" for sentence in analysis.findings).encode())

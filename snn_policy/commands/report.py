@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from snn_policy.commands.common import JsonOption, check_directory, check_target, write_json
-from snn_policy.energy import DEFAULT, PROFILES, profiles_of
+from snn_policy.energy import DEFAULT, PROFILES
 
 MOST_NAMED = 20
 DEFAULT_DELTA = 0.01
@@ -42,7 +42,8 @@ def report(
     if not 0 < delta < 1:
         raise ValueError(f"--delta {delta:g}: expected a share of the ANN's return between 0 and 1, such as 0.01")
     if profile not in PROFILES:
-        profiles_of(profile if profile != "all" else "all of them")
+        known = ", ".join(PROFILES)
+        raise ValueError(f"energy profile {profile!r}: expected one of {known}; the table of energies has all of them")
     check_target(json)
     results = read_sweep(directory, progress=True)
     target = out or directory / REPORT

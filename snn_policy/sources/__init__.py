@@ -187,7 +187,12 @@ def _read_path(path: Path, options: dict[str, Any]) -> Actor:
     what = describe(path) if path.is_file() else None
     if what is not None:
         raise SourceError(f"{path}: {what}")
-    what = f"directory without {POLICY_FILE}" if path.is_dir() else "file of unknown ending"
+    if path.is_dir():
+        what = f"directory without {POLICY_FILE}"
+    elif not path.stat().st_size:
+        what = "an empty file"
+    else:
+        what = f"file of unknown {'content' if ending in ('.pt', '.pth', '.ckpt') else 'ending'}, or cut off"
     raise SourceError(f"{path}: {what}; expected {ACCEPTED}")
 
 

@@ -135,5 +135,5 @@ def _refuse_zero_state(path: str, node: NodeProto, inputs: Sequence[Array | None
 def baked_state(path: str, kind: str, what: str) -> UnsupportedLayerError:
     """Return the error for a recurrent graph whose hidden state is a constant."""
     reason = f"it is recurrent, and its hidden state is baked into the file ({what}): it would forget at every step"
-    remedy = "Recurrent policies are not read: use a feed-forward one, with stacked observations if it needs a past"
+    remedy = "Export it with its state as an input and an output of the graph"
     return UnsupportedLayerError(path, kind, reason, remedy)

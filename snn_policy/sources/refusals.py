@@ -16,6 +16,11 @@ _RANDOM = (
     "Let forward return the deterministic action (the mean)",
 )
 
+_RECURRENT = (
+    "it is recurrent",
+    "Hand over the module itself, or export it as TorchScript or ONNX with its state as an input and an output",
+)
+
 # the first entry whose key occurs in the layer's type, lower case and without underscores, applies
 _TABLE = {
     "rand": _RANDOM,
@@ -36,11 +41,11 @@ _TABLE = {
         "it cannot fold into weights",
         "Retrain with BatchNorm1d or BatchNorm2d (with running statistics), which fold, or without normalisation",
     ),
-    "lstm": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
-    "gru": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
-    "rnn": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
-    "scan": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
-    "loop": ("it is recurrent", "Use a feed-forward policy, with stacked observations if it needs a past"),
+    "lstm": _RECURRENT,
+    "gru": _RECURRENT,
+    "rnn": _RECURRENT,
+    "scan": _RECURRENT,
+    "loop": _RECURRENT,
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "mixture": ("it chooses parts of the network by the observation", "Use a feed-forward policy of linear layers"),
     "topk": ("it chooses by the observation, as a mixture of experts", "Use a feed-forward policy of linear layers"),

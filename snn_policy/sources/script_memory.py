@@ -16,7 +16,7 @@ from snn_policy.sources.script_operations import VIEWS
 from snn_policy.sources.script_program import Program, arrays_of
 from snn_policy.sources.script_values import Observed, ScriptModule, Unread, storage_of
 
-_REMEDY = "Use a feed-forward policy, with stacked observations if it needs a past"
+_REMEDY = "Script the module (a trace loses what is written), or let forward take its state and return it"
 _PAST = frozenset({"past", "history", "hist", "last", "prev", "previous", "recent", "queue", "frames"})
 
 

@@ -8,7 +8,7 @@ computed anew.
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
@@ -163,8 +163,13 @@ def _text(values: dict[str, Any], name: str, of: str = "") -> str:
     return _printable(values.get(name), f"{of}{name}")
 
 
+def shows(value: Any) -> TypeGuard[str]:
+    """Return whether it is a text that can be shown: neither blank nor huge, and no control characters in it."""
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= LONGEST_TEXT and value.isprintable()
+
+
 def _printable(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT or not value.isprintable():
+    if not shows(value):
         raise SourceError(f"{name} {_shown(value)}: expected 1 to {LONGEST_TEXT} printable characters")
     return value
 

@@ -12,6 +12,7 @@ from snn_policy.actor import Actor
 from snn_policy.calibration.pilots import Pilot, asked_of_pilots
 from snn_policy.checks import number, whole
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.sweeps.cell_record import LONGEST_TEXT, shows
 from snn_policy.sweeps.cells import Cell, PlannedActor, Protocol, Purpose, Seeds
 from snn_policy.sweeps.contents import actor_bytes, digest
 from snn_policy.sweeps.digests import hash_of
@@ -202,6 +203,8 @@ def _actor(
     actor = _load(table)
     own = _own_places(table)
     name = table.text("name", "expected a name", actor.name)
+    if not shows(name):
+        table.fail("name", f"expected 1 to {LONGEST_TEXT} printable characters")
     table.end()
     chosen = own or places or ([Place(actor.env_id)] if actor.env_id else [])
     if not chosen:

@@ -56,7 +56,7 @@ def make_engine(engine: str = "local", workers: int = 0, address: str | None = N
         ConnectionError: there is no cluster at the address.
     """
     require(engine in ENGINES, f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
-    require(whole(workers, 0, 10**6), f"workers {workers!r}: expected a whole number of at least 0")
+    require(whole(workers, 0, 10**6), f"workers {workers!r}: expected a whole number from 0 to a million")
     require(address is None or engine == "ray", f"address {address}: of engine ray only; add --engine ray")
     if engine == "local":
         return LocalWorkers(workers)
