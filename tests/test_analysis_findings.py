@@ -73,6 +73,8 @@ def test_what_dominates_is_the_larger_part_if_it_is_worth_a_word(policy: float, 
         (of(-0.3, 0.1), "opposite ways"),
         (of(0.2, 0.3), "no common"),
         (of(0.01), "no common"),
+        (Estimate(0.5, (float("nan"), float("nan")), 1), "that one episode could show"),
+        (Estimate(-0.5, (float("nan"), float("nan")), 1), "that one episode could show"),
     ],
 )  # fmt: skip
 def test_errors_have_a_direction_only_where_the_interval_says_so(consistency: Estimate, way: str):

@@ -228,7 +228,8 @@ def test_a_baseline_on_other_seeds_is_a_contradiction(tmp_path: Path) -> None:
 def test_a_sweep_without_any_usable_cell_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = write_sweep(tmp_path, [], absent=[ANN, SNN])
     assert main(["report", str(place)]) == 2
-    assert "none of its 2 cells has a usable result (run snn-policy sweep first)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "none of its 2 cells has a usable result (run snn-policy sweep FILE.toml, again where it was stopped" in said
 
 
 def leaves(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -57,6 +57,12 @@ def with_interval(found: Estimate, unit: str = "") -> str:
     return f"{number(found.mean)}{unit} [{number(low)}, {number(high)}]"
 
 
+def has_interval(found: Estimate) -> bool:
+    """Return whether several episodes were measured, whose spread says how sure the mean is."""
+    low = found.interval[0]
+    return low == low
+
+
 def above(found: Estimate, bound: float) -> bool:
     """Return whether the interval, or a mean without one, lies above the bound."""
     low = found.interval[0]
@@ -108,14 +114,18 @@ def _directed(sections: Sections, about: About) -> list[str]:
     consistency, correction, drift = (_known(sections, name, name) for name in ("consistency", "correction", "drift"))
     if consistency is not None:
         way = "have no common direction"
-        if above(consistency, NOTICEABLE):
+        if not has_interval(consistency):
+            way = "have no common direction that one episode could show"
+        elif above(consistency, NOTICEABLE):
             way = "point the same way and add up"
         elif below(consistency, -NOTICEABLE):
             way = "point in opposite ways and cancel"
         found.append(f"Consecutive errors of the action {way}: their mean cosine is {with_interval(consistency)}.")
     if correction is not None:
         way = "does not turn against the error"
-        if below(correction, -NOTICEABLE):
+        if not has_interval(correction):
+            way = "may or may not turn against the error, which one episode cannot show"
+        elif below(correction, -NOTICEABLE):
             way = "turns against the error that the plant has just suffered"
         after = "" if drift is None else f"; with the spiking policy's own next error it is {with_interval(drift)}"
         found.append(f"The ANN {way}: the cosine of its change is {with_interval(correction)}{after}.")

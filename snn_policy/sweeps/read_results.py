@@ -20,6 +20,7 @@ from snn_policy.untrusted_files import MEGABYTE, parse_json, reading
 SWEEP_FILE, CELLS = "sweep.json", "cells"
 LARGEST_SWEEP, LARGEST_CELL = 64 * MEGABYTE, 64 * MEGABYTE
 MOST_CELLS = 100_000
+FINISH = "run snn-policy sweep FILE.toml, again where it was stopped: what is done is kept"
 NOT_YET = "not computed yet"
 
 
@@ -89,7 +90,7 @@ def read_sweep(directory: Path, progress: bool = False) -> SweepResults:
         missing[problem.key] = problem
         del cells[problem.key]
     if not cells:
-        first = next((str(cell) for cell in missing.values() if cell.damaged), "run snn-policy sweep first")
+        first = next((str(cell) for cell in missing.values() if cell.damaged), FINISH)
         raise SourceError(f"{directory}: none of its {len(keys):,} cells has a usable result ({first})")
     absent = tuple(missing[key] for key in keys if key in missing)
     return SweepResults(directory, name, keys, text, select, cells, absent)
