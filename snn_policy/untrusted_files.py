@@ -1,10 +1,12 @@
 """Reading files that may be anything: every failure is one `SourceError` that names the file."""
 
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 
@@ -22,6 +24,36 @@ def checked(path: Path, limit: int) -> Path:
     if path.stat().st_size > limit:
         raise SourceError(f"{path}: larger than {limit // MEGABYTE} MB, too large for a policy")
     return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return a plain file, open to be read: no link, no pipe, no device.
+
+    Raises:
+        SourceError: it is there and is none.
+        OSError: it is missing, a link, or may not be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceError(f"{path}: not a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a plain file.
+
+    Raises:
+        SourceError: it is none, or is larger than `limit` bytes.
+        OSError: as `open_regular`.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+    if size > limit or len(content) > limit:
+        raise SourceError(f"{path}: larger than {limit // MEGABYTE} MB")
+    return content
 
 
 @contextmanager

@@ -5,7 +5,6 @@ such a note may name a plain file in the graph's own folder, and what it promise
 """
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from typing import BinaryIO
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, load
 
 from snn_policy.errors import SourceError
-from snn_policy.untrusted_files import LARGEST_WEIGHTS, MEGABYTE
+from snn_policy.untrusted_files import LARGEST_WEIGHTS, MEGABYTE, open_regular
 
 DATA_ENDINGS = (".data", "_data")
 _REMEDY = "save it in one file (torch.onnx.export(..., external_data=False))"
@@ -84,16 +83,13 @@ def _open(path: Path, name: str, tensor: str) -> BinaryIO:
     if not plain or not name.endswith(DATA_ENDINGS):
         remedy = f"only NAME.onnx.data beside the graph is, not {name[:80]!r}: {_REMEDY}"
         raise SourceError(f"{path}: tensor {tensor} lies in another file, which is not read; {remedy}")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path.parent / name, flags)
+        return open_regular(path.parent / name)
+    except SourceError:
+        raise SourceError(f"{path}: {name} beside it is not a regular file; {_REMEDY}") from None
     except OSError as problem:
         what = "is missing" if isinstance(problem, FileNotFoundError) else "cannot be read, or is a link"
         raise SourceError(f"{path}: its weights' file {name} beside it {what}; copy both files, or {_REMEDY}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SourceError(f"{path}: {name} beside it is not a regular file; {_REMEDY}")
-    return os.fdopen(descriptor, "rb")
 
 
 def _size(tensor: TensorProto, path: Path) -> int:

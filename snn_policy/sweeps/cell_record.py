@@ -14,8 +14,8 @@ from snn_policy.checks import whole
 from snn_policy.errors import SourceError
 from snn_policy.evaluation.results import Evaluation
 from snn_policy.sweeps.digests import canonical, digest_of
+from snn_policy.sweeps.files import FORMAT
 
-FORMAT = 1
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{3,127}")
 DIGEST = re.compile(r"[0-9a-f]{16,128}")
 LONGEST_TEXT, MOST_VERSIONS, MOST_EPISODES, MOST_LAYERS = 1_000, 200, 100_000, 10_000

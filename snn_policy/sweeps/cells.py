@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from snn_policy.sweeps import cell_record
 from snn_policy.sweeps.digests import hash_of
 from snn_policy.sweeps.places import Place
 from snn_policy.sweeps.settings import Setting
@@ -92,7 +93,7 @@ class Cell:
         setting, place = self.setting, self.place
         return {
             "actor": {"name": self.actor.name, "digest": self.actor.digest},
-            "role": "ann" if setting is None else "snn",
+            "role": cell_record.ANN if setting is None else cell_record.SNN,
             "label": self.label,
             "settings": setting and setting.record,
             "compression": setting and setting.compression_record,

@@ -25,11 +25,9 @@ from snn_policy.sweeps.batches import Batch, holds
 from snn_policy.sweeps.cells import Cell, Seeds
 from snn_policy.sweeps.contents import Files, files_in
 from snn_policy.sweeps.digests import digest_of
+from snn_policy.sweeps.files import BATCHES, CELLS, FORMAT, LARGEST, POLICIES, SWEEP_FILE
 
-FORMAT = 1
-SWEEP_FILE, CELLS, BATCHES, POLICIES = "sweep.json", "cells", "batches", "policies"
 KEPT = "what is finished is kept: make room, and run the same command again"
-LARGEST = 256 * 2**20
 
 
 class SweepDirectory:

@@ -14,10 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 from snn_policy.sweeps.cell_record import CellResult
+from snn_policy.sweeps.files import SWEEP_FILE
 from snn_policy.sweeps.findings import Findings
 from snn_policy.sweeps.page_parts import SCRIPT, STYLE
 from snn_policy.sweeps.pictures import Picture
-from snn_policy.sweeps.read_results import SWEEP_FILE
 from snn_policy.sweeps.result_tables import POLICY, seeds
 from snn_policy.sweeps.runs import Run
 from snn_policy.sweeps.table_values import Table, Value

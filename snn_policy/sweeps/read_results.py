@@ -5,7 +5,6 @@ is missing, and the reason is kept.
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any, NamedTuple
 
 from snn_policy.errors import SourceError
 from snn_policy.progress import track
-from snn_policy.sweeps.cell_record import ANN, FORMAT, KEY, CellResult, cell_result
+from snn_policy.sweeps.cell_record import ANN, KEY, CellResult, cell_result
 from snn_policy.sweeps.digests import canonical, digest_of
-from snn_policy.untrusted_files import MEGABYTE, parse_json, reading
+from snn_policy.sweeps.files import CELLS, FORMAT, LARGEST, SWEEP_FILE
+from snn_policy.untrusted_files import parse_json, read_regular, reading
 
-SWEEP_FILE, CELLS = "sweep.json", "cells"
-LARGEST_SWEEP, LARGEST_CELL = 64 * MEGABYTE, 64 * MEGABYTE
 MOST_CELLS = 100_000
 FINISH = "run snn-policy sweep FILE.toml, again where it was stopped: what is done is kept"
 NOT_YET = "not computed yet"
@@ -73,7 +71,7 @@ def read_sweep(directory: Path, progress: bool = False) -> SweepResults:
     if not os.path.lexists(place):
         raise SourceError(f"{place}: no such file; snn-policy sweep FILE.toml makes such a directory")
     with reading(place, "sweep"):
-        document = parse_json(read_regular(place, LARGEST_SWEEP), place)
+        document = _read(place)
         name, keys, text, select = _checked(document)
     folder = directory / CELLS
     if folder.is_symlink():
@@ -96,24 +94,11 @@ def read_sweep(directory: Path, progress: bool = False) -> SweepResults:
     return SweepResults(directory, name, keys, text, select, cells, absent)
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """Return the bytes of a plain file: no link, no pipe, no device.
-
-    Raises:
-        SourceError: it is none, or is larger than `limit` bytes.
-        OSError: it cannot be read.
-    """
+def _read(path: Path) -> dict[str, Any]:
+    """Return the JSON object in one of the directory's files."""
     if path.is_symlink():
         raise SourceError(f"{path}: a link; links out of a sweep are not followed")
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path}: not a plain file")
-        content = file.read(limit + 1) if status.st_size <= limit else b""
-    if status.st_size > limit or len(content) > limit:
-        raise SourceError(f"{path}: larger than {limit // MEGABYTE} MB")
-    return content
+    return parse_json(read_regular(path, LARGEST), path)
 
 
 def _read_cell(folder: Path, key: str) -> CellResult | Missing:
@@ -122,7 +107,7 @@ def _read_cell(folder: Path, key: str) -> CellResult | Missing:
         return Missing(key, NOT_YET, damaged=False)
     try:
         with reading(path, "result"):
-            return cell_result(parse_json(read_regular(path, LARGEST_CELL), path), key)
+            return cell_result(_read(path), key)
     except SourceError as problem:
         return Missing(key, str(problem).removeprefix(f"{path}: "), damaged=True)
 
