@@ -17,6 +17,13 @@ def whole(value: Any, low: int, high: int) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
+def at_least(least: int, **values: Any) -> None:
+    """Raise `ValueError` naming the first value that is no whole number from `least` to 2³¹ − 1."""
+    for name, value in values.items():
+        if not whole(value, least, 2**31 - 1):
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
 def number(name: str, value: Any) -> float:
     """Return the value as a float; `ValueError` naming it where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

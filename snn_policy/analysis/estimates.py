@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.evaluation.statistics import RESAMPLES
+from snn_policy.evaluation.statistics import RESAMPLES, finite
 
 
 class Estimate(NamedTuple):
@@ -22,8 +22,8 @@ class Estimate(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """Return what a JSON file keeps: numbers that do not exist are null there."""
-        low, high = (_or_none(end) for end in self.interval)
-        return {"mean": _or_none(self.mean), "interval": [low, high], "episodes": self.episodes}
+        low, high = (finite(end) for end in self.interval)
+        return {"mean": finite(self.mean), "interval": [low, high], "episodes": self.episodes}
 
 
 def estimate(episodes: Sequence[npt.ArrayLike], seed: int = 0) -> Estimate:
@@ -46,7 +46,3 @@ def estimate(episodes: Sequence[npt.ArrayLike], seed: int = 0) -> Estimate:
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(mean, (float(low), float(high)), told)
-
-
-def _or_none(number: float) -> float | None:
-    return float(number) if np.isfinite(number) else None

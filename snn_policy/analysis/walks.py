@@ -26,7 +26,7 @@ from snn_policy.analysis.environment_state import (
 from snn_policy.analysis.last_values import Decided, Decider
 from snn_policy.analysis.replayed import Replayed
 from snn_policy.calibration.action_units import error_unit
-from snn_policy.checks import whole
+from snn_policy.checks import at_least
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.observations import EnvironmentRow, environment_name
 from snn_policy.progress import counting
@@ -148,9 +148,9 @@ def walk(
 
 def check_episodes(episodes: int, seed: int, decisions: int | None) -> None:
     """Refuse numbers of episodes and of their decisions that are none."""
-    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0), ("decisions", decisions, 2)):
-        if not (whole(value, least, 2**31 - 1) or (name == "decisions" and value is None)):
-            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    at_least(1, episodes=episodes)
+    at_least(0, seed=seed)
+    at_least(2, decisions=2 if decisions is None else decisions)
 
 
 def differences(one: Floats, other: Floats) -> Floats:

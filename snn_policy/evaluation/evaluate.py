@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 
 from snn_policy.actor import Actor
-from snn_policy.checks import whole
+from snn_policy.checks import at_least
 from snn_policy.environments import Distinct, EnvironmentSource, make_environments
 from snn_policy.evaluation.episodes import CostRecorder, Episode, Totals, run_episodes, summed
 from snn_policy.evaluation.results import Comparison, Evaluation
@@ -162,10 +162,8 @@ def evaluate_in(
 
 
 def check_counts(episodes: int, num_envs: int | None = None, seed: int = 0, workers: int = 1) -> None:
-    counts = (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0), ("workers", workers, 0))
-    for name, value, least in counts:
-        if not (whole(value, least, 2**31 - 1) or (name == "num_envs" and value is None)):
-            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    at_least(1, episodes=episodes, num_envs=1 if num_envs is None else num_envs)
+    at_least(0, seed=seed, workers=workers)
 
 
 def rows_of_workers(episodes: int, num_envs: int | None, workers: int) -> list[int]:

@@ -1,7 +1,6 @@
 """What an evaluation or a comparison found: plain records, with their statistics as properties."""
 
 import json
-import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -208,4 +207,4 @@ def _plain(value: Any) -> Any:
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return statistics.finite(value) if isinstance(value, float) else value

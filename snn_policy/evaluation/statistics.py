@@ -4,6 +4,7 @@ Every interval resamples episodes with a generator of fixed seed: the same retur
 The interquartile mean is the mean without the lowest and the highest quarter (Agarwal et al. 2021, rliable).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,6 +57,11 @@ def retention_interval(
 ) -> tuple[float, float]:
     """Return 95 % interval of the retention of a statistic, resampling episodes in pairs of one seed."""
     return _central(over_resamples(lambda ann, snn: retention(statistic(ann), statistic(snn)), (ann, snn), seed))
+
+
+def finite(value: float) -> float | None:
+    """Return a number as files keep it: None where there is none."""
+    return float(value) if math.isfinite(value) else None
 
 
 def failures(returns: npt.ArrayLike, ann: npt.ArrayLike) -> npt.NDArray[np.bool_]:

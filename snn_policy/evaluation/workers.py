@@ -124,10 +124,15 @@ def run_in_workers(
         for process in workers.values():
             process.terminate()
         for connection, process in workers.items():
-            process.join(GRACE_SECONDS)
-            process.kill()
-            process.join()
-            connection.close()
+            end_process(process, connection)
+
+
+def end_process(process: SpawnProcess, connection: Connection) -> None:
+    """Wait a little for a process that was told to end, kill it if it does not, and close its connection."""
+    process.join(GRACE_SECONDS)
+    process.kill()
+    process.join()
+    connection.close()
 
 
 def usable_cores() -> int:

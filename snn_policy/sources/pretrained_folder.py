@@ -1,10 +1,9 @@
 """Folders as LeRobot and Hugging Face's libraries save models: config.json beside model.safetensors."""
 
-import json
 from pathlib import Path
 
-from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.untrusted_files import MEGABYTE
+from snn_policy.errors import UnsupportedLayerError
+from snn_policy.untrusted_files import MEGABYTE, checked, parse_json
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"
 _REFUSED = {
@@ -30,16 +29,7 @@ def weights_of(path: Path) -> Path:
         SourceError: a configuration that is none.
     """
     file = path / CONFIGURATION
-    try:
-        if file.stat().st_size > MEGABYTE:
-            raise SourceError(f"{file}: more than 1 MB of configuration; refused")
-        configuration = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        if isinstance(problem, SourceError):
-            raise
-        raise SourceError(f"{file}: not a configuration in JSON") from None
-    if not isinstance(configuration, dict):
-        raise SourceError(f"{file}: not a configuration in JSON")
+    configuration = parse_json(checked(file, MEGABYTE).read_bytes(), file)
     kind = str(configuration.get("type", configuration.get("model_type", ""))).lower()
     if kind in _REFUSED:
         remedy = "Hand over a policy that is a network of linear layers, convolutions and recurrent cells"

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from snn_policy.evaluation.workers import GRACE_SECONDS, death_of, interrupts_held, usable_cores
+from snn_policy.evaluation.workers import death_of, end_process, interrupts_held, usable_cores
 from snn_policy.sweeps.engine import Lost
 from snn_policy.sweeps.work import THREADS, Job, Performer
 
@@ -65,7 +65,7 @@ class LocalWorkers:
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.end()
+            end_process(worker.process, worker.connection)
         self._workers.clear()
 
 
@@ -100,17 +100,11 @@ class _Worker:
     def bury(self) -> list[tuple[Job, Any]]:
         """Return last answers, and the rest as lost, of a process that ended; only the job at hand can be why."""
         found, _ = self.answers()
-        self.end()
+        end_process(self.process, self.connection)
         reason = death_of(self.process, begun=True)
         lost = [(job, Lost(reason if number == 0 else "")) for number, job in enumerate(self.jobs)]
         self.jobs.clear()
         return found + lost
-
-    def end(self) -> None:
-        self.process.join(GRACE_SECONDS)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
 
 
 @contextmanager

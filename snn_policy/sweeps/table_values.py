@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from snn_policy.evaluation.statistics import finite
 from snn_policy.sweeps.profiles import Share
 
 UNKNOWN = "–"
@@ -90,8 +91,3 @@ def number(value: float) -> str:
     if size >= 1e9:
         return f"{value:.3g}"
     return f"{value:,.0f}" if size >= 1_000 else f"{value:.1f}" if size >= 10 else f"{value:.3g}"
-
-
-def finite(value: float) -> float | None:
-    """Return a number as files keep it: None where there is none."""
-    return float(value) if math.isfinite(value) else None
