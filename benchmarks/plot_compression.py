@@ -24,6 +24,7 @@ from benchmarks.compression_tables import chosen, read_lines
 from benchmarks.energy_profiles import MEASURED as PROFILES
 from benchmarks.places import pictures_of
 from benchmarks.plots import write_themes
+from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
 
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -85,10 +86,10 @@ def draw_actor(axes: Axes, lines: Sequence[Mapping[str, Any]], actor: str, theme
         axes.plot(start[0], start[1], "D", color=theme.colours[2], markersize=6, label=DEFAULT)
     if lines:
         axes.axvline(lines[0]["zero_skipping_energy"], color=theme.faint, linewidth=1, linestyle=":")
-    finish(axes, actor, theme)
+    scale(axes, actor, theme)
 
 
-def finish(axes: Axes, actor: str, theme: Theme) -> None:
+def scale(axes: Axes, actor: str, theme: Theme) -> None:
     axes.set_title(actor, color=theme.ink, fontsize=11)
     axes.set_xscale("log")
     axes.set_xlim(TICKS[0], TICKS[-1])
@@ -96,11 +97,7 @@ def finish(axes: Axes, actor: str, theme: Theme) -> None:
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_color(theme.faint)
-    axes.tick_params(colors=theme.ink)
+    finish(axes, theme, grid=False)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.places import RESULTS, pictures_of
 from benchmarks.plots import write_themes
+from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
 
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ def draw(rows: list[Row], theme: Theme, target: Path) -> None:
                   color=theme.faint, fontsize=10, va="bottom")  # fmt: skip
     for (family, variants), colour in zip(FAMILIES.items(), theme.colours, strict=True):
         draw_family(axes, rows, family, variants, colour, above="α = 0," not in family)
-    finish(axes, theme)
+    scale(axes, theme)
     figure.savefig(target, transparent=True, metadata={"Date": None})
     plt.close(figure)
 
@@ -88,7 +89,7 @@ def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, st
                       color=colour, ha="center", fontsize=10, fontweight="bold")  # fmt: skip
 
 
-def finish(axes: Axes, theme: Theme) -> None:
+def scale(axes: Axes, theme: Theme) -> None:
     axes.set_xscale("log")
     axes.set_xlim(ENERGY_TICKS[0], ENERGY_TICKS[-1])
     axes.set_ylim(LEAST_RETENTION, MOST_RETENTION)
@@ -98,13 +99,7 @@ def finish(axes: Axes, theme: Theme) -> None:
     axes.set_xlabel("energy of a decision, as a share of the dense ANN's (estimate from operation counts)")
     axes.set_ylabel("mean return, as a share of the ANN's")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.02), labelcolor=theme.ink, fontsize=11)
-    for spine in ("top", "right"):
-        axes.spines[spine].set_visible(False)
-    for spine in ("bottom", "left"):
-        axes.spines[spine].set_color(theme.faint)
-    axes.tick_params(colors=theme.ink)
-    axes.xaxis.label.set_color(theme.ink)
-    axes.yaxis.label.set_color(theme.ink)
+    finish(axes, theme, grid=False)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks.peers_cells import (
     kept,
 )
 from benchmarks.plots import Theme, write_themes
+from snn_policy.reporting.axes import finish
 
 LINES = {CRPI: "o-", PER_CHANNEL: "s--", SPIKINGJELLY[0]: "v:", SCALED: "^-.", LOOP: "D:"}
 LEAST, MOST = -0.1, 1.15
@@ -68,10 +69,6 @@ def panel(axes: Axes, own: Sequence[Row], theme: Theme) -> None:
     axes.xaxis.set_major_locator(FixedLocator(TIMESTEPS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(TIMESTEPS, [str(step) for step in TIMESTEPS])
-    axes.set_xlabel("timesteps T", color=theme.ink)
+    axes.set_xlabel("timesteps T")
     axes.set_ylim(LEAST, MOST)
-    axes.set_facecolor("none")
-    axes.tick_params(colors=theme.ink)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("bottom", "left"))
-        spine.set_color(theme.faint)
+    finish(axes, theme, grid=False)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.scaling_points import AXES, ScalingPoint
+from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import THEMES, Theme
 
 
@@ -137,11 +138,6 @@ def _ticks(axes: Axes, values: Sequence[int]) -> None:
 
 
 def _finish(axes: Axes, x: str, y: str, theme: Theme) -> None:
-    axes.set_facecolor("none")
-    axes.set_xlabel(x, color=theme.ink)
-    axes.set_ylabel(y, color=theme.ink)
-    axes.grid(color=theme.faint, alpha=0.25, linewidth=0.6)
-    axes.tick_params(which="both", colors=theme.ink)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("bottom", "left"))
-        spine.set_color(theme.faint)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    finish(axes, theme)

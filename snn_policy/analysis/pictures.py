@@ -16,6 +16,7 @@ from snn_policy.analysis.estimates import Estimate
 from snn_policy.analysis.findings import KINDS
 from snn_policy.analysis.report import Analysis
 from snn_policy.atomic_files import write_atomically
+from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import THEMES, Theme
 
 SIZE, DOTS_PER_INCH = (5.2, 3.3), 160
@@ -65,7 +66,8 @@ def rendered(analysis: Analysis, name: str, theme: Theme, form: str, *, text: st
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         PICTURES[name](axes, analysis, theme)
-        _finish(axes, theme)
+        finish(axes, theme)
+        axes.set_axisbelow(True)
         target = io.BytesIO()
         options: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}} if form == "svg" else {}
         facecolor = "none" if text == "none" else theme.page
@@ -240,15 +242,3 @@ def _mean_over_time(episodes: Sequence[np.ndarray]) -> np.ndarray:
 
 def _legend(axes: Axes, theme: Theme, **look: Any) -> None:
     axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9.5, **look)
-
-
-def _finish(axes: Axes, theme: Theme) -> None:
-    axes.set_facecolor("none")
-    axes.xaxis.label.set_color(theme.ink)
-    axes.yaxis.label.set_color(theme.ink)
-    axes.grid(color=theme.faint, alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=theme.ink)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("bottom", "left"))
-        spine.set_color(theme.faint)

@@ -12,6 +12,7 @@ import numpy as np
 
 from snn_policy.errors import needs_extra
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
+from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import THEMES, Theme
 from snn_policy.sweeps.findings import CHOSEN, CURVE, Findings
 from snn_policy.sweeps.runs import Run
@@ -274,14 +275,10 @@ def _logarithmic(axes: "Axes") -> None:
 
 
 def _finish(axes: "Axes", x: str, y: str, theme: Theme) -> None:
-    axes.set_facecolor("none")
-    axes.set_xlabel(x, color=theme.ink)
-    axes.set_ylabel(y, color=theme.ink)
-    axes.grid(color=theme.faint, alpha=0.25, linewidth=0.6)
-    axes.tick_params(which="both", colors=theme.ink, labelsize=8.5)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("bottom", "left"))
-        spine.set_color(theme.faint)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    finish(axes, theme)
+    axes.tick_params(which="both", labelsize=8.5)
 
 
 def shortened(name: str, length: int = LONGEST_LABEL) -> str:
