@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: these matrices ar
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,23 +74,34 @@ def run(
     out: Path = FILE,
 ) -> None:
     """Measure what is missing."""
+    until = decisions or None
+
+    def find(actor: str, timesteps: int, alpha: float) -> Case:
+        return measured(actor, timesteps, alpha, episodes, until)
+
+    measure(conversions(actors), episodes, until, find, out)
+
+
+def measure(
+    keys: Iterable[Case], episodes: int, decisions: int | None, find: Callable[..., Case], out: Path
+) -> None:  # fmt: skip
+    """Measure the cases that the file does not hold yet, and write it after each; `find` takes a key's values."""
     cases = kept(out)
-    protocol = {"episodes": episodes, "decisions": decisions or None, "seed": FIRST_SEED}
-    for (timesteps, alpha), actor in wanted(actors.split(",")):
-        key = {"actor": actor, "timesteps": timesteps, "alpha": alpha, **protocol}
-        if any(key.items() <= case.items() for case in cases):
+    for key in keys:
+        case = {**key, "episodes": episodes, "decisions": decisions, "seed": FIRST_SEED}
+        if any(case.items() <= held.items() for held in cases):
             continue
         began = time.perf_counter()
-        cases.append({**key, **measured(actor, timesteps, alpha, episodes, decisions or None)})
+        cases.append({**case, **find(*key.values())})
         write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
-        print(f"{actor} T={timesteps} α={alpha}: {time.perf_counter() - began:.0f} s", flush=True)
+        print(f"{' '.join(map(str, key.values()))}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def wanted(actors: list[str]) -> Iterator[tuple[tuple[int, float], str]]:
-    """Yield every variant and actor, all actors of a variant before the next."""
-    for variant in VARIANTS:
-        for actor in actors:
-            yield variant, actor
+def conversions(actors: str) -> Iterator[Case]:
+    """Yield every conversion of every actor, all actors of a variant before the next."""
+    for timesteps, alpha in VARIANTS:
+        for actor in actors.split(","):
+            yield {"actor": actor, "timesteps": timesteps, "alpha": alpha}
 
 
 def kept(file: Path) -> list[Case]:
@@ -139,21 +150,19 @@ def noise(
     out: Path = NOISE_FILE,
 ) -> None:
     """Measure what errors of the size of IF T = 8, α = 0 cost the ANN: constant, slow, white and alternating ones."""
-    cases = kept(out)
-    protocol = {"episodes": episodes, "decisions": decisions or None, "seed": FIRST_SEED}
-    for name in actors.split(","):
-        key = {"actor": name, **protocol}
-        if any(key.items() <= case.items() for case in cases):
-            continue
-        actor, env = recorded(name)[0], environment_of(name, decisions or None)
-        walks = walk(actor, converted(name, *NOISE_OF), env, 2, FIRST_SEED)
-        errors = np.concatenate([episode.errors / walks.unit for episode in walks.ann])
-        size = float(np.sqrt(np.mean(errors**2)))
-        found = sensitivity(actor, env, episodes, FIRST_SEED, size=size, gains=(1.0,)).summary
-        kinds = {kind.partition("@")[0]: lost.as_dict() for kind, lost in found.items()}
-        cases.append({**key, "size": size, **kinds})
-        write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
-        print(f"{name}: {size:.2f}", flush=True)
+    until = decisions or None
+    keys = [{"actor": name} for name in actors.split(",")]
+    measure(keys, episodes, until, lambda name: disturbed(name, episodes, until), out)
+
+
+def disturbed(name: str, episodes: int, decisions: int | None) -> Case:
+    """Return the errors' size, and what each kind of that size costs the ANN."""
+    actor, env = recorded(name)[0], environment_of(name, decisions)
+    walks = walk(actor, converted(name, *NOISE_OF), env, 2, FIRST_SEED)
+    errors = np.concatenate([episode.errors / walks.unit for episode in walks.ann])
+    size = float(np.sqrt(np.mean(errors**2)))
+    found = sensitivity(actor, env, episodes, FIRST_SEED, size=size, gains=(1.0,)).summary
+    return {"size": size, **{kind.partition("@")[0]: lost.as_dict() for kind, lost in found.items()}}
 
 
 @application.command()
@@ -164,15 +173,12 @@ def watch(
     out: Path = WATCH_FILE,
 ) -> None:
     """Measure every conversion's consistency along the ANN's own episodes, which needs no restored states."""
-    cases = kept(out)
-    protocol = {"episodes": episodes, "decisions": decisions or None, "seed": FIRST_SEED}
-    for (timesteps, alpha), actor in wanted(actors.split(",")):
-        key = {"actor": actor, "timesteps": timesteps, "alpha": alpha, **protocol}
-        if not any(key.items() <= case.items() for case in cases):
-            found = watched(actor, timesteps, alpha, episodes, decisions or None)
-            cases.append({**key, "beside_ann": found.as_dict()})
-            write_atomically(out, json.dumps(cases, separators=(",", ":")).encode())
-            print(f"{actor} T={timesteps} α={alpha}: {found.mean:.2f}", flush=True)
+    until = decisions or None
+
+    def find(actor: str, timesteps: int, alpha: float) -> Case:
+        return {"beside_ann": watched(actor, timesteps, alpha, episodes, until).as_dict()}
+
+    measure(conversions(actors), episodes, until, find, out)
 
 
 def watched(name: str, timesteps: int, alpha: float, episodes: int, decisions: int | None) -> Estimate:

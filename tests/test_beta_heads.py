@@ -16,6 +16,7 @@ from snn_policy import OnnxPolicy, SpikingPolicy, convert, load_actor  # noqa: E
 from snn_policy.ann.activations import Activation  # noqa: E402
 from snn_policy.errors import UnsupportedLayerError  # noqa: E402
 from tests.actors import random_actor, walk  # noqa: E402
+from tests.containers import containers  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LOW, HIGH = [-2.0, -1.0, 0.0], [2.0, 1.0, 3.0]
@@ -85,15 +86,6 @@ KINDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def sources(module: nn.Module, path: Path) -> Any:
-    yield module
-    torch.jit.trace(module, torch.zeros(1, 6)).save(str(path / "p.pt"))
-    yield path / "p.pt"
-    names = {"input_names": ["obs"], "output_names": ["actions"]}
-    torch.onnx.export(module, (torch.zeros(1, 6),), str(path / "p.onnx"), dynamo=False, opset_version=17, **names)
-    yield path / "p.onnx"
-
-
 def observations(rows: int = 200, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, 6)).astype(np.float32) * 2
 
@@ -102,7 +94,7 @@ def observations(rows: int = 200, seed: int = 0) -> np.ndarray:
 def test_every_reader_takes_the_mean(name: str, tmp_path: Path) -> None:
     module, obs = KINDS[name]().eval(), observations()
     own = module(torch.as_tensor(obs)).detach().numpy()
-    for source in sources(module, tmp_path):
+    for source in containers(module, tmp_path):
         actor = load_actor(source)
         assert actor.head.kind == "tanh"
         assert np.allclose([actor.low, actor.high], [[-1] * 3, [1] * 3] if name == "chunked" else [LOW, HIGH])

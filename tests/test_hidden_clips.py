@@ -16,6 +16,7 @@ from snn_policy import OnnxPolicy, SpikingPolicy, convert, load_actor  # noqa: E
 from snn_policy.ann.activations import Activation  # noqa: E402
 from snn_policy.errors import UnsupportedLayerError  # noqa: E402
 from tests.actors import random_actor, walk  # noqa: E402
+from tests.containers import containers  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LOW, HIGH = torch.linspace(-0.5, 0.05, 8), torch.linspace(0.1, 0.8, 8)
@@ -55,21 +56,12 @@ def made(name: str) -> nn.Module:
     return (EntryByEntry if name == "entry by entry" else Around)(BODIES[name][0]).eval()
 
 
-def sources(module: nn.Module, path: Path) -> Any:
-    yield module
-    torch.jit.trace(module, torch.zeros(1, 6)).save(str(path / "p.pt"))
-    yield path / "p.pt"
-    names = {"input_names": ["obs"], "output_names": ["actions"]}
-    torch.onnx.export(module, (torch.zeros(1, 6),), str(path / "p.onnx"), dynamo=False, opset_version=17, **names)
-    yield path / "p.onnx"
-
-
 @pytest.mark.parametrize("name", BODIES)
 def test_all_readers_take_them_for_activations(name: str, tmp_path: Path) -> None:
     module = made(name)
     obs = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32) * 3
     own = module(torch.as_tensor(obs)).detach().numpy()
-    for source in sources(module, tmp_path):
+    for source in containers(module, tmp_path):
         actor = load_actor(source)
         found = [stage.cell.activation.name for stage in actor.graph.stages if stage.cell.activation]  # pyright: ignore
         assert found == BODIES[name][1]

@@ -16,6 +16,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from snn_policy import load_actor  # noqa: E402
 from snn_policy.errors import SourceError, UnsupportedLayerError  # noqa: E402
+from tests.containers import containers  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -98,18 +99,10 @@ LOOKS: dict[str, tuple[type[nn.Module], str]] = {
 }  # fmt: skip
 
 
-def containers(module: nn.Module, path: Path) -> Any:
-    yield module
-    torch.jit.trace(module, torch.zeros(1, 6), check_trace=False).save(str(path / "p.pt"))
-    yield path / "p.pt"
-    torch.onnx.export(module, (torch.zeros(1, 6),), str(path / "p.onnx"), dynamo=False, output_names=["actions"])
-    yield path / "p.onnx"
-
-
 @pytest.mark.parametrize("name", LOOKS)
 def test_it_is_named_in_every_container(name: str, tmp_path: Path) -> None:
     kind, reason = LOOKS[name]
-    for source in containers(kind().eval(), tmp_path):
+    for source in containers(kind().eval(), tmp_path, check_trace=False):
         with pytest.raises(UnsupportedLayerError, match=reason) as caught:
             load_actor(source, observation_shape=(6,))
         assert caught.value.remedy
