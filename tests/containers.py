@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 
-def containers(module: nn.Module, directory: Path, inputs: int = 6, **traced: Any) -> Iterator[nn.Module | Path]:
+def containers(
+    module: nn.Module, directory: Path, inputs: int = 6, check_trace: bool = True
+) -> Iterator[nn.Module | Path]:
     """Yield the module, and the files of it: of (1, inputs) observations "obs", its result "actions".
 
     Args:
-        traced: options of `torch.jit.trace`.
+        check_trace: False: a trace that differs from the module is kept.
     """
     example = torch.zeros(1, inputs)
     yield module
-    torch.jit.trace(module, example, **traced).save(str(directory / "p.pt"))
+    torch.jit.trace(module, example, check_trace=check_trace).save(str(directory / "p.pt"))
     yield directory / "p.pt"
     graph = directory / "p.onnx"
     torch.onnx.export(module, (example,), str(graph), dynamo=False, opset_version=17, input_names=["obs"],
