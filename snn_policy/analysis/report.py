@@ -22,7 +22,7 @@ from snn_policy.analysis.state_embedding import Embedding, Values, embedding, ts
 from snn_policy.analysis.task_sensitivity import Sensitivity, sensitivity
 from snn_policy.analysis.traces import Trace, record_traces
 from snn_policy.analysis.variants import with_alpha
-from snn_policy.analysis.walks import walk
+from snn_policy.analysis.walks import Walks, walk
 from snn_policy.checks import require, whole
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.errors import UnsupportedLayerError
@@ -171,7 +171,7 @@ def analyse(
         ann_traces=ann_traces,
         directions=consistency(actor, policy, env, episodes, seed, walks=walks, progress=progress),
         residuals=residual_cosines(policy, traces),
-        by_alpha=_against_alpha(actor, policy, env, few, seed, progress),
+        by_alpha=_against_alpha(actor, policy, env, traces[:few], walks.first(few), progress),
         decomposition=decomposition(actor, policy, env, episodes, seed, walks=walks, progress=progress),
         divergence=divergence(actor, policy, env, episodes, seed, walks=walks, progress=progress),
         sensitivity=sensitivity(actor, env, few, seed, progress=progress),
@@ -198,14 +198,17 @@ def check_environment(actor: Actor, env: EnvironmentSource) -> str:
 
 
 def _against_alpha(
-    actor: Actor, policy: SpikingPolicy, env: EnvironmentSource, episodes: int, seed: int, progress: bool
+    actor: Actor, policy: SpikingPolicy, env: EnvironmentSource, traces: list[Trace], walks: Walks, progress: bool
 ) -> dict[float, tuple[Consistency, ResidualCosines]]:
-    found = {}
+    """Return the figures at every α; those of the policy's own α are of the episodes given, which it has acted in."""
+    own, found = set(policy.network.neurons.alpha) or {0.0}, {}
     for alpha in ALPHAS:
-        variant = with_alpha(policy, alpha)
-        directions = consistency(actor, variant, env, episodes, seed, progress=progress)
-        traces = record_traces(variant, actor, env, episodes=episodes, seed=seed)
-        found[alpha] = directions, residual_cosines(variant, traces)
+        variant, seen, along = policy, traces, walks
+        if own != {alpha}:
+            variant = with_alpha(policy, alpha)
+            along = walk(actor, variant, env, len(traces), walks.seed, progress=progress)
+            seen = record_traces(variant, actor, env, episodes=len(traces), seed=walks.seed)
+        found[alpha] = consistency(actor, variant, env, walks=along), residual_cosines(variant, seen)
     return found
 
 

@@ -8,7 +8,7 @@ memories stay as they are.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -94,6 +94,10 @@ class Walks:
     unit: Floats
     snn: tuple[Walk, ...]
     ann: tuple[Walk, ...]
+
+    def first(self, episodes: int) -> "Walks":
+        """Return the first episodes of each policy."""
+        return replace(self, snn=self.snn[:episodes], ann=self.ann[:episodes])
 
     @property
     def rms_error(self) -> float:
