@@ -17,7 +17,7 @@ def containers(
     """
     example = torch.zeros(1, inputs)
     yield module
-    torch.jit.trace(module, example, check_trace=check_trace).save(str(directory / "p.pt"))
+    torch.jit.save(torch.jit.trace(module, example, check_trace=check_trace), str(directory / "p.pt"))
     yield directory / "p.pt"
     graph = directory / "p.onnx"
     torch.onnx.export(module, (example,), str(graph), dynamo=False, opset_version=17, input_names=["obs"],
