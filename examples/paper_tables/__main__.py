@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ Steps = Annotated[int, typer.Option(help="Gradient steps per run; the paper has 
 Episodes = Annotated[int, typer.Option(help="Per cell and seed.", min=1)]
 Seeds = Annotated[str, typer.Option(metavar="S[,S…]", help="Training seeds.")]
 Workers = Annotated[int, typer.Option(help="Runs and cells at a time.", min=1)]
+Device = Annotated[str, typer.Option(metavar="NAME", help="torch's, of the trainings: cpu, cuda, cuda:1.")]
 Datasets = Annotated[Path, typer.Option(metavar="DIR", help="Holds TASK-QUALITY, as train collect writes them.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Runs and cells.jsonl; made if missing.")]
 Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as a Markdown page.")]
@@ -45,6 +46,7 @@ def tables(
     episodes: Episodes = 10,
     seeds: Seeds = "0",
     workers: Workers = 1,
+    device: Device = "cpu",
     datasets: Datasets = Path("runs/datasets"),
     out: Out = Path("runs/table"),
     page: Page = None,
@@ -69,7 +71,7 @@ def tables(
         check_directory(page.resolve().parent)
     note = Console(stderr=True)
     cells = plan(_names(tasks), _names(qualities), _names(columns), _numbers("seeds", seeds), episodes)
-    _fill(_possible(cells, datasets, out, steps, note), datasets, out, steps, workers, note)
+    _fill(_possible(cells, datasets, out, steps, note), note, datasets, out, steps, workers, device)
     results = finished(out)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -104,13 +106,13 @@ def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: 
     return possible
 
 
-def _fill(cells: "list[Cell]", datasets: Path, out: Path, steps: int, workers: int, note: "Console") -> None:
+def _fill(cells: "list[Cell]", note: "Console", *how: Any) -> None:
     from examples.paper_tables.table import Result, work
     from snn_policy.progress import counting
 
     runs = len({cell.run for cell in cells})
     with counting("runs and cells", len(cells) + runs) as advance:
-        for name, outcome in work(cells, datasets, out, steps, workers):
+        for name, outcome in work(cells, *how):
             is_cell = isinstance(outcome, Result)
             note.print(f"{name}: " + (f"score {outcome.mean:.1f}" if is_cell else f"{outcome:,} gradient steps"))
             advance()

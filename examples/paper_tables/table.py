@@ -166,7 +166,7 @@ def steps_of(directory: Path) -> int:
     return read_checkpoint(directory)[2] if (directory / CHECKPOINT_FILE).exists() else 0
 
 
-def train(run: TrainingRun, datasets: Path, directory: Path, steps: int) -> int:
+def train(run: TrainingRun, datasets: Path, directory: Path, steps: int, device: str = "cpu") -> int:
     """Train what is missing of a run, in its own directory; the steps it has then."""
     reached = steps_of(directory / run.name)
     if reached >= steps:
@@ -174,11 +174,14 @@ def train(run: TrainingRun, datasets: Path, directory: Path, steps: int) -> int:
     from snn_policy.offline.batches import pack
     from snn_policy.offline.datasets import load_dataset
     from snn_policy.offline.td3bc import TD3BCSettings
-    from snn_policy.offline.training import train_run
+    from snn_policy.offline.training import CHECKPOINT_EVERY, train_run
 
     data = pack(load_dataset(datasets / run.dataset, env_id=run.task))
     settings = TD3BCSettings(activation=run.activation, seed=run.seed)
-    return train_run(directory / run.name, data, settings, steps, resume=True).step
+    every = CHECKPOINT_EVERY if device == "cpu" else 25 * CHECKPOINT_EVERY
+    return train_run(
+        directory / run.name, data, settings, steps, resume=True, checkpoint_every=every, device=device
+    ).step
 
 
 def measure(cell: Cell, directory: Path) -> Result:
@@ -232,25 +235,27 @@ def policy_of(column: str, path: Path, task: str) -> "Policy":
 
 
 def work(
-    cells: list[Cell], datasets: Path, directory: Path, steps: int, workers: int
+    cells: list[Cell], datasets: Path, directory: Path, steps: int, workers: int, device: str = "cpu"
 ) -> Iterator[tuple[str, Result | int]]:
     """Train and measure all that is missing; yields each run's name with its steps, each cell's with its result.
 
-    Results are recorded in `directory` before they are yielded.
+    Results are recorded in `directory` before they are yielded. On a GPU the runs are threads of this process, which
+    share it: the kernels of several processes would take turns.
     """
-    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
     from multiprocessing import get_context
 
     known = finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
     todo: deque[TrainingRun | Cell] = deque(dict.fromkeys(cell.run for cell in cells))
     running: dict[Future[Any], TrainingRun | Cell] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, ThreadPoolExecutor(workers) as threads:
+        trainers = pool if device == "cpu" else threads
         while todo or running:
             while todo and len(running) < workers:
                 job = todo.popleft()
                 if isinstance(job, TrainingRun):
-                    running[pool.submit(train, job, datasets, directory, steps)] = job
+                    running[trainers.submit(train, job, datasets, directory, steps, device)] = job
                 else:
                     running[pool.submit(measure, job, directory)] = job
             for done in wait(running, return_when=FIRST_COMPLETED).done:

@@ -25,6 +25,7 @@ Environment = Annotated[
 LearningRate = Annotated[float, typer.Option(help="Of Adam.")]
 InitialLambda = Annotated[float, typer.Option(help="λ of qcfs, θ of spiking, at the start.")]
 CheckpointEvery = Annotated[int, typer.Option(help="Gradient steps between checkpoints.", min=1)]
+Device = Annotated[str, typer.Option(metavar="NAME", help="torch's: cpu, cuda, cuda:1. A GPU is some tenfold faster.")]
 
 
 def train_td3bc(
@@ -39,6 +40,7 @@ def train_td3bc(
     learning_rate: LearningRate = 3e-4,
     initial_lambda: InitialLambda = 1.0,
     checkpoint_every: CheckpointEvery = 1_000,
+    device: Device = "cpu",
     json: JsonOption = None,
 ) -> None:
     """Train an actor on a dataset by TD3+BC, with the published hyperparameters.
@@ -58,7 +60,7 @@ def train_td3bc(
         learning_rate=learning_rate,
     )  # fmt: skip
     data = pack(load_dataset(dataset, env_id=env))
-    run = _with_progress(out, data, settings, steps, resume, checkpoint_every)
+    run = _with_progress(out, data, settings, steps, resume=resume, checkpoint_every=checkpoint_every, device=device)
     if activation == "spiking":
         from snn_policy.offline.trained import read_checkpoint_policy
 
@@ -69,7 +71,7 @@ def train_td3bc(
         print(f"{out}: {run.step:,} gradient steps on {data.name}\nnext: snn-policy eval {place}")
 
 
-def _with_progress(out: Path, data: Any, settings: Any, steps: int, resume: bool, every: int) -> "TD3BC":
+def _with_progress(out: Path, data: Any, settings: Any, steps: int, **how: Any) -> "TD3BC":
     from snn_policy.offline.training import train_run
     from snn_policy.progress import counting
 
@@ -82,7 +84,7 @@ def _with_progress(out: Path, data: Any, settings: Any, steps: int, resume: bool
                 advance()
             done = reached
 
-        return train_run(out, data, settings, steps, resume=resume, checkpoint_every=every, advance=show)
+        return train_run(out, data, settings, steps, **how, advance=show)
 
 
 def register(app: typer.Typer) -> None:

@@ -62,9 +62,9 @@ def check_engine(actor: Actor, name: str) -> None:
 
             library.core()
         case "torch":
-            from snn_policy.engines.torch_engine import usable_device
+            from snn_policy.engines.torch_engine import engine_device
 
-            usable_device(device or "cpu")
+            engine_device(device or "cpu")
         case _:
             known = ", ".join(ENGINE_NAMES)
             raise ValueError(f"engine {name!r}: expected one of {known} or torch:DEVICE, as in torch:cuda")

@@ -46,8 +46,11 @@ def torch_network(network: SpikingNetwork, convert: Any) -> SpikingNetwork:
     return twin
 
 
-def usable_device(name: str) -> Any:
+def usable_device(name: str, asked: str = "device '{}'", instead: str = "cpu") -> Any:
     """Return the torch device of that name, after an array has been there and back.
+
+    Args:
+        asked, instead: what the error names as asked for, and as the way out.
 
     Raises:
         ValueError: a device that torch does not know, or that is not there.
@@ -59,8 +62,14 @@ def usable_device(name: str) -> Any:
         torch.zeros(1, device=device).cpu().numpy()
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         reason = str(problem).partition("\n")[0]
-        raise ValueError(f"engine 'torch:{name}': torch cannot use this device here ({reason}); take 'torch'") from None
+        message = f"{asked.format(name)}: torch cannot use this device here ({reason}); take {instead!r}"
+        raise ValueError(message) from None
     return device
+
+
+def engine_device(name: str) -> Any:
+    """Return the torch device of an engine; raises as `usable_device`, naming the engine."""
+    return usable_device(name, "engine 'torch:{}'", "torch")
 
 
 class TorchEngine:
@@ -71,7 +80,7 @@ class TorchEngine:
     """
 
     def __init__(self, network: SpikingNetwork, device: str = "cpu") -> None:
-        self.device, self._of_arrays = usable_device(device), network
+        self.device, self._of_arrays = engine_device(device), network
         self.network = torch_network(network, self._tensor)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Array:

@@ -71,13 +71,16 @@ class PackedData:
         start = self.observations + self.actions
         return slice(0, start), slice(start, start + self.observations)
 
-    def block(self, number: int, seed: int, batch_size: int) -> list[Batch]:
-        """Return the batches of steps number·BLOCK_STEPS … +BLOCK_STEPS − 1."""
+    def draw(self, number: int, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Return what the steps number·BLOCK_STEPS … +BLOCK_STEPS − 1 are made of: rows and noise, (steps, N, …)."""
         generator = torch.Generator().manual_seed(_mixed(seed, number))
         count = BLOCK_STEPS * batch_size
         indices = torch.randint(len(self.rows), (count,), generator=generator)
         noise = torch.randn((BLOCK_STEPS, batch_size, self.actions), generator=generator)
-        chosen = self.rows[indices].view(BLOCK_STEPS, batch_size, -1)
+        return self.rows[indices].view(BLOCK_STEPS, batch_size, -1), noise
+
+    def batches(self, chosen: Tensor, noise: Tensor) -> list[Batch]:
+        """Return drawn rows and noise, on whatever device, as one batch per step; views of them."""
         state_action, following = self._columns
         return [
             Batch(rows[:, state_action], rows[:, following], rows[:, -2], rows[:, -1], noise[step])

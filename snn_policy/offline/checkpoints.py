@@ -38,14 +38,18 @@ def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
     }
 
 
-def open_run(directory: Path, data: PackedData, settings: TD3BCSettings, resume: bool) -> TD3BC:
+def open_run(
+    directory: Path, data: PackedData, settings: TD3BCSettings, resume: bool, device: str | torch.device = "cpu"
+) -> TD3BC:
     """Open a run that writes into this directory: a new one, or with `resume` the one there, where it stopped.
+
+    The device is no part of what a run is: one begun on a GPU goes on without.
 
     Raises:
         ValueError: the directory holds a run and `resume` is false, or holds a run of other settings or data.
         SourceError: its files are damaged.
     """
-    run, path, wanted = TD3BC(data, settings), directory / RUN_FILE, describe_run(data, settings)
+    run, path, wanted = TD3BC(data, settings, device), directory / RUN_FILE, describe_run(data, settings)
     directory.mkdir(parents=True, exist_ok=True)
     with sole_writer(directory):  # of two runs that begin here at the same time, one describes itself
         if not path.exists():
@@ -78,7 +82,7 @@ def save_checkpoint(run: TD3BC, directory: Path) -> None:
     from safetensors.torch import save
 
     tensors = {
-        **_state(run),
+        **{name: values.cpu() for name, values in _state(run).items()},
         "observation.mean": torch.from_numpy(run.data.mean.copy()),
         "observation.scale": torch.from_numpy(run.data.scale.copy()),
     }
@@ -102,8 +106,7 @@ def _state(run: TD3BC) -> dict[str, Tensor]:
 def _restore(run: TD3BC, tensors: dict[str, Tensor], step: int) -> None:
     for name, own in _state(run).items():
         own.copy_(tensors[name])
-    run.step = run.critic_optimiser.steps = step
-    run.actor_optimiser.steps = step // run.settings.policy_delay
+    run.step = step
 
 
 def read_checkpoint(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:

@@ -4,10 +4,11 @@
     actor (every second step):  −λ·mean Q₁(s, π(s)) + mean (π(s) − a)²,  λ = α / mean |Q₁(s, π(s))|
     targets (with the actor): θ' ← τ·θ + (1 − τ)·θ'
 
-All numbers are the published ones. What is stored and resumed: `snn_policy.offline.checkpoints`.
+All numbers are the published ones. What is stored and resumed: `snn_policy.offline.checkpoints`. On a GPU, blocks of
+steps are one CUDA graph: `snn_policy.offline.captured_block`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from snn_policy.engines.one_thread import one_thread
 from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData
+from snn_policy.offline.captured_block import CapturedBlock, own_stream, working_on
 from snn_policy.offline.td3bc_networks import (
     ACTOR_ACTIVATIONS,
     FlatAdam,
@@ -62,53 +64,78 @@ class TD3BCSettings:
 class TD3BC:
     """Hold one run: networks, targets, optimisers and steps taken. Deterministic, given one torch thread.
 
+    Networks start, and minibatches are drawn, alike on every device.
+
     Attributes:
-        actor, critics: with their targets and optimisers.
+        actor, critics: with their targets and optimisers, on the run's device.
         step: gradient steps of the critics so far.
     """
 
-    def __init__(self, data: PackedData, settings: TD3BCSettings) -> None:
-        self.data, self.settings, self.step = data, settings, 0
+    def __init__(self, data: PackedData, settings: TD3BCSettings, device: str | torch.device = "cpu") -> None:
+        self.data, self.settings, self.step, self.device = data, settings, 0, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             sizes = data.observations, settings.hidden, data.actions
             actor = make_actor(settings.activation, *sizes, settings.levels, settings.initial_lambda)
             critics = TwinCritics(data.observations + data.actions, settings.hidden)
-        self.actor, self.critics = FlatParameters(actor), FlatParameters(critics)
+        self.actor, self.critics = (FlatParameters(module.to(self.device)) for module in (actor, critics))
         self.target_actor, self.target_critics = self.actor.target(), self.critics.target()
         self.actor_optimiser = FlatAdam(self.actor, settings.learning_rate)
         self.critic_optimiser = FlatAdam(self.critics, settings.learning_rate)
+        self._stream = own_stream(self.device)
+        self._captured: CapturedBlock | None = None
 
     def train(self, until: int, advance: Callable[[], None] = lambda: None) -> None:
         """Take gradient steps until `until` of them have been taken; calls `advance` after each.
 
         Runs on one thread, the faster way for networks of this size, and the only one that is always repeatable.
         """
-        with one_thread():
+        with one_thread(), working_on(self._stream):
             self._train(until, advance)
 
     def _train(self, until: int, advance: Callable[[], None]) -> None:
         while self.step < until:
             number, first = divmod(self.step, BLOCK_STEPS)
-            batches = self.data.block(number, self.settings.seed, self.settings.batch_size)
+            drawn = self.data.draw(number, self.settings.seed, self.settings.batch_size)
+            whole = first == 0 and until - self.step >= BLOCK_STEPS
+            if whole and self._captured is not None:
+                self._captured.run(*drawn)
+                for _ in range(BLOCK_STEPS):
+                    advance()
+                continue
+            batches = self.data.batches(*(array.to(self.device) for array in drawn))
             for batch in batches[first : first + until - self.step]:
                 self.update(batch)
                 advance()
+            if whole and CapturedBlock.possible(self):
+                self._captured = CapturedBlock(self)
 
     def update(self, batch: Batch) -> None:
         """Take one step of the critics and, every `policy_delay` steps, one of the actor and the targets."""
-        self._update_critics(batch)
         self.step += 1
-        if self.step % self.settings.policy_delay == 0:
-            self._update_actor(batch)
+        self.apply(batch, self.factors(self.step))
+
+    def factors(self, step: int) -> tuple[float, ...]:
+        """Return the factors of Adam at a step, counted from 1: the critics' two, and the actor's where it moves."""
+        moves, remainder = divmod(step, self.settings.policy_delay)
+        of_actor = () if remainder else self.actor_optimiser.factors(moves)
+        return *self.critic_optimiser.factors(step), *of_actor
+
+    def apply(self, batch: Batch, factors: Sequence[float | Tensor]) -> None:
+        """Take the step that these factors belong to: of the critics and, where there are four, of the actor."""
+        of_critics, of_actor = factors[:2], factors[2:]
+        self._add_critic_gradients(batch)
+        self.critic_optimiser.apply(*of_critics)
+        if of_actor:
+            self._add_actor_gradients(batch)
+            self.actor_optimiser.apply(*of_actor)
             self.target_critics.values.lerp_(self.critics.values, self.settings.tau)
             self.target_actor.values.lerp_(self.actor.values, self.settings.tau)
 
-    def _update_critics(self, batch: Batch) -> None:
+    def _add_critic_gradients(self, batch: Batch) -> None:
         expected = self._expected_return(batch)
         q = self.critics.module(batch.observation_action)
         q.backward((q.detach() - expected) * (2 / len(expected)))
-        self.critic_optimiser.step()
 
     @torch.no_grad()
     def _expected_return(self, batch: Batch) -> Tensor:
@@ -120,10 +147,9 @@ class TD3BC:
         q = self.target_critics.module(torch.cat((batch.next_observation, action), 1)).amin(0)
         return torch.addcmul(batch.reward, batch.continues, q, value=settings.discount)
 
-    def _update_actor(self, batch: Batch) -> None:
+    def _add_actor_gradients(self, batch: Batch) -> None:
         observation, action = batch.observation_action.split((self.data.observations, self.data.actions), 1)
         chosen = self.actor.module(observation)
         q = self.critics.module.first(torch.cat((observation, chosen), 1))  # pyright: ignore[reportCallIssue]
         weight = self.settings.alpha / q.detach().abs().mean()
         ((chosen - action).square().mean() - weight * q.mean()).backward()
-        self.actor_optimiser.step()

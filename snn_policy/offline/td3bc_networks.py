@@ -111,7 +111,7 @@ class FlatParameters:
         self.module = module
         parameters = list(module.parameters())
         lengths = [-(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT for parameter in parameters]
-        self.values, self.gradients = torch.zeros(sum(lengths)), torch.zeros(sum(lengths))
+        self.values, self.gradients = (torch.zeros(sum(lengths), device=parameters[0].device) for _ in range(2))
         start = 0
         for parameter, length in zip(parameters, lengths, strict=True):
             span = slice(start, start + parameter.numel())
@@ -145,10 +145,17 @@ class FlatAdam:
     def step(self) -> None:
         """Apply the gradients once and clear them."""
         self.steps += 1
+        self.apply(*self.factors(self.steps))
+
+    def factors(self, step: int) -> tuple[float, float]:
+        """Return what corrects the moments of a step, counted from 1: 1/√(1 − β₂ⁿ) and −η/(1 − β₁ⁿ)."""
+        return 1 / math.sqrt(1 - 0.999**step), -self.learning_rate / (1 - 0.9**step)
+
+    def apply(self, of_square: float | Tensor, of_mean: float | Tensor) -> None:
+        """Apply the gradients with the given factors, numbers or (), and clear them."""
         gradients = self.parameters.gradients
         self.mean.lerp_(gradients, 0.1)
         self.square.mul_(0.999).addcmul_(gradients, gradients, value=0.001)
-        correction = math.sqrt(1 - 0.999**self.steps)
-        torch.sqrt(self.square, out=self._scratch).mul_(1 / correction).add_(1e-8)
-        self.parameters.values.addcdiv_(self.mean, self._scratch, value=-self.learning_rate / (1 - 0.9**self.steps))
+        torch.sqrt(self.square, out=self._scratch).mul_(of_square).add_(1e-8)
+        self.parameters.values.addcdiv_(self.mean * of_mean, self._scratch)
         gradients.zero_()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from snn_policy.engines.torch_engine import usable_device
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.checkpoints import open_run, save_checkpoint
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
@@ -19,6 +20,7 @@ def train_run(
     *,
     resume: bool = False,
     checkpoint_every: int = CHECKPOINT_EVERY,
+    device: str = "cpu",
     advance: Callable[[int], None] = lambda done: None,
 ) -> TD3BC:
     """Train until `steps` gradient steps have been taken in all, with a checkpoint every `checkpoint_every` of them.
@@ -27,15 +29,16 @@ def train_run(
     steps may be asked of a finished run.
 
     Args:
+        device: torch's, such as "cuda"; bit for bit holds within one kind of device.
         advance: called with the number of steps taken so far, first of all with those of the resumed checkpoint.
 
     Raises:
-        ValueError: see `open_run`; numbers below 1; parameters that are no longer finite.
+        ValueError: see `open_run`; numbers below 1; parameters that are no longer finite; no such device here.
         OSError: the checkpoint cannot be written; the last one stays.
     """
     if steps < 1 or checkpoint_every < 1:
         raise ValueError(f"steps {steps}, checkpoint_every {checkpoint_every}: expected at least 1")
-    run = open_run(directory, data, settings, resume)
+    run = open_run(directory, data, settings, resume, usable_device(device))
     advance(run.step)
     while run.step < steps:
         run.train(min(steps, run.step - run.step % checkpoint_every + checkpoint_every))
