@@ -24,7 +24,8 @@ class Session(Protocol):
     Attributes:
         rows: how many.
         state: the rows' memory, as arrays that `run` updates; read it, write it with `store`.
-        memory: every array that a copy has to take over: the state's, and what is derived from it but kept.
+        memory: every array that a copy has to take over, by `restore`: the state's, and what is derived from it but
+            kept.
         counters: sums since each row's reset.
     """
 
@@ -64,6 +65,10 @@ class Session(Protocol):
         """Set the memory of all rows to that of the given arrays."""
         ...
 
+    def restore(self, memory: tuple[npt.NDArray[Any], ...]) -> None:
+        """Take over the `memory` of another session like this one."""
+        ...
+
 
 class SessionInSteps:
     """Hold one float32 buffer of observations; `act` is nothing but its steps."""
@@ -81,6 +86,11 @@ class SessionInSteps:
     def act(self: Session, obs: Array) -> npt.NDArray[Any] | None:
         """See `Session.act`."""
         return self.actions_like(obs) if self.accept(obs) and self.run() else None
+
+    def restore(self: Session, memory: tuple[npt.NDArray[Any], ...]) -> None:
+        """See `Session.restore`."""
+        for own, given in zip(self.memory, memory, strict=True):
+            own[...] = given
 
 
 class PureEngine(Protocol):

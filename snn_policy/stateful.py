@@ -225,7 +225,6 @@ class StatefulPolicy(ABC):
     def __setstate__(self, saved: dict[str, Any]) -> None:
         self._remake(saved["made_of"])
         self._start(len(saved["memory"][0]), size_is_open=False)
-        for own, given in zip(self._session.memory, saved["memory"], strict=True):
-            own[...] = given
+        self._session.restore(saved["memory"])
         self.counters.restore(saved["counters"])
         self._size_is_open, self._last_decision, self._unconfirmed = saved["rest"]

@@ -115,7 +115,7 @@ def test_the_two_critics_in_one_batch_are_two_separate_critics():
 def test_updates_equal_the_plain_implementation(data: PackedData, activation: str):
     run = TD3BC(data, small(activation=activation))
     plain = PlainTD3BC(run)
-    for batch in data.block(0, 0, 16)[:4]:
+    for batch in data.batches(*data.draw(0, 0, 16))[:4]:
         run.update(batch)
         plain.update(batch)
     for network_, reference in ((run.actor, plain.actor), (run.target_actor, plain.target_actor)):

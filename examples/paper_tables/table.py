@@ -6,15 +6,18 @@ becomes one JSON line in `cells.jsonl` when it is finished, so that the work can
 
 import json
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from snn_policy.offline.batches import PackedData
     from snn_policy.protocol import Policy
 
 COLUMNS = ("ReLU", "QCFS", "direct", "I=0", "I=1", "I=2", "I=3", "adaptive", "sigma-delta")
@@ -25,6 +28,7 @@ ADAPTIVE = (1, 3)
 CELLS_FILE = "cells.jsonl"
 EVALUATION_SEED, RECORDING_SEED = 5_000, 20_000
 RECORDED_STEPS, COUNTED_OBSERVATIONS = 10_000, 1_000
+_one_reads_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -171,17 +175,25 @@ def train(run: TrainingRun, datasets: Path, directory: Path, steps: int, device:
     reached = steps_of(directory / run.name)
     if reached >= steps:
         return reached
-    from snn_policy.offline.batches import pack
-    from snn_policy.offline.datasets import load_dataset
     from snn_policy.offline.td3bc import TD3BCSettings
     from snn_policy.offline.training import CHECKPOINT_EVERY, train_run
 
-    data = pack(load_dataset(datasets / run.dataset, env_id=run.task))
+    with _one_reads_at_a_time:
+        data = _packed(datasets / run.dataset, run.task)
     settings = TD3BCSettings(activation=run.activation, seed=run.seed)
     every = CHECKPOINT_EVERY if device == "cpu" else 25 * CHECKPOINT_EVERY
     return train_run(
         directory / run.name, data, settings, steps, resume=True, checkpoint_every=every, device=device
     ).step
+
+
+@lru_cache(maxsize=4)
+def _packed(directory: Path, task: str) -> "PackedData":
+    """Return a dataset, read once for all runs of this process."""
+    from snn_policy.offline.batches import pack
+    from snn_policy.offline.datasets import load_dataset
+
+    return pack(load_dataset(directory, env_id=task))
 
 
 def measure(cell: Cell, directory: Path) -> Result:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Array, Decision, FloatArray
-from snn_policy.session import ReferenceSession
+from snn_policy.protocol import Array, Counters, Decision, FloatArray, Mask
+from snn_policy.session import SessionInSteps
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.state import State
@@ -73,7 +73,7 @@ def engine_device(name: str) -> Any:
 
 
 class TorchEngine:
-    """Run decisions on a torch device; take and give NumPy arrays.
+    """Run decisions on a torch device; take and give NumPy arrays. Its sessions keep their memory there.
 
     Raises:
         ValueError: a device that torch does not know, or that is not there.
@@ -88,14 +88,73 @@ class TorchEngine:
 
         return torch.tensor(array, device=self.device)
 
-    def session(self, rows: int) -> ReferenceSession:
-        return ReferenceSession(self, self._of_arrays, rows)
+    def session(self, rows: int) -> "TorchSession":
+        return TorchSession(self, self._of_arrays, rows)
 
     def decide(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
         """Decide as `SpikingNetwork.decide`, with NumPy arrays in and out."""
+        action, new_state, decision = self.decide_there(obs, self.sent(state))
+        return action, fetched(new_state), decision
+
+    def decide_there(self, obs: FloatArray, state: State) -> tuple[npt.NDArray[Any], State, Decision]:
+        """Do as `decide`, with the state before and after in tensors of the device."""
         import torch
 
         with torch.inference_mode():
-            action, new_state, decision = self.network.decide(self._tensor(obs), with_arrays(state, self._tensor))
+            action, new_state, decision = self.network.decide(self._tensor(obs), state)
         arrays = [getattr(decision, field.name).cpu().numpy() for field in dataclasses.fields(decision)]
-        return action.cpu().numpy(), type(state)(*(array.cpu().numpy() for array in new_state)), Decision(*arrays)
+        return action.cpu().numpy(), new_state, Decision(*arrays)
+
+    def sent(self, state: State) -> State:
+        """Return a state of arrays as tensors of the device."""
+        return type(state)(*(self._tensor(array) for array in state))
+
+
+def fetched(state: State) -> State:
+    """Return a state of tensors as NumPy arrays of their own."""
+    return type(state)(*(tensor.cpu().numpy().copy() for tensor in state))
+
+
+class TorchSession(SessionInSteps):
+    """Keep the rows' memory on the device from decision to decision; see `Session`."""
+
+    def __init__(self, engine: TorchEngine, network: SpikingNetwork, rows: int) -> None:
+        self.rows, self._engine, self._decision = rows, engine, None
+        self._state = engine.sent(network.initial_state(rows))
+        self.counters = Counters.zeros(rows, len(network.layer_names))
+        self._obs = np.zeros((rows, *network.actor.observation_shape), np.float32)
+        self._actions: Array = None
+
+    @property
+    def state(self) -> State:
+        return fetched(self._state)
+
+    @property
+    def memory(self) -> tuple[npt.NDArray[Any], ...]:
+        return tuple(self.state)
+
+    def run(self, running: Mask | None = None) -> bool:
+        self._actions, state, self._decision = self._engine.decide_there(self._obs, self._state)
+        self._state = state if running is None else _of_rows(running, state, self._state)
+        self.counters.add(self._decision, slice(None) if running is None else running)
+        return True
+
+    def actions_like(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._actions if obs.ndim == self._obs.ndim else self._actions[0]
+
+    def decision(self) -> Decision | None:
+        return self._decision
+
+    def store(self, state: Any) -> None:
+        self._state = self._engine.sent(state)
+
+    def restore(self, memory: tuple[npt.NDArray[Any], ...]) -> None:
+        self.store(type(self._state)(*memory))
+
+
+def _of_rows(mask: Mask, new: State, old: State) -> State:
+    """Do as `chosen_rows`, for tensors."""
+    import torch
+
+    chosen = torch.from_numpy(mask).to(new[0].device)[:, None]
+    return type(new)(*(torch.where(chosen, a, b) for a, b in zip(new, old, strict=True)))

@@ -11,25 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.extend(str(Path(__file__).resolve().parents[depth]) for depth in (1, 2))
 
 from plain_td3bc import PlainTD3BC
 
+from benchmarks.random_transitions import random_data
 from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 
 STEPS, ROUNDS = 128, 6
-
-
-def random_data(observations: int = 17, actions: int = 6, rows: int = 100_000) -> PackedData:
-    """Normal transitions of HalfCheetah's sizes."""
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randn((rows, 2 * observations + actions + 2), generator=generator)
-    table[:, observations : observations + actions].clamp_(-1, 1)
-    table[:, -1] = 1
-    one = np.ones(actions, np.float32)
-    mean, scale = np.zeros(observations, np.float32), np.ones(observations, np.float32)
-    return PackedData(table, mean, scale, -one, one, "HalfCheetah-v5", "random", "")
 
 
 def plain_batch(data: PackedData, rng: np.random.Generator) -> Batch:

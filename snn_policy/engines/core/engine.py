@@ -145,6 +145,10 @@ class EventSession:
         for own, given in zip(self.state, state, strict=True):
             own[...] = given
 
+    def restore(self, memory: tuple[npt.NDArray[Any], ...]) -> None:
+        """See `Session.restore`."""
+        (self._memory[...],) = memory
+
     def act(self, obs: Array) -> npt.NDArray[Any] | None:
         """Do `accept`, `run` and `actions_like` in one; None where one of them would have refused."""
         return self.actions_like(obs) if self.accept(obs) and self.run() else None
