@@ -27,7 +27,7 @@ def own_stream(device: torch.device) -> torch.cuda.Stream | None:
 
 @contextmanager
 def working_on(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """Work on a stream, after what was begun before and before what comes after; with None, as always."""
+    """Run what follows on a stream, after what was begun before and before what comes after; with None, as always."""
     if stream is None:
         yield
         return
