@@ -66,7 +66,7 @@ def main(
         raise SystemExit(
             f"{name}: not shipped: it keeps {kept:.3f} of the return and fails in {failed:.0%}; ask for less"
         )
-    policy.save(out or ROOT / "exported" / small.name, dtype=PRECISION)
+    policy.save(out or ROOT / "exported" / small.name, dtype=PRECISION, xz=True)
 
 
 def rounded(actor: Actor) -> Actor:

@@ -50,7 +50,7 @@ def main(
         "training": {"dataset": described["data"]["name"], "steps": step, "settings": described["settings"]},
         "returns": returns_card(comparison),
     }
-    policy.save(out or ROOT / "exported" / actor.name)
+    policy.save(out or ROOT / "exported" / actor.name, xz=True)
     print(json.dumps(policy.card, indent=1, ensure_ascii=False))
 
 

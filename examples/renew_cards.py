@@ -63,7 +63,7 @@ def renew(name: str, episodes: int, tolerance: float | None) -> None:
     kept = {key: value for key, value in shipped.card.items() if key != "stored"}
     policy.card = {**kept, "returns": returns_card(comparison)}
     stored = {"dtype": "float16", "observations": recorded[:200]} if pictures and recorded is not None else {}
-    policy.save(ROOT / "exported" / name, **stored)  # pyright: ignore[reportArgumentType]
+    policy.save(ROOT / "exported" / name, **stored, xz=True)  # pyright: ignore[reportArgumentType]
     print(name, json.dumps(policy.card["returns"], indent=1, ensure_ascii=False), flush=True)
 
 

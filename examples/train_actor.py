@@ -183,7 +183,7 @@ def export(
         "chosen": f"the best mean − std of the returns at the evaluations, seeds {SELECTION_SEED}…",
         "returns": returns_card(comparison),
     }
-    policy.save(ROOT / "exported" / name)
+    policy.save(ROOT / "exported" / name, xz=True)
     print(json.dumps(policy.card, indent=1, ensure_ascii=False))
 
 

@@ -138,7 +138,7 @@ def export(
         "chosen": f"the best mean return of all rounds, seeds {SELECTION_SEED}…",
         "returns": returns_card(comparison),
     }
-    policy.save(ROOT / "exported" / actor.name, dtype="float16", observations=recordings[:200])
+    policy.save(ROOT / "exported" / actor.name, dtype="float16", observations=recordings[:200], xz=True)
     print(json.dumps(policy.card, indent=1, ensure_ascii=False))
 
 

@@ -109,13 +109,16 @@ class SpikingPolicy(StatefulPolicy):
 
         return Bundle(self.network, self.conversion, self.card)
 
-    def save(self, directory: str | Path, *, dtype: str = "float32", observations: FloatArray | None = None) -> None:
+    def save(
+        self, directory: str | Path, *, dtype: str = "float32", observations: FloatArray | None = None, xz: bool = False
+    ) -> None:
         """Write `policy.json` and its weights into the directory (made if missing), as `bundle.files` says.
 
         Args:
             dtype: "float16" stores the weights in half the room. They are rounded first, the actions compared, and the
                 stored card says by how much they change (`stored`); what is loaded acts as the rounded network does.
             observations: (N, *observation_shape) to compare on; 200 random ones by default.
+            xz: compress the file of weights, which loses nothing; snn-policy 0.1.0 does not read it.
 
         Raises:
             ValueError: another dtype, a weight beyond float16's range, or an action that rounding changes by more than
@@ -124,13 +127,14 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.bundle import write_bundle
 
         if dtype == "float32":
-            write_bundle(Path(directory), self.network, self.conversion, self.card)
+            write_bundle(Path(directory), self.network, self.conversion, self.card, xz=xz)
             return
         require(dtype == "float16", f"dtype {dtype!r}: expected float32 or float16")
         from snn_policy.calibration.half_precision import as_float16
 
         network, stored = as_float16(self.network, observations)
-        write_bundle(Path(directory), network, self.conversion, {**self.card, "stored": stored}, dtype=dtype)
+        card = {**self.card, "stored": stored}
+        write_bundle(Path(directory), network, self.conversion, card, dtype=dtype, xz=xz)
 
     def export_onnx(self, directory: str | Path, **options: Any) -> "Exported":
         """Write the policy as ONNX graphs, with its bundle; arguments as for `exporting.export.export_bundle`."""

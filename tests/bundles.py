@@ -9,5 +9,5 @@ def file_of(directory: Path, name: str) -> Path:
     """`policy.json`, or the one file of weights, whatever sum it is named by."""
     if name != "weights":
         return directory / name
-    (weights,) = directory.glob("weights*.safetensors")
+    (weights,) = directory.glob("weights*.safetensors*")
     return weights

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+import zlib
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.bundles import BUNDLE_FILES, file_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MOST_BYTES = 4_000_000
+"""Of a wheel. Weights are most of it: shipped bundles have theirs as xz (`SpikingPolicy.save(…, xz=True)`)."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,40 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(wheel_file: Path) -> set[str]:
     """The names of the files in it."""
     return set(zipfile.ZipFile(wheel_file).namelist())
+
+
+def packed_files() -> dict[Path, int]:
+    """Return what a wheel has of this tree, and the bytes that each takes there: deflated, its name twice, its sum."""
+    tools = PROJECT["tool"]["setuptools"]
+    files = [ROOT / "README.md", ROOT / "LICENSE"]
+    for package in tools["packages"]:
+        folder = ROOT / tools["package-dir"].get(package, package.replace(".", "/"))
+        files += [
+            file for pattern in ("*.py", *tools["package-data"].get(package, ())) for file in folder.glob(pattern)
+        ]
+    files += [SOURCES / LIBRARY] * (SOURCES / LIBRARY).exists()
+    return {file: len(zlib.compress(file.read_bytes())) + 2 * len(str(file.relative_to(ROOT))) + 130 for file in files}
+
+
+def test_the_wheel_takes_less_than_four_megabytes() -> None:
+    sizes = packed_files()
+    largest = sorted(sizes, key=lambda file: -sizes[file])[:5]
+    named = ", ".join(f"{file.relative_to(ROOT)} {sizes[file]:,}" for file in largest)
+    assert sum(sizes.values()) < MOST_BYTES, named
+
+
+def test_the_sum_is_that_of_a_wheel(wheel_file: Path) -> None:
+    """But for the library, which is another one here (not optimised)."""
+    with zipfile.ZipFile(wheel_file) as wheel:
+        library = sum(entry.compress_size for entry in wheel.infolist() if entry.filename.endswith(LIBRARY))
+    counted = sum(size for file, size in packed_files().items() if file.name != LIBRARY)
+    assert counted == pytest.approx(wheel_file.stat().st_size - library, rel=0.01)
+
+
+def test_shipped_weights_are_compressed() -> None:
+    weights = sorted((ROOT / "exported").rglob("weights*"))
+    assert len(weights) == len(list((ROOT / "exported").glob("*/policy.json"))) >= 13
+    assert {"".join(place.suffixes) for place in weights} == {".safetensors.xz"}
 
 
 def test_types_are_shipped(wheel: set[str]):

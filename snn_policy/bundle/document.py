@@ -1,4 +1,4 @@
-"""A policy as a directory: `policy.json` (everything readable) and `weights-….safetensors` (every array).
+"""A policy as a directory: `policy.json` (everything readable) and `weights-….safetensors` (every array; or `….xz`).
 
 The JSON carries the SHA-256 of the weights, which their file is named by, and of itself, so a truncated or altered
 bundle is refused; `snn_policy.bundle.files` says how one is replaced, `snn_policy.bundle.networks` what it holds of a
@@ -21,6 +21,7 @@ from snn_policy.bundle.files import (
     MOST_JSON_BYTES,
     POLICY_FILE,
     SUM,
+    XZ,
     read_whole,
     replace_files,
     sha256,
@@ -28,6 +29,7 @@ from snn_policy.bundle.files import (
 )
 from snn_policy.bundle.graph_record import compact
 from snn_policy.bundle.networks import carries, describe_network, read_network
+from snn_policy.bundle.xz import compress, decompress
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
 from snn_policy.spiking.network import SpikingNetwork
@@ -61,15 +63,17 @@ def write_bundle(
     graph_files: Mapping[str, bytes] | None = None,
     *,
     dtype: str = "float32",
+    xz: bool = False,
 ) -> None:
     """Replace what the directory holds with this policy, as a whole.
 
     Args:
         graphs: what the document says of the ONNX files beside it; `graph_files`: their content, by name.
         dtype: of the stored weights; "float16" only where it holds every one of them exactly.
+        xz: whether the file of weights is compressed.
 
     Raises:
-        ValueError: weights that the dtype does not hold.
+        ValueError: weights that the dtype does not hold, or that xz is not for.
         OSError: a file cannot be written, or another writer does not end.
     """
     from snn_policy.versions import installed_versions
@@ -92,7 +96,8 @@ def write_bundle(
     document = json.loads(json.dumps(document))  # as a reader will see it: keys are texts
     document["weights_sha256"] = sha256(weights)
     document["sha256"] = _digest(document)
-    replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {})
+    packed = compress(weights) if xz else None
+    replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {}, packed=packed)
 
 
 def _version(network: SpikingNetwork, sparse: bool) -> int:
@@ -140,6 +145,11 @@ def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
         raise SourceError(f"{directory / POLICY_FILE}: weights_sha256 is no SHA-256; save the policy again")
     path = weights_place(directory, total)
     weights = _read(path, MOST_WEIGHT_BYTES)
+    if path.suffix == XZ:
+        try:
+            weights = decompress(weights, MOST_WEIGHT_BYTES)
+        except ValueError as error:
+            raise SourceError(f"{path}: {error}") from None
     if sha256(weights) != total:
         raise SourceError(f"{path}: not the weights that {POLICY_FILE} names; truncated or altered")
     return document, weights

@@ -20,6 +20,8 @@ from snn_policy.atomic_files import remove_abandoned, sole_writer, write_atomica
 
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "weights.safetensors"
 """Bundles of the first releases have their weights under this very name."""
+XZ = ".xz"
+"""After the name of weights that are compressed (`snn_policy.bundle.xz`); the sum in the name is of what they hold."""
 DECISION_FILE, STEP_FILE = GRAPH_FILES = ("decision.onnx", "step.onnx")
 RUN_FILE, CHECKPOINT_FILE = "td3bc.json", "checkpoint.safetensors"
 """Of a training run's directory, which is no policy's yet: what it is, and where it stands."""
@@ -27,7 +29,7 @@ SUMS_KEY = "sha256"
 """Of the graphs, in `policy.json`."""
 MOST_JSON_BYTES = 16 * 2**20
 SUM = re.compile(r"[0-9a-f]{64}")
-NAMED_BY_SUM = re.compile(r"weights-[0-9a-f]{12}\.safetensors|(decision|step)-[0-9a-f]{12}\.onnx")
+NAMED_BY_SUM = re.compile(r"weights-[0-9a-f]{12}\.safetensors(\.xz)?|(decision|step)-[0-9a-f]{12}\.onnx")
 MOST_READS, SAME_READS, PAUSE = 200, 4, 0.005
 Result = TypeVar("Result")
 
@@ -50,14 +52,15 @@ def graph_file(graph: str) -> str:
 def holds_weights(directory: Path) -> bool:
     """Return whether a bundle's weights, of this release or of the first ones, lie in the directory."""
     return (directory / WEIGHTS_FILE).is_file() or any(
-        NAMED_BY_SUM.fullmatch(file.name) and file.is_file() for file in directory.glob("weights-*.safetensors")
+        NAMED_BY_SUM.fullmatch(file.name) and file.is_file() for file in directory.glob("weights-*.safetensors*")
     )
 
 
 def weights_place(directory: Path, total: str) -> Path:
     """Return where the weights with that SHA-256 are, or should be."""
-    named, old = directory / name_with_sum(WEIGHTS_FILE, total), directory / WEIGHTS_FILE
-    return old if old.is_file() and not named.is_file() else named
+    named = directory / name_with_sum(WEIGHTS_FILE, total)
+    places = (named, named.with_name(named.name + XZ), directory / WEIGHTS_FILE)
+    return next((place for place in places if place.is_file()), named)
 
 
 def read_whole(
@@ -109,42 +112,48 @@ def named_graphs(document: Mapping[str, Any]) -> dict[str, str]:
     return {name: total for name, total in given.items() if isinstance(total, str) and SUM.fullmatch(total)}
 
 
-def replace_files(directory: Path, policy: bytes, weights: bytes, graphs: Mapping[str, bytes]) -> None:
+def replace_files(
+    directory: Path, policy: bytes, weights: bytes, graphs: Mapping[str, bytes], *, packed: bytes | None = None
+) -> None:
     """Make the directory (made if missing) hold this policy instead of the one before.
 
     Args:
         policy: content of `policy.json`; names the sums of the weights and graphs.
         graphs: content by file name.
+        packed: the weights as xz, to be stored instead.
 
     Raises:
         OSError: a file cannot be written, or another writer does not end; what is there is one whole policy still.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with sole_writer(directory) as alone:
-        superseded = _old_weights(directory)
+        named = directory / name_with_sum(WEIGHTS_FILE, sha256(weights))
+        forms = [named, named.with_name(named.name + XZ)]
+        place = forms.pop(packed is not None)
+        superseded = [*forms, *_old_weights(directory)]
         staged = {name: directory / name_with_sum(name, sha256(content)) for name, content in graphs.items()}
         try:
-            write_atomically(directory / name_with_sum(WEIGHTS_FILE, sha256(weights)), weights)
+            write_atomically(place, weights if packed is None else packed)
             for name, content in graphs.items():
                 write_atomically(staged[name], content)
             write_atomically(directory / POLICY_FILE, policy)
-            for name, place in staged.items():
-                place.replace(directory / name)
-            if superseded is not None:
-                superseded.unlink(missing_ok=True)
+            for name, written in staged.items():
+                written.replace(directory / name)
+            for other in superseded:
+                other.unlink(missing_ok=True)
         finally:
             if alone:
                 _flush(directory)
                 _remove_unnamed(directory)
 
 
-def _old_weights(directory: Path) -> Path | None:
+def _old_weights(directory: Path) -> list[Path]:
     """Return the weights of the policy that is there, where they still have the name of the first releases."""
     total = (read_document(directory) or {}).get("weights_sha256")
     place = directory / WEIGHTS_FILE
     if not isinstance(total, str) or not SUM.fullmatch(total) or weights_place(directory, total) != place:
-        return None
-    return place if sha256(place.read_bytes()) == total else None
+        return []
+    return [place] if sha256(place.read_bytes()) == total else []
 
 
 def _remove_unnamed(directory: Path) -> None:
@@ -153,7 +162,8 @@ def _remove_unnamed(directory: Path) -> None:
     if document is None and (directory / POLICY_FILE).exists():
         return
     sums, weights = named_graphs(document or {}), str((document or {}).get("weights_sha256"))
-    named = {name_with_sum(WEIGHTS_FILE, weights), *(name_with_sum(name, total) for name, total in sums.items())}
+    named = {name_with_sum(name, total) for name, total in ((WEIGHTS_FILE, weights), *sums.items())}
+    named.add(name_with_sum(WEIGHTS_FILE, weights) + XZ)
     for name in os.listdir(directory):  # what a killed writer of another policy had begun
         begun = NAMED_BY_SUM.match(name)
         if begun and begun.group() != name:
