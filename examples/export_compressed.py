@@ -32,7 +32,7 @@ def main(
     target: Annotated[str, typer.Option(help="energy:E or retention:R")] = "retention:0.99",
     steps: Annotated[int, typer.Option(help="gradient steps at most")] = 20_000,
     seed: Annotated[int, typer.Option(help="of the compression")] = 0,
-    tolerance: Annotated[float, typer.Option(help="of the conversion")] = 0.02,
+    tolerance: Annotated[float | None, typer.Option(help="of the conversion, instead of the student's own")] = None,
     episodes: Annotated[int, typer.Option(help="episodes of the returns in the card")] = 100,
     out: Annotated[
         Path | None, typer.Option(help="directory of the bundle; exported/NAME-compressed by default")
@@ -46,7 +46,7 @@ def main(
         actor, target=target, steps=steps, seed=seed, tolerance=tolerance, directory=run, resume=True, progress=True
     )
     small = rounded(small)
-    policy = convert(small, small.collect(env_id), tolerance=tolerance)
+    policy = convert(small, small.collect(env_id))
     with tempfile.TemporaryDirectory() as directory:
         policy.save(directory, dtype=PRECISION)
         stored = SpikingPolicy.load(directory)

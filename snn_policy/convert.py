@@ -1,6 +1,6 @@
 """convert(): a trained actor and recorded observations → a spiking policy. The pipeline, nothing else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from snn_policy.calibration.pilots import Pilot, asked_of_pilots, environment_fo
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
-from snn_policy.checks import frozen_array, require
+from snn_policy.checks import frozen_array, number, require
 from snn_policy.engines import check_engine
 from snn_policy.errors import UnsupportedLayerError, warn
 from snn_policy.policy import SpikingPolicy
@@ -94,8 +94,9 @@ def convert(
         residual: "bounded" (default) or "plain".
         tolerance: of sigma-delta only, as are the next three: RMS action error on the recorded observations,
             as a share of the action's half-range, where its bounds are infinite of its recorded spread; 0.02 by
-            default. "pilot": the largest of 0.05, 0.03, 0.02, 0.01, 0.005 that keeps the return and fails no more
-            often than the ANN, by a sequential test in the environment (docs/methods.md §13).
+            default, of compressed actors what they were made for. "pilot": the largest of 0.05, 0.03, 0.02,
+            0.01, 0.005 that keeps the return and fails no more often than the ANN, by a sequential test in the
+            environment (docs/methods.md §13).
         digits: most spikes per neuron and decision, one number or one per stage; (6, 4, …, 4, 6) by default.
         base: β of the spikes' sizes ±q·βⁱ, 2 by default.
         predictor: "auto" (default) chooses γ per neuron by its spikes on the recording; give 0 or 1 where
@@ -120,6 +121,7 @@ def convert(
     )  # fmt: skip
     _refuse_swapped(actor, observations)
     source = load_actor(actor)
+    settings = with_own_tolerance(source, settings)
     check_settings(source, settings, env, pilot)
     check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape, episode_starts)
@@ -134,6 +136,15 @@ def convert(
     with busy("preparing the engine", progress):
         policy.warm_up()
     return policy
+
+
+def with_own_tolerance(actor: Actor, settings: NeuronSettings) -> NeuronSettings:
+    """Return the settings with the tolerance that a compressed actor was made for, where none is given."""
+    if not isinstance(settings, SigmaDelta) or settings.tolerance is not None or settings.threshold is not None:
+        return settings
+    record = actor.provenance.get("compression")
+    made_for = record.get("tolerance") if isinstance(record, Mapping) else None
+    return settings if made_for is None else replace(settings, tolerance=number("compression tolerance", made_for))
 
 
 def _refuse_swapped(actor: Any, observations: Any) -> None:

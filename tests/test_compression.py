@@ -24,7 +24,7 @@ from snn_policy.compression.loss import COUNTS, ActionError
 from snn_policy.compression.plan import Stretch
 from snn_policy.compression.profile import profile
 from snn_policy.compression.pruning import blocked, operations, prune
-from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
+from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states, own_tolerance
 from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
 from snn_policy.energy import nanojoules
@@ -585,3 +585,92 @@ def test_changes_are_expected_only_where_they_save_a_tenth_as_a_conversion_choos
 @pytest.mark.parametrize(("energy", "reached"), [(0.0199, True), (0.0201, True), (0.0203, False), (0.03, False)])
 def test_an_energy_is_reached_within_a_hundredth(energy: float, reached: bool) -> None:
     assert Verdict(energy).needs_at_most(0.02) is reached
+
+
+@pytest.mark.parametrize(("error", "tolerance"), [(0.0, 0.02), (0.03, 0.02), (0.06, 0.03), (0.09, 0.045), (0.3, 0.05)])
+def test_a_conversion_is_as_fine_as_half_of_the_students_own_error(error: float, tolerance: float) -> None:
+    assert own_tolerance(error) == pytest.approx(tolerance)
+
+
+@pytest.mark.parametrize("given", [0.02, 0.1])
+def test_a_given_tolerance_is_the_one_that_the_student_is_made_for(given: float) -> None:
+    student = run_compression(random_actor(), small(steps=100, tolerance=given), None, walk(400, 11))
+    assert student.provenance["compression"]["tolerance"] == given
+    assert convert(student, walk(400, 11)).conversion["tolerance"] == given
+
+
+def test_a_student_that_errs_says_less_and_its_default_conversion_needs_what_was_found() -> None:
+    teacher, recording = random_actor(widths=(64, 64)), walk(3_000, 11)
+    student = run_compression(teacher, small("energy:0.03", steps=300), None, recording)
+    record = student.provenance["compression"]
+    assert 0.02 < record["tolerance"] <= 0.05
+    policy = convert(student, recording)
+    assert policy.conversion["tolerance"] == record["tolerance"]
+    assert policy.conversion["open_loop_error"] == pytest.approx(record["tolerance"], rel=0.02)
+    assert energy_share(policy, teacher, recording) == pytest.approx(record["energy"], rel=0.05)
+    finer = convert(student, recording, tolerance=0.02)
+    assert energy_share(finer, teacher, recording) > 1.05 * record["energy"]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "tolerance"),
+    [
+        ({}, 0.02),
+        ({"compression": {}}, 0.02),
+        ({"compression": "none"}, 0.02),
+        ({"compression": {"tolerance": 0.04}}, 0.04),
+    ],
+    ids=["not compressed", "an older student", "another kind of record", "made for 0.04"],
+)
+def test_a_conversion_without_a_tolerance_takes_the_one_that_the_actor_was_made_for(
+    provenance: dict[str, Any], tolerance: float
+) -> None:
+    actor, recording = replace(random_actor(), provenance=provenance), walk(400, 11)
+    assert convert(actor, recording).conversion["tolerance"] == tolerance
+    assert convert(actor, recording, tolerance=0.01).conversion["tolerance"] == 0.01
+    quanta = [np.full(width, 0.1, np.float32) for width in actor.widths]
+    assert convert(actor, recording, threshold=quanta).conversion["tolerance"] is None
+
+
+@pytest.mark.parametrize("forged", ["much", 0, -0.02, 1e9, float("nan"), True, [0.02]])
+def test_a_forged_tolerance_in_an_actors_record_is_refused(forged: Any) -> None:
+    actor = replace(random_actor(), provenance={"compression": {"tolerance": forged}})
+    with pytest.raises(ValueError, match="tolerance"):
+        convert(actor, walk(400, 11))
+
+
+def chooser(target: str) -> Distillation:
+    return Distillation(random_actor(), States(random_actor(), walk(400, 11)), small(target), None)
+
+
+@pytest.mark.parametrize(
+    ("target", "better", "worse"),
+    [
+        ("energy:0.02", Verdict(0.02, 0.994, 0.002, 0.0, 0.0, 100), Verdict(0.02, 0.996, 0.012, 0.03, 0.0, 100)),
+        ("energy:0.02", Verdict(0.02, 0.98, 0.003, 0.0, 0.0, 100), Verdict(0.015, 0.97, 0.001, 0.0, 0.0, 100)),
+        ("energy:0.02", Verdict(0.02, 0.9, 0.003, 0.0, 0.0, 100), Verdict(0.021, 1.0, 0.0, 0.0, 0.0, 100)),
+        ("retention:0.99", Verdict(0.05, 0.991, 0.01, 0.0, 0.0, 100), Verdict(0.03, 0.98, 0.001, 0.0, 0.0, 100)),
+        ("retention:0.99", Verdict(0.03, 0.991, 0.01, 0.0, 0.0, 100), Verdict(0.04, 1.0, 0.001, 0.0, 0.0, 100)),
+        ("retention:0.99", Verdict(0.05, 0.985, 0.001, 0.0, 0.0, 100), Verdict(0.03, 0.986, 0.02, 0.0, 0.0, 20)),
+    ],
+    ids=["rare falls", "more of the return", "energy first", "return first", "cheaper", "surer"],
+)
+def test_of_two_students_the_one_that_surely_keeps_more_is_kept(target: str, better: Verdict, worse: Verdict) -> None:
+    rank = chooser(target)._rank
+    assert rank(better) > rank(worse)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "stops"),
+    [
+        (Verdict(0.02, 0.997, 0.003, 0.0, 0.0, 50), True),
+        (Verdict(0.02, 0.9905, 0.007, 0.01, 0.0, 100), False),
+        (Verdict(0.021, 0.999, 0.001, 0.0, 0.0, 50), False),
+        (Verdict(0.02, 1.2, 0.01, 0.04, 0.0, 100), False),
+    ],
+    ids=["beyond doubt", "one fall", "too dear", "falls more often"],
+)
+def test_training_for_an_energy_stops_early_only_where_the_return_is_kept_beyond_doubt(
+    verdict: Verdict, stops: bool
+) -> None:
+    assert chooser("energy:0.02")._passes(verdict) is stops

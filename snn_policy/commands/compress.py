@@ -38,7 +38,12 @@ Steps = Annotated[int, typer.Option(help="Gradient steps at most.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of everything random.", min=0)]
 Block = Annotated[int, typer.Option(help="Consecutive outputs that are pruned together: 1, 8, 16, 32.", min=1)]
 Count = Annotated[str, typer.Option(help="What is kept low: spikes, or events (neurons that say anything).")]
-Tolerance = Annotated[float, typer.Option(help="Of the conversion that the student is made for.")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Of the conversion that the student is made for.", show_default="half of its own error, 0.02 to 0.05"
+    ),
+]
 Observations = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Your own recording instead of an environment (.npy, consecutive)."),
@@ -55,7 +60,7 @@ def compress(
     seed: Seed = 0,
     block: Block = 16,
     count: Count = "spikes",
-    tolerance: Tolerance = 0.02,
+    tolerance: Tolerance = None,
     observations: Observations = None,
     resume: Resume = False,
     json: JsonOption = None,
@@ -94,7 +99,7 @@ def compress(
         tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
     )  # fmt: skip
     states = recording if place is None else small.collect(place, progress=True)
-    policy = convert(small, states, tolerance=tolerance, progress=True)
+    policy = convert(small, states, progress=True)
     policy.card = {"compression": small.provenance["compression"]}
     policy.save(out)
     if not write_json({"out": str(out), "compression": small.provenance["compression"]}, json):

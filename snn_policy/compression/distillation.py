@@ -3,7 +3,7 @@
 Everything random depends on the seed and the step alone, so that a run resumes where it stopped, to the bit.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from snn_policy.compression.judging import Judge, Verdict, energy_share
 from snn_policy.compression.loss import COUNTS
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import operations, prune
-from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings
+from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings, own_tolerance
 from snn_policy.compression.states import NOISE, States, spiking_episodes
 from snn_policy.compression.student import Student
 from snn_policy.convert import convert
@@ -24,6 +24,7 @@ from snn_policy.energy import nanojoules
 from snn_policy.environments import EnvironmentSource
 from snn_policy.offline.td3bc_networks import FlatAdam, FlatParameters
 from snn_policy.policy import SpikingPolicy
+from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
 BLOCK_STEPS = 100
 """Steps between two profiles; pruning, DAgger, judging and checkpoints come between two blocks."""
@@ -96,6 +97,7 @@ class Distillation:
         self.optimiser = FlatAdam(self.parameters, settings.learning_rate)
         self.progress, self.kept = Progress(), None
         self._count = COUNTS[settings.count]
+        self._error_unit = settings.tolerance or DEFAULT_TOLERANCE
         self._dense = float(nanojoules(teacher.dense_macs, 0) / nanojoules(0, 1))
         self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed)
 
@@ -125,7 +127,7 @@ class Distillation:
     def _step(self, rows: Tensor, noise: Tensor | None, found: Profile, fan_out: list[Tensor]) -> None:
         inputs, wanted = self.states.batch(rows, noise)
         hidden, y = self.student(inputs)
-        loss = (self.states.error.action(y) - wanted).square().mean() / self.settings.tolerance**2
+        loss = (self.states.error.action(y) - wanted).square().mean() / self._error_unit**2
         weight = self.progress.weight / self.teacher.dense_macs
         for stage, h in enumerate(hidden, 1):
             before, now = h.split(len(rows))
@@ -149,7 +151,13 @@ class Distillation:
     @property
     def _quanta(self) -> float:
         """Return s·tolerance, the common factor of the quanta."""
-        return self.progress.scale * self.settings.tolerance
+        return self.progress.scale * self.tolerance
+
+    @property
+    def tolerance(self) -> float:
+        """Return the tolerance of a conversion now: the given one, or what suits the student's own error."""
+        given = self.settings.tolerance
+        return own_tolerance(self.progress.error) if given is None else given
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
         """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy."""
@@ -169,7 +177,7 @@ class Distillation:
         """Begin at the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
         rows = self.states.observations[-CONVERSION_ROWS:]
-        policy = convert(self.teacher, rows, tolerance=self.settings.tolerance)
+        policy = convert(self.teacher, rows, tolerance=self.tolerance)
         now.above = energy_share(policy, self.teacher, rows)
         if self.student.copied:
             self._learn_from(policy, now.above, len(rows))
@@ -222,13 +230,14 @@ class Distillation:
     def converted(self) -> SpikingPolicy:
         """Return the present student as the spiking policy that `convert` makes of it."""
         rows = self.states.observations[-CONVERSION_ROWS:]
-        return convert(self.student.actor(), rows, tolerance=self.settings.tolerance)
+        return convert(self.student.actor(), rows, tolerance=self.tolerance)
 
     def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:
         """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""
         now, target = self.progress, self.settings.target
         wanted = target.value if target.kind == "retention" else ENOUGH
         verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted)
+        verdict = replace(verdict, tolerance=self.tolerance)
         now.correction = float(np.clip(now.correction * verdict.energy / energy, *CORRECTIONS))
         now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})
         if self._better(verdict):
@@ -245,19 +254,20 @@ class Distillation:
         now.goal = now.goal * plan.NEXT_SHARE if passed and retention else now.goal
 
     def _passes(self, verdict: Verdict) -> bool:
-        """Return whether the student has all that is wanted."""
+        """Return whether the student has all that is wanted; where steps are left, beyond doubt."""
         if self.settings.target.kind == "retention":
             return verdict.passes(self.settings.target.value)
-        return verdict.needs_at_most(self.settings.target.value) and verdict.passes(ENOUGH)
+        enough = verdict.passes(ENOUGH) and verdict.lower_bound >= ENOUGH
+        return enough and verdict.needs_at_most(self.settings.target.value)
 
     def _better(self, verdict: Verdict) -> bool:
         return self.kept is None or self._rank(verdict) > self._rank(self.kept.verdict)
 
     def _rank(self, verdict: Verdict) -> tuple[bool, float]:
         """Rank by what is not the target among those that reach it, else by nearness to it; the highest is best."""
-        target, retention = self.settings.target, verdict.retention or 0.0
+        target = self.settings.target
         if target.kind == "energy":
             reached = verdict.needs_at_most(target.value)
-            return reached, retention if reached else -verdict.energy
+            return reached, verdict.lower_bound if reached else -verdict.energy
         reached = verdict.passes(target.value)
-        return reached, -verdict.energy if reached else retention
+        return reached, -verdict.energy if reached else verdict.lower_bound

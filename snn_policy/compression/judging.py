@@ -20,6 +20,7 @@ from snn_policy.evaluation.statistics import failed_share
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
+from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
 EPISODES, FEWEST_TO_PASS, MOST_EPISODES = 10, 50, 100
 MORE_FAILURES = 0.02
@@ -35,6 +36,7 @@ class Verdict:
         retention: of the mean return; `standard_error`: over the pairs.
         failed, teacher_failed: shares of episodes below the teacher's median by more than 20 % of it.
         energy: as a share of the dense teacher's.
+        tolerance: of the conversion that was judged.
     """
 
     energy: float
@@ -43,6 +45,12 @@ class Verdict:
     failed: float = 0.0
     teacher_failed: float = 0.0
     episodes: int = 0
+    tolerance: float = DEFAULT_TOLERANCE
+
+    @property
+    def lower_bound(self) -> float:
+        """Return the retention less its standard error: a rare fall lowers both, a lucky short trial neither."""
+        return 0.0 if self.retention is None else self.retention - self.standard_error
 
     def passes(self, wanted: float) -> bool:
         """Return whether so much of the return is kept, and no more episodes fail."""

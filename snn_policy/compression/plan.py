@@ -1,7 +1,7 @@
 """How much energy a student may need at each step, and with which learning rate: the path that a target sets out.
 
 A target is a number of stretches, at the end of each of which the student is judged. "energy:E": a long one from the
-teacher's energy to E, then a short one there. "retention:R": a long one to `FIRST_SHARE` of the teacher's energy, then
+teacher's energy to E, then short ones there. "retention:R": a long one to `FIRST_SHARE` of the teacher's energy, then
 short ones, each to `NEXT_SHARE` of the one before, for as long as students pass.
 Within a stretch the energy falls along a parabola over its first 60 %, and the learning rate to a fiftieth over its
 last half (after Zhu & Gupta 2018, who prune along a cubic; spikes need time to become fewer by themselves).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 PRUNING, COOLING = 0.6, 0.5
 COLDEST = 0.02
-FIRST_STRETCH, NEXT_STRETCH = {"energy": 0.8, "retention": 0.5}, {"energy": 0.2, "retention": 0.125}
+FIRST_STRETCH, NEXT_STRETCH = {"energy": 0.8, "retention": 0.5}, {"energy": 0.1, "retention": 0.125}
 """Shares of all steps."""
 NEXT_RATE = 0.3
 """Learning rate of all stretches but the first."""

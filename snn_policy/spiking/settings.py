@@ -33,8 +33,8 @@ class SigmaDelta:
 
     Attributes:
         tolerance: RMS action error on the recorded observations, as a share of the action's half-range, in (0, 1];
-            None for 0.02, or where `threshold` is given; "pilot": the largest that keeps the return in the actor's
-            environment.
+            None for 0.02 (of compressed actors: what they were made for), or where `threshold` is given; "pilot": the
+            largest that keeps the return in the actor's environment.
         threshold: the quanta instead of a tolerance: one array (neurons,) per stage, the observation first.
         digits: D, most spikes per neuron and decision: one number or one per stage; None for (6, 4, …, 4, 6).
         base: β of the spikes' sizes ±q·βⁱ, 1.1 to 16.
