@@ -52,13 +52,17 @@ _TABLE = {
     "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "normal": _RANDOM,
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
+    "threshold": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
+    "where": ("it chooses between values by the observation", "Keep forward free of branches on values"),
+    "sign": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
     "concat": ("several values are joined", "Use a policy that is one chain of layers"),
     "cat": ("several values are joined", "Use a policy that is one chain of layers"),
     "softmax": ("a softmax only makes sense before an argmax", "Return the logits, or their argmax"),
 }
 _LAYERS = f"Use linear layers or Conv2d with {ACTIVATIONS}, or wrap the policy so that forward avoids it"
 _ELSE = ("no rule reads it", _LAYERS)
-_FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "relu6", "shrink")
+_FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "squareplus", "hardswish", "hardsigmoid", "relu6",
+              "shrink")  # fmt: skip
 
 
 def refusal(path: str, kind: str) -> UnsupportedLayerError:

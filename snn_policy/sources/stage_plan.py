@@ -121,6 +121,10 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
     if node.function == "argmax":
         return refusal(node.path, node.function)
+    if node.function == "root" and all(
+        isinstance(term.node, Unfinished) and term.node.function == "power" for term in node.operand.terms
+    ):
+        return refusal(node.path, "Squareplus")
     names = {"root": "square root", "squares": "sum of squares", "power": "power"}
     return refusal(node.path, names.get(node.function, node.function))
 

@@ -172,7 +172,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "square": lambda path, x: power(x, 2.0, path, "square"), "sqrt": lambda path, x: power(x, 0.5, path, "sqrt"),
     "rsqrt": _rsqrt, "reciprocal": _reciprocal, "exp": _exp, "log": lambda path, x: logarithm(x, path, "log"),
     "log1p": lambda path, x: logarithm(x.shifted(1.0), path, "log1p"), "erf": _unread("erf"), "abs": _unread("abs"),
-    "expm1": lambda path, x: _exp(path, x).shifted(-1.0), "logsigmoid": _unread("logsigmoid"),
+    "expm1": lambda path, x: _exp(path, x).shifted(-1.0),
     "matmul": _matmul, "rmatmul": lambda path, x, y: _matmul(path, y, x), "addmm": _addmm, "addmv": _addmm,
     "mv": _matmul,
     "clamp": _clamp, "clamp_min": _bounded(True), "clamp_max": _bounded(False),
