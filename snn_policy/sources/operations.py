@@ -178,7 +178,7 @@ def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
 def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
     """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away.
 
-    So do SELU, CELU (parameter a), hard tanh, hard and logarithmic sigmoids, softplus and SiLU (parameter β) with theirs.
+    So do SELU, CELU (parameter a), hard tanh, hard and logarithmic sigmoids, softplus and SiLU (parameter β).
     """
     if name == "sigmoid":
         half = scale(path, kind, 0.5)
