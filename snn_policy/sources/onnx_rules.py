@@ -90,6 +90,8 @@ def _gather(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _gather_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    if not isinstance(inputs[0], Value) or isinstance(inputs[1], Value):
+        raise refusal(path, "GatherElements")
     axis = int(options.get("axis", 0))
     return inputs[0].moved(np.take_along_axis(inputs[0].places, np.asarray(inputs[1], np.int64), axis))
 
@@ -272,6 +274,10 @@ def _prelu(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     return inputs[0].scaled(slopes).plus(applied("relu", inputs[:1], {}, path).scaled(1 - slopes))
 
 
+def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    return applied("einsum", [bytes(options["equation"]).decode("ascii", "replace"), *inputs], {}, path)
+
+
 def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     reach = float(options.get("lambd", 0.5))
     if options.get("bias", 0.0) != reach or reach < 0:
@@ -290,7 +296,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "GroupNormalization": _group_norm, "InstanceNormalization": _group_norm, "LpNormalization": _unit,
     "BatchNormalization": _batch_norm, "Conv": _image("Conv"), "AveragePool": _image("AveragePool"),
     "GlobalAveragePool": _image("GlobalAveragePool"), "ArgMax": _argmax, "Cast": _cast, "Dropout": _dropout,
-    "PRelu": _prelu, "Shrink": _shrink, "Concat": _concat, "Clip": _clip,
+    "PRelu": _prelu, "Shrink": _shrink, "Einsum": _einsum, "Concat": _concat, "Clip": _clip,
     "Softmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "LogSoftmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "Sum": lambda path, inputs, options: _sum(path, inputs),
