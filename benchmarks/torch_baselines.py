@@ -25,6 +25,7 @@ MODULES: dict[str, Any] = {
     "relu": lambda _: nn.ReLU(), "tanh": lambda _: nn.Tanh(), "silu": lambda _: nn.SiLU(), "elu": nn.ELU,
     "leaky_relu": nn.LeakyReLU, "softplus": lambda _: nn.Softplus(), "softsign": lambda _: nn.Softsign(),
     "mish": lambda _: nn.Mish(), "gelu": lambda _: nn.GELU(), "gelu_tanh": lambda _: nn.GELU("tanh"),
+    "hardswish": lambda _: nn.Hardswish(),
 }  # fmt: skip
 """Of the activation's parameter; any other function runs its own array-API code on tensors."""
 CALIBRATION_ROWS = 1_000

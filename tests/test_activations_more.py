@@ -18,7 +18,7 @@ from tests.actors import random_actor, walk
 
 TORCH: dict[str, Callable[[Any], Any]] = {
     "softplus": F.softplus, "softsign": F.softsign, "mish": F.mish, "gelu": F.gelu,
-    "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"),
+    "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"), "hardswish": F.hardswish,
 }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def test_the_compiled_core_decides_alike(name: str) -> None:
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus, "softplus, β": lambda: nn.Softplus(beta=2.0), "softsign": nn.Softsign, "mish": nn.Mish,
     "gelu": nn.GELU, "gelu, tanh": lambda: nn.GELU("tanh"), "selu": nn.SELU, "celu": lambda: nn.CELU(0.7),
-    "sigmoid": nn.Sigmoid,
+    "sigmoid": nn.Sigmoid, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "logsigmoid": nn.LogSigmoid,
+    "prelu": nn.PReLU, "rrelu": nn.RReLU, "threshold": lambda: nn.Threshold(0.2, 0.2),
 }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_modules_scripts_and_onnx_graphs_are_read(tmp_path: Path, name: str) -> 
     sources: list[Any] = [net, tmp_path / "p.pt"]
     with warnings.catch_warnings(action="ignore"):
         torch.jit.script(net).save(str(tmp_path / "p.pt"))  # pyright: ignore[reportAttributeAccessIssue]
-        if name in ("softplus", "selu", "celu", "sigmoid"):
+        if name in ("softplus", "selu", "celu", "sigmoid", "hardswish", "hardsigmoid", "logsigmoid", "prelu"):
             torch.onnx.export(net, (obs[:1],), str(tmp_path / "p.onnx"), dynamo=False)
             sources.append(tmp_path / "p.onnx")
     for source in sources:

@@ -35,6 +35,7 @@ PER_HIDDEN_LAYER = {
     "clip": ["Gemm", "Clip"],
     "log_softplus": ["Gemm", "Softplus", "Add", "Log"],
     "softplus": ["Gemm", "Softplus"],
+    "hardswish": ["Gemm", "HardSigmoid", "Mul"],
     "softsign": ["Gemm", "Softsign"],
     "mish": ["Gemm", "Softplus", "Tanh", "Mul"],
     "gelu": ["Gemm", "Mul", "Mul", "Erf", "Add", "Mul"],

@@ -13,6 +13,7 @@ from snn_policy.engines.core import layout, library
 from snn_policy.engines.core.build import SOURCES
 from snn_policy.engines.core.engine import EventEngine, checked
 from snn_policy.engines.core.layout import Layout, Writer
+from snn_policy.engines.core.records import ACTIVATIONS
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import dyadic_actor, pruned, sigma_delta_neurons
 from tests.stage_graphs import GRAPHS, graph_actor, walk
@@ -213,7 +214,7 @@ def damaged_graph(kind: str, block: str, field: str, record: int, value: float) 
         ("residual", "connections", "columns", 1, -1), ("residual", "connections", "columns", 1, 10**6),
         ("residual", "connections", "delayed", 1, 1), ("residual", "connections", "source", 1, 2),
         ("residual", "connections", "kind", 1, 4),
-        ("gated", "stages", "other_activation", 1, 14), ("gated", "stages", "other_activation", 1, -1),
+        ("gated", "stages", "other_activation", 1, len(ACTIVATIONS)), ("gated", "stages", "other_activation", 1, -1),
         ("gated", "stages", "other_activation", 1, 5), ("gated", "stages", "second", 1, 7),
         ("history", "connections", "delayed", 0, 1), ("history", "connections", "into", 0, 1),
     ],

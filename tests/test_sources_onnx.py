@@ -212,7 +212,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "ConstantOfShape": ([node("Shape", "obs", "s"), node("ConstantOfShape", "s", "action")], "does not depend"),
     "Cast": ([*FIRST, node("Cast", "h", "action", to=7)], "rounds"),
     "Reshape": ([*FIRST, node("Reshape", "h", "ROWS", "x"), node("Gemm", "x", "W1", "action")], "rows of 4"),
-    "HardSwish": ([*FIRST, node("HardSwish", "h", "r"), node("Gemm", "r", "W2", "action")], "Retrain with ReLU"),
+    "Shrink": ([*FIRST, node("Shrink", "h", "r"), node("Gemm", "r", "W2", "action")], "Retrain with ReLU"),
 }  # fmt: skip
 
 

@@ -120,13 +120,18 @@ def test_layers_that_are_spelled_out_are_read_as_one(tmp_path: Path, name: str, 
     assert [stage.cell.kind for stage in load_actor(path).graph.stages] == [kind, "linear"]
 
 
+class Squareplus(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x + torch.sqrt(x**2 + 4.0)) / 2
+
+
 @BOTH
 def test_a_layer_without_a_counterpart_is_called_by_its_name(tmp_path: Path, dynamo: bool) -> None:
-    path = exported(nn.Sequential(nn.Linear(6, 8), nn.Hardswish(), nn.Linear(8, 3)), tmp_path / "policy.onnx",
+    path = exported(nn.Sequential(nn.Linear(6, 8), Squareplus(), nn.Linear(8, 3)), tmp_path / "policy.onnx",
                     (torch.zeros(1, 6),), dynamo, **({} if dynamo else {"opset_version": 13}))  # fmt: skip
     with pytest.raises(UnsupportedLayerError) as caught:
         load_actor(path)
-    assert caught.value.kind == "HardSwish"
+    assert caught.value.kind == "Squareplus"
 
 
 def test_junctions_are_stages_with_several_connections(tmp_path: Path) -> None:

@@ -177,10 +177,10 @@ class OwnPolicy(ActorCriticPolicy):
     """A user's subclass, whose forward could be anything."""
 
 
-_HARD = {"activation_fn": torch.nn.Hardswish}
+_HARD = {"activation_fn": torch.nn.Hardshrink}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "discrete": (lambda: PPO("MlpPolicy", Arm(observations=spaces.Discrete(4)), policy_kwargs=_net()), "only Box"),
-    "hardswish": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardswish"),
+    "hardshrink": (lambda: PPO("MlpPolicy", Arm(), policy_kwargs=_net(**_HARD)), "Hardshrink"),
     "two-dimensional": (lambda: PPO("MlpPolicy", Arm([[-1, -1]], [[1, 1]]), policy_kwargs=_net()), "one-dimensional"),
     "own": (lambda: PPO(OwnPolicy, Arm(), policy_kwargs=_net()), "torch module"),
 }  # fmt: skip

@@ -196,10 +196,10 @@ def test_the_users_module_stays_as_it_was_and_is_never_called() -> None:
     ("layer", "reason"),
     [
         (nn.Conv1d(1, 1, 3), "convolutions"), (nn.MaxPool1d(2), "average pooling"),
-        (nn.Hardswish(), "Retrain with ReLU"),
+        (nn.Hardshrink(), "Retrain with ReLU"), (nn.Threshold(0.1, 0.5), "jumps"),
         (nn.Softplus(threshold=1), "Retrain"),
         (nn.LSTM(8, 8), "recurrent"), (nn.Softmax(-1), "argmax"),
-        (nn.BatchNorm1d(8, track_running_stats=False), "track_running_stats"), (nn.PReLU(8), "no rule"),
+        (nn.BatchNorm1d(8, track_running_stats=False), "track_running_stats"),
         (nn.MultiheadAttention(8, 1), "feed-forward"), (nn.Flatten(0), "no rule"),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_refused_layer_is_named_with_path_type_and_remedy(layer: nn.Module, re
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (F.hardswish, "Retrain"),
+        (F.hardshrink, "Retrain"),
         (lambda x: x if x.sum() > 0 else -x, "ONNX export"), (lambda x: F.dropout(x), "training=self.training"),
         (lambda x: x + torch.randn_like(x), "joins"), (lambda x: x**5 + x, "joins|power"),
         (lambda x: x.flatten(), "flatten"),

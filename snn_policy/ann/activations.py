@@ -22,6 +22,7 @@ ActivationName = Literal[
     "gelu_tanh",
     "clip",
     "log_softplus",
+    "hardswish",
 ]
 MOST_LEVELS = 2**16
 ACTIVATION_NAMES: tuple[str, ...] = get_args(ActivationName)
@@ -37,7 +38,7 @@ class Activation:
             softplus log(1 + eᶻ) · softsign z/(1 + |z|) · mish z·tanh(softplus(z)) · gelu z·Φ(z) with the normal
             distribution's Φ · gelu_tanh the same by its approximation with a tanh · clip min(max(z, 0), λ): ReLU6 with
             λ = 6, and other bounds by what is added before and after · log_softplus log(o + softplus(z)), of which the
-            mean of a Beta distribution is made (σ of a difference of two).
+            mean of a Beta distribution is made (σ of a difference of two) · hardswish z·clip(z + 3, 0, 6)/6.
         parameter: a, for elu and leaky_relu; λ > 0, for qcfs and clip; o ≥ 0, for log_softplus.
         levels: L, for qcfs.
     """
@@ -90,6 +91,8 @@ class Activation:
                 return xp.clip(z, 0.0, self.parameter)
             case "log_softplus":
                 return _log_softplus(z, self.parameter, xp)
+            case "hardswish":
+                return z * (xp.clip(z + 3, 0.0, 6.0) * _SIXTH)
 
     def derivative(self, z: Array) -> Array:
         """Return f'(z), elementwise; 0 at a ReLU's kink, straight through the steps of qcfs."""
@@ -131,6 +134,9 @@ class Activation:
                 e = xp.exp(xp.minimum(bounded, 15 * xp.ones_like(z)))
                 slope = e / (1 + e) / (self.parameter + _softplus(bounded, xp))
                 return slope if not self.parameter else slope * xp.exp(xp.minimum(z + 15, xp.zeros_like(z)))
+            case "hardswish":
+                within = (xp.clip(z, -3.0, 3.0) * 2 + 3) * _SIXTH
+                return xp.where(abs(z) < 3, within, xp.astype(z > 0, z.dtype))
 
 
 def quantised(z: Array, threshold: Array, levels: int) -> Array:
@@ -141,6 +147,7 @@ def quantised(z: Array, threshold: Array, levels: int) -> Array:
     return xp.clip(xp.floor(z / safe + 0.5), 0.0, float(levels)) * step
 
 
+_SIXTH = 1 / 6
 _ROOT_HALF, _DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 _GELU_LINEAR, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715 * math.sqrt(2 / math.pi)
 _ERF_SMALL = (0.128379166, -0.376126379, 0.112837829, -0.0268654451, 0.00522107491, -0.000848471187, 0.000112705457,

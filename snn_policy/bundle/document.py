@@ -28,6 +28,7 @@ from snn_policy.bundle.files import (
     weights_place,
 )
 from snn_policy.bundle.graph_record import compact
+from snn_policy.bundle.needs import NEEDS_VERSION, check_needs, needs_of
 from snn_policy.bundle.networks import carries, describe_network, read_network
 from snn_policy.bundle.xz import compress, decompress
 from snn_policy.checks import whole
@@ -37,7 +38,8 @@ from snn_policy.spiking.network import SpikingNetwork
 FORMAT, FIRST_VERSION, SECOND_VERSION, GRAPH_VERSION = "snn-policy", 1, 2, 3
 """Bundles with sparse weights (`snn_policy.bundle.sparse`), or with sigma-delta neurons that carry a residual, are of
 the second version, because earlier releases would misread them; networks that are no chains of layers
-(`snn_policy.bundle.graph_record`) of the third; all others of the first, which every release reads."""
+(`snn_policy.bundle.graph_record`) of the third; all others of the first, which every release reads. Whatever needs
+words that the first release does not know is of the fourth, and lists them (`snn_policy.bundle.needs`)."""
 MOST_WEIGHT_BYTES = 4 * 2**30
 
 
@@ -82,9 +84,11 @@ def write_bundle(
     if dtype != "float32":
         arrays |= {name: _narrowed(name, array, dtype) for name, array in arrays.items() if name.endswith(".weight")}
     sparse = compact(described["actor"], arrays)
+    needs = needs_of(described["actor"])
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": _version(network, sparse),
+        "format_version": NEEDS_VERSION if needs else _version(network, sparse),
+        **({"needs": needs} if needs else {}),
         **described,
         "conversion": dict(conversion),
         "card": dict(card),
@@ -165,9 +169,14 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise SourceError(f"{policy_path}: not an snn-policy bundle (no format {FORMAT!r})")
     version, actor = document.get("format_version"), document.get("actor")
-    graph = isinstance(actor, dict) and "graph" in actor
-    if not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
-        known = f"{FIRST_VERSION} and {SECOND_VERSION} of chains of layers, {GRAPH_VERSION} of other graphs"
+    graph, needs = isinstance(actor, dict) and "graph" in actor, document.get("needs")
+    if needs is not None and whole(version, NEEDS_VERSION, NEEDS_VERSION):
+        check_needs(policy_path, needs)
+    elif not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
+        known = (
+            f"{FIRST_VERSION} and {SECOND_VERSION} of chains of layers, {GRAPH_VERSION} of other graphs, "
+            f"{NEEDS_VERSION} where it lists what it needs; a newer release may read it"
+        )
         raise SourceError(f"{policy_path}: format version {version!r}, but this release reads {known}")
     if document.get("sha256") != digest:
         raise SourceError(f"{policy_path}: its checksum does not match; the file was altered, save the policy again")

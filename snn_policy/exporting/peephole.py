@@ -24,7 +24,7 @@ from snn_policy.protocol import Array
 
 ELEMENTWISE = (
     "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Exp", "Floor", "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip",
-    "Greater", "Where", "Softplus", "Softsign", "Erf", "Log", "Abs", "Neg", "Less",
+    "Greater", "Where", "Softplus", "Softsign", "Erf", "Log", "Abs", "Neg", "Less", "HardSigmoid",
 )  # fmt: skip
 """Operators that commute with a change of shape."""
 
@@ -149,9 +149,15 @@ def _gelu(z: Traced, _: float) -> Traced:
     return _elementwise(z.graph, "Mul", [half, _elementwise(z.graph, "Add", [erf, one], z.dtype)], z.dtype)
 
 
+def _hardswish(z: Traced, _: float) -> Traced:
+    gate = _elementwise(z.graph, "HardSigmoid", [z], z.dtype, alpha=1 / 6, beta=0.5)
+    return _elementwise(z.graph, "Mul", [z, gate], z.dtype)
+
+
 OPERATORS: dict[str, Callable[[Traced, float], Traced]] = {
     "leaky_relu": _leaky_relu, "elu": _elu, "silu": _silu, "softplus": _softplus, "softsign": _softsign, "mish": _mish,
     "gelu": _gelu, "sigmoid": _sigmoid, "log_softplus": _log_softplus,
+    "hardswish": _hardswish,
 }  # fmt: skip
 """Activations that take more nodes traced than written with ONNX's operators: f of (z, its parameter)."""
 

@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "selu": ("selu", 0.0), "celu": ("celu", 1.0), "mish": ("mish", 0.0), "softsign": ("softsign", 0.0),
     "softplus": ("softplus", 0.0), "gelu": ("gelu", 0.0), "gelu_tanh": ("gelu_tanh", 0.0),
     "relu6": ("relu6", 0.0), "hardtanh": ("hardtanh", 0.0),
+    "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
 _OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")

@@ -21,6 +21,8 @@ _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", 
 _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
 _MISFITS = ("NaN or infinity", "normaliser gives")
 """Of errors of a chain, those that are errors of any graph."""
+_KINDS = ("state spaces", "attention", "mixture of experts", "diffusion")
+"""In reasons that name the kind of policy that it is."""
 _SPELLED = "activation is not supported"
 
 
@@ -66,7 +68,8 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
     try:
         actor = _quietly(read)
     except UnsupportedLayerError as error:
-        raise (_clearer(refused, error, named) if junction or named else refused) from None
+        kind = _SPELLED in str(refused) and any(text in str(error) for text in _KINDS)
+        raise (_clearer(refused, error, named) if junction or named or kind else refused) from None
     except SourceError as error:
         if "pass observation_shape" not in str(error) or not (junction or named):
             raise refused from None
@@ -90,5 +93,6 @@ def _clearer(first: UnsupportedLayerError, second: UnsupportedLayerError, named:
     says_less |= "of one observation" in told
     says_less |= "branch" in told and "branches" in str(first)
     says_less |= "baked" in str(first) or ("recurrent" in str(first) and "recurrent" not in told)
+    says_less &= not any(text in told for text in _KINDS)
     says_less |= named and any(text in told for text in ("divides", "cannot be followed", "no rule reads it"))
     return first if says_less else second

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.sources.onnx_constants import zero_divisor
-from snn_policy.sources.operations import SELU, Operation, activate, clip, scale
+from snn_policy.sources.operations import SELU, Operation, activate, bounded, clip, scale
 from snn_policy.sources.refusals import refusal
 
 
@@ -30,8 +30,13 @@ def activation_operations(
             return [*activate(path, kind, "elu", alpha), scale(path, kind, gamma)]
         case "Gelu":
             return activate(path, kind, "gelu_tanh" if options.get("approximate", b"none") == b"tanh" else "gelu")
-        case "Swish" if options.get("alpha", 1.0) == 1.0:
-            return activate(path, kind, "silu")
+        case "Swish" if options.get("alpha", 1.0) != 0:
+            return activate(path, kind, "silu", options.get("alpha", 1.0))
+        case "HardSwish":
+            return activate(path, kind, "hardswish")
+        case "HardSigmoid" if options.get("alpha", 0.2) != 0:
+            slope, offset = options.get("alpha", 0.2), options.get("beta", 0.5)
+            return [scale(path, kind, slope, offset), *bounded(path, kind, np.zeros(1), np.ones(1))]
         case "PRelu" if 1 in constants and constants[1].size == 1:
             return activate(path, kind, "leaky_relu", float(constants[1].reshape(())))
         case "Identity":

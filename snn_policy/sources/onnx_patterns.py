@@ -116,6 +116,4 @@ def _spelled_out(operators: Sequence[str]) -> str | None:
         return "LSTM" if operators.count("Tanh") >= 2 else "GRU"
     if "Tanh" in kinds and ("Pow" in kinds or operators.count("Mul") > 3):
         return "Gelu"
-    if "Softmax" in kinds:
-        return "attention"
     return None

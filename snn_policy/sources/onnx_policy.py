@@ -26,6 +26,7 @@ from snn_policy.sources.onnx_stages import NodeFollower
 from snn_policy.sources.onnx_values import Graph
 from snn_policy.sources.stage_builder import build
 from snn_policy.sources.stage_plan import Program
+from snn_policy.sources.state_calls import refuse_denoising
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
 Sizes = tuple[int, ...]
@@ -44,6 +45,7 @@ def read_onnx_graph(graph: Graph, action: str, asked: Asked) -> Actor:
     given = [one for one in _inputs_of(graph, [action, *states.values()]) if one.name not in states]
     if not given:
         raise constant_action(action)
+    refuse_denoising("graph.input", [one.name for one in given])
     if not states:
         _refuse_baked(graph, action)
     full = {one.name: _declared(one) for one in given}

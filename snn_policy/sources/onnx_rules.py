@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.affine_values import MOST_ENTRIES, Value, only_term
+from snn_policy.sources.affine_values import MOST_ENTRIES, Value, only_term, uniform
 from snn_policy.sources.graph_nodes import Activated, Unfinished
 from snn_policy.sources.onnx_images import image_operations
 from snn_policy.sources.onnx_values import is_float
@@ -90,6 +90,8 @@ def _gather(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _gather_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    if not isinstance(inputs[0], Value) or isinstance(inputs[1], Value):
+        raise refusal(path, "GatherElements")
     axis = int(options.get("axis", 0))
     return inputs[0].moved(np.take_along_axis(inputs[0].places, np.asarray(inputs[1], np.int64), axis))
 
@@ -151,15 +153,17 @@ def _greater(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _threshold(path: str, inputs: list[Any]) -> Value:
-    """Return the softplus of x > 20 ? x : softplus(x)."""
+    """Return the softplus of βx > 20 ? x : softplus(βx)/β."""
     condition, term = only_term(inputs[0]), None if not isinstance(inputs[2], Value) else only_term(inputs[2])
     node = None if term is None else term.node
     if condition is not None and isinstance(condition.node, Unfinished) and condition.node.function == "greater":
         soft = isinstance(node, Activated) and node.activation is not None and node.activation.name == "softplus"
         least = condition.node.numbers[0]
-        same = soft and isinstance(node, Activated) and node.operand.same_as(as_value(inputs[1]))
-        if same and least >= MOST_EXACT:
-            return inputs[2]
+        asked, scale = condition.node.operand, None if term is None else uniform(term.scale)  # pyright: ignore
+        if soft and isinstance(node, Activated) and scale and least >= MOST_EXACT and not inputs[2].bias.any():
+            inner = node.operand.moved(term.index)  # pyright: ignore[reportOptionalMemberAccess]
+            if inner.same_as(asked) and inner.scaled(scale).same_as(as_value(inputs[1])):
+                return inputs[2]
     raise refusal(path, "Where")
 
 
@@ -262,6 +266,25 @@ def _sum(path: str, inputs: list[Any]) -> Any:
     return value
 
 
+def _prelu(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    """Compute a·z + (1 − a)·relu(z), slopes (channels, 1, …) as they broadcast."""
+    if isinstance(inputs[1], Value):
+        raise refusal(path, "PRelu")
+    slopes = np.asarray(inputs[1], np.float64)
+    return inputs[0].scaled(slopes).plus(applied("relu", inputs[:1], {}, path).scaled(1 - slopes))
+
+
+def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    return applied("einsum", [bytes(options["equation"]).decode("ascii", "replace"), *inputs], {}, path)
+
+
+def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    reach = float(options.get("lambd", 0.5))
+    if options.get("bias", 0.0) != reach or reach < 0:
+        raise refusal(path, "Hardshrink")
+    return applied("softshrink", [inputs[0], reach], {}, path)
+
+
 RULES: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "Split": _split,
@@ -273,7 +296,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "GroupNormalization": _group_norm, "InstanceNormalization": _group_norm, "LpNormalization": _unit,
     "BatchNormalization": _batch_norm, "Conv": _image("Conv"), "AveragePool": _image("AveragePool"),
     "GlobalAveragePool": _image("GlobalAveragePool"), "ArgMax": _argmax, "Cast": _cast, "Dropout": _dropout,
-    "Concat": _concat, "Clip": _clip, "Softmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
+    "PRelu": _prelu, "Shrink": _shrink, "Einsum": _einsum, "Concat": _concat, "Clip": _clip,
+    "Softmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "LogSoftmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "Sum": lambda path, inputs, options: _sum(path, inputs),
     "CastLike": lambda path, inputs, options: inputs[0],

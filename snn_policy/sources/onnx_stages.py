@@ -30,7 +30,7 @@ _PLAIN = {
     "Neg": "neg",
 }  # fmt: skip
 _NAMED = {"MultiHeadAttention": "attention", "Attention": "attention", "Scan": "scan", "Loop": "loop",
-          "TopK": "mixture of experts", "Einsum": "attention"}  # fmt: skip
+          "TopK": "mixture of experts", "OneHot": "mixture of experts"}  # fmt: skip
 
 
 class NodeFollower:

@@ -178,7 +178,7 @@ def clip(path: str, kind: str, low: Any = None, high: Any = None) -> Clip:
 def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Operation]:
     """Return an activation by name; σ(z) = (1 + tanh(z/2))/2 becomes a tanh between two scales, which fold away.
 
-    So do SELU, CELU (parameter a), hard tanh and softplus (parameter β) with theirs.
+    So do SELU, CELU (parameter a), hard tanh, hard and logarithmic sigmoids, softplus and SiLU (parameter β).
     """
     if name == "sigmoid":
         half = scale(path, kind, 0.5)
@@ -187,12 +187,16 @@ def activate(path: str, kind: str, name: str, parameter: float = 0.0) -> list[Op
         return [Activate(Activation("clip", 6.0), path=path, kind=kind)]
     if name == "hardtanh":
         return bounded(path, kind, -np.ones(1), np.ones(1))
+    if name == "hardsigmoid":  # clip(z + 3, 0, 6)/6
+        return [scale(path, kind, 1.0, 3.0), *activate(path, kind, "relu6"), scale(path, kind, 1 / 6)]
+    if name == "logsigmoid":  # −softplus(−z)
+        return _widened(path, kind, "softplus", 0.0, -1.0)
     if name == "selu":  # γ·elu with α
         return [*activate(path, kind, "elu", SELU[0]), scale(path, kind, SELU[1])]
     if name == "celu":  # a·elu(z/a)
-        return [*_widened(path, kind, "elu", 1.0, 1 / parameter)]
-    if name == "softplus" and parameter not in (0.0, 1.0):  # log(1 + e^{βz})/β
-        return [*_widened(path, kind, "softplus", 0.0, parameter)]
+        return _widened(path, kind, "elu", 1.0, 1 / parameter)
+    if name in ("softplus", "silu") and parameter not in (0.0, 1.0):  # log(1 + e^{βz})/β, z·σ(βz)
+        return _widened(path, kind, name, 0.0, parameter)
     return [Activate(Activation(name, float(parameter)), path=path, kind=kind)]  # pyright: ignore[reportArgumentType]
 
 

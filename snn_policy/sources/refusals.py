@@ -21,6 +21,17 @@ _RECURRENT = (
     "Hand over the module itself, or export it as TorchScript or ONNX with its state as an input and an output",
 )
 
+_CHOOSING = (
+    "it chooses by the observation, as a mixture of experts does",
+    "Use a feed-forward policy of linear layers",
+)
+_SCANNING = (
+    "it accumulates along an axis, as the parallel scans of state spaces (Mamba, S4) do",
+    "Use a GRU, an LSTM or an activation function",
+)
+_DRAWS = frozenset(("normal", "uniform", "exponential", "poisson", "empty", "emptylike", "newempty"))
+"""Names of functions that draw, or leave what happens to lie in memory for others to draw into."""
+
 # the first entry whose key occurs in the layer's type, lower case and without underscores, applies
 _TABLE = {
     "rand": _RANDOM,
@@ -48,17 +59,32 @@ _TABLE = {
     "loop": _RECURRENT,
     "attention": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
     "mixture": ("it chooses parts of the network by the observation", "Use a feed-forward policy of linear layers"),
-    "topk": ("it chooses by the observation, as a mixture of experts", "Use a feed-forward policy of linear layers"),
-    "transformer": ("products of two values have no spiking counterpart", "Use a feed-forward policy of linear layers"),
+    "topk": _CHOOSING,
+    "onehot": _CHOOSING,
+    "gather": _CHOOSING,
+    "argmax": _CHOOSING,
+    "indexselect": _CHOOSING,
+    "cumsum": _SCANNING,
+    "cumprod": _SCANNING,
+    "logcumsumexp": _SCANNING,
+    "associativescan": _SCANNING,
+    "transformer": (
+        "products of two values (attention) have no spiking counterpart",
+        "Use a feed-forward policy of linear layers",
+    ),
     "normal": _RANDOM,
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
+    "threshold": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
+    "where": ("it chooses between values by the observation", "Keep forward free of branches on values"),
+    "sign": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
     "concat": ("several values are joined", "Use a policy that is one chain of layers"),
     "cat": ("several values are joined", "Use a policy that is one chain of layers"),
     "softmax": ("a softmax only makes sense before an argmax", "Return the logits, or their argmax"),
 }
 _LAYERS = f"Use linear layers or Conv2d with {ACTIVATIONS}, or wrap the policy so that forward avoids it"
 _ELSE = ("no rule reads it", _LAYERS)
-_FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "relu6", "shrink")
+_FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "squareplus", "hardswish", "hardsigmoid", "relu6",
+              "shrink")  # fmt: skip
 
 
 def refusal(path: str, kind: str) -> UnsupportedLayerError:
@@ -68,6 +94,8 @@ def refusal(path: str, kind: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(path, kind, "this activation is not supported", f"Retrain with {ACTIVATIONS}")
     if "layernorm" in plain:
         kind = "LayerNorm" if kind.islower() else kind
+    if plain in _DRAWS:
+        return UnsupportedLayerError(path, kind, *_RANDOM)
     reason, remedy = next((texts for key, texts in _TABLE.items() if key in plain), _ELSE)
     return UnsupportedLayerError(path, kind, reason, remedy)
 

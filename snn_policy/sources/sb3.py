@@ -49,6 +49,11 @@ _ACTIVATIONS = {
     "Softsign": ("softsign", 0.0),
     "Softplus": ("softplus", 0.0),
     "GELU": ("gelu", 0.0),
+    "Hardswish": ("hardswish", 0.0),
+    "Hardsigmoid": ("hardsigmoid", 0.0),
+    "LogSigmoid": ("logsigmoid", 0.0),
+    "Hardtanh": ("hardtanh", 0.0),
+    "ReLU6": ("relu6", 0.0),
 }
 _SQUASHED = ("td3", "sac", "crossq")
 _NATURE_STRIDES = {"cnn.0": 4, "cnn.2": 2, "cnn.4": 1}

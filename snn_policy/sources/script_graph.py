@@ -18,7 +18,7 @@ from snn_policy.sources.refusals import refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_lists import LISTS, changed_list
-from snn_policy.sources.script_operations import tensor_fact
+from snn_policy.sources.script_operations import attentive, tensor_fact
 from snn_policy.sources.script_program import Program
 from snn_policy.sources.script_values import ScriptModule, Unread
 from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
@@ -81,7 +81,7 @@ class TensorInterpreter(Interpreter):
                 yield from (((owner, name, k), one) for k, one in enumerate(value) if isinstance(one, self.tensor))
 
     def _refused(self, module: ScriptModule) -> Unread | None:
-        return None
+        return attentive(module)
 
     def _field(self, owner: Any, name: str) -> Any:
         if not isinstance(owner, ScriptModule) or (id(owner), name) in self.memory.now:
@@ -198,6 +198,8 @@ class SymbolicInterpreter(TensorInterpreter):
         return constant.item() if constant.size == 1 else constant
 
     def computed(self, name: str, arguments: list[Any], keywords: dict[str, Any], path: str) -> Any:
+        if name in ("gather", "index_select") and observed(arguments[1:]):
+            raise refusal(path, name)
         if name in MOVES and isinstance(arguments[0], Symbolic):
             rest = [_constants(one) for one in arguments[1:]]
             return arguments[0].moved(name, *rest, **{key: _constants(one) for key, one in keywords.items()})

@@ -17,7 +17,7 @@ from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_lists import LISTS, changed_list
 from snn_policy.sources.script_memory import ScriptMemory
-from snn_policy.sources.script_operations import RECURRENT, applied
+from snn_policy.sources.script_operations import RECURRENT, applied, attentive
 from snn_policy.sources.script_program import Program
 from snn_policy.sources.script_values import Observed, ScriptModule, SizeFound, UnknownSize, Unread, values_in
 
@@ -67,7 +67,7 @@ class Interpreter:
     def _refused(self, module: ScriptModule) -> Unread | None:
         """Return a module that is not followed, by its kind."""
         recurrent = ".torch.nn.modules.rnn." in module.kind
-        return Unread(refusal(module.path or "module", module.name)) if recurrent else None
+        return Unread(refusal(module.path or "module", module.name)) if recurrent else attentive(module)
 
     def _function(
         self, function: ast.FunctionDef, arguments: list[Any], keywords: dict[str, Any], outermost: bool = False

@@ -8,7 +8,7 @@ import numpy as np
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, batch_norm, scale
 from snn_policy.sources.refusals import divided_by_zero, joined, refusal
-from snn_policy.sources.script_values import Call, Observed, SizeFound, UnknownSize, Unread, values_in
+from snn_policy.sources.script_values import Call, Observed, ScriptModule, SizeFound, UnknownSize, Unread, values_in
 
 Shape = tuple[int | None, ...]
 VIEWS = ("slice", "select", "view", "reshape", "flatten", "unsqueeze", "squeeze", "narrow", "expand", "alias")
@@ -59,6 +59,12 @@ def applied(name: str, arguments: list[Any], keywords: dict[str, Any], path: str
     if name in _IMAGES:
         return _filtered(name, x, arguments, keywords, call, path)
     return _other(name, x, arguments, keywords, call, path)
+
+
+def attentive(module: ScriptModule) -> Unread | None:
+    """Return torch's own attention and transformers, which are not followed, by their kind."""
+    own = module.kind.endswith(".MultiheadAttention") or ".torch.nn.modules.transformer." in module.kind
+    return Unread(refusal(module.path or "module", module.name)) if own else None
 
 
 def _made(x: Observed, call: Call, shape: Shape, operations: list[Operation]) -> Observed:

@@ -28,6 +28,9 @@ def chosen(result: Any, node: ast.expr | None, output: str | None) -> Any:
         one = parts[output]
     else:
         named = [key for key in parts if _ACTIONS.fullmatch(key)]
+        unread = [value for value in parts.values() if isinstance(value, Unread)]
+        if len(named) != 1 and len(unread) == len(parts):  # whichever is the action, it cannot be read
+            raise unread[0].error
         if len(named) != 1:
             found = ", ".join(f"{key} {_described(value)}" for key, value in parts.items())
             raise SourceError(f"it returns several values: {found}; pass output= with the one that is the action")

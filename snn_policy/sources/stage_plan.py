@@ -25,6 +25,7 @@ from snn_policy.sources.graph_nodes import (
     Weighted,
 )
 from snn_policy.sources.refusals import refusal
+from snn_policy.sources.value_weighing import weighing
 
 MOST_NODES = 5_000
 Linear = Weighted | Filtered | Summed
@@ -114,13 +115,16 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         remedy = "Clipping is only read at the observation and at the action"
         return UnsupportedLayerError(node.path, node.kind, reason, remedy)
     if node.function == "softmax":
-        reason = "it weighs values by others of the observation (attention, a mixture of experts)"
-        return UnsupportedLayerError(node.path, "softmax", reason, "Use a feed-forward policy of linear layers")
+        return weighing(node.path, node)
     if node.function == "exp":
         reason = "it is an exponential of values of the observation, as in state spaces (Mamba, S4)"
         return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
     if node.function == "argmax":
         return refusal(node.path, node.function)
+    if node.function == "root" and all(
+        isinstance(term.node, Unfinished) and term.node.function == "power" for term in node.operand.terms
+    ):
+        return refusal(node.path, "Squareplus")
     names = {"root": "square root", "squares": "sum of squares", "power": "power"}
     return refusal(node.path, names.get(node.function, node.function))
 

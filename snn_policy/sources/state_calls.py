@@ -31,6 +31,15 @@ _DENOISING = frozenset({"noise", "noisy", "timestep", "timesteps", "denoising", 
 _OBSERVATIONS = frozenset({"x", "obs", "ob", "observation", "observations", "input", "inputs", "o", "features"})
 
 
+def refuse_denoising(path: str, inputs: Sequence[str]) -> None:
+    """Raise where an input beside the first is noise, or a step of time."""
+    noisy = [name for name in inputs[1:] if not _DENOISING.isdisjoint(name.lower().split("_"))]
+    if noisy:
+        reason = "it takes noise or a step of time beside the observation, as diffusion and flow matching do"
+        remedy = "Use a policy that makes its action of the observation in one pass"
+        raise UnsupportedLayerError(path, noisy[0], reason, remedy)
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """Say how a program is called.
@@ -89,11 +98,7 @@ class Caller:
             given: `observation_shape`, in which states may have theirs.
             nested: parameters that are tuples, lists or dictionaries.
         """
-        noisy = [name for name in needed[1:] if not _DENOISING.isdisjoint(name.lower().split("_"))]
-        if noisy:
-            reason = "it takes noise or a step of time beside the observation, as diffusion and flow matching do"
-            remedy = "Use a policy that makes its action of the observation in one pass"
-            raise UnsupportedLayerError("forward", noisy[0], reason, remedy)
+        refuse_denoising("forward", needed)
         self._shapes, self._found = shapes, dict[Any, Call]()
         self._hints = dict(given) if isinstance(given, Mapping) else {}
         states = [name for name in needed[1:] if names_state(name) or name in nested]

@@ -50,7 +50,11 @@ def layer_operations(layer: nn.Module, path: str) -> list[Operation]:
             return activate(path, kind, "elu", layer.alpha)
         case nn.LeakyReLU():
             return activate(path, kind, "leaky_relu", layer.negative_slope)
-        case nn.SELU() | nn.Mish() | nn.Softsign():
+        case nn.RReLU():
+            return activate(path, kind, "leaky_relu", (layer.lower + layer.upper) / 2)
+        case nn.Threshold() if layer.threshold == layer.value:
+            return [clip(path, kind, low=layer.value)]
+        case nn.SELU() | nn.Mish() | nn.Softsign() | nn.Hardswish() | nn.Hardsigmoid() | nn.LogSigmoid():
             return activate(path, kind, kind.lower())
         case nn.CELU() if layer.alpha > 0:
             return activate(path, kind, "celu", layer.alpha)
@@ -90,8 +94,14 @@ def function_operations(kind: str, path: str, arguments: list[Any], keywords: di
         return keywords.get(name, arguments[index] if index < len(arguments) else default)
 
     match kind:
-        case "relu" | "tanh" | "sigmoid" | "silu" | "selu" | "mish" | "softsign":
+        case "relu" | "tanh" | "sigmoid" | "silu" | "selu" | "mish" | "softsign" | "hardswish" | "hardsigmoid":
             return activate(path, kind, kind)
+        case "logsigmoid" | "log_sigmoid":
+            return activate(path, kind, "logsigmoid")
+        case "rrelu" if not option(2, "training", False):
+            return activate(path, kind, "leaky_relu", (option(0, "lower", 1 / 8) + option(1, "upper", 1 / 3)) / 2)
+        case "threshold" if option(0, "threshold", None) == option(1, "value", 0.0):
+            return [clip(path, kind, low=option(1, "value", 0.0))]
         case "celu" if option(0, "alpha", 1.0) > 0:
             return activate(path, kind, "celu", option(0, "alpha", 1.0))
         case "softplus" if option(0, "beta", 1.0) > 0 and option(1, "threshold", 20.0) >= MOST_EXACT:
@@ -126,7 +136,7 @@ def function_operations(kind: str, path: str, arguments: list[Any], keywords: di
         case "argmax" if option(0, "dim", None) in (-1, 1):
             return [ArgMax(path=path, kind=kind)]
         case "prelu" if torch.as_tensor(option(0, "weight", None)).numel() == 1:
-            return activate(path, kind, "leaky_relu", float(option(0, "weight", None)))
+            return activate(path, kind, "leaky_relu", float(_array(option(0, "weight", None)).reshape(())))
         case "batch_norm" if not option(4, "training", False) and option(0, "running_mean", None) is not None:
             mean, variance = _array(option(0, "running_mean", None)), _array(option(1, "running_var", None))
             factor, offset = _array(option(2, "weight", None)), _array(option(3, "bias", None))

@@ -90,6 +90,8 @@ class Follower(TorchFunctionMode):
     def _result(self, func: Any, name: str, args: Any, symbols: Any, named: dict[str, Any]) -> Any:
         if name in ("copy", "fill", "set", "set_data"):
             return symbols[1]
+        if name in ("gather", "index_select", "take_along_dim") and observed(symbols[1:]):
+            raise refusal(self.path, name)
         if name in MOVES and isinstance(symbols[0], Symbolic):
             arguments = [_constant(one) for one in symbols[1:]]
             return symbols[0].moved(name, *arguments, **{key: _constant(one) for key, one in named.items()})

@@ -22,6 +22,7 @@ from snn_policy.sources.value_functions import (
 )
 from snn_policy.sources.value_gates import spelled_gru
 from snn_policy.sources.value_products import divided, multiplied
+from snn_policy.sources.value_weighing import einsum, product
 
 
 def as_value(given: Any) -> Value:
@@ -62,7 +63,7 @@ def _pow(path: str, x: Any, exponent: Any) -> Value:
 
 def _matmul(path: str, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
-        raise refusal(path, "attention")
+        raise product(path, x, y)
     if isinstance(x, Value):
         matrix = np.asarray(y, np.float64)
         if matrix.ndim == 1:
@@ -172,9 +173,9 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "square": lambda path, x: power(x, 2.0, path, "square"), "sqrt": lambda path, x: power(x, 0.5, path, "sqrt"),
     "rsqrt": _rsqrt, "reciprocal": _reciprocal, "exp": _exp, "log": lambda path, x: logarithm(x, path, "log"),
     "log1p": lambda path, x: logarithm(x.shifted(1.0), path, "log1p"), "erf": _unread("erf"), "abs": _unread("abs"),
-    "expm1": lambda path, x: _exp(path, x).shifted(-1.0), "logsigmoid": _unread("logsigmoid"),
+    "expm1": lambda path, x: _exp(path, x).shifted(-1.0),
     "matmul": _matmul, "rmatmul": lambda path, x, y: _matmul(path, y, x), "addmm": _addmm, "addmv": _addmm,
-    "mv": _matmul,
+    "mv": _matmul, "einsum": einsum,
     "clamp": _clamp, "clamp_min": _bounded(True), "clamp_max": _bounded(False),
     "hardtanh": lambda path, x, min_val=-1.0, max_val=1.0, inplace=False: _clamp(path, x, min_val, max_val),
     "relu6": lambda path, x, inplace=False: _clamp(path, x, 0.0, 6.0), "max": _of_two(True), "min": _of_two(False),

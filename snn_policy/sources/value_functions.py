@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.ann.activations import Activation
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.protocol import IntArray
 from snn_policy.sources.affine_values import Value, joined, only_term, whole_of
@@ -253,11 +254,16 @@ def power(x: Value, exponent: float, path: str, kind: str) -> Value:
 
 
 def logarithm(x: Value, path: str, kind: str) -> Value:
-    """Return log x; log(1 + eᵛ) is the softplus."""
+    """Return log x; log(1 + eᵛ) is the softplus, log σ(v) its mirror image."""
     term = only_term(x)
     one_more = np.allclose(x.bias, 1) and term is not None and np.allclose(term.scale, 1)
     if term is not None and one_more and isinstance(term.node, Unfinished) and term.node.function == "exp":
         return activated(term.node.operand.moved(term.index).reshaped(x.shape), "softplus", 0.0, path, kind)
+    node = None if term is None else term.node
+    gate = isinstance(node, Activated) and node.norm is None and node.activation == Activation("tanh")
+    if term is not None and gate and np.allclose(term.scale, 0.5) and np.allclose(x.bias, 0.5):
+        half = node.operand.moved(term.index).reshaped(x.shape)  # pyright: ignore[reportOptionalMemberAccess]
+        return activated(half.scaled(2.0), "logsigmoid", 0.0, path, kind)
     return unfinished("log", x, path, kind)
 
 

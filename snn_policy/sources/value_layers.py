@@ -16,6 +16,7 @@ from snn_policy.sources.value_functions import (
     activated,
     applied_activation,
     argmax,
+    clipped,
     convolved,
     group_normalised,
     linear,
@@ -70,9 +71,30 @@ def _gelu(path: str, x: Value, approximate: str = "none") -> Value:
 
 def _prelu(path: str, x: Value, weight: Any) -> Value:
     slopes = np.ravel(weight)
-    if slopes.size != 1:
-        raise refusal(path, "PReLU")
-    return activated(x, "leaky_relu", float(slopes[0]), path, "prelu")
+    if slopes.size == 1:
+        return activated(x, "leaky_relu", float(slopes[0]), path, "prelu")
+    slopes = slopes.reshape(-1, *[1] * max(0, len(x.shape) - 2))  # of channels: a·z + (1 − a)·relu(z)
+    return x.scaled(slopes).plus(activated(x, "relu", 0.0, path, "prelu").scaled(1 - slopes))
+
+
+def _rrelu(path: str, x: Value, lower: Any = 1 / 8, upper: Any = 1 / 3, training: Any = False, *_: Any) -> Value:
+    if training is True:
+        raise refusal(path, "random leaky ReLU")
+    return activated(x, "leaky_relu", (float(lower) + float(upper)) / 2, path, "rrelu")
+
+
+def _threshold(path: str, x: Value, threshold: Any, value: Any, inplace: Any = False) -> Value:
+    if threshold != value:
+        raise refusal(path, "threshold")
+    return clipped(x, value, None, path, "threshold")
+
+
+def _softshrink(path: str, x: Value, lambd: Any = 0.5) -> Value:
+    return x.plus(clipped(x, -lambd, lambd, path, "softshrink").scaled(-1.0))
+
+
+def _tanhshrink(path: str, x: Value) -> Value:
+    return x.plus(activated(x, "tanh", 0.0, path, "tanhshrink").scaled(-1.0))
 
 
 def _selu_of(path: str, x: Value, alpha: float = SELU[0], gamma: float = SELU[1]) -> Value:
@@ -209,7 +231,10 @@ def _recurrent_cell(kind: str) -> Callable[..., Any]:
 LAYERS: dict[str, Callable[..., Any]] = {
     "linear": _linear, "relu": _activation("relu"), "tanh": _activation("tanh"), "sigmoid": _activation("sigmoid"),
     "silu": _activation("silu"), "mish": _activation("mish"), "softsign": _activation("softsign"),
-    "selu": _activation("selu"), "elu": _elu, "celu": _celu, "gelu": _gelu,
+    "selu": _activation("selu"), "hardswish": _activation("hardswish"), "hardsigmoid": _activation("hardsigmoid"),
+    "logsigmoid": _activation("logsigmoid"), "log_sigmoid": _activation("logsigmoid"), "rrelu": _rrelu,
+    "threshold": _threshold, "softshrink": _softshrink, "tanhshrink": _tanhshrink, "elu": _elu, "celu": _celu,
+    "gelu": _gelu,
     "leaky_relu": _activation("leaky_relu", "negative_slope", 0.01), "softplus": _softplus, "prelu": _prelu,
     "scaled_elu": _selu_of, "qcfs": _qcfs, "glu": _glu, "norm": _norm, "layer_norm": _layer_norm, "rms_norm": _rms_norm,
     "group_norm": _group_norm, "normalize": _normalize, "batch_norm": _batch_norm,

@@ -26,7 +26,8 @@ UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half",
               "dropout1d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout",
               "nan_to_num")  # fmt: skip
 _NAMED = {"scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
-          "_native_multi_head_attention": "attention", "topk": "mixture of experts", "sort": "sorting",
+          "_native_multi_head_attention": "attention", "topk": "mixture of experts",
+          "one_hot": "mixture of experts", "sort": "sorting",
           "where": "where", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from snn_policy.ann.activations import Activation
 from snn_policy.ann.cells import NormKind
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.affine_values import Value, joined, only_term, uniform
+from snn_policy.sources.affine_values import Term, Value, joined, only_term, uniform
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import divided_by_zero
@@ -138,6 +138,8 @@ def _gated(x: Value, gate: Value, path: str) -> Value | None:
     inner = None if inner is None else inner.moved(term.index)
     half = math.isclose(scale, offset, rel_tol=1e-5)
     match term.node:
+        case Unfinished(function="clip") | Activated(activation=Activation(name="clip")) if inner is not None:
+            return _hard_swish(x, inner, term, scale, offset, path)
         case Unfinished(function="erf") if half and inner is not None:
             return _of(x, inner.scaled(math.sqrt(2)), "gelu", 2 * scale, path)
         case Activated(activation=function) if inner is not None and function is not None and function.name == "tanh":
@@ -150,6 +152,22 @@ def _gated(x: Value, gate: Value, path: str) -> Value | None:
                 if v is not None and soft is not None and soft.name == "softplus" and np.allclose(below.scale, 1):
                     return _of(x, v.moved(below.index), "mish", scale, path)
     return None
+
+
+def _hard_swish(x: Value, inner: Value, gate: Term, scale: float, offset: float, path: str) -> Value | None:
+    """Compute x · (scale · clip(inner, low, high) + offset), where the gate opens from −reach to reach of x."""
+    node = gate.node
+    if isinstance(node, Unfinished):
+        low, high = (uniform(np.asarray(bound)[gate.index]) for bound in node.numbers)
+    else:
+        low, high = 0.0, node.activation.parameter  # pyright: ignore
+    if low is None or high is None or not math.isfinite(high - low) or scale <= 0:
+        return None
+    factor = _ratio(x, inner.shifted(-(low + high) / 2))
+    slope = None if factor is None else uniform(factor)
+    if slope is None or slope <= 0 or not math.isclose(scale * low, -offset, abs_tol=1e-6 * scale * (high - low)):
+        return None
+    return _of(x, x.flat.scaled(6 / (slope * (high - low))), "hardswish", scale * (high - low), path)
 
 
 def _inside(node: Node, x: Value) -> Value | None:

@@ -87,6 +87,11 @@ SNN_FUNCTION void snn_activate(float *z, int32_t n, int32_t activation, float pa
             z[k] = snn_min(snn_max(z[k], 0.0f), parameter);
         }
         break;
+    case SNN_HARDSWISH: /* z·clip(z + 3, 0, 6)/6 */
+        for (k = 0; k < n; k++) {
+            z[k] = z[k] * (snn_min(snn_max(z[k] + 3.0f, 0.0f), 6.0f) * 0.166666672f);
+        }
+        break;
     default:
         break;
     }

@@ -17,7 +17,8 @@ enum snn_connection_kind { SNN_LINEAR, SNN_CONV2D, SNN_SPARSE, SNN_SELECT };
 enum snn_cell { SNN_ELEMENTWISE, SNN_PRODUCT, SNN_GRU, SNN_LSTM };
 enum snn_norm_kind { SNN_NO_NORM, SNN_LAYER_NORM, SNN_RMS_NORM, SNN_L2_NORM };
 enum snn_activation { SNN_RELU, SNN_TANH, SNN_ELU, SNN_SILU, SNN_LEAKY_RELU, SNN_QCFS, SNN_SOFTPLUS, SNN_SOFTSIGN,
-                      SNN_MISH, SNN_GELU, SNN_GELU_TANH, SNN_CLIP, SNN_LOG_SOFTPLUS, SNN_NO_ACTIVATION };
+                      SNN_MISH, SNN_GELU, SNN_GELU_TANH, SNN_CLIP, SNN_LOG_SOFTPLUS, SNN_HARDSWISH,
+                      SNN_NO_ACTIVATION };
 enum snn_head { SNN_HEAD_TANH, SNN_HEAD_CLIP, SNN_HEAD_ARGMAX };
 
 /* A row's counts: spikes of every spiking stage, neurons that spiked of every spiking stage, then these, then the sums

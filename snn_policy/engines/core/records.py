@@ -11,7 +11,7 @@ from snn_policy.ann.cells import Elementwise, Gru, Lstm, Product
 
 NEURONS = ("sigma-delta", "if", "snm", "mt")
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "leaky_relu", "qcfs", "softplus", "softsign", "mish", "gelu",
-               "gelu_tanh", "clip", "log_softplus", None)  # fmt: skip
+               "gelu_tanh", "clip", "log_softplus", "hardswish", None)  # fmt: skip
 HEADS = ("tanh", "clip", "argmax")
 CELLS = (Elementwise, Product, Gru, Lstm)
 NORMS = (None, "layer", "rms", "l2")
