@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,46 @@ def test_an_environment_whose_state_cannot_be_restored_is_refused_before_anythin
             assert "recording" not in line
     finally:
         del gym.registry["Opaque-v0"]
+
+
+class InBox2d(Line):
+    """The line, in a world of Box2D's, which nobody can look into."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.world = type("b2World", (), {"__module__": "Box2D.Box2D"})()
+
+
+def test_box2d_is_analysed_by_repeating_episodes_and_the_cost_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = str(saved(line_actor(), tmp_path / "line"))
+    gym.register("InBox2d-v0", InBox2d)
+    gym.register("Line-v0", lambda **given: Line(**given))
+    try:
+        with pytest.warns(UserWarning, match=r"InBox2d-v0: .* repeating .* about \d+ (s|min) here"):
+            assert main(["analyse", source, "--env", "InBox2d-v0", *QUICK, "--json"]) == 0
+        repeated = json.loads(capsys.readouterr().out)
+        with warnings.catch_warnings(action="error"):
+            assert main(["analyse", source, "--env", "Line-v0", *QUICK, "--json"]) == 0
+        plain = json.loads(capsys.readouterr().out)
+    finally:
+        del gym.registry["InBox2d-v0"], gym.registry["Line-v0"]
+    assert (repeated["about"]["restored"], plain["about"]["restored"]) == ("by repetition", "from memory")
+    for name in ("consistency", "correction", "decomposition", "drift"):
+        assert repeated[name] == plain[name]
+
+
+@pytest.mark.parametrize("env_id", ["LunarLanderContinuous-v3", "LunarLander-v3"])
+def test_lunar_landers_are_analysed_by_their_id(env_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("Box2D")
+    head = Head.argmax(4) if env_id == "LunarLander-v3" else Head.bounded([-1.0, -1.0], [1.0, 1.0])
+    source = saved(small(8, head, env_id), tmp_path / "lander")
+    with pytest.warns(UserWarning, match=f"{env_id}: its states are restored by repeating"):
+        assert main(["analyse", str(source), "--env", env_id, "--episodes", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["about"]["restored"] == "by repetition"
+    assert document["decomposition"]["ann_in_snn"]["mean"] is not None
 
 
 def test_without_matplotlib_pictures_are_refused_at_once_and_the_rest_works(

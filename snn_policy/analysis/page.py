@@ -102,7 +102,8 @@ def _footer(analysis: Analysis) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
         f"{about['episodes']} episodes, seeds {about['seed']} to {last}; intervals resample whole episodes. "
-        f"Comparisons of α, of disturbances and of sources of error use fewer of them. {versions}."
+        f"Comparisons of α, of disturbances and of sources of error use fewer of them. States were restored "
+        f"{about['restored']}. {versions}."
     )
 
 
