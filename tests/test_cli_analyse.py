@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,33 @@ def test_findings_stand_in_a_file_of_their_own_each_with_a_number(made: Path):
     assert len(lines) >= 6
     assert all(re.search(r"\d", line) for line in lines)
     assert lines == json.loads((made / "why.json").read_text())["findings"]
+
+
+@pytest.mark.parametrize(("step", "calls"), [("fsync", 0), ("fsync", 20), ("page", 0)])
+def test_an_analysis_that_cannot_be_written_leaves_the_earlier_one(
+    step: str, calls: int, made: Path, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from snn_policy.commands.analyse import _write
+
+    out = tmp_path / "why"
+    shutil.copytree(made / "why", out)
+    (out / "tsne_dark.svg").write_bytes(b"a picture of an earlier analysis")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    count = iter(range(1000))
+
+    def stop(*given: Any) -> Any:
+        if next(count) >= calls:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"fsync": "os.fsync", "page": "snn_policy.analysis.page.page"}[step], stop)
+        with pytest.raises(KeyboardInterrupt):
+            _write(analysis, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    _write(analysis, out)
+    assert (out / "index.html").read_bytes() != before["index.html"]
+    assert not (out / "tsne_dark.svg").exists() or analysis.tsne is not None
+    assert not list(out.glob("*.partial"))
 
 
 @pytest.mark.parametrize(
