@@ -171,6 +171,28 @@ def test_the_page_escapes_names(made: Path):
     assert "&lt;script&gt;&quot;&amp;pole&quot; $x$ [red]" in page
 
 
+def test_few_decisions_are_counted_beside_their_mean_in_json_page_and_table(
+    made: Path, analysis: Analysis, capsys: pytest.CaptureFixture[str]
+):
+    from snn_policy.commands.analyse import _print
+
+    document = json.loads((made / "why.json").read_text())
+    figures = [figure for name in (*SECTIONS, "ablation") if name in document
+               for figure in document[name].values() if isinstance(figure, dict)]  # fmt: skip
+    assert len(figures) > 50
+    assert all(figure["samples"] >= figure["episodes"] for figure in figures)
+    assert document["return"]["snn"]["samples"] == 2
+    page = (made / "why" / "index.html").read_text()
+    assert "SNN (n = 2)" in page
+    assert "where fewer than 30" in page
+    directions = analysis.directions
+    alone = replace(directions, correction=(np.array([np.nan, -0.5, np.nan]), np.array([-0.7, np.nan])))
+    _print(replace(analysis, directions=alone), None)
+    text = capsys.readouterr().out
+    assert "as converted (n = 2)" in text
+    assert "where fewer than 30" in " ".join(text.split())
+
+
 def test_findings_stand_in_a_file_of_their_own_each_with_a_number(made: Path):
     lines = (made / "why" / "findings.txt").read_text().splitlines()
     assert len(lines) >= 6

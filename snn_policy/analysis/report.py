@@ -120,14 +120,15 @@ class Analysis:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data: `about`, `findings`, and every section by its name.
 
-        A section is its main figure, `mean`, `interval` (95 %) and `episodes`, and the others under their own names.
+        A section is its main figure, `mean`, `interval` (95 %), `episodes` and `samples` (the values that the mean
+        stands on), and the others under their own names.
         """
         record: dict[str, Any] = {"about": dict(self.about), "findings": self.findings}
         for name, summary in self.sections.items():
-            others = {key: value.as_dict() for key, value in summary.items()}
-            record[name] = {**next(iter(summary.values())).as_dict(), **others}
+            others = {key: _recorded(value) for key, value in summary.items()}
+            record[name] = {**_recorded(next(iter(summary.values()))), **others}
         record["lags"] = {
-            name: {str(lag): value.as_dict() for lag, value in lags.items()}
+            name: {str(lag): _recorded(value) for lag, value in lags.items()}
             for name, lags in self.residuals.by_lag.items()
         }
         return record
@@ -272,6 +273,10 @@ def _about(actor: Actor, policy: SpikingPolicy, environment: str, episodes: int,
         "seed": seed,
         "versions": installed_versions(),
     }
+
+
+def _recorded(value: Estimate) -> dict[str, Any]:
+    return {**value.as_dict(), "samples": value.samples}
 
 
 def _by_alpha(found: Mapping[float, tuple[Any, Any]], index: int, name: str) -> dict[str, Estimate]:
