@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 try:
@@ -36,23 +36,69 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     Raises:
         OSError: naming the file; what was there before is untouched, and nothing is left beside it.
     """
-    partial: Path | None = None
-    try:
-        remove_abandoned(path)
-        partial, descriptor = _create_partial(path, mode)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if fcntl is not None:  # renamed while it is locked, so that nobody takes it for abandoned
-                partial.replace(path)
-        if fcntl is None:
-            partial.replace(path)
-    except BaseException as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
+    write_together({path: content}, mode=mode)
+
+
+def write_together(contents: Mapping[Path, bytes], instead_of: Iterable[Path] = (), *, mode: int = 0o666) -> None:
+    """Write files that belong together: each as `write_atomically` does, and none is renamed before all are on disk.
+
+    Whatever fails or interrupts this on the way leaves all files as they were; an interrupt after that waits until all
+    are renamed, which takes no more than moments.
+
+    Args:
+        instead_of: files of before that go when the new ones are there.
+        mode: permissions of new files, less the umask.
+
+    Raises:
+        OSError: naming the file that cannot be written; nothing is left beside it.
+    """
+    partials: dict[Path, Path] = {}
+    with contextlib.ExitStack() as being_written:
+        try:
+            for path, content in contents.items():
+                with _named(path, content):
+                    if path.is_dir():
+                        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                    remove_abandoned(path)
+                    partial, descriptor = _create_partial(path, mode)
+                    partials[partial] = path
+                    file = being_written.enter_context(open(descriptor, "wb"))
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            if fcntl is None:  # else renamed while they are locked, so that nobody takes them for abandoned
+                being_written.close()
+            _rename(partials, contents, tuple(instead_of))
+        except BaseException:
+            being_written.close()
+            for partial in partials:
+                partial.unlink(missing_ok=True)
             raise
+
+
+def _rename(
+    partials: Mapping[Path, Path], contents: Mapping[Path, bytes], instead_of: tuple[Path, ...], again: bool = False
+) -> None:
+    """Rename all and remove what is superseded; `again`: after an interrupt, what is not done yet."""
+    try:
+        for partial, path in partials.items():
+            if not (again and not partial.exists()):
+                with _named(path, contents[path]):
+                    partial.replace(path)
+        for path in instead_of:
+            path.unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        if not again:
+            _rename(partials, contents, instead_of, again=True)
+        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path, content: bytes) -> Iterator[None]:
+    """Say of a failure which file it concerns, and how large that was to be."""
+    try:
+        yield
+    except OSError as error:
         raise OSError(error.errno, f"{error.strerror}, {len(content):,} bytes were to be written", str(path)) from None
 
 

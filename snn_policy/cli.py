@@ -26,7 +26,7 @@ from snn_policy.commands import (
     sweep,
     train,
 )
-from snn_policy.commands.common import explicit_json_target
+from snn_policy.commands.arguments import check_values, explicit_json_target, json_remark
 from snn_policy.commands.interrupts import INTERRUPTED, MESSAGE, raise_from_now_on
 
 MISTAKE = 2
@@ -85,20 +85,23 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app, pr
         commands, program: a program of its own that treats mistakes and interrupts the same way.
     """
     shown, warnings.formatwarning = warnings.formatwarning, _warning_line
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         raise_from_now_on()
-        given = explicit_json_target(list(sys.argv[1:] if arguments is None else arguments))
-        code = commands(args=given, prog_name=program, standalone_mode=False)
+        check_values(commands, given)
+        code = commands(args=explicit_json_target(given), prog_name=program, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort) as stop:
         if isinstance(stop.__cause__, EOFError):  # typer takes a file that ends too early for the user's Ctrl-D
             return _mistake(stop, f"a file ends too early: {stop.__cause__}")
         code = INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
-        return _mistake(error, _one_line(error))
+        message = _one_line(error)
+        return _mistake(error, message + json_remark(given, message))
     except Exception as error:
         if not hasattr(error, "format_message"):  # anything but a usage error of the command line is a defect
             raise
-        return _mistake(error, f"{error.format_message()} (see snn-policy --help)")  # pyright: ignore[reportAttributeAccessIssue]
+        message: str = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        return _mistake(error, f"{message} (see snn-policy --help){json_remark(given, message)}")
     finally:
         warnings.formatwarning = shown
     if code == INTERRUPTED:

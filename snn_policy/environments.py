@@ -24,7 +24,8 @@ from snn_policy.observations import environment_name
 from snn_policy.protocol import KeyedShape, Policy
 
 EnvironmentSource = str | Callable[[], gym.Env]
-_MUJOCO_REMEDY = "install it with: pip install 'snn-policy[mujoco]'"
+_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d"}
+"""The extra that brings a simulator, by what Gymnasium calls it, in lower case."""
 
 
 def make_environment(env: EnvironmentSource, policy: Policy | None = None) -> gym.Env:
@@ -221,13 +222,15 @@ def _registered(env_id: str) -> gym.Env:
     try:
         return gym.make(env_id)
     except (gym.error.Error, ImportError) as error:
-        reason = str(error).strip().split("\n")[0].split(", run `pip")[0].rstrip(".")
+        reason = re.split(r", (?:you can install it by )?run `pip", str(error).strip().split("\n")[0])[0].rstrip(".")
         raise ValueError(f"environment {env_id!r} cannot be made: {reason}{_remedy(env_id, error)}") from error
 
 
 def _remedy(env_id: str, error: Exception) -> str:
-    if isinstance(error, gym.error.DependencyNotInstalled) and "mujoco" in str(error).lower():
-        return f"; {_MUJOCO_REMEDY}"
+    if isinstance(error, gym.error.DependencyNotInstalled):
+        for simulator, extra in _EXTRAS.items():
+            if simulator in str(error).lower():
+                return f"; install it with: pip install 'snn-policy[{extra}]'"
     older = re.fullmatch(r"(.+)-v[23]", env_id)
     if older and f"{older[1]}-v5" in gym.registry:
         return f"; use {older[1]}-v5"

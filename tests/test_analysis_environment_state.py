@@ -23,7 +23,7 @@ from snn_policy.analysis.environment_state import (
     restore_state,
     save_state,
 )
-from snn_policy.analysis.replayed import Replayed
+from snn_policy.analysis.replayed import Replayed, make_restorable
 from snn_policy.environments import make_environment
 
 REPLAYED = 50
@@ -185,18 +185,21 @@ MADE: list[str | Callable[[], gym.Env]] = [
     doubly_wrapped, InArrays, InObjects, InTensors, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
     lambda: WholeChain(WithProtocol()),
 ]  # fmt: skip
+BOX2D = ["LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "BipedalWalkerHardcore-v3"]
 
 
 def named(made: Any) -> str:
     return made if isinstance(made, str) else getattr(made, "__name__", "made")
 
 
-@pytest.fixture(scope="module", params=MADE, ids=named)
+@pytest.fixture(scope="module", params=[*MADE, *BOX2D], ids=named)
 def environment(request: pytest.FixtureRequest) -> Any:
     pytest.importorskip("mujoco")
+    if request.param in BOX2D:
+        pytest.importorskip("Box2D")
     if str(request.param).startswith("dm_control"):
         pytest.importorskip("dm_control")
-    env = make_environment(request.param)
+    env = make_restorable(request.param)
     yield env
     env.close()
 
@@ -346,6 +349,50 @@ def test_box2d_is_refused_by_name() -> None:
         save_state(like_box2d())
 
 
+World = type("b2World", (), {"__module__": "Box2D.Box2D"})
+
+
+class HoldsWorld(Walking):
+    """Have a world of Box2D's, as an environment of one's own may."""
+
+    def __init__(self) -> None:
+        self.place, self.world = 0.0, World()
+
+    def begin(self) -> None:
+        self.place = 0.0
+
+    def move(self, by: float) -> None:
+        self.place += by
+
+    def seen(self) -> Any:
+        return np.array([self.place, 0.0], np.float32)
+
+
+class SavesItself(HoldsWorld):
+    def get_state(self) -> Any:
+        return self.place, self.np_random.bit_generator.state
+
+    def set_state(self, state: Any) -> None:
+        self.place, self.np_random.bit_generator.state = state
+
+
+@pytest.mark.parametrize(
+    ("made", "repeated"),
+    [
+        (HoldsWorld, True),
+        (lambda: Counting(HoldsWorld()), True),
+        (lambda: TimeLimit(Counting(HoldsWorld()), 40), True),
+        (SavesItself, False),
+        (InArrays, False),
+        (lambda: gym.make("Pendulum-v1"), False),
+    ],
+)
+def test_whatever_holds_a_world_of_box2d_and_does_not_save_itself_is_repeated(made: Any, repeated: bool) -> None:
+    env = make_restorable(made)
+    assert isinstance(env, Replayed) == repeated
+    check_restorable(env, steps=20)
+
+
 class Hidden(Walking):
     """Draw its steps from an iterator that cannot be seen into."""
 
@@ -382,10 +429,9 @@ def test_episodes_that_are_repeated_need_nothing_else(made: Any, seed: int | Non
     assert all(identical(one, other) for one, other in zip(first, replay(env, actions), strict=True))
 
 
-@pytest.mark.parametrize("env_id", ["LunarLander-v3", "BipedalWalker-v3"])
+@pytest.mark.parametrize("env_id", BOX2D)
 def test_box2d_is_repeated_to_the_bit(env_id: str) -> None:
     pytest.importorskip("Box2D")
-    pytest.importorskip("pygame")
     check_restorable(Replayed(gym.make(env_id)), steps=30)
     with pytest.raises(CannotRestoreError, match=r"Replayed around it"):
         check_restorable(gym.make(env_id))

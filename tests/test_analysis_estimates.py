@@ -40,3 +40,18 @@ def test_the_interval_covers_the_truth_where_episodes_differ_more_than_decisions
         low, high = estimate(episodes).interval
         covered += low <= 0.0 <= high
     assert covered >= 34
+
+
+@pytest.mark.parametrize(
+    ("episodes", "samples", "few"),
+    [
+        ([[0.5, np.nan, -0.5], [np.nan, 1.0]], 3, True),
+        ([np.ones(29)], 29, True),
+        ([np.ones(29), [1.0, np.nan]], 30, False),
+        ([np.full(500, np.nan), [0.2]], 1, True),
+        ([np.full(500, np.nan)], 0, False),
+    ],
+)
+def test_a_mean_knows_how_many_values_it_stands_on(episodes: list, samples: int, few: bool) -> None:
+    found = estimate(episodes)
+    assert (found.samples, found.few) == (samples, few)

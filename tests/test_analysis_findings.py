@@ -154,3 +154,25 @@ def test_every_figure_has_a_name_and_one_without_an_interval_a_dash():
     assert label("sensitivity", "low_passed@1.5") == "low-passed, gain 1.5: % lost"
     assert label("ablation", "gain_clipping") == "return gained without clipping, %"
     assert rows("return", {"lost": Estimate(2.0, (math.nan, math.nan), 1)}) == [("lost, % of the ANN's", "2", "–")]
+
+
+FEW = {
+    "consistency": "their mean cosine is 0.20 [0.10, 0.30] (n = 7)",
+    "correction": "the cosine of its change is 0.20 [0.10, 0.30] (n = 7)",
+    "drift": "the spiking policy's own next error it is 0.20 [0.10, 0.30] (n = 7)",
+    "spectra": "20 % [10, 30] (n = 7) of its power",
+    "sticking": "20 % of the decisions (n = 7) its action stays",
+    "ablation": "half-ranges (n = 7)",
+}
+
+
+@pytest.mark.parametrize("section", FEW)
+def test_a_figure_of_few_decisions_says_how_many_in_sentences_and_tables(section: str):
+    figures = {name: Estimate(0.2, (0.1, 0.3), 3, 7) for name in sections()[section]}
+    if section == "ablation":
+        figures |= {"error_quantisation": Estimate(0.01, (0.0, 0.02), 3, 7)}
+    assert FEW[section] in said(**{section: figures})
+    assert all(what.endswith("(n = 7)") for what, _, _ in rows(section, figures))
+    many = {name: figure._replace(samples=700) for name, figure in figures.items()}
+    assert "n = " not in said(**{section: many})
+    assert not any("n = " in what for what, _, _ in rows(section, many))

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,11 +171,60 @@ def test_the_page_escapes_names(made: Path):
     assert "&lt;script&gt;&quot;&amp;pole&quot; $x$ [red]" in page
 
 
+def test_few_decisions_are_counted_beside_their_mean_in_json_page_and_table(
+    made: Path, analysis: Analysis, capsys: pytest.CaptureFixture[str]
+):
+    from snn_policy.commands.analyse import _print
+
+    document = json.loads((made / "why.json").read_text())
+    figures = [figure for name in (*SECTIONS, "ablation") if name in document
+               for figure in document[name].values() if isinstance(figure, dict)]  # fmt: skip
+    assert len(figures) > 50
+    assert all(figure["samples"] >= figure["episodes"] for figure in figures)
+    assert document["return"]["snn"]["samples"] == 2
+    page = (made / "why" / "index.html").read_text()
+    assert "SNN (n = 2)" in page
+    assert "where fewer than 30" in page
+    directions = analysis.directions
+    alone = replace(directions, correction=(np.array([np.nan, -0.5, np.nan]), np.array([-0.7, np.nan])))
+    _print(replace(analysis, directions=alone), None)
+    text = capsys.readouterr().out
+    assert "as converted (n = 2)" in text
+    assert "where fewer than 30" in " ".join(text.split())
+
+
 def test_findings_stand_in_a_file_of_their_own_each_with_a_number(made: Path):
     lines = (made / "why" / "findings.txt").read_text().splitlines()
     assert len(lines) >= 6
     assert all(re.search(r"\d", line) for line in lines)
     assert lines == json.loads((made / "why.json").read_text())["findings"]
+
+
+@pytest.mark.parametrize(("step", "calls"), [("fsync", 0), ("fsync", 20), ("page", 0)])
+def test_an_analysis_that_cannot_be_written_leaves_the_earlier_one(
+    step: str, calls: int, made: Path, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from snn_policy.commands.analyse import _write
+
+    out = tmp_path / "why"
+    shutil.copytree(made / "why", out)
+    (out / "tsne_dark.svg").write_bytes(b"a picture of an earlier analysis")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    count = iter(range(1000))
+
+    def stop(*given: Any) -> Any:
+        if next(count) >= calls:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"fsync": "os.fsync", "page": "snn_policy.analysis.page.page"}[step], stop)
+        with pytest.raises(KeyboardInterrupt):
+            _write(analysis, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    _write(analysis, out)
+    assert (out / "index.html").read_bytes() != before["index.html"]
+    assert not (out / "tsne_dark.svg").exists() or analysis.tsne is not None
+    assert not list(out.glob("*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -219,6 +270,46 @@ def test_an_environment_whose_state_cannot_be_restored_is_refused_before_anythin
             assert "recording" not in line
     finally:
         del gym.registry["Opaque-v0"]
+
+
+class InBox2d(Line):
+    """The line, in a world of Box2D's, which nobody can look into."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.world = type("b2World", (), {"__module__": "Box2D.Box2D"})()
+
+
+def test_box2d_is_analysed_by_repeating_episodes_and_the_cost_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = str(saved(line_actor(), tmp_path / "line"))
+    gym.register("InBox2d-v0", InBox2d)
+    gym.register("Line-v0", lambda **given: Line(**given))
+    try:
+        with pytest.warns(UserWarning, match=r"InBox2d-v0: .* repeating .* about \d+ (s|min) here"):
+            assert main(["analyse", source, "--env", "InBox2d-v0", *QUICK, "--json"]) == 0
+        repeated = json.loads(capsys.readouterr().out)
+        with warnings.catch_warnings(action="error"):
+            assert main(["analyse", source, "--env", "Line-v0", *QUICK, "--json"]) == 0
+        plain = json.loads(capsys.readouterr().out)
+    finally:
+        del gym.registry["InBox2d-v0"], gym.registry["Line-v0"]
+    assert (repeated["about"]["restored"], plain["about"]["restored"]) == ("by repetition", "from memory")
+    for name in ("consistency", "correction", "decomposition", "drift"):
+        assert repeated[name] == plain[name]
+
+
+@pytest.mark.parametrize("env_id", ["LunarLanderContinuous-v3", "LunarLander-v3"])
+def test_lunar_landers_are_analysed_by_their_id(env_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("Box2D")
+    head = Head.argmax(4) if env_id == "LunarLander-v3" else Head.bounded([-1.0, -1.0], [1.0, 1.0])
+    source = saved(small(8, head, env_id), tmp_path / "lander")
+    with pytest.warns(UserWarning, match=f"{env_id}: its states are restored by repeating"):
+        assert main(["analyse", str(source), "--env", env_id, "--episodes", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["about"]["restored"] == "by repetition"
+    assert document["decomposition"]["ann_in_snn"]["mean"] is not None
 
 
 def test_without_matplotlib_pictures_are_refused_at_once_and_the_rest_works(

@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 
 from snn_policy.cli import app
-from snn_policy.commands.common import explicit_json_target
+from snn_policy.commands.arguments import explicit_json_target
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

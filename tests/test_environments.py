@@ -172,6 +172,9 @@ def test_other_warnings_still_come_through(tmp_path):
     [
         ("mujoco", "HalfCheetah-v5", "snn-policy[mujoco]"),
         ("dm_control", "dm_control/cheetah-run-v0", "snn-policy[dmc]"),
+        ("Box2D", "LunarLanderContinuous-v3", "snn-policy[box2d]"),
+        ("Box2D", "BipedalWalker-v3", "snn-policy[box2d]"),
+        ("Box2D", "CarRacing-v3", "snn-policy[box2d]"),
     ],
 )
 def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(missing, env, extra):
@@ -179,6 +182,7 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(missing, env
     done = run(code + f"try: make_environment({env!r})\nexcept ValueError as error: print(error)")
     assert "not installed" in done.stdout
     assert f"pip install '{extra}'" in done.stdout
+    assert done.stdout.count("pip install") == 1
 
 
 def test_dm_control_environments_are_found_and_flattened():

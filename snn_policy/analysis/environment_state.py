@@ -145,10 +145,14 @@ def _ended(outcome: tuple[Any, ...]) -> bool:
 
 
 def is_box2d(env: gym.Env) -> bool:
-    """Return whether Box2D's world would have to be saved: the base is one of Gymnasium's, and nothing saves itself."""
+    """Return whether Box2D's world would have to be saved: the base is one of Gymnasium's environments of that kind, or
+    holds an object of Box2D's, and nothing saves itself."""
     base = env.unwrapped
-    own = has_protocol(type(base)) or any(has_protocol(type(layer)) for layer in _layers(env))
-    return not own and any(cls.__module__.startswith("gymnasium.envs.box2d") for cls in type(base).__mro__)
+    if has_protocol(type(base)) or any(has_protocol(type(layer)) for layer in _layers(env)):
+        return False
+    held = (type(value) for value in getattr(base, "__dict__", {}).values())
+    modules = [cls.__module__ for cls in (*type(base).__mro__, *held)]
+    return any(name.startswith("gymnasium.envs.box2d") or name.partition(".")[0] == "Box2D" for name in modules)
 
 
 def _layers(env: Any) -> list[Any]:

@@ -12,13 +12,28 @@ import numpy.typing as npt
 
 from snn_policy.evaluation.statistics import RESAMPLES, finite
 
+MANY = 30
+"""Values: how many a mean stands on is said where they are fewer."""
+
 
 class Estimate(NamedTuple):
-    """Hold a mean and its 95 % interval. NaN where there was nothing to measure."""
+    """Hold a mean and its 95 % interval. NaN where there was nothing to measure.
+
+    Attributes:
+        episodes: in which there was something to measure.
+        samples: values that the mean stands on: decisions in which the figure exists, segments of a spectrum, or whole
+            episodes; None where nobody counted them.
+    """
 
     mean: float
     interval: tuple[float, float]
     episodes: int
+    samples: int | None = None
+
+    @property
+    def few(self) -> bool:
+        """Return whether the mean stands on so few values that their number has to stand beside it."""
+        return self.samples is not None and 0 < self.samples < MANY
 
     def as_dict(self) -> dict[str, object]:
         """Return what a JSON file keeps: numbers that do not exist are null there."""
@@ -37,12 +52,12 @@ def estimate(episodes: Sequence[npt.ArrayLike], seed: int = 0) -> Estimate:
     counts = np.array([np.count_nonzero(~np.isnan(episode)) for episode in values], np.float64)
     told = int(np.count_nonzero(counts))
     if not told:
-        return Estimate(float("nan"), (float("nan"), float("nan")), 0)
-    mean = float(sums.sum() / counts.sum())
+        return Estimate(float("nan"), (float("nan"), float("nan")), 0, 0)
+    mean, samples = float(sums.sum() / counts.sum()), int(counts.sum())
     if told == 1:
-        return Estimate(mean, (float("nan"), float("nan")), 1)
+        return Estimate(mean, (float("nan"), float("nan")), 1, samples)
     sums, counts = sums[counts > 0], counts[counts > 0]
     drawn = np.random.default_rng(seed).integers(told, size=(RESAMPLES, told))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(mean, (float(low), float(high)), told)
+    return Estimate(mean, (float(low), float(high)), told, samples)

@@ -50,11 +50,20 @@ def number(value: float) -> str:
 
 
 def with_interval(found: Estimate, unit: str = "") -> str:
-    """Write a mean with its 95 % interval, where there is one."""
+    """Write a mean with its 95 % interval, where there is one, and with the values that it stands on, where few."""
     low, high = found.interval
-    if low != low:
-        return f"{number(found.mean)}{unit}"
-    return f"{number(found.mean)}{unit} [{number(low)}, {number(high)}]"
+    interval = "" if low != low else f" [{number(low)}, {number(high)}]"
+    return f"{number(found.mean)}{unit}{interval}{count(found)}"
+
+
+def count(found: Estimate) -> str:
+    """Write how many values a mean stands on where they are few, as " (n = 7)"; else nothing."""
+    return f" (n = {found.samples})" if found.few else ""
+
+
+def _of(found: Estimate) -> str:
+    """Write the same within brackets, as ", n = 7"."""
+    return f", n = {found.samples}" if found.few else ""
 
 
 def has_interval(found: Estimate) -> bool:
@@ -176,7 +185,7 @@ def _parted(sections: Sections, about: About) -> list[str]:
 
     def shown(found: Estimate) -> str:
         never = length is not None and found.mean >= length.mean
-        return f"more than {number(found.mean)}" if never else number(found.mean)
+        return f"{'more than ' if never else ''}{number(found.mean)}{count(found)}"
 
     return [
         f"States from a common start are half as far apart as those of unrelated episodes after {shown(snn)} decisions "
@@ -191,14 +200,15 @@ def _stuck(sections: Sections, about: About) -> list[str]:
     if not share.mean:
         return ["It never sticks: 0 decisions keep the action while the ANN's moves."]
     found = [
-        f"In {number(100 * share.mean)} % of the decisions its action stays although the ANN's moves, for "
-        f"{number(longest.mean)} decisions in a row at the longest of an episode (mean)."
+        f"In {number(100 * share.mean)} % of the decisions{count(share)} its action stays although the ANN's moves, "
+        f"for {number(longest.mean)} decisions in a row at the longest of an episode (mean{_of(longest)})."
     ]
     wrong, episodes = (_known(sections, "sticking", name) for name in ("wrong_rests", "resting_episodes"))
     if wrong is not None and wrong.mean and episodes is not None:
         found.append(
-            f"It rests on an action that the ANN would not hold in {number(100 * wrong.mean)} % of the decisions, in "
-            f"{number(100 * episodes.mean)} % of the episodes."
+            f"It rests on an action that the ANN would not hold in {number(100 * wrong.mean)} % of the "
+            f"decisions{count(wrong)}, in "
+            f"{number(100 * episodes.mean)} % of the episodes{count(episodes)}."
         )
     return found
 
@@ -212,12 +222,12 @@ def _ablated(sections: Sections, about: About) -> list[str]:
     returned = "" if gain is None else f"; the return changes by {with_interval(gain, ' %')} of the ANN's"
     found = [
         f"Of the sources of error, {worst} is the largest: without it the action error goes from {number(as_is.mean)} "
-        f"to {number(error.mean if error else float('nan'))} half-ranges{returned}."
+        f"to {number(error.mean if error else float('nan'))} half-ranges{count(as_is)}{returned}."
     ]
     if worst == "quantisation" and uneven is not None:
         found.append(
             "Without quantisation spikes cannot be uneven nor leave residuals; without unevenness alone the error is "
-            f"{number(uneven.mean)} half-ranges."
+            f"{number(uneven.mean)} half-ranges{count(uneven)}."
         )
     return found
 
@@ -248,7 +258,8 @@ def _advised_alpha(sections: Sections, about: About, sticks: bool) -> list[str]:
     current = float(now) if isinstance(now, int | float) else sum(now) / len(now) if now else 0.0
     if sticks and current < 0.5:
         share = sections["sticking"]["share"]
-        return [f"Set α = 0.5 (now {current:g}): it sticks in {number(100 * share.mean)} % of the decisions."]
+        often = f"{number(100 * share.mean)} % of the decisions{count(share)}"
+        return [f"Set α = 0.5 (now {current:g}): it sticks in {often}."]
     own = _known(sections, "consistency", "consistency")
     if not at or own is None:
         return []
@@ -263,7 +274,7 @@ def _advised_alpha(sections: Sections, about: About, sticks: bool) -> list[str]:
 
 def _advised_neuron(sections: Sections, about: About) -> list[str]:
     error, worst = _known(sections, "error", "error"), _worst_source(sections)
-    size = "" if error is None else f" (its action error is {number(error.mean)} half-ranges)"
+    size = "" if error is None else f" (its action error is {number(error.mean)} half-ranges{_of(error)})"
     if about["neuron"] != "sigma-delta":
         found = [] if worst is None else [f"Against {REMEDIES[worst]}{size}."]
         return found or [f'Take neuron="sigma-delta" or more timesteps than {about["timesteps"]}{size}.']
@@ -284,12 +295,12 @@ def _alphas(sections: Sections, section: str) -> dict[float, Estimate]:
 
 
 def _hundred(found: Estimate) -> Estimate:
-    return Estimate(100 * found.mean, (100 * found.interval[0], 100 * found.interval[1]), found.episodes)
+    return found._replace(mean=100 * found.mean, interval=(100 * found.interval[0], 100 * found.interval[1]))
 
 
 def _negative(found: Estimate) -> Estimate:
     low, high = found.interval
-    return Estimate(-found.mean, (-high, -low), found.episodes)
+    return found._replace(mean=-found.mean, interval=(-high, -low))
 
 
 def _episodes(found: Estimate) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from snn_policy.analysis.estimates import Estimate
-from snn_policy.analysis.findings import number
+from snn_policy.analysis.estimates import MANY, Estimate
+from snn_policy.analysis.findings import count, number
 
 
 class Section(NamedTuple):
@@ -131,11 +131,15 @@ def label(section: str, name: str) -> str:
     return name.replace("_", " ")
 
 
+COUNTS = f"n: values that a mean stands on (decisions, segments or episodes), where fewer than {MANY}"
+
+
 def rows(section: str, summary: Mapping[str, Estimate]) -> list[tuple[str, str, str]]:
-    """Return a section's figures as texts: what, the mean, the 95 % interval ("–" where there is none)."""
+    """Return a section's figures as texts: what, with how many values it stands on where few (" (n = 7)"), the mean,
+    the 95 % interval ("–" where there is none)."""
     found = []
     for name, value in summary.items():
         low, high = value.interval
         interval = "–" if low != low else f"{number(low)} to {number(high)}"
-        found.append((label(section, name), number(value.mean), interval))
+        found.append((label(section, name) + count(value), number(value.mean), interval))
     return found

@@ -8,7 +8,7 @@ import re
 from html import escape
 
 from snn_policy.analysis.findings import number
-from snn_policy.analysis.labels import SECTIONS, Section, rows
+from snn_policy.analysis.labels import COUNTS, SECTIONS, Section, rows
 from snn_policy.analysis.report import Analysis, Summary
 from snn_policy.reporting.themes import THEMES, Theme
 
@@ -102,7 +102,9 @@ def _footer(analysis: Analysis) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
         f"{about['episodes']} episodes, seeds {about['seed']} to {last}; intervals resample whole episodes. "
-        f"Comparisons of α, of disturbances and of sources of error use fewer of them. {versions}."
+        f"{COUNTS}. "
+        f"Comparisons of α, of disturbances and of sources of error use fewer of them. States were restored "
+        f"{about['restored']}. {versions}."
     )
 
 

@@ -15,10 +15,11 @@ from snn_policy.analysis.error_spectra import LOW
 from snn_policy.analysis.estimates import Estimate
 from snn_policy.analysis.findings import KINDS
 from snn_policy.analysis.report import Analysis
-from snn_policy.atomic_files import write_atomically
+from snn_policy.atomic_files import write_together
 from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import THEMES, Theme
 
+FORMS = ("png", "svg")
 SIZE, DOTS_PER_INCH = (5.2, 3.3), 160
 MOST_POINTS, MOST_SHOWN = 600, 100
 """Places per policy in the embedding; decisions in the picture of actions."""
@@ -30,16 +31,27 @@ def write_pictures(analysis: Analysis, directory: Path) -> list[Path]:
     """Write NAME_THEME.png and NAME_THEME.svg of every picture into the directory (made if missing); return the paths.
 
     Raises:
-        OSError: naming the file.
+        OSError: naming the file; the others are as they were.
     """
+    files = {directory / name: content for name, content in picture_files(analysis).items()}
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in drawable(analysis):
-        for kind, theme in THEMES.items():
-            for form in ("png", "svg"):
-                written.append(directory / f"{name}_{kind}.{form}")
-                write_atomically(written[-1], rendered(analysis, name, theme, form))
-    return written
+    write_together(files)
+    return list(files)
+
+
+def picture_files(analysis: Analysis) -> dict[str, bytes]:
+    """Return the pictures that this analysis has the figures for, by the names of their files."""
+    return {
+        f"{name}_{kind}.{form}": rendered(analysis, name, theme, form)
+        for name in drawable(analysis)
+        for kind, theme in THEMES.items()
+        for form in FORMS
+    }
+
+
+def names_of_all() -> set[str]:
+    """Return the names of the files of all pictures that there can be."""
+    return {f"{name}_{kind}.{form}" for name in PICTURES for kind in THEMES for form in FORMS}
 
 
 def drawable(analysis: Analysis) -> list[str]:

@@ -3,12 +3,77 @@
 Box2D is one: with the positions, angles and velocities of all bodies put back, observations of LunarLander differ by
 3e-5 after one step and those of BipedalWalker by 2e-3, since contacts and joints keep impulses for the next step. Nor
 does a world forget the bodies that were destroyed in it: a repeated reset begins with a new one.
+
+Trying an action in every state of an episode of L decisions takes L resets and L²/2 steps that way. So an action is
+tried in a copy of the process (`process_copy`) where repeating would take longer, and the system has such copies.
 """
 
 import copy
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium as gym
+
+from snn_policy.analysis.environment_state import is_box2d
+from snn_policy.analysis.process_copy import can_copy_process, in_a_copy
+from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.protocol import Policy
+
+TIMED = 50
+"""Steps."""
+COPIED_AFTER = 100
+"""Steps: repeating fewer takes less time than a copy of the process."""
+
+
+def make_restorable(env: EnvironmentSource, policy: Policy | None = None) -> gym.Env:
+    """Return what `make_environment` makes; where Box2D keeps its state, `Replayed` around it.
+
+    Raises:
+        ValueError: as `make_environment`.
+    """
+    made = make_environment(env, policy)
+    return Replayed(made) if is_box2d(made) else made
+
+
+def repetition_seconds(env: EnvironmentSource, policy: Policy, lengths: Iterable[int]) -> float:
+    """Return about how long it takes to try an action in every state of episodes that are restored by repeating them.
+
+    Args:
+        lengths: of the episodes, in decisions.
+
+    Returns:
+        seconds, from a reset, 50 random steps and a copy of the process that are timed; 0 where states are restored
+        from memory.
+    """
+    made = make_restorable(env, policy)
+    try:
+        if not isinstance(made, Replayed):
+            return 0.0
+        made.reset(seed=0)
+        reset = _seconds(lambda: made.reset(seed=0))
+        made.action_space.seed(0)
+        began, over, steps = time.perf_counter(), False, 0
+        while not over and steps < TIMED:
+            _, _, terminated, truncated, _ = made.step(made.action_space.sample())
+            over, steps = terminated or truncated, steps + 1
+        step = (time.perf_counter() - began) / steps
+    finally:
+        made.close()
+    copied = _seconds(lambda: in_a_copy(int)) + step if can_copy_process() else None
+
+    def of_one(length: int) -> float:
+        repeated = length if copied is None else min(length, COPIED_AFTER)
+        later = (length - repeated) * (copied or 0.0)
+        return repeated * reset + repeated * (repeated + 1) / 2 * step + later
+
+    return sum(map(of_one, lengths))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 class Replayed(gym.Wrapper):
@@ -34,6 +99,11 @@ class Replayed(gym.Wrapper):
     def step(self, action: Any) -> Any:
         self._actions.append(copy.copy(action))
         return self.env.step(action)
+
+    @property
+    def copies(self) -> bool:
+        """Return whether an action is better tried in a copy of the process than by repeating the episode after it."""
+        return len(self._actions) >= COPIED_AFTER and can_copy_process()
 
     def get_state(self) -> tuple[tuple[int, Any] | None, tuple[Any, ...]]:
         """Return the episode's seed and options, and its actions."""

@@ -15,6 +15,7 @@ from snn_policy.analysis.error_sources import Ablation, ablation
 from snn_policy.analysis.error_spectra import SHORTEST, Spectra, spectra
 from snn_policy.analysis.estimates import Estimate, estimate
 from snn_policy.analysis.findings import KINDS, advice, observed
+from snn_policy.analysis.replayed import make_restorable, repetition_seconds
 from snn_policy.analysis.residuals import ALPHAS, ResidualCosines, residual_cosines
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
 from snn_policy.analysis.state_divergence import Divergence, divergence
@@ -24,8 +25,8 @@ from snn_policy.analysis.traces import Trace, record_traces
 from snn_policy.analysis.variants import with_alpha
 from snn_policy.analysis.walks import Walks, walk
 from snn_policy.checks import require, whole
-from snn_policy.environments import EnvironmentSource, make_environment
-from snn_policy.errors import UnsupportedLayerError
+from snn_policy.environments import EnvironmentSource
+from snn_policy.errors import UnsupportedLayerError, warn
 from snn_policy.observations import environment_name
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import counting
@@ -34,6 +35,13 @@ from snn_policy.versions import installed_versions
 FEW = 4
 """Episodes at most of every α, of every disturbance and of every source of error: their comparisons are in pairs."""
 SEED_OF_TRACES = 5000
+
+MEMORY, REPETITION = "from memory", "by repetition"
+"""How states are restored, as `about` says it."""
+_REPEATED = (
+    "{name}: its states are restored by repeating each episode from its reset, or tried in copies of the process where "
+    "there are any: exact, and about {time} here for all of them; fewer or shorter episodes take less"
+)
 
 PARTS = ("states", "policy", "interaction", "length", "lost")
 """What a loss is made of, as `Decomposition.summary` names it."""
@@ -46,7 +54,8 @@ class Analysis:
     """Hold what was measured, each as the analysis of its name returned it.
 
     Attributes:
-        about: the actor, the environment, the conversion, episodes and seed (plain JSON data).
+        about: the actor, the environment, the conversion, episodes and seed, and how states were `restored`: "from
+            memory" or "by repetition" (plain JSON data).
         traces, ann_traces: the SNN's episodes and the ANN's, on the same seeds.
         by_alpha: α → the error's directions and the residuals' of the same conversion with that α.
         spectra: None where all episodes are shorter than 8 decisions.
@@ -111,14 +120,15 @@ class Analysis:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data: `about`, `findings`, and every section by its name.
 
-        A section is its main figure, `mean`, `interval` (95 %) and `episodes`, and the others under their own names.
+        A section is its main figure, `mean`, `interval` (95 %), `episodes` and `samples` (the values that the mean
+        stands on), and the others under their own names.
         """
         record: dict[str, Any] = {"about": dict(self.about), "findings": self.findings}
         for name, summary in self.sections.items():
-            others = {key: value.as_dict() for key, value in summary.items()}
-            record[name] = {**next(iter(summary.values())).as_dict(), **others}
+            others = {key: _recorded(value) for key, value in summary.items()}
+            record[name] = {**_recorded(next(iter(summary.values()))), **others}
         record["lags"] = {
-            name: {str(lag): value.as_dict() for lag, value in lags.items()}
+            name: {str(lag): _recorded(value) for lag, value in lags.items()}
             for name, lags in self.residuals.by_lag.items()
         }
         return record
@@ -163,8 +173,11 @@ def analyse(
     with counting("episodes of SNN and ANN", 2 * episodes, progress) as advance:
         traces = record_traces(policy, actor, env, episodes=episodes, seed=seed, advance=advance)
         ann_traces = record_traces(actor, actor, env, episodes=episodes, seed=seed, advance=advance)
+    repeating = _repeating_seconds(actor, policy, env, traces, ann_traces)
+    if repeating:
+        warn(_REPEATED.format(name=name, time=_duration(repeating)))
     walks = walk(actor, policy, env, episodes, seed, progress=progress)
-    about = _about(actor, policy, name, episodes, seed)
+    about = {**_about(actor, policy, name, episodes, seed), "restored": REPETITION if repeating else MEMORY}
     return Analysis(
         about=about,
         traces=traces,
@@ -189,7 +202,7 @@ def check_environment(actor: Actor, env: EnvironmentSource) -> str:
     Raises:
         ValueError: it cannot be made, does not fit the actor, or its state cannot be restored exactly.
     """
-    made = make_environment(env, actor)
+    made = make_restorable(env, actor)
     try:
         check_restorable(made)
         return environment_name(made)
@@ -197,11 +210,32 @@ def check_environment(actor: Actor, env: EnvironmentSource) -> str:
         made.close()
 
 
+def _repeating_seconds(
+    actor: Actor, policy: SpikingPolicy, env: EnvironmentSource, traces: list[Trace], ann_traces: list[Trace]
+) -> float:
+    """Return about how long restoring states takes in all: 0 where they need not be restored by repeating episodes."""
+    lengths = [len(trace.rewards) for trace in (*traces, *ann_traces)]
+    few = [len(trace.rewards) for pair in zip(traces[:FEW], ann_traces, strict=False) for trace in pair]
+    others = sum(_own_alphas(policy) != {alpha} for alpha in ALPHAS)
+    return repetition_seconds(env, actor, [*lengths, *few * others])
+
+
+def _own_alphas(policy: SpikingPolicy) -> set[float]:
+    return set(policy.network.neurons.alpha) or {0.0}
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as it is said: "40 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
+
+
 def _against_alpha(
     actor: Actor, policy: SpikingPolicy, env: EnvironmentSource, traces: list[Trace], walks: Walks, progress: bool
 ) -> dict[float, tuple[Consistency, ResidualCosines]]:
     """Return the figures at every α; those of the policy's own α are of the episodes given, which it has acted in."""
-    own, found = set(policy.network.neurons.alpha) or {0.0}, {}
+    own, found = _own_alphas(policy), {}
     for alpha in ALPHAS:
         variant, seen, along = policy, traces, walks
         if own != {alpha}:
@@ -239,6 +273,10 @@ def _about(actor: Actor, policy: SpikingPolicy, environment: str, episodes: int,
         "seed": seed,
         "versions": installed_versions(),
     }
+
+
+def _recorded(value: Estimate) -> dict[str, Any]:
+    return {**value.as_dict(), "samples": value.samples}
 
 
 def _by_alpha(found: Mapping[float, tuple[Any, Any]], index: int, name: str) -> dict[str, Estimate]:

@@ -14,8 +14,9 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.analysis.estimates import Estimate, estimate
 from snn_policy.analysis.last_values import Decider
+from snn_policy.analysis.replayed import make_restorable
 from snn_policy.analysis.walks import Alter, Floats, Walks, ann_episode, walk
-from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.environments import EnvironmentSource
 from snn_policy.observations import EnvironmentRow
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray, Policy
@@ -87,7 +88,7 @@ def _disturbed(
 ) -> list[FloatArray]:
     """Return the observations of ANN episodes of the same seeds whose first action is disturbed."""
     ann, found = Decider(actor, actor), list[FloatArray]()
-    environment = make_environment(env, actor)
+    environment = make_restorable(env, actor)
     try:
         environment.reset(seed=walks.seed)
         row = EnvironmentRow(environment, actor.observation_shape)

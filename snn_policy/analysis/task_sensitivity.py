@@ -18,10 +18,11 @@ import numpy as np
 from snn_policy.actor import Actor
 from snn_policy.analysis.estimates import Estimate, estimate
 from snn_policy.analysis.last_values import Decider
+from snn_policy.analysis.replayed import make_restorable
 from snn_policy.analysis.walks import Alter, Floats, ann_episode, check_episodes
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.checks import require
-from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.environments import EnvironmentSource
 from snn_policy.observations import EnvironmentRow
 from snn_policy.progress import counting
 
@@ -92,7 +93,7 @@ def sensitivity(
     used = (1.0,) if actor.discrete else tuple(sorted({1.0, *map(float, gains)}))
     cases = [(NONE, 1.0), *((kind, gain) for gain in used for kind in (NONE, *kinds) if (kind, gain) != (NONE, 1.0))]
     ann, unit, rewards = Decider(actor, actor), None, dict[tuple[str, float], tuple[Floats, ...]]()
-    environment = make_environment(env, actor)
+    environment = make_restorable(env, actor)
     try:
         row = EnvironmentRow(environment, actor.observation_shape)
         with counting("disturbing", len(cases) * episodes, progress) as advance:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.analysis.leftover import leftover, memories_of
+from snn_policy.analysis.replayed import make_restorable
 from snn_policy.analysis.walks import differences
-from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.environments import EnvironmentSource
 from snn_policy.observations import EnvironmentRow
 from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import FloatArray, Policy
@@ -68,7 +69,7 @@ def record_traces(
     Raises:
         ValueError: an environment that does not fit, or an observation that cannot be used.
     """
-    made = make_environment(env, policy)
+    made = make_restorable(env, policy)
     acting, row, room = copy.deepcopy(policy), EnvironmentRow(made, policy.observation_shape), MOST_STORED
     traces = []
     try:

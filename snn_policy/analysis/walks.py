@@ -9,6 +9,7 @@ memories stay as they are.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -19,15 +20,15 @@ from snn_policy.actor import Actor
 from snn_policy.analysis.environment_state import (
     EnvironmentState,
     check_restorable,
-    is_box2d,
     restore_state,
     save_state,
 )
 from snn_policy.analysis.last_values import Decided, Decider
-from snn_policy.analysis.replayed import Replayed
+from snn_policy.analysis.process_copy import in_a_copy
+from snn_policy.analysis.replayed import Replayed, make_restorable
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.checks import at_least
-from snn_policy.environments import EnvironmentSource, make_environment
+from snn_policy.environments import EnvironmentSource
 from snn_policy.observations import EnvironmentRow, environment_name
 from snn_policy.progress import counting
 from snn_policy.protocol import FloatArray, Policy
@@ -115,7 +116,7 @@ def walk(
     decisions: int | None = None,
     progress: bool = False,
 ) -> Walks:
-    """Return that many episodes of each policy. Those of Box2D are restored by repeating them, which takes its time.
+    """Return that many episodes of each policy. Those of Box2D are restored as `replayed` does, which takes its time.
 
     Args:
         decisions: after which an episode is left at the latest; by default it runs to its end.
@@ -127,9 +128,7 @@ def walk(
     """
     check_episodes(episodes, seed, decisions)
     snn, ann = Decider(policy, actor), Decider(actor, actor)
-    environment = make_environment(env, actor)
-    if is_box2d(environment):
-        environment = Replayed(environment)
+    environment = make_restorable(env, actor)
     try:
         check_restorable(environment, seed)
         environment.reset(seed=seed)
@@ -199,9 +198,12 @@ class _Walker:
 
     def _try(self, tried: Decided, ann_state: object) -> tuple[float, Floats]:
         """Return the action's reward and what the ANN would do after it; the environment is as before."""
-        self._saved = save_state(self.env, self._saved)
-        obs, reward, terminated, truncated = copy.copy(self.row).step(tried.action)
-        restore_state(self.env, self._saved)
+        if isinstance(self.env, Replayed) and self.env.copies:
+            obs, reward, terminated, truncated = in_a_copy(partial(self.row.step, tried.action))
+        else:
+            self._saved = save_state(self.env, self._saved)
+            obs, reward, terminated, truncated = copy.copy(self.row).step(tried.action)
+            restore_state(self.env, self._saved)
         ended = terminated or truncated
         return reward, np.full(tried.values.shape, np.nan) if ended else self.ann(obs, ann_state).values
 

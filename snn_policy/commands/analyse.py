@@ -101,16 +101,17 @@ def _policy(options: dict[str, Any]) -> "SpikingPolicy":
 
 
 def _write(analysis: "Analysis", out: Path) -> None:
-    """Write pictures, the page and the findings, each whole or not at all; no page of before stays beside new ones."""
+    """Write pictures, the page and the findings in the place of an earlier analysis's: all of them or none."""
     from snn_policy.analysis.page import page
-    from snn_policy.analysis.pictures import write_pictures
-    from snn_policy.atomic_files import write_atomically
+    from snn_policy.analysis.pictures import names_of_all, picture_files
+    from snn_policy.atomic_files import write_together
 
-    for name in (PAGE, FINDINGS):
-        (out / name).unlink(missing_ok=True)
-    write_pictures(analysis, out)
-    write_atomically(out / PAGE, page(analysis).encode())
-    write_atomically(out / FINDINGS, "".join(f"{sentence}\n" for sentence in analysis.findings).encode())
+    files = picture_files(analysis)
+    files[PAGE] = page(analysis).encode()
+    files[FINDINGS] = "".join(f"{sentence}\n" for sentence in analysis.findings).encode()
+    out.mkdir(parents=True, exist_ok=True)
+    old = names_of_all() - files.keys()
+    write_together({out / name: content for name, content in files.items()}, [out / name for name in old])
 
 
 def _print(analysis: "Analysis", out: Path | None) -> None:

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from snn_policy.analysis.labels import SECTIONS, rows
+from snn_policy.analysis.labels import COUNTS, SECTIONS, rows
 
 if TYPE_CHECKING:
     from snn_policy.analysis import Analysis
@@ -26,7 +26,7 @@ def analysis_table(analysis: "Analysis") -> Table:
     about = analysis.about
     title = f"{about['actor']} in {about['environment']}: {about['neuron']}, {about['episodes']} episodes"
     table = Table(title=Text(title, "bold"), title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0),
-                  pad_edge=False)  # fmt: skip
+                  pad_edge=False, caption=Text(COUNTS, "dim"), caption_justify="left")  # fmt: skip
     table.add_column("", overflow="fold")
     table.add_column("mean", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)

@@ -12,6 +12,7 @@ import typer
 
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle.files import DECISION_FILE, GRAPH_FILES, POLICY_FILE
+from snn_policy.commands.arguments import STDOUT
 from snn_policy.energy import PROFILES
 from snn_policy.progress import busy as busy
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from snn_policy.policy import SpikingPolicy
 
 Command = TypeVar("Command", bound=Callable[..., None])
-STDOUT = "-"
 RESULT_OF = "snn-policy"
 FORMATS = (
     "a bundle directory, a Stable-Baselines3 .zip, an .onnx file, a TorchScript archive or a checkpoint (.pt, .pth), "
@@ -74,16 +74,6 @@ def with_options_of(function: Callable[..., Any], *without: str) -> Callable[[Co
         return command
 
     return extended
-
-
-def explicit_json_target(arguments: list[str]) -> list[str]:
-    """Give a bare `--json` its '-': it names a file only if what follows is '-' or ends in .json."""
-    complete = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        complete.append(argument)
-        if argument == "--json" and following != STDOUT and not following.endswith(".json"):
-            complete.append(STDOUT)
-    return complete
 
 
 def check_target(target: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.ann.cells import Elementwise
-from snn_policy.atomic_files import write_atomically
+from snn_policy.atomic_files import write_together
 from snn_policy.bundle import Bundle
 from snn_policy.checks import require
 from snn_policy.engines.core import build
@@ -79,9 +79,9 @@ def export_c(
     blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=vectors is not True).layout()
     sizes = _sizes(bundle, blocks)
     texts = _files(bundle, blocks, prefix, sizes, layout)
-    for name, text in texts.items():
+    for name in texts:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place / name, text.encode())
+    write_together({place / name: text.encode() for name, text in texts.items()})
     flash = sum(block.nbytes for block in vars(blocks).values())
     ram = 4 * (sizes["STATE"] + sizes["FLOATS"] + sizes["INTEGERS"]) + 8 * sizes["COUNTS"]
     verified, left_out = 0, "not asked for"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snn_policy.atomic_files import write_atomically
+from snn_policy.atomic_files import write_together
 from snn_policy.sweeps.findings import Findings
 from snn_policy.sweeps.page import page
 from snn_policy.sweeps.pictures import pictures_of, time_picture
@@ -71,7 +71,7 @@ def make_report(found: Findings, draw: bool = True) -> Report:
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write its files, each whole or not at all; the directory is made where it is missing.
+    """Write its files, all of them or none; the directory is made where it is missing.
 
     Raises:
         ValueError: a folder in it is a link to somewhere else.
@@ -82,8 +82,7 @@ def write_report(report: Report, directory: Path) -> None:
         if name != "." and folder.is_symlink():
             raise ValueError(f"{folder}: a link; a report is written into folders of its own, remove it first")
         folder.mkdir(parents=True, exist_ok=True)
-    for name, content in report.files.items():
-        write_atomically(directory / name, content)
+    write_together({directory / name: content for name, content in report.files.items()})
 
 
 def document(found: Findings, report: Report) -> dict[str, Any]:
