@@ -20,6 +20,7 @@ from snn_policy.sweeps.page_parts import SCRIPT, STYLE
 from snn_policy.sweeps.pictures import Picture
 from snn_policy.sweeps.result_tables import POLICY, seeds
 from snn_policy.sweeps.runs import Run
+from snn_policy.sweeps.source_code import shown
 from snn_policy.sweeps.table_values import Table, Value
 
 NAMES = len(POLICY)
@@ -205,6 +206,8 @@ def _cell(cell: CellResult, ann: CellResult | None, heading: bool) -> str:
         "seeds": f"{seeds(evaluation)}, {evaluation.episodes:,} episodes, {evaluation.decisions:,} decisions",
         "versions": ", ".join(f"{name} {value}" for name, value in evaluation.versions.items()),
     }
+    if cell.code:
+        facts["source code"] = " and ".join(shown(code) for code in cell.code)
     if cell.baseline is not None:
         facts["its ANN"] = baseline
     record = _shortened(_pretty(cell.record), cell.place)
