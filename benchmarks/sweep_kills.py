@@ -47,13 +47,17 @@ def small_actor(folder: Path) -> None:
     convert(actor, rng.normal(size=(200, 3)).astype(np.float32)).save(folder / "small")
 
 
-def write_file(folder: Path, ranges: int, episodes: int, batch: int, tolerances: list[float]) -> Path:
-    """Write a sweep of (1 + tolerances) × ranges cells."""
+def write_file(
+    folder: Path, ranges: int, episodes: int, batch: int, tolerances: list[float], steps: int | None = None
+) -> Path:
+    """Write a sweep of (1 + tolerances) × ranges cells, whose episodes are cut after so many steps."""
     small_actor(folder)
     seeds = [1000 + number * episodes for number in range(ranges)]
     place = folder / "kills.toml"
+    options = "{}" if steps is None else f"{{max_episode_steps = {steps}}}"
     place.write_text(
-        f'episodes = {episodes}\nbatch = {batch}\nseeds = {seeds}\nactors = [{{source = "small"}}]\n'
+        f"episodes = {episodes}\nbatch = {batch}\nseeds = {seeds}\n"
+        f'actors = [{{source = "small", environment = {{id = "Pendulum-v1", options = {options}}}}}]\n'
         f"recording = {{steps = 500}}\nsettings = [{{tolerance = {tolerances}}}]\n"
     )
     return place
@@ -211,10 +215,11 @@ def throughput(ranges: int = 200) -> None:
 
 @application.command()
 def memory(cells: str = "1000,10000", engine: EngineOption = "ray") -> None:
-    """Print the most memory that the driver had, by the number of cells (two episodes each)."""
+    """Print the most memory that the driver had, by the number of cells (two episodes each, of ten steps)."""
     for count in (int(number) for number in cells.split(",")):
         with TemporaryDirectory() as folder:
-            file = write_file(Path(folder), count // 5, 2, 2, TOLERANCES)
+            file = write_file(Path(folder), count // 5, 2, 2, TOLERANCES, steps=10)
+            begin = time.perf_counter()
             driver = start(file, Path(folder) / "out", "--workers", str(WORKERS), "--engine", engine)
             most = 0
             while driver.poll() is None:
@@ -222,7 +227,8 @@ def memory(cells: str = "1000,10000", engine: EngineOption = "ray") -> None:
                 time.sleep(0.2)
             code, said = finish(driver)
             assert code == 0, said
-            print(f"| {engine} | {count:,} | {most / 1024:.0f} MB |", flush=True)
+            seconds = time.perf_counter() - begin
+            print(f"| {engine} | {count:,} | {most / 1024:.0f} MB | {seconds:.0f} s |", flush=True)
 
 
 def resident(pid: int) -> int:
