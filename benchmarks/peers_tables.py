@@ -157,8 +157,8 @@ def carried(measured: Found) -> str:
     """Return the table of membranes that are left as they are between the decisions of an episode."""
     rows = measured["returns"]
     actors = list(dict.fromkeys(row["actor"] for row in rows))
-    cells = sorted((row for row in rows if row["carries"]),
-                   key=lambda row: (actors.index(row["actor"]), PEERS.index(row["peer"]), row["timesteps"]))  # fmt: skip
+    cells = [row for row in rows if row["carries"]]
+    cells.sort(key=lambda row: (actors.index(row["actor"]), PEERS.index(row["peer"]), row["timesteps"]))
     lines = []
     for row in cells:
         own = [other for other in rows if other["actor"] == row["actor"]]
