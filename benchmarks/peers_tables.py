@@ -156,7 +156,9 @@ def _cell(own: Sequence[Found], peer: str, timesteps: int, ann: Found) -> str:
 def carried(measured: Found) -> str:
     """Return the table of membranes that are left as they are between the decisions of an episode."""
     rows = measured["returns"]
+    actors = list(dict.fromkeys(row["actor"] for row in rows))
     cells = [row for row in rows if row["carries"]]
+    cells.sort(key=lambda row: (actors.index(row["actor"]), PEERS.index(row["peer"]), row["timesteps"]))
     lines = []
     for row in cells:
         own = [other for other in rows if other["actor"] == row["actor"]]
@@ -240,7 +242,9 @@ def versions(measured: Found) -> str:
     first = next(iter(measured["conditions"].values()))
     peers = first["peers"]
     named = f"SpikingJelly {peers['spikingjelly']}, sinabs {peers['sinabs']}"
-    return f"{named}; PyTorch {first['versions']['torch']}, on the CPU."
+    others = {"snn-policy": "this package", "gymnasium": "Gymnasium", "mujoco": "MuJoCo", "python": "Python"}
+    ours = [f"{name} {first['versions'][key]}" for key, name in others.items() if key in first["versions"]]
+    return f"{named}; PyTorch {first['versions']['torch']}, on the CPU; {', '.join(ours)}."
 
 
 TEXTS: Mapping[str, Callable[[Found], str]] = {

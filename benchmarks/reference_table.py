@@ -38,7 +38,8 @@ def write_results(records: list[dict[str, Any]], directory: Path, readme: Path) 
     before = json.loads(raw.read_text()) if raw.is_file() else {}
     rows = merged(rows, before.get("rows", []), ("actor", "variant"))
     open_loop = merged(open_loop, before.get("open_loop", []), ("actor", "variant", "correlation"))
-    document = {"versions": versions_of(records), "rows": rows, "open_loop": open_loop}
+    kept = len(rows) > len(rows_of(records))
+    document = {"versions": versions_beside(records, before if kept else {}), "rows": rows, "open_loop": open_loop}
     raw.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     text = "\n".join([*(actor_table(list(group)) for _, group in groupby(rows, lambda row: row["actor"])),
                       open_loop_table(open_loop)])  # fmt: skip
@@ -61,6 +62,12 @@ def versions_of(records: list[dict[str, Any]]) -> dict[str, str]:
     found = [record["evaluation"]["versions"] for record in records if "evaluation" in record] or [installed_versions()]
     return {name: version if all(entry.get(name) == version for entry in found) else "mixed"
             for name, version in found[-1].items()}  # fmt: skip
+
+
+def versions_beside(records: list[dict[str, Any]], before: Row) -> dict[str, str]:
+    """Return those of the records, marked as mixed where rows that stay beside theirs were stored with others."""
+    new, old = versions_of(records), before.get("versions", {})
+    return {name: version if old.get(name, version) == version else "mixed" for name, version in new.items()}
 
 
 def evaluation_of(values: dict[str, Any]) -> Evaluation:

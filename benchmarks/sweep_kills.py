@@ -16,8 +16,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -47,13 +49,17 @@ def small_actor(folder: Path) -> None:
     convert(actor, rng.normal(size=(200, 3)).astype(np.float32)).save(folder / "small")
 
 
-def write_file(folder: Path, ranges: int, episodes: int, batch: int, tolerances: list[float]) -> Path:
-    """Write a sweep of (1 + tolerances) × ranges cells."""
+def write_file(
+    folder: Path, ranges: int, episodes: int, batch: int, tolerances: list[float], steps: int | None = None
+) -> Path:
+    """Write a sweep of (1 + tolerances) × ranges cells, whose episodes are cut after so many steps."""
     small_actor(folder)
     seeds = [1000 + number * episodes for number in range(ranges)]
     place = folder / "kills.toml"
+    options = "{}" if steps is None else f"{{max_episode_steps = {steps}}}"
     place.write_text(
-        f'episodes = {episodes}\nbatch = {batch}\nseeds = {seeds}\nactors = [{{source = "small"}}]\n'
+        f"episodes = {episodes}\nbatch = {batch}\nseeds = {seeds}\n"
+        f'actors = [{{source = "small", environment = {{id = "Pendulum-v1", options = {options}}}}}]\n'
         f"recording = {{steps = 500}}\nsettings = [{{tolerance = {tolerances}}}]\n"
     )
     return place
@@ -198,12 +204,14 @@ def throughput(ranges: int = 200) -> None:
         file = write_file(Path(folder), ranges, 10, 10, TOLERANCES)
         rates = {}
         for engine in ("local", "ray", "local", "ray"):
-            out = Path(folder) / f"{engine}-{len(rates)}"
+            out = Path(folder) / f"{engine}-{len(rates.get(engine, []))}"
             code, said = finish(start(file, out, "--workers", str(WORKERS), "--engine", engine))
             assert code == 0, said
             times = sorted(place.stat().st_mtime for place in (out / "cells").iterdir())
             first, last = len(times) // 10, len(times) - 1
             rates.setdefault(engine, []).append((last - first) / (times[last] - times[first]))
+            load = os.getloadavg()[0]
+            print(f"{engine}: {rates[engine][-1]:.1f} cells/s, load average {load:.1f}", file=sys.stderr, flush=True)
         best = {engine: max(found) for engine, found in rates.items()}
         listed = " · ".join(f"{engine} {rate:.1f} cells/s" for engine, rate in best.items())
         print(f"{listed} · Ray / local {best['ray'] / best['local']:.2f}")
@@ -211,10 +219,11 @@ def throughput(ranges: int = 200) -> None:
 
 @application.command()
 def memory(cells: str = "1000,10000", engine: EngineOption = "ray") -> None:
-    """Print the most memory that the driver had, by the number of cells (two episodes each)."""
+    """Print the most memory that the driver had, by the number of cells (two episodes each, of ten steps)."""
     for count in (int(number) for number in cells.split(",")):
         with TemporaryDirectory() as folder:
-            file = write_file(Path(folder), count // 5, 2, 2, TOLERANCES)
+            file = write_file(Path(folder), count // 5, 2, 2, TOLERANCES, steps=10)
+            begin = time.perf_counter()
             driver = start(file, Path(folder) / "out", "--workers", str(WORKERS), "--engine", engine)
             most = 0
             while driver.poll() is None:
@@ -222,7 +231,8 @@ def memory(cells: str = "1000,10000", engine: EngineOption = "ray") -> None:
                 time.sleep(0.2)
             code, said = finish(driver)
             assert code == 0, said
-            print(f"| {engine} | {count:,} | {most / 1024:.0f} MB |", flush=True)
+            seconds = time.perf_counter() - begin
+            print(f"| {engine} | {count:,} | {most / 1024:.0f} MB | {seconds:.0f} s |", flush=True)
 
 
 def resident(pid: int) -> int:
@@ -249,17 +259,31 @@ def node(ranges: int = 20) -> None:
         undisturbed(file, calm)
         cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         second = cluster.add_node(num_cpus=1)
-        pid = os.fork()
-        if pid == 0:
-            while len(list((out / "cells").glob("*.json")) if out.exists() else []) < ranges:
-                time.sleep(0.05)
-            second.kill_raylet()
-            os._exit(0)
-        found = sweep(read_plan(file), out, engine="ray", address=cluster.address)
-        os.waitpid(pid, 0)
-        print(f"a node vanished: {found.lost} batches were run again, equal: {files_of(calm) == files_of(out)}")
-        ray.shutdown()
-        cluster.shutdown()
+        killer = threading.Thread(target=take_away, args=(second, out, ranges))
+        killer.start()
+        try:
+            found = sweep(read_plan(file), out, engine="ray", address=cluster.address)
+            killer.join()
+            equal = files_of(calm) == files_of(out)
+            print(f"a node vanished: {found.computed} cells, {found.lost} batches were run again, equal: {equal}")
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+        if not equal:
+            raise typer.Exit(1)
+
+
+def take_away(node: Any, out: Path, cells: int) -> None:
+    """Kill all processes of a Ray node at once, when that many cells are done."""
+    while len(list((out / "cells").glob("*.json"))) < cells:
+        time.sleep(0.05)
+    raylets = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    gone = [pid for raylet in raylets for pid in (raylet, *descendants(raylet))]
+    busy = sum("ray::_perform" in command for raylet in raylets for command in descendants(raylet).values())
+    for pid in gone:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    print(f"killed a node's {len(gone)} processes, {busy} of them at work", file=sys.stderr, flush=True)
 
 
 @application.command()

@@ -16,7 +16,7 @@ from sweep_results import ACTORS, VERSIONS, grid, made_cell, signed, write_sweep
 from snn_policy.cli import main
 from snn_policy.energy import PROFILES
 from snn_policy.sweeps.findings import CHOSEN, Findings, conclude
-from snn_policy.sweeps.pictures import time_picture
+from snn_policy.sweeps.pictures import pictures_of, time_picture
 from snn_policy.sweeps.read_results import read_sweep
 from snn_policy.sweeps.report import Report, make_report, write_report
 from snn_policy.sweeps.table_files import comma_separated, markdown
@@ -327,3 +327,75 @@ def test_odd_cells_make_a_report_all_the_same(change: dict[str, Any], tmp_path: 
         cell["evaluation"]["events"] = None
     report = make_report(found_in(write_sweep(tmp_path, [signed(cell) for cell in cells])), draw=False)
     assert rows(report, "equivalence")[0]["verdict"] == "too few episodes"
+
+
+def cut_of(found: Findings) -> dict[str, str]:
+    """Return what every picture says, in itself and below it, of rows that it leaves out."""
+    said = {}
+    for picture in [*pictures_of(found), time_picture(found)]:
+        assert picture is not None
+        drawn = {text for theme in ("light", "dark") for text in
+                 re.findall(r"<!-- (.*; all in the table) -->", picture.files[theme, "svg"].decode())}  # fmt: skip
+        (said[picture.name],) = drawn or {""}
+        assert ("all in the table" in picture.caption) is bool(drawn)
+        assert said[picture.name] in picture.caption
+    return said
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """Two actors, each in an environment of its own, with three settings."""
+    actors = {"one": ("Hopper-v5", 3000.0), "two": ("Walker2d-v5", 4000.0)}
+    return found_in(write_sweep(tmp_path_factory.mktemp("six"), grid(actors, [0.01, 0.02, 0.1], episodes=10)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, {}),
+        ({"MOST_ROWS": 6}, {"time": "6 of 8 policies; all in the table"}),
+        (
+            {"MOST_ROWS": 2},
+            {
+                "time": "2 of 8 policies; all in the table",
+                **dict.fromkeys(("retention", "as-good", "failures"), "2 of 6 policies; all in the table"),
+            },
+        ),
+        ({"MOST_LINES": 3}, {"profiles": "3 of 4 rows; all in the table"}),
+        ({"MOST_ENVIRONMENTS": 1}, {"energy-1-Hopper-v5": "1 of 2 environments; all in the table"}),
+    ],
+)
+def test_a_picture_with_fewer_rows_than_its_table_says_so(
+    limits: dict[str, int], expected: dict[str, str], six: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"snn_policy.sweeps.pictures.{name}", limit)
+    said = cut_of(six)
+    assert {name: text for name, text in said.items() if text} == expected
+
+
+def test_policies_that_a_picture_cannot_show_are_counted(tmp_path: Path) -> None:
+    returns = [100.0 + number for number in range(10)]
+    cells = [made_cell(ANN, returns)]
+    cells += [made_cell(key * 32, returns, label=key, baseline=ANN, tolerance=tolerance)
+              for key, tolerance in {"b": 0.1, "c": 0.2, "d": 0.3}.items()]  # fmt: skip
+    cells[1]["evaluation"].update(events=None, synaptic_operations=0.0)
+    cells[2]["cell"]["baseline"] = "e" * 32
+    cells[3]["timing"] = None
+    found = found_in(write_sweep(tmp_path, [signed(cell) for cell in cells], absent=["e" * 32]))
+    said = cut_of(found)
+    assert said["energy-1-Hopper-v5"] == "3 of 4 policies; all in the table"
+    assert said["retention"] == "2 of 3 policies; all in the table"
+    assert said["time"] == "3 of 4 policies; all in the table"
+    assert said["failures"] == said["as-good"] == ""
+
+
+@pytest.mark.parametrize("damaged", [3, 20, 21, 40])
+def test_the_page_says_how_many_damaged_cells_it_does_not_name(damaged: int, tmp_path: Path) -> None:
+    keys = [f"{number:04x}" + "d" * 28 for number in range(damaged)]
+    place = write_sweep(tmp_path, [made_cell(ANN, [1.0] * 10)], absent=keys)
+    for key in keys:
+        (place / "cells" / f"{key}.json").write_text("{")
+    page = make_report(found_in(place), draw=False).files["index.html"].decode()
+    assert ("more damaged cells" in page) is (damaged > 20)
+    assert damaged <= 20 or f"and {damaged - 20} more damaged cells" in page

@@ -192,8 +192,9 @@ def _tsne(axes: Axes, analysis: Analysis, theme: Theme) -> None:
 
 def _places(axes: Axes, ann: np.ndarray, spiking: np.ndarray, theme: Theme) -> None:
     for places, label, colour in ((ann, "ANN", theme.colours[1]), (spiking, "SNN", theme.colours[0])):
-        shown = places[:: max(1, len(places) // MOST_POINTS)]
-        axes.scatter(shown[:, 0], shown[:, 1], s=5, alpha=0.45, color=colour, linewidths=0, label=label)
+        step = max(1, len(places) // MOST_POINTS)
+        shown, named = places[::step], label if step == 1 else f"{label}, one state in {step}"
+        axes.scatter(shown[:, 0], shown[:, 1], s=5, alpha=0.45, color=colour, linewidths=0, label=named)
     _legend(axes, theme, markerscale=2)
 
 

@@ -33,6 +33,10 @@ Select = Annotated[
         metavar="FIRST,COUNT", help="Choose settings on these episodes, by retention, then energy; report those."
     ),
 ]
+OtherCode = Annotated[
+    bool,
+    typer.Option("--accept-other-code", help="Go on with results that an edited checkout's other code has computed."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the file, say what it stands for, and run nothing.")]
 
 
@@ -44,6 +48,7 @@ def sweep(
     address: Address = None,
     retries: Retries = 3,
     select: Select = None,
+    accept_other_code: OtherCode = False,
     dry_run: DryRun = False,
     json: JsonOption = None,
 ) -> None:
@@ -86,7 +91,10 @@ def sweep(
     if dry_run:
         _print_plan(plan, place, json)
         return
-    found = run(plan, place, engine=engine, workers=workers, address=address, retries=retries, progress=True)
+    options = {"engine": engine, "workers": workers, "address": address, "retries": retries}
+    found = run(plan, place, **options, accept_other_code=accept_other_code, progress=True)
+    if found.other_code is not None:
+        print(f"snn-policy: warning: {place}: {found.other_code}; they were kept", file=sys.stderr)
     if not write_json(found.as_dict(), json):
         _print_summary(found)
     if found.failures:

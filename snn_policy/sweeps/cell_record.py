@@ -15,10 +15,11 @@ from snn_policy.errors import SourceError
 from snn_policy.evaluation.results import Evaluation
 from snn_policy.sweeps.digests import canonical, digest_of
 from snn_policy.sweeps.files import FORMAT
+from snn_policy.sweeps.source_code import Code, is_code
 
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{3,127}")
 DIGEST = re.compile(r"[0-9a-f]{16,128}")
-LONGEST_TEXT, MOST_VERSIONS, MOST_EPISODES, MOST_LAYERS = 1_000, 200, 100_000, 10_000
+LONGEST_TEXT, MOST_VERSIONS, MOST_EPISODES, MOST_LAYERS, MOST_CODES = 1_000, 200, 100_000, 10_000, 1_000
 LARGEST = 1e15
 """No count and no return is larger: sums over a sweep stay finite."""
 ANN, SNN = "ann", "snn"
@@ -47,6 +48,7 @@ class CellResult:
         baseline: key of the ANN's cell on the same seeds; None for an ANN.
         purpose: "report", or "select" where the episodes served to choose a setting.
         timed: whether times were recorded; they are zeros in `evaluation` otherwise.
+        code: states of the source code that it was computed with; none where the file does not say.
     """
 
     key: str
@@ -66,6 +68,7 @@ class CellResult:
     dense_multiply_accumulates: int
     evaluation: Evaluation
     timed: bool
+    code: tuple[Code, ...] = ()
 
     @property
     def place(self) -> str:
@@ -112,6 +115,7 @@ def cell_result(document: dict[str, Any], key: str) -> CellResult:
         dense_multiply_accumulates=_count(cell, "dense_multiply_accumulates", int(LARGEST)),
         evaluation=_evaluation(_object(document, "evaluation"), cell, range(seed, seed + episodes), timing),
         timed=timing is not None,
+        code=_code(_object(document, "evaluation")),
     )
 
 
@@ -150,6 +154,13 @@ def _versions(cell: dict[str, Any]) -> dict[str, str]:
     if len(versions) > MOST_VERSIONS:
         raise SourceError(f"versions: more than {MOST_VERSIONS}")
     return {_printable(name, "versions"): _text(versions, name, "versions.") for name in sorted(versions)}
+
+
+def _code(evaluation: dict[str, Any]) -> tuple[Code, ...]:
+    codes = evaluation.get("code", [])
+    if not isinstance(codes, list) or len(codes) > MOST_CODES or not all(is_code(code) for code in codes):
+        raise SourceError(f"evaluation.code: expected at most {MOST_CODES} tables of digests by package")
+    return tuple(codes)
 
 
 def _object(values: dict[str, Any], name: str) -> dict[str, Any]:

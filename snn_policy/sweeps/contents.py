@@ -14,11 +14,15 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from snn_policy.actor import Actor
+from snn_policy.bundle.files import POLICY_FILE
 from snn_policy.bundle.networks import describe_actor, read_actor
 from snn_policy.policy import SpikingPolicy
+from snn_policy.sweeps.source_code import Code, is_code
 
 ROOM = 4 * 2**30
 DESCRIPTION = "actor"
+CODE = "code"
+"""In a policy's card: by which source code it was converted."""
 Files = dict[str, bytes]
 """A bundle's files by name."""
 
@@ -47,6 +51,12 @@ def policy_files(policy: SpikingPolicy) -> Files:
     with TemporaryDirectory() as folder:
         policy.save(folder)
         return files_in(Path(folder))
+
+
+def policy_code(files: Files) -> Code:
+    """Return by which source code a whole policy was converted; empty where it does not say."""
+    code = json.loads(files[POLICY_FILE]).get("card", {}).get(CODE)
+    return code if is_code(code) else {}
 
 
 def files_in(directory: Path) -> Files:

@@ -20,12 +20,13 @@ from snn_policy.sweeps.page_parts import SCRIPT, STYLE
 from snn_policy.sweeps.pictures import Picture
 from snn_policy.sweeps.result_tables import POLICY, seeds
 from snn_policy.sweeps.runs import Run
+from snn_policy.sweeps.source_code import shown
 from snn_policy.sweeps.table_values import Table, Value
 
 NAMES = len(POLICY)
 BREAKS = re.compile(r"[^(,/_ -]{0,19}[(,/_ -]|.{1,20}")
 INTERVAL = re.compile(r" (\[[^]]*\])")
-MOST_SETTINGS = 4_000
+MOST_NAMED, MOST_SETTINGS = 20, 4_000
 """Characters of one cell's record that the page repeats; longer ones are in the cell's file."""
 PICTURES = {"overview": (), "retention": ("retention",), "equivalence": ("as-good",), "energy": ("energy-",),
             "failures": ("failures",), "profiles": ("profiles",), "time": ("time",)}  # fmt: skip
@@ -86,7 +87,10 @@ def _facts(found: Findings) -> str:
 
 
 def _remarks(found: Findings) -> str:
-    remarks = [f"{cell}" for cell in found.results.damaged[:20]] + list(found.remarks)
+    remarks = [f"{cell}" for cell in found.results.damaged[:MOST_NAMED]] + list(found.remarks)
+    if len(found.results.damaged) > MOST_NAMED:
+        others = len(found.results.damaged) - MOST_NAMED
+        remarks.insert(MOST_NAMED, f"and {others:,} more damaged cells: all in the table of missing cells")
     absent = len(found.results.missing)
     if absent:
         remarks.insert(0, f"{absent:,} of {len(found.results.keys):,} cells are missing: no figure contains them")
@@ -205,6 +209,8 @@ def _cell(cell: CellResult, ann: CellResult | None, heading: bool) -> str:
         "seeds": f"{seeds(evaluation)}, {evaluation.episodes:,} episodes, {evaluation.decisions:,} decisions",
         "versions": ", ".join(f"{name} {value}" for name, value in evaluation.versions.items()),
     }
+    if cell.code:
+        facts["source code"] = " and ".join(shown(code) for code in cell.code)
     if cell.baseline is not None:
         facts["its ANN"] = baseline
     record = _shortened(_pretty(cell.record), cell.place)

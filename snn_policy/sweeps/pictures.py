@@ -49,28 +49,38 @@ def pictures_of(found: Findings) -> list[Picture]:
     except ImportError as error:
         raise needs_extra("matplotlib", "report", "drawing pictures (leave them out with --no-pictures)") from error
     made = []
-    for place, environment in enumerate(found.environments[:MOST_ENVIRONMENTS], 1):
+    drawn = found.environments[:MOST_ENVIRONMENTS]
+    for place, environment in enumerate(drawn, 1):
         stem = f"energy-{place}-{_file_name(environment)}"
         caption = (
             f"Mean return against nanojoules per decision ({found.profile.name}), every policy there; an ANN is "
             "the one that skips zeros. Bars: 95 % bootstrap intervals. The line is the Pareto front: nothing else "
             "returns more for less."
         )
-        made.append(_picture(stem, f"{environment}: return against energy", caption, found, environment, _energy))
+        runs = [run for run in found.runs if run.environment == environment]
+        cut = _cut(sum(bool(run.evaluation.energy_by(found.profile)) for run in runs), len(runs), "policies")
+        if place == len(drawn):
+            cut = " · ".join(filter(None, (cut, _cut(len(drawn), len(found.environments), "environments"))))
+        title = f"{environment}: return against energy"
+        made.append(_picture(stem, title, caption, found, environment, _energy, cut))
     if found.compared:
         few = found.compared[:MOST_ROWS]
+        cut = _cut(len(few), len(found.compared), "policies")
+        spiking = sum(run.spiking for run in found.runs)
         caption = "Retention of means with 95 % bootstrap intervals over pairs of episodes; the line is the ANN."
-        made.append(_picture("retention", "Retention per actor", caption, found, few, _retention))
+        of_all = _cut(len(few), spiking, "policies")
+        made.append(_picture("retention", "Retention per actor", caption, found, few, _retention, of_all))
         caption = (
             "Share of runs (episodes) that keep at least τ of their ANN's mean return, every actor weighing the same; "
             "bands: pointwise 95 % stratified bootstrap."
         )
         names = found.profile_names[:MOST_LINES]
-        made.append(_picture("profiles", "Performance profiles over actors", caption, found, names, _profiles))
+        some = _cut(len(names), len(found.profile_names), "rows")
+        made.append(_picture("profiles", "Performance profiles over actors", caption, found, names, _profiles, some))
         caption = "Share of seeds on which the policy returns at least what its ANN returns; 95 % Wilson intervals."
-        made.append(_picture("as-good", "At least as good as its ANN", caption, found, few, _as_good))
+        made.append(_picture("as-good", "At least as good as its ANN", caption, found, few, _as_good, cut))
         caption = "Share of episodes below the ANN's median by more than 20 %; 95 % Wilson intervals. ×: the ANN's."
-        made.append(_picture("failures", "Failures", caption, found, few, _failed))
+        made.append(_picture("failures", "Failures", caption, found, few, _failed, cut))
     return made
 
 
@@ -78,19 +88,28 @@ def time_picture(found: Findings) -> Picture | None:
     """Return the picture of times; None where no cell was timed."""
     timed = [run for run in found.runs if all(cell.timed for cell in run.cells)][:MOST_ROWS]
     caption = "Microseconds per decision inside the policy, on the machines that computed the cells."
-    return _picture("time", "Time per decision", caption, found, timed, _time) if timed else None
+    cut = _cut(len(timed), len(found.runs), "policies")
+    return _picture("time", "Time per decision", caption, found, timed, _time, cut) if timed else None
 
 
-def _picture(name: str, title: str, caption: str, found: Findings, what: Any, draw: Callable[..., "Figure"]) -> Picture:
+def _cut(shown: int, of: int, things: str) -> str:
+    """Return what a picture says that shows fewer things than its table; nothing where it shows all."""
+    return "" if shown >= of else f"{shown:,} of {of:,} {things}; all in the table"
+
+
+def _picture(
+    name: str, title: str, caption: str, found: Findings, what: Any, draw: Callable[..., "Figure"], cut: str
+) -> Picture:
     files = {}
     for kind, theme in THEMES.items():
         with _style(theme):
             figure = draw(found, what, theme)
-            figure.suptitle(shortened(title), color=theme.ink, fontsize=11)
+            heading = "\n".join(filter(None, (shortened(title), cut)))
+            figure.suptitle(heading, color=theme.ink, fontsize=11)
             for ending in ("svg", "png"):
                 files[kind, ending] = _bytes_of(figure, ending, theme)
                 figure.set_layout_engine("none")  # laid out once, for both
-    return Picture(name, title, caption, files)
+    return Picture(name, title, f"{caption} {cut[:1].upper()}{cut[1:]}." if cut else caption, files)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from snn_policy.sweeps.cell_record import ANN, CellResult
 from snn_policy.sweeps.equivalence import Equivalence, equivalence
 from snn_policy.sweeps.profiles import Pair, Share, at_least_as_good, share_of
 from snn_policy.sweeps.read_results import SweepResults
+from snn_policy.sweeps.source_code import OWN
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,23 @@ def _remarks(runs: Sequence[Run]) -> Iterable[str]:
     everything = Counter(canonical_versions(cell) for run in runs for cell in run.cells)
     if len(everything) > 1:
         yield f"the cells were computed with {len(everything)} different sets of versions (see the cells)"
+    yield from _of_code([cell for run in runs for cell in run.cells])
+
+
+def _of_code(cells: Sequence[CellResult]) -> Iterable[str]:
+    """Yield a remark per package whose source code was in several states in cells of the same versions."""
+    states: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell in cells:
+        for code in cell.code or ({},):
+            for name, digest in (code or {OWN: "unknown"}).items():
+                states[name, canonical_versions(cell)].add(digest)
+    for name in dict.fromkeys(name for name, _ in states):
+        most = max(len(found) for (package, _), found in states.items() if package == name)
+        if most > 1:
+            yield (
+                f"cells of the same versions were computed with {most} states of the source code of {name}, which was "
+                "edited in between (see the cells)"
+            )
 
 
 def canonical_versions(cell: CellResult) -> str:

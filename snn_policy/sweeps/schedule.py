@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from snn_policy.sweeps.batches import Batch, put_together
 from snn_policy.sweeps.cells import Cell, PlannedActor, Seeds
+from snn_policy.sweeps.contents import policy_code
 from snn_policy.sweeps.directory import SweepDirectory
 from snn_policy.sweeps.engine import Engine, Lost
+from snn_policy.sweeps.source_code import Code, CodeSeen, distinct, is_code
 from snn_policy.sweeps.work import Failure, Job
 
 MOST_FAILURES = 20
@@ -33,12 +35,13 @@ class Watcher(Protocol):
 
 @dataclass(eq=False)
 class OpenCell:
-    """Hold a cell that is not finished: batches at hand, seeds still out, and what its jobs need."""
+    """Hold a cell that is not finished: batches at hand, seeds still out, what its jobs need, what made its policy."""
 
     cell: Cell
     missing: list[Seeds]
     done: dict[Seeds, Batch]
     content: Any = None
+    converted_by: Code | None = None
     failed: str | None = None
     attempts: dict[Any, int] = field(default_factory=dict)
 
@@ -63,10 +66,14 @@ class Scheduler:
 
     Args:
         retries: how often a job is handed in again whose worker died.
+        code: what jobs are done with.
     """
 
-    def __init__(self, directory: SweepDirectory, engine: Engine, watcher: Watcher, retries: int) -> None:
+    def __init__(
+        self, directory: SweepDirectory, engine: Engine, watcher: Watcher, retries: int, code: CodeSeen
+    ) -> None:
         self._directory, self._engine, self._watcher, self._retries = directory, engine, watcher, retries
+        self._code = code
         self._ready: deque[tuple[OpenCell, Job]] = deque()
         self._running: dict[Job, OpenCell] = {}
         self._converting: dict[str, list[OpenCell]] = {}
@@ -119,6 +126,8 @@ class Scheduler:
         opened = OpenCell(cell, missing, done)
         self._open += 1
         if not missing:
+            files = None if cell.policy_key is None else self._directory.policy(cell.policy_key)
+            opened.converted_by = None if files is None else policy_code(files)
             self._finish(opened)
         elif cell.policy_key is None:
             opened.content = self._actor(cell.actor)
@@ -133,7 +142,7 @@ class Scheduler:
             return
         files = self._directory.policy(key)
         if files is not None:
-            opened.content = self._engine.put(files)
+            opened.content, opened.converted_by = self._engine.put(files), policy_code(files)
             self._queue_episodes(opened)
         else:
             self._converting[key] = [opened]
@@ -145,7 +154,7 @@ class Scheduler:
     def _job(self, cell: Cell, kind: Any, seeds: Seeds | None = None) -> Job:
         made_of = cell.policy_key or cell.actor.digest
         return Job(kind, cell.actor.name, made_of, cell.setting, cell.engine, cell.place, cell.protocol,
-                   cell.record["versions"], seeds)  # fmt: skip
+                   cell.record["versions"], seeds, self._code.at(cell.place))  # fmt: skip
 
     def _content(self, opened: OpenCell, job: Job) -> Any:
         return self._actor(opened.cell.actor) if job.kind == "convert" else opened.content
@@ -167,11 +176,11 @@ class Scheduler:
             self._directory.write_policy(job.made_of, answer)
             content = self._engine.put(answer)
             for cell in self._converting.pop(job.made_of):
-                cell.content = content
+                cell.content, cell.converted_by = content, job.code
                 self._queue_episodes(cell)
         else:
             assert job.seeds is not None
-            self._keep(opened, job.seeds, answer)
+            self._keep(opened, job.seeds, {**answer, "code": job.code})
 
     def _keep(self, opened: OpenCell, seeds: Seeds, batch: Batch) -> None:
         """Write a finished batch, or the cell where it was the last one."""
@@ -186,6 +195,9 @@ class Scheduler:
 
     def _finish(self, opened: OpenCell) -> None:
         evaluation, timing = put_together(opened.cell.seeds, opened.done, self._engine.workers)
+        codes = [opened.done[seeds].get("code") for seeds in opened.cell.batches()]
+        made_by = [] if opened.converted_by is None else [opened.converted_by]
+        evaluation["code"] = distinct([*made_by, *(code if is_code(code) else {} for code in codes)])
         self._directory.write_cell(opened.cell, evaluation, timing)
         self._open -= 1
         self.outcome.cells += 1

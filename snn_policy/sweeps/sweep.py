@@ -12,9 +12,11 @@ from snn_policy.sweeps.cells import Cell
 from snn_policy.sweeps.directory import SweepDirectory
 from snn_policy.sweeps.engine import Engine
 from snn_policy.sweeps.local import LocalWorkers
+from snn_policy.sweeps.other_code import find_other_code
 from snn_policy.sweeps.plan import Chosen, Plan
 from snn_policy.sweeps.schedule import Outcome, Scheduler
 from snn_policy.sweeps.selection import choose
+from snn_policy.sweeps.source_code import CodeSeen
 from snn_policy.sweeps.watching import watching
 
 ENGINES = ("local", "ray")
@@ -31,6 +33,7 @@ class Summary:
         lost: jobs whose worker, or its machine, was lost on the way.
         failures: cells that cannot be computed, one line each.
         chosen: what was chosen, and why; None without a selection.
+        other_code: what there is that was computed with other source code, in one clause; None where nothing was.
     """
 
     directory: Path
@@ -41,6 +44,7 @@ class Summary:
     seconds: float
     failures: list[str] = field(default_factory=list)
     chosen: dict[str, Any] | None = None
+    other_code: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -73,6 +77,7 @@ def sweep(
     workers: int = 0,
     address: str | None = None,
     retries: int = DEFAULT_RETRIES,
+    accept_other_code: bool = False,
     progress: bool = False,
 ) -> Summary:
     """Compute the cells of a plan that the directory lacks; a run that was stopped at any moment goes on where it was.
@@ -84,32 +89,44 @@ def sweep(
         workers: processes, or tasks at the same time; 0: one per core.
         address: of a Ray cluster that runs already.
         retries: how often a job is run again whose worker died.
+        accept_other_code: keep what was computed with other source code of the same version, in an edited checkout.
         progress: show a bar on stderr, or, where that is no terminal, a line every half minute.
 
     Raises:
-        ValueError: a directory of something else; too many cells that fail; workers with other versions.
+        ValueError: a directory of something else, or of results of other source code; too many cells that fail;
+            workers with other versions.
         BlockingIOError: another sweep is running in the directory.
         OSError: a result cannot be written; what is finished is kept.
     """
     require(whole(retries, 0, 1000), f"retries {retries!r}: expected a whole number from 0 to 1000")
     begin = time.perf_counter()
     with SweepDirectory(Path(directory)) as place:
+        code = CodeSeen()
+        other = _check_code(plan, place, code, accept_other_code)
         runner = make_engine(engine, workers, address)
         try:
             outcome, chosen, told = Outcome(), None, None
             cells = _write_grid(plan, place, None, None)
             if plan.selection is not None:
-                outcome = _run(plan.selecting, place, runner, retries, "choosing", progress)
+                outcome = _run(plan.selecting, place, runner, retries, code, "choosing", progress)
                 if not outcome.failures:
                     chosen, told = choose(plan, place)
                     cells = _write_grid(plan, place, chosen, told)
             if not outcome.failures:
-                outcome += _run(lambda: plan.reporting(chosen), place, runner, retries, "sweeping", progress)
+                outcome += _run(lambda: plan.reporting(chosen), place, runner, retries, code, "sweeping", progress)
         finally:
             runner.close()
     seconds = time.perf_counter() - begin
     done = (outcome.cells, outcome.episodes, outcome.lost)
-    return Summary(Path(directory), cells, *done, seconds, outcome.failures, told)
+    return Summary(Path(directory), cells, *done, seconds, outcome.failures, told, other)
+
+
+def _check_code(plan: Plan, place: SweepDirectory, code: CodeSeen, accept: bool) -> str | None:
+    """Refuse a directory with results of other source code, unless they are accepted; return what they are."""
+    other = find_other_code(chain(plan.selecting(), plan.reporting()), place, code)
+    if other is None or accept:
+        return other and str(other)
+    raise ValueError(f"{place.path}: {other}; choose another --out, go back to that code, or --accept-other-code")
 
 
 def _write_grid(plan: Plan, place: SweepDirectory, chosen: Chosen | None, told: dict[str, Any] | None) -> int:
@@ -128,12 +145,18 @@ def _write_grid(plan: Plan, place: SweepDirectory, chosen: Chosen | None, told: 
 
 
 def _run(
-    cells: Callable[[], Iterator[Cell]], place: SweepDirectory, runner: Engine, retries: int, what: str, progress: bool
+    cells: Callable[[], Iterator[Cell]],
+    place: SweepDirectory,
+    runner: Engine,
+    retries: int,
+    code: CodeSeen,
+    what: str,
+    progress: bool,
 ) -> Outcome:
     """Run the cells that have no result; those of the grid are made twice, and never held."""
     missing = _missing(cells(), place)
     with watching(what, *missing, enabled=progress) as watcher:
-        scheduler = Scheduler(place, runner, watcher, retries)
+        scheduler = Scheduler(place, runner, watcher, retries, code)
         scheduler.run(cells())
     return scheduler.outcome
 

@@ -5,7 +5,7 @@ starts from a reset, so that neither the order of the batches nor what a process
 """
 
 import errno
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snn_policy.actor import Actor
@@ -17,9 +17,10 @@ from snn_policy.observations import environment_name
 from snn_policy.protocol import Policy
 from snn_policy.sweeps.batches import batch_record, rows_of
 from snn_policy.sweeps.cells import Protocol, Seeds
-from snn_policy.sweeps.contents import Files, actor_of, policy_files, policy_of
+from snn_policy.sweeps.contents import CODE, Files, actor_of, policy_files, policy_of
 from snn_policy.sweeps.places import Place
 from snn_policy.sweeps.settings import Setting
+from snn_policy.sweeps.source_code import Code, CodeSeen, shown
 
 ROOM_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
@@ -34,7 +35,7 @@ class Job:
         kind: "convert": make a policy of an actor; "episodes": run a batch with a policy, or with an actor.
         made_of: the key of the policy, or the digest of the actor, that the content belongs to.
         setting, engine: of the conversion; None where the actor itself acts.
-        versions: that the cell records; other ones here are refused.
+        versions: that the cell records; code: digests of the driver's source code; other ones here are refused.
         seeds: of the batch.
     """
 
@@ -47,6 +48,7 @@ class Job:
     protocol: Protocol
     versions: dict[str, str]
     seeds: Seeds | None = None
+    code: Code = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Performer:
     def __init__(self) -> None:
         self._policy: tuple[str, Policy] | None = None
         self._recording: tuple[Any, Any] | None = None
+        self._code = CodeSeen()
 
     def perform(self, job: Job, content: bytes | Files) -> Any:
         """Return a policy's files or a batch's record; a `Failure` where there is no way."""
         compressed = job.setting is not None and job.setting.compression is not None
         try:
             _check_versions(job, job.place.versions(compressed))
+            self._check_code(job)
             return self._convert(job, content) if job.kind == "convert" else self._episodes(job, content)
         except OSError as error:
             return Failure(_line(error), final=error.errno in ROOM_ERRORS)
@@ -76,6 +80,15 @@ class Performer:
             return Failure(_line(error), final=True)
         except Exception as error:  # whatever an environment's own code raises must not end the sweep
             return Failure(_line(error))
+
+    def _check_code(self, job: Job) -> None:
+        """Refuse a job of a driver with other code than was here when this process first met the environment."""
+        here = self._code.at(job.place)
+        if job.code and here != job.code:
+            raise VersionError(
+                f"a worker has other source code ({shown(here)}) than the sweep began with ({shown(job.code)}): edited "
+                "meanwhile, or another one on its machine; what is finished is kept: run the same command again"
+            )
 
     def _convert(self, job: Job, content: Any) -> Files:
         assert job.setting is not None
@@ -90,6 +103,7 @@ class Performer:
         observations = self._recorded(actor, job, (made_of, content))
         env = source if asked_of_pilots(settings) else None
         policy = convert(actor, observations, neuron=settings, engine=job.engine or "auto", env=env)
+        policy.card[CODE] = job.code
         return policy_files(policy)
 
     def _student(self, actor: Actor, job: Job) -> Actor:
@@ -129,7 +143,7 @@ class Performer:
 
 
 class VersionError(ValueError):
-    """Report a worker with other versions than the sweep records."""
+    """Report a worker with other versions, or other code, than the sweep records."""
 
 
 def _check_versions(job: Job, here: dict[str, str]) -> None:
