@@ -71,6 +71,12 @@ def variants() -> tuple[str, ...]:
     return tuple(VARIANTS) if set(architectures()) <= {"x86_64", "amd64"} else ("plain",)
 
 
+def variant_flags(variant: str) -> tuple[str, ...]:
+    """Return the flags of one copy beside `FLAGS`; where there are copies for newer processors, the plain one, for
+    those of before 2013, is made small."""
+    return ("-O2",) if variant == "plain" and len(variants()) > 1 else VARIANTS[variant]
+
+
 def definitions(variant: str) -> dict[str, str]:
     """Return the macros of one copy."""
     macros = {"SNN_VARIANT": variant}
@@ -94,8 +100,8 @@ def build(target: Path, extra: Sequence[str] = ()) -> Path:
         objects = [Path(scratch, f"{variant}.o") for variant in variants()]
         for variant, path in zip(variants(), objects, strict=True):
             macros = [f"-D{name}={value}" for name, value in definitions(variant).items()]
-            source = str(SOURCES / "library.c")
-            _run([*command, *FLAGS, *VARIANTS[variant], *extra, *macros, "-c", source, "-o", str(path)])
+            flags, source = (*FLAGS, *variant_flags(variant), *extra), str(SOURCES / "library.c")
+            _run([*command, *flags, *macros, "-c", source, "-o", str(path)])
         linked = Path(scratch, LIBRARY)
         _run([*command, "-shared", *extra, *map(str, objects), "-o", str(linked)])
         target.parent.mkdir(parents=True, exist_ok=True)
