@@ -5,6 +5,7 @@ more than one can read at once.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def imported(tree: ast.AST, modules: set[str], inside: str = "") -> Iterator[str
             yield from names & modules
             if source in modules and names - modules:
                 yield source
-        else:
+        elif not isinstance(node, ast.expr):  # which holds no statements
             yield from imported(node, modules, inside)
 
 
@@ -135,6 +136,8 @@ def without_verb(text: str) -> list[str]:
 
 def named_each(text: str) -> list[int]:
     """Return the lines in which something is called `each`."""
+    if not re.search(r"\beach\b", text):
+        return []
     names = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name | ast.arg))
     return [node.lineno for node in names if "each" in (getattr(node, "id", ""), getattr(node, "arg", ""))]
 
