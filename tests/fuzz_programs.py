@@ -30,6 +30,9 @@ class Passed(nn.Module):
 class Kept(nn.Module):
     """Keeps its state in buffers that it writes, and has a reset."""
 
+    h: Tensor
+    c: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.cell, self.out = nn.LSTM(4, 3), nn.Linear(3, 2)
