@@ -4,6 +4,7 @@
     python -m tests.fuzz messages --inputs 1000000
     python -m tests.fuzz bundles --inputs 2000 --seed 1
     python -m tests.fuzz archives --inputs 20000      # TorchScript and checkpoints, member by member
+    python -m tests.fuzz folders                      # safetensors with a configuration; `parameters`: dictionaries
 
 Inputs are random bytes, random values, and valid input with bytes changed, cut, inserted or repeated, or with values
 replaced (in bundles mostly under checksums made right again, or all would be refused at the first check). Each must
@@ -40,7 +41,14 @@ from tests.bundles import file_of
 
 SHAPE, DIGEST, CHUNK = (4,), "the policy", 2500
 CHECKS: list[Any] = list(HealthCheck)
-INPUTS = {"messages": 100_000, "bundles": 100_000, "states": 10_000, "archives": 20_000}
+INPUTS = {
+    "messages": 100_000,
+    "bundles": 100_000,
+    "states": 10_000,
+    "archives": 20_000,
+    "folders": 10_000,
+    "parameters": 10_000,
+}
 ODD: list[Any] = [None, True, False, 0, -1, 1, 3, 2.5, 1e308, 10**30, float("nan"), float("inf"), "", "relu", "x" * 99,
                   [], [1], {}, {"a": 1}, [[]], -(2**63), 2**64, 2**31]  # fmt: skip
 DTYPES = ["<f4", "<f8", "|u1", "<i8", "|b1", "|O", "<M8[s]", "f4,f4"]
@@ -246,22 +254,23 @@ class Archives:
 
     def __init__(self, directory: Path, kind: str) -> None:
         import torch
-        from torch import nn
 
-        self._path, self._kind = directory / f"{kind}.pt", kind
-        net = nn.Sequential(nn.Linear(4, 6), nn.ELU(), nn.Linear(6, 2), nn.Tanh())
-        if kind == "TorchScript":
+        from tests.fuzz_programs import CHECKPOINTS, PROGRAMS
+
+        self._path = directory / f"{kind}.pt"
+        self._options: dict[str, Any] = {} if kind in PROGRAMS else {"activation": "elu"}
+        if kind in PROGRAMS:
             with warnings.catch_warnings(action="ignore"):
-                torch.jit.script(net).save(str(self._path))  # pyright: ignore[reportAttributeAccessIssue]
+                torch.jit.script(PROGRAMS[kind]()).save(str(self._path))  # pyright: ignore[reportAttributeAccessIssue]
         else:
-            torch.save({"model": net.state_dict(), "best": np.float64(3), "sizes": [1, 2]}, self._path)
+            torch.save(CHECKPOINTS[kind](), self._path)
         with zipfile.ZipFile(self._path) as archive:
-            self._members = {name: archive.read(name) for name in archive.namelist()}
+            self.members = {name: archive.read(name) for name in archive.namelist()}
 
     def strategy(self) -> st.SearchStrategy[dict[str, bytes]]:
         @st.composite
         def forged(draw: Any) -> dict[str, bytes]:
-            members = dict(self._members)
+            members = dict(self.members)
             for name in draw(st.lists(st.sampled_from(sorted(members)), min_size=1, max_size=3)):
                 how = draw(st.integers(0, 9))
                 if how == 0:
@@ -286,17 +295,79 @@ class Archives:
         with zipfile.ZipFile(self._path, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
-        options: dict[str, Any] = {} if self._kind == "TorchScript" else {"activation": "elu"}
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                actor = load_actor(self._path, **options)
-        except (SourceError, UnsupportedLayerError) as error:
-            return "\n" in str(error) and pytest.fail(f"more than one line: {error}")
-        except TypeError as error:  # what is left is another kind of file, which takes no activation
-            return "does not take this argument" not in str(error) and pytest.fail(str(error))
-        with np.errstate(all="ignore"):
-            actor.step(np.zeros(actor.observation_shape, np.float32), ())
-        return True
+        return acts_or_refuses(self._path, self._options)
+
+
+class Folders:
+    """Forgeries of a folder with weights in safetensors and a configuration."""
+
+    def __init__(self, directory: Path) -> None:
+        from safetensors.numpy import save
+
+        from tests.fuzz_programs import CHECKPOINTS
+
+        self._directory = directory / "policy"
+        self._directory.mkdir()
+        weights = {key: np.asarray(value) for key, value in CHECKPOINTS["checkpoint"]()["model"].items()}
+        self.members = {"model.safetensors": save(weights), "config.json": b'{"type": "bc", "hidden": [6], "n": 1.5}'}
+
+    def strategy(self) -> st.SearchStrategy[dict[str, bytes]]:
+        @st.composite
+        def forged(draw: Any) -> dict[str, bytes]:
+            members = dict(self.members)
+            for name in draw(st.lists(st.sampled_from(sorted(members)), min_size=1, max_size=2, unique=True)):
+                if draw(st.integers(0, 7)) == 0:
+                    members.pop(name)
+                else:
+                    members[name] = draw(mutated(members[name]))
+            return members
+
+        return forged()
+
+    def reads_or_refuses(self, members: dict[str, bytes]) -> bool:
+        """Whether it was read; then the actor must act."""
+        for name in self.members:
+            (self._directory / name).unlink(missing_ok=True)
+        for name, content in members.items():
+            (self._directory / name).write_bytes(content)
+        return acts_or_refuses(self._directory, {"activation": "elu"})
+
+
+@st.composite
+def hostile_parameters(draw: Any) -> Any:
+    """Dictionaries of parameters as brax keeps them, with up to three values replaced."""
+    rng = np.random.default_rng(0)
+    layers = {f"hidden_{k}": {"kernel": rng.normal(size=shape), "bias": np.zeros(shape[1])}
+              for k, shape in enumerate(((4, 6), (6, 6), (6, 4)))}  # fmt: skip
+    whole: dict[str, Any] = {"params": layers}
+    odd = [*ODD, np.zeros(0), np.zeros((2**20, 0)), np.full((6, 6), np.nan), np.array(["x"]), np.array([{}], object),
+           np.zeros((6, 6), complex), np.zeros((1, 6, 6)), np.zeros((6, 7))]  # fmt: skip
+    for place in draw(st.lists(st.sampled_from(_places(whole)), max_size=3)):
+        _put(whole, place, draw(st.sampled_from(odd) | json_values))
+    if draw(st.integers(0, 9)) == 0:
+        whole["params"] = whole  # a cycle
+    return whole
+
+
+def parameters_act_or_refuse(parameters: Any) -> bool:
+    return acts_or_refuses(parameters, {"activation": "swish"})
+
+
+def acts_or_refuses(source: Any, options: dict[str, Any]) -> bool:
+    """Whether it was read; then the actor must act twice."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            actor = load_actor(source, **options)
+    except (SourceError, UnsupportedLayerError) as error:
+        return "\n" in str(error) and pytest.fail(f"more than one line: {error}")
+    except TypeError as error:  # what is left is another kind of file, which takes no activation
+        known = "does not take this argument" in str(error) or "cannot read a policy from" in str(error)
+        return not (known and "\n" not in str(error)) and pytest.fail(str(error))
+    with np.errstate(all="ignore"):
+        actor.reset(num_envs=1)
+        for _ in range(2):
+            actor.act(np.zeros((1, *actor.observation_shape), np.float32))
+    return True
 
 
 def fuzz(name: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], bool], inputs: int, first: int) -> None:
@@ -338,9 +409,17 @@ def main() -> None:
                     share = (inputs + index) // 2
                     fuzz(f"{what}, {kind}", bundles.strategy(), bundles.loads_or_refuses, share, given_.seed)
             elif what == "archives":
-                for kind in ("TorchScript", "checkpoint"):
-                    archives = Archives(place, kind)
-                    fuzz(f"{what}, {kind}", archives.strategy(), archives.reads_or_refuses, inputs // 2, given_.seed)
+                from tests.fuzz_programs import CHECKPOINTS, PROGRAMS
+
+                kinds = [*PROGRAMS, *CHECKPOINTS]
+                for kind in kinds:
+                    archives, share = Archives(place, kind), inputs // len(kinds)
+                    fuzz(f"{what}, {kind}", archives.strategy(), archives.reads_or_refuses, share, given_.seed)
+            elif what == "folders":
+                folders = Folders(place)
+                fuzz(what, folders.strategy(), folders.reads_or_refuses, inputs, given_.seed)
+            elif what == "parameters":
+                fuzz(what, hostile_parameters(), parameters_act_or_refuse, inputs, given_.seed)
             else:
                 states = States(place)
                 fuzz(what, states.strategy(), states.restores_or_refuses, inputs, given_.seed)

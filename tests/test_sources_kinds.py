@@ -151,7 +151,7 @@ class Selective(nn.Module):
         return torch.exp(F.softplus(self.step(x)) * self.rates)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.decay(x) * self.h + self.body(x)
+        h = self.decay(x) * self.h + self.body(x)  # pyright: ignore
         self.h.copy_(h)  # pyright: ignore
         return self.out(h)
 

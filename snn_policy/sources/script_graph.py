@@ -90,10 +90,9 @@ class TensorInterpreter(Interpreter):
         if found:
             for place, value in found.items():
                 self.fields.setdefault(place, value)
-            kept = [self.fields[place] for place in sorted(found)]
             if (id(owner), name, -1) in found:
-                return kept[0]
-            return self.memory.now.setdefault((id(owner), name), list(kept))
+                return self.fields[id(owner), name, -1]
+            return self.memory.now.setdefault((id(owner), name), self._listed(owner, name, found))
         value = super()._field(owner, name)
         if isinstance(value, np.ndarray):
             return self.fields.setdefault((id(owner), name, -1), self.wrapped(value))
@@ -102,6 +101,17 @@ class TensorInterpreter(Interpreter):
             self.memory.now[id(owner), name] = own
             return own
         return value
+
+    def _listed(self, owner: ScriptModule, name: str, found: Any) -> list[Any]:
+        """Return a list's values, of which those `found` are memories and the others as they are saved."""
+        saved = owner.fields.get(name, ())
+        saved = list(saved) if isinstance(saved, list | tuple) else []
+        places = range(max(len(saved), 1 + max(number for *_, number in found)))
+        for number in places:
+            place = (id(owner), name, number)
+            if place not in found and number < len(saved) and isinstance(saved[number], np.ndarray):
+                self.fields.setdefault(place, self.wrapped(saved[number]))
+        return [self.fields[place] for k in places if (place := (id(owner), name, k)) in self.fields]
 
     def _assign(self, target: ast.expr, value: Any, local: dict[str, Any]) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, self.tensor):
