@@ -185,11 +185,11 @@ def _parted(sections: Sections, about: About) -> list[str]:
 
     def shown(found: Estimate) -> str:
         never = length is not None and found.mean >= length.mean
-        return f"{'more than ' if never else ''}{number(found.mean)}{count(found)}"
+        return f"{'more than ' if never else ''}{number(found.mean)}"
 
     return [
         f"States from a common start are half as far apart as those of unrelated episodes after {shown(snn)} decisions "
-        f"(SNN and ANN); an ANN that is disturbed once, a little, and the ANN after {shown(ann)}."
+        f"(SNN and ANN{_of(snn)}); an ANN that is disturbed once, a little, and the ANN after {shown(ann)}{count(ann)}."
     ]
 
 
