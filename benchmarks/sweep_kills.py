@@ -247,6 +247,9 @@ def resident(pid: int) -> int:
 @application.command()
 def node(ranges: int = 20) -> None:
     """Take a node away from a Ray cluster of two, in the middle of a sweep."""
+    from snn_policy.sweeps.on_ray import SETTINGS
+
+    os.environ.update(SETTINGS)  # before Ray's processes start, or its workers are nicer than the driver
     import ray
     from ray.cluster_utils import Cluster
 
