@@ -247,6 +247,9 @@ def resident(pid: int) -> int:
 @application.command()
 def node(ranges: int = 20) -> None:
     """Take a node away from a Ray cluster of two, in the middle of a sweep."""
+    from snn_policy.sweeps.on_ray import SETTINGS
+
+    os.environ.update(SETTINGS)  # before Ray's processes start, or its workers are nicer than the driver
     import ray
     from ray.cluster_utils import Cluster
 
@@ -259,7 +262,7 @@ def node(ranges: int = 20) -> None:
         undisturbed(file, calm)
         cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         second = cluster.add_node(num_cpus=1)
-        killer = threading.Thread(target=take_away, args=(second, out, ranges))
+        killer = threading.Thread(target=take_away, args=(second, out, ranges), daemon=True)
         killer.start()
         try:
             found = sweep(read_plan(file), out, engine="ray", address=cluster.address)
@@ -274,16 +277,18 @@ def node(ranges: int = 20) -> None:
 
 
 def take_away(node: Any, out: Path, cells: int) -> None:
-    """Kill all processes of a Ray node at once, when that many cells are done."""
-    while len(list((out / "cells").glob("*.json"))) < cells:
-        time.sleep(0.05)
+    """Kill all processes of a Ray node at once, when that many cells are done and one of its workers is at work."""
     raylets = [info.process.pid for infos in node.all_processes.values() for info in infos]
-    gone = [pid for raylet in raylets for pid in (raylet, *descendants(raylet))]
-    busy = sum("ray::_perform" in command for raylet in raylets for command in descendants(raylet).values())
-    for pid in gone:
+    while True:
+        found = {pid: command for raylet in raylets for pid, command in descendants(raylet).items()}
+        busy = sum("ray::_perform" in command for command in found.values())
+        if busy and len(list((out / "cells").glob("*.json"))) >= cells:
+            break
+        time.sleep(0.01)
+    for pid in (*raylets, *found):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    print(f"killed a node's {len(gone)} processes, {busy} of them at work", file=sys.stderr, flush=True)
+    print(f"killed a node's {len(raylets) + len(found)} processes, {busy} at work", file=sys.stderr, flush=True)
 
 
 @application.command()

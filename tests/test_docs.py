@@ -158,6 +158,23 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+def outside(page: Path) -> list[str]:
+    """Return the links of a page that the site cannot follow: those that leave its folder."""
+    links = [link for link in LINK.findall(page.read_text()) if "<" not in link]
+    return [link for link in links if not (page.parent / link).resolve().is_relative_to(page.parent.resolve())]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_site_stay_on_it(page: Path) -> None:
+    assert outside(page) == []
+
+
+@pytest.mark.parametrize("link", ["../README.md", "../benchmarks/results/x.json", "assets/../../LICENSE#top"])
+def test_a_link_that_leaves_the_site_would_be_found(link: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(f"See [it]({link}) and [that](other.md#here), [there](https://example.org/a).")
+    assert outside(tmp_path / "page.md") == [link.partition("#")[0]]
+
+
 def test_the_page_of_silent_faults_has_all_kinds_and_is_linked() -> None:
     text = (ROOT / "docs" / "silent-faults.md").read_text()
     assert [int(number) for number in re.findall(r"^\| \*\*(\d+)\.", text, re.MULTILINE)] == list(range(1, 15))
