@@ -259,11 +259,11 @@ def logarithm(x: Value, path: str, kind: str) -> Value:
     one_more = np.allclose(x.bias, 1) and term is not None and np.allclose(term.scale, 1)
     if term is not None and one_more and isinstance(term.node, Unfinished) and term.node.function == "exp":
         return activated(term.node.operand.moved(term.index).reshaped(x.shape), "softplus", 0.0, path, kind)
-    node = None if term is None else term.node
-    gate = isinstance(node, Activated) and node.norm is None and node.activation == Activation("tanh")
-    if term is not None and gate and np.allclose(term.scale, 0.5) and np.allclose(x.bias, 0.5):
-        half = node.operand.moved(term.index).reshaped(x.shape)  # pyright: ignore[reportOptionalMemberAccess]
-        return activated(half.scaled(2.0), "logsigmoid", 0.0, path, kind)
+    if term is not None and isinstance(term.node, Activated) and np.allclose(term.scale, 0.5) and np.allclose(x.bias, 0.5):
+        node = term.node
+        if node.norm is None and node.activation == Activation("tanh"):
+            half = node.operand.moved(term.index).reshaped(x.shape)
+            return activated(half.scaled(2.0), "logsigmoid", 0.0, path, kind)
     return unfinished("log", x, path, kind)
 
 
