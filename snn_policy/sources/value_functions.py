@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from snn_policy.ann.activations import Activation
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.protocol import IntArray
-from snn_policy.sources.affine_values import Value, joined, only_term, whole_of
+from snn_policy.sources.affine_values import Node, Value, joined, only_term, whole_of
 from snn_policy.sources.graph_nodes import Activated, Filtered, NormPart, Summed, Unfinished, Weighted, bare
 from snn_policy.sources.images import Filter, convolve, placed
 from snn_policy.sources.operations import Activate, AdaptivePool, AveragePool, Convolve, Float64, Scale, activate
@@ -253,17 +253,20 @@ def power(x: Value, exponent: float, path: str, kind: str) -> Value:
     return unfinished("power", x, path, kind, (float(exponent),))
 
 
+def _is_plain_tanh(node: Node) -> TypeGuard[Activated]:
+    return isinstance(node, Activated) and node.norm is None and node.activation == Activation("tanh")
+
+
 def logarithm(x: Value, path: str, kind: str) -> Value:
     """Return log x; log(1 + eᵛ) is the softplus, log σ(v) its mirror image."""
     term = only_term(x)
     one_more = np.allclose(x.bias, 1) and term is not None and np.allclose(term.scale, 1)
     if term is not None and one_more and isinstance(term.node, Unfinished) and term.node.function == "exp":
         return activated(term.node.operand.moved(term.index).reshaped(x.shape), "softplus", 0.0, path, kind)
-    if term is not None and isinstance(term.node, Activated) and np.allclose(term.scale, 0.5) and np.allclose(x.bias, 0.5):
-        node = term.node
-        if node.norm is None and node.activation == Activation("tanh"):
-            half = node.operand.moved(term.index).reshaped(x.shape)
-            return activated(half.scaled(2.0), "logsigmoid", 0.0, path, kind)
+    halves = term is not None and np.allclose(term.scale, 0.5) and np.allclose(x.bias, 0.5)
+    if term is not None and halves and _is_plain_tanh(node := term.node):
+        half = node.operand.moved(term.index).reshaped(x.shape)
+        return activated(half.scaled(2.0), "logsigmoid", 0.0, path, kind)
     return unfinished("log", x, path, kind)
 
 
