@@ -34,7 +34,8 @@ def build_core() -> None:
 def pytest_collection() -> Iterator[None]:
     """What the modules of the tests make stays until the end: the garbage collector need not go through it again.
 
-    Half a million objects, in every process; a seventh of the time of many tests.
+    Half a million objects in every process: going through them takes a quarter of the collection's time, and an eighth
+    of that of tests that make many objects.
     """
     gc.disable()
     try:

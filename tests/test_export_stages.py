@@ -1,6 +1,9 @@
 """Exported graphs of stages: both files decide as the policy does, from a reset and from a running state."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -47,40 +50,60 @@ def exported(of: SpikingNetwork, folder: Path, **options: Any) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function: both graphs of a network, exported once; to read, not to change."""
+
+    @cache
+    def export_once(kind: str, alpha: float = 0.5, dyadic: bool = False) -> Path:
+        return exported(network(kind, alpha, dyadic=dyadic), tmp_path_factory.mktemp(kind))
+
+    return export_once
+
+
 def observed(dyadic: bool = False, rows: int = 1, decisions: int = DECISIONS) -> np.ndarray:
     values = walk(decisions, rows)
     return (np.round(values * 16) / 16).astype(np.float32) if dyadic else values
 
 
+@cache
+def decided(kind: str, alpha: float) -> list[tuple[Any, Any, Any, Any]]:
+    """The policy's decisions on what is observed: state before, action, costs, state after."""
+    policy: Any = SpikingPolicy(network(kind, alpha), engine="numpy")
+    found = []
+    for obs in observed()[:, 0]:
+        before = deepcopy(policy.state)
+        found.append((before, policy.act(obs), deepcopy(policy.last_decision), deepcopy(policy.state)))
+    return found
+
+
 @pytest.mark.parametrize("graph", ["decision", "step"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 @pytest.mark.parametrize("kind", GRAPHS)
-def test_an_exported_graph_acts_as_the_policy(kind: str, alpha: float, graph: str, tmp_path: Path) -> None:
-    of = network(kind, alpha)
-    policy: Any = SpikingPolicy(of, engine="numpy")
-    robot: Any = OnnxPolicy(exported(of, tmp_path), graph=graph)
+def test_an_exported_graph_acts_as_the_policy(kind: str, alpha: float, graph: str, graphs: Any) -> None:
+    cell_macs = graph_actor(kind).graph.cell_macs
+    robot: Any = OnnxPolicy(graphs(kind, alpha), graph=graph)
     flipped = 0
-    for obs in observed()[:, 0]:
+    for obs, (before, wanted, decision, after) in zip(observed()[:, 0], decided(kind, alpha), strict=True):
         robot.state = type(robot.state)(
-            *(getattr(policy.state, name, np.zeros_like(own)) for name, own in robot.state._asdict().items())
+            *(getattr(before, name, np.zeros_like(own)) for name, own in robot.state._asdict().items())
         )
-        wanted, found = policy.act(obs), robot.act(obs)
-        same = (robot.last_decision.spikes == policy.last_decision.spikes).all()
+        found = robot.act(obs)
+        same = (robot.last_decision.spikes == decision.spikes).all()
         flipped += not same
         if same:
             np.testing.assert_allclose(found, wanted, atol=1e-5)
-            np.testing.assert_allclose(robot.state.memory, policy.state.memory, atol=1e-5)
-            assert robot.last_decision.synaptic_operations == policy.last_decision.synaptic_operations
-            assert robot.last_decision.events == policy.last_decision.events
-            assert robot.last_decision.multiply_accumulates == of.actor.graph.cell_macs
+            np.testing.assert_allclose(robot.state.memory, after.memory, atol=1e-5)
+            assert robot.last_decision.synaptic_operations == decision.synaptic_operations
+            assert robot.last_decision.events == decision.events
+            assert robot.last_decision.multiply_accumulates == cell_macs
     assert flipped <= 4
 
 
 @pytest.mark.parametrize("graph", ["decision", "step"])
 @pytest.mark.parametrize("kind", GRAPHS)
-def test_verification_passes_whole_decisions(kind: str, graph: str, tmp_path: Path) -> None:
-    of = network(kind)
-    found = verify(of, exported(of, tmp_path) / f"{graph}.onnx", observed(decisions=100)[:, 0])
+def test_verification_passes_whole_decisions(kind: str, graph: str, graphs: Any) -> None:
+    found = verify(network(kind), graphs(kind) / f"{graph}.onnx", observed(decisions=100)[:, 0])
     assert found.passed, found
     assert found.decisions == 200
     assert found.flip_limit < 0.01
@@ -104,10 +127,10 @@ def test_verification_finds_another_network(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("graph", ["decision", "step"])
 @pytest.mark.parametrize("kind", ["gru", "lstm", "elman", "residual", "gated"])
-def test_running_on_by_itself_it_stays_with_the_policy(kind: str, graph: str, tmp_path: Path) -> None:
+def test_running_on_by_itself_it_stays_with_the_policy(kind: str, graph: str, graphs: Any) -> None:
     """Weights and quanta are exact, so that hardly a neuron flips; where one does, its error does not stay."""
     of = network(kind, dyadic=True)
-    policy, robot = SpikingPolicy(of, engine="numpy"), OnnxPolicy(exported(of, tmp_path), graph=graph)
+    policy, robot = SpikingPolicy(of, engine="numpy"), OnnxPolicy(graphs(kind, dyadic=True), graph=graph)
     differences = []
     for begin in (0, 100):
         policy.reset()
@@ -120,8 +143,8 @@ def test_running_on_by_itself_it_stays_with_the_policy(kind: str, graph: str, tm
 
 @pytest.mark.parametrize("graph", ["decision", "step"])
 @pytest.mark.parametrize("kind", ["gru", "lstm", "elman", "branches"])
-def test_rows_are_decided_alone_and_reset_alone(kind: str, graph: str, tmp_path: Path) -> None:
-    robot, alone = (OnnxPolicy(exported(network(kind), tmp_path), graph=graph) for _ in range(2))
+def test_rows_are_decided_alone_and_reset_alone(kind: str, graph: str, graphs: Any) -> None:
+    robot, alone = (OnnxPolicy(graphs(kind), graph=graph) for _ in range(2))
     observations = observed(rows=3, decisions=30)
     robot.reset(num_envs=3)
     for step, obs in enumerate(observations):
@@ -157,8 +180,8 @@ MEMORIES = {
 
 
 @pytest.mark.parametrize("kind", MEMORIES)
-def test_cells_and_late_reads_are_memories_of_their_own(kind: str, tmp_path: Path) -> None:
-    folder = exported(network(kind), tmp_path)
+def test_cells_and_late_reads_are_memories_of_their_own(kind: str, graphs: Any) -> None:
+    folder = graphs(kind)
     decision, added = MEMORIES[kind]
     assert dict(OnnxPolicy(folder).description.memories) == decision
     step = {**decision, "potential": decision["memory"], "timestep": 1, **added}
