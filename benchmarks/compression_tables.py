@@ -126,7 +126,8 @@ def speed() -> str:
         times, programs = row["times"], row["instructions"]
         ratios = [f"{times[name]['ratio']:.2f}" for name in (ACT, CORE, EXPORTED, SKIPPING, SPARSE)]
         own, dense = programs.get("spiking policy"), programs.get("ANN, dense")
-        sparse = programs.get("ANN, skipping zeros and pruned weights")
+        skipping = "ANN, skipping zeros"  # all there is to skip where nothing was pruned
+        sparse = programs.get(f"{skipping} and pruned weights") or programs.get(skipping)
         counted = ["", ""] if own is None else [f"{own:,.0f} ({own / dense:.2f})", f"{own / sparse:.2f}"]
         rows.append([row["teacher"], " · ".join(f"{share:.2f}" for share in row["density"]),
                      f"{times[REFERENCE]['microseconds']:.1f}", *ratios, *counted])  # fmt: skip
