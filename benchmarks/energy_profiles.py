@@ -13,7 +13,7 @@ come from SNN_POLICY_REFERENCE_DIR, or from ../shared/policies.
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,10 +51,12 @@ def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, Spiking
         yield name, actor, convert(actor, actor.collect(env_id)), env_id
 
 
-def measure(references: bool, pixels: bool, episodes: int) -> list[dict[str, Any]]:
-    """Compare every policy with its ANN; those whose environment is not installed are left out, and named."""
+def measure(references: bool, pixels: bool, episodes: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Compare every policy, or only those named, with its ANN; says which are left out, as nothing has their environment."""
     found = []
     for name, actor, policy, env_id in policies(references, pixels):
+        if only and name not in only:
+            continue
         try:
             result = compare(actor, policy, env_id, episodes=episodes, seed=SEED, num_envs=min(episodes, 10))
         except (ValueError, ImportError) as reason:
@@ -130,12 +132,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--references", action="store_true")
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--only", metavar="NAME", nargs="+", default=(), help="these policies; others keep their rows")
     parser.add_argument("--logged", action="store_true")
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
     if not given.table_only:
         before = json.loads(MEASURED.read_text())["rows"] if MEASURED.is_file() else []
-        rows = logged() if given.logged else measure(given.references, given.pixels, given.episodes)
+        rows = logged() if given.logged else measure(given.references, given.pixels, given.episodes, given.only)
         rows = merged(rows, before)
         write_atomically(MEASURED, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
     write_readme(json.loads(MEASURED.read_text())["rows"])
