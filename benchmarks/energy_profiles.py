@@ -52,7 +52,7 @@ def policies(references: bool, pixels: bool) -> Iterator[tuple[str, Any, Spiking
 
 
 def measure(references: bool, pixels: bool, episodes: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Compare every policy, or only those named, with its ANN; says which are left out, as nothing has their environment."""
+    """Compare every policy, or only those named, with its ANN; names those whose environment is missing."""
     found = []
     for name, actor, policy, env_id in policies(references, pixels):
         if only and name not in only:
