@@ -28,7 +28,10 @@ def number(name: str, value: Any) -> float:
     """Return the value as a float; `ValueError` naming it where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} {value!r}: expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: a whole number that no float holds") from None
 
 
 def frozen_array(values: npt.ArrayLike, name: str, ndim: int | None = None) -> npt.NDArray[np.float32]:

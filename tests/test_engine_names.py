@@ -29,7 +29,7 @@ def test_torch_takes_a_device() -> None:
     assert SpikingPolicy(named.network, engine=named.engine).engine == "torch:cpu"
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "meta", "nonsense", "cpu:x"])
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "nonsense", "cpu:x", "hpu", "privateuseone"])
 def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
     pytest.importorskip("torch")
     with pytest.raises(

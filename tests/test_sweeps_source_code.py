@@ -1,12 +1,14 @@
 """Results of a checkout that was edited, and of environments that were, are told apart where versions stay the same."""
 
 import contextlib
+import functools
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from snn_policy.cli import main
@@ -18,6 +20,7 @@ from snn_policy.sweeps.source_code import CodeSeen, code_of, package_digest
 from snn_policy.sweeps.sweep import sweep
 from snn_policy.sweeps.work import Job
 from tests import sweep_results
+from tests.odd_env import OddEnv
 from tests.sweeping import CELLS, InlineEngine, cells_of, files_of, write_sweep
 
 OLD, NEW = {"snn_policy": "0a" * 16}, {"snn_policy": "1b" * 16}
@@ -136,6 +139,19 @@ def test_a_checkout_and_an_installed_wheel_of_one_code_have_one_digest(
 )
 def test_an_environment_of_a_package_without_a_version_is_in_it(identifier: str, others: list[str]) -> None:
     assert list(code_of(Place(identifier))) == ["snn_policy", *others]
+
+
+def test_neither_a_partial_nor_who_has_registered_it_changes_whose_code_an_environment_is() -> None:
+    if "dm_control/cartpole-swingup-v0" not in gymnasium.registry:
+        pytest.importorskip("shimmy").register_gymnasium_envs()
+    assert list(code_of(Place("dm_control/cartpole-swingup-v0"))) == ["snn_policy"]
+    for depth in range(1, 4):
+        entry: Any = OddEnv
+        for _ in range(depth):
+            entry = functools.partial(entry)
+        gymnasium.register("Wrapped-v0", entry)
+        assert list(code_of(Place("Wrapped-v0"))) == ["snn_policy", "tests"]
+        del gymnasium.registry["Wrapped-v0"]
 
 
 def test_code_is_seen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def usable_device(name: str, asked: str = "device '{}'", instead: str = "cpu") -
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu().numpy()
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as problem:
         reason = str(problem).partition("\n")[0]
         message = f"{asked.format(name)}: torch cannot use this device here ({reason}); take {instead!r}"
         raise ValueError(message) from None

@@ -8,6 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -21,8 +22,8 @@ OWN = "snn_policy"
 ELSEWHERE = ("wrappers", "exported")
 """Parts of this package that a checkout has beside it, and a wheel within."""
 ENDINGS = (".py", ".c", ".h")
-WITH_VERSIONS = ("gymnasium", "mujoco", "dm_control")
-"""Packages of environments whose version is in a cell's name."""
+WITH_VERSIONS = ("gymnasium", "mujoco", "dm_control", "shimmy")
+"""Packages of environments whose version is in a cell's name, and shimmy, by which Gymnasium makes dm_control's."""
 MAIN = ("__main__", "__mp_main__")
 DIGITS, SHOWN, MOST_PACKAGES = 32, 10, 100
 NAME, DIGEST = re.compile(r"\w{1,100}"), re.compile(r"[0-9a-f]{32}")
@@ -79,6 +80,8 @@ def _of_environment(identifier: str) -> Iterator[str]:
     module, colon, _ = identifier.rpartition(":")
     if not colon:
         entry: Any = getattr(gym.registry.get(identifier), "entry_point", None)
+        while isinstance(entry, partial):
+            entry = entry.func
         module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
     top = module.partition(".")[0]
     if top and top not in (OWN, *WITH_VERSIONS):
