@@ -123,21 +123,28 @@ class ReferenceSession(SessionInSteps):
 
     def __init__(self, engine: PureEngine, network: SpikingNetwork, rows: int) -> None:
         """Run the network by the engine's `decide`."""
-        self.rows, self.state = rows, network.initial_state(rows)
+        self.rows, self._engine, self._decision = rows, engine, None
         self.counters = Counters.zeros(rows, len(network.layer_names))
-        self._engine, self._decision = engine, None
         self._obs = np.zeros((rows, *network.actor.observation_shape), np.float32)
         self._actions: Array = None
+        self.store(network.initial_state(rows))
+
+    @property
+    def state(self) -> State:
+        return self._state
 
     @property
     def memory(self) -> tuple[npt.NDArray[Any], ...]:
         return tuple(self.state)
 
     def run(self, running: Mask | None = None) -> bool:
-        self._actions, state, self._decision = self._engine.decide(self._obs, self.state)
-        self.state = state if running is None else chosen_rows(running, state, self.state)
+        self._actions, state, self._decision = self._decide()
+        self._state = state if running is None else chosen_rows(running, state, self._state)
         self.counters.add(self._decision, slice(None) if running is None else running)
         return True
+
+    def _decide(self) -> tuple[npt.NDArray[Any], State, Decision]:
+        return self._engine.decide(self._obs, self._state)
 
     def actions_like(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return self._actions if obs.ndim == self._obs.ndim else self._actions[0]
@@ -146,7 +153,7 @@ class ReferenceSession(SessionInSteps):
         return self._decision
 
     def store(self, state: Any) -> None:
-        self.state = copied(state)
+        self._state = copied(state)
 
 
 def buffer_for(obs: Array, batch: npt.NDArray[Any]) -> npt.NDArray[Any] | None:

@@ -6,10 +6,11 @@
 from typing import Any, TypeVar
 
 import numpy as np
+from array_api_compat import array_namespace, device
 
 from snn_policy.ann.graph import Graph, GraphState
 from snn_policy.checks import whole
-from snn_policy.protocol import LARGEST_OBSERVATION, Mask
+from snn_policy.protocol import LARGEST_OBSERVATION, Array, Mask
 
 Rows = TypeVar("Rows", bound=tuple[Any, ...])
 
@@ -24,8 +25,13 @@ def cleared(state: Rows, mask: Mask) -> Rows:
 
 
 def chosen_rows(mask: Mask, new: Rows, old: Rows) -> Rows:
-    """Return the rows of `new` where the mask is true, of `old` elsewhere."""
-    return type(new)(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)))
+    """Return the rows of `new` where the mask, a NumPy array, is true, of `old` elsewhere; arrays of any library."""
+    return type(new)(*(_chosen(mask, a, b) for a, b in zip(new, old, strict=True)))
+
+
+def _chosen(mask: Mask, new: Array, old: Array) -> Array:
+    xp = array_namespace(new)
+    return xp.where(xp.asarray(mask.reshape(-1, *[1] * (new.ndim - 1)), device=device(new)), new, old)
 
 
 def copied(state: Rows) -> Rows:

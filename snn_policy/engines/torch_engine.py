@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import Array, Counters, Decision, FloatArray, Mask
-from snn_policy.session import SessionInSteps
+from snn_policy.protocol import Array, Decision, FloatArray
+from snn_policy.session import ReferenceSession
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.state import State
@@ -115,46 +115,22 @@ def fetched(state: State) -> State:
     return type(state)(*(tensor.cpu().numpy().copy() for tensor in state))
 
 
-class TorchSession(SessionInSteps):
+class TorchSession(ReferenceSession):
     """Keep the rows' memory on the device from decision to decision; see `Session`."""
 
     def __init__(self, engine: TorchEngine, network: SpikingNetwork, rows: int) -> None:
-        self.rows, self._engine, self._decision = rows, engine, None
-        self._state = engine.sent(network.initial_state(rows))
-        self.counters = Counters.zeros(rows, len(network.layer_names))
-        self._obs = np.zeros((rows, *network.actor.observation_shape), np.float32)
-        self._actions: Array = None
+        self._there = engine
+        super().__init__(engine, network, rows)
 
     @property
     def state(self) -> State:
         return fetched(self._state)
 
-    @property
-    def memory(self) -> tuple[npt.NDArray[Any], ...]:
-        return tuple(self.state)
-
-    def run(self, running: Mask | None = None) -> bool:
-        self._actions, state, self._decision = self._engine.decide_there(self._obs, self._state)
-        self._state = state if running is None else _of_rows(running, state, self._state)
-        self.counters.add(self._decision, slice(None) if running is None else running)
-        return True
-
-    def actions_like(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self._actions if obs.ndim == self._obs.ndim else self._actions[0]
-
-    def decision(self) -> Decision | None:
-        return self._decision
+    def _decide(self) -> tuple[npt.NDArray[Any], State, Decision]:
+        return self._there.decide_there(self._obs, self._state)
 
     def store(self, state: Any) -> None:
-        self._state = self._engine.sent(state)
+        self._state = self._there.sent(state)
 
     def restore(self, memory: tuple[npt.NDArray[Any], ...]) -> None:
         self.store(type(self._state)(*memory))
-
-
-def _of_rows(mask: Mask, new: State, old: State) -> State:
-    """Do as `chosen_rows`, for tensors."""
-    import torch
-
-    chosen = torch.from_numpy(mask).to(new[0].device)[:, None]
-    return type(new)(*(torch.where(chosen, a, b) for a, b in zip(new, old, strict=True)))
