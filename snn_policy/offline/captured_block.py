@@ -5,17 +5,13 @@ longer than running them.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from snn_policy.offline.batches import BLOCK_STEPS
-
-if TYPE_CHECKING:
-    from snn_policy.offline.td3bc import TD3BC
+from snn_policy.offline.batches import BLOCK_STEPS, Batch, PackedData
 
 _one_capture_at_a_time = threading.Lock()
 
@@ -43,38 +39,37 @@ class CapturedBlock:
 
     Nothing is run by the capture itself. The run must have taken steps before, on the stream that is current now: then
     torch has prepared all that it prepares at a first use.
+
+    Args:
+        apply: takes one step with a minibatch, given what the optimisers need to know of the step's number.
+        factors: returns that, as numbers, of a step counted from 1; as many in every block at the same place.
     """
 
-    def __init__(self, run: "TD3BC") -> None:
-        self.run_of = run
-        settings, data = run.settings, run.data
-        shape = BLOCK_STEPS, settings.batch_size
+    def __init__(
+        self,
+        data: PackedData,
+        batch_size: int,
+        device: torch.device,
+        apply: Callable[[Batch, Sequence[Tensor]], None],
+        factors: Callable[[int], tuple[float, ...]],
+    ) -> None:
+        self._of_step, self._graph = factors, torch.cuda.CUDAGraph()
+        shape, most = (BLOCK_STEPS, batch_size), max(len(factors(step + 1)) for step in range(BLOCK_STEPS))
         self._rows, self._noise, self._factors = (
-            torch.zeros(size, device=run.device)
-            for size in ((*shape, data.rows.shape[1]), (*shape, data.actions), (BLOCK_STEPS, 4))
+            torch.zeros(size, device=device)
+            for size in ((*shape, data.rows.shape[1]), (*shape, data.actions), (BLOCK_STEPS, most))
         )
-        self._graph = torch.cuda.CUDAGraph()
         with _one_capture_at_a_time:
-            torch.cuda.synchronize(run.device)
-            stream = torch.cuda.current_stream(run.device)
+            torch.cuda.synchronize(device)
+            stream = torch.cuda.current_stream(device)
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 for index, batch in enumerate(data.batches(self._rows, self._noise)):
-                    count = len(run.factors(index + 1))
-                    run.apply(batch, self._factors[index].unbind()[:count])
+                    apply(batch, self._factors[index].unbind()[: len(factors(index + 1))])
 
-    @staticmethod
-    def possible(run: "TD3BC") -> bool:
-        """Return whether blocks of this run can be captured: on a GPU, where every block moves the actor alike."""
-        return run.device.type == "cuda" and BLOCK_STEPS % run.settings.policy_delay == 0
-
-    def run(self, rows: Tensor, noise: Tensor) -> None:
-        """Take the run's next BLOCK_STEPS steps with these rows and this noise, of the CPU."""
-        run = self.run_of
-        factors = torch.zeros(BLOCK_STEPS, 4)
-        for index in range(BLOCK_STEPS):
-            now = run.factors(run.step + index + 1)
-            factors[index, : len(now)] = torch.tensor(now)
-        for here, new in ((self._rows, rows), (self._noise, noise), (self._factors, factors)):
+    def run(self, rows: Tensor, noise: Tensor, after: int) -> None:
+        """Take the BLOCK_STEPS steps after so many with these rows and this noise, of the CPU."""
+        most = self._factors.shape[1]
+        padded = [(*self._of_step(after + 1 + step), *[0.0] * most)[:most] for step in range(BLOCK_STEPS)]
+        for here, new in ((self._rows, rows), (self._noise, noise), (self._factors, torch.tensor(padded))):
             here.copy_(new.pin_memory(), non_blocking=True)
         self._graph.replay()
-        run.step += BLOCK_STEPS

@@ -99,7 +99,8 @@ class TD3BC:
             drawn = self.data.draw(number, self.settings.seed, self.settings.batch_size)
             whole = first == 0 and until - self.step >= BLOCK_STEPS
             if whole and self._captured is not None:
-                self._captured.run(*drawn)
+                self._captured.run(*drawn, self.step)
+                self.step += BLOCK_STEPS
                 for _ in range(BLOCK_STEPS):
                     advance()
                 continue
@@ -107,8 +108,9 @@ class TD3BC:
             for batch in batches[first : first + until - self.step]:
                 self.update(batch)
                 advance()
-            if whole and CapturedBlock.possible(self):
-                self._captured = CapturedBlock(self)
+            if whole and self.device.type == "cuda" and BLOCK_STEPS % self.settings.policy_delay == 0:
+                size = self.settings.batch_size
+                self._captured = CapturedBlock(self.data, size, self.device, self.apply, self.factors)
 
     def update(self, batch: Batch) -> None:
         """Take one step of the critics and, every `policy_delay` steps, one of the actor and the targets."""
