@@ -52,7 +52,7 @@ def number(value: float) -> str:
 def with_interval(found: Estimate, unit: str = "") -> str:
     """Write a mean with its 95 % interval, where there is one, and with the values that it stands on, where few."""
     low, high = found.interval
-    interval = "" if low != low else f" [{number(low)}, {number(high)}]"
+    interval = f" [{number(low)}, {number(high)}]" if has_interval(found) else ""
     return f"{number(found.mean)}{unit}{interval}{count(found)}"
 
 
@@ -74,14 +74,12 @@ def has_interval(found: Estimate) -> bool:
 
 def above(found: Estimate, bound: float) -> bool:
     """Return whether the interval, or a mean without one, lies above the bound."""
-    low = found.interval[0]
-    return (found.mean if low != low else low) > bound
+    return (found.interval[0] if has_interval(found) else found.mean) > bound
 
 
 def below(found: Estimate, bound: float) -> bool:
     """Return whether the interval, or a mean without one, lies below the bound."""
-    high = found.interval[1]
-    return (found.mean if high != high else high) < bound
+    return (found.interval[1] if has_interval(found) else found.mean) < bound
 
 
 def _known(sections: Sections, section: str, name: str) -> Estimate | None:

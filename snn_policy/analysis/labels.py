@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from snn_policy.analysis.estimates import MANY, Estimate
-from snn_policy.analysis.findings import count, number
+from snn_policy.analysis.findings import count, has_interval, number
 
 
 class Section(NamedTuple):
@@ -140,6 +140,6 @@ def rows(section: str, summary: Mapping[str, Estimate]) -> list[tuple[str, str, 
     found = []
     for name, value in summary.items():
         low, high = value.interval
-        interval = "–" if low != low else f"{number(low)} to {number(high)}"
+        interval = f"{number(low)} to {number(high)}" if has_interval(value) else "–"
         found.append((label(section, name) + count(value), number(value.mean), interval))
     return found

@@ -51,6 +51,7 @@ def train_td3bc(
     """
     check_target(json)
     check_directory(out)
+    from snn_policy.engines.torch_engine import usable_device
     from snn_policy.offline.batches import pack
     from snn_policy.offline.datasets import load_dataset
     from snn_policy.offline.td3bc import TD3BCSettings
@@ -59,6 +60,7 @@ def train_td3bc(
         activation=activation, levels=levels, seed=seed, initial_lambda=initial_lambda,
         learning_rate=learning_rate,
     )  # fmt: skip
+    usable_device(device)
     data = pack(load_dataset(dataset, env_id=env))
     run = _with_progress(out, data, settings, steps, resume=resume, checkpoint_every=checkpoint_every, device=device)
     if activation == "spiking":

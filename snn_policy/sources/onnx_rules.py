@@ -13,7 +13,7 @@ from snn_policy.sources.onnx_values import is_float
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.value_arithmetic import as_value
 from snn_policy.sources.value_functions import spatial, unfinished, unit_rows
-from snn_policy.sources.value_layers import MOST_EXACT
+from snn_policy.sources.value_layers import MOST_EXACT, sloped
 from snn_policy.sources.value_movements import MOVES
 from snn_policy.sources.value_operators import applied
 
@@ -267,11 +267,9 @@ def _sum(path: str, inputs: list[Any]) -> Any:
 
 
 def _prelu(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    """Compute a·z + (1 − a)·relu(z), slopes (channels, 1, …) as they broadcast."""
     if isinstance(inputs[1], Value):
         raise refusal(path, "PRelu")
-    slopes = np.asarray(inputs[1], np.float64)
-    return inputs[0].scaled(slopes).plus(applied("relu", inputs[:1], {}, path).scaled(1 - slopes))
+    return sloped(path, inputs[0], np.asarray(inputs[1], np.float64))
 
 
 def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:

@@ -73,7 +73,11 @@ def _prelu(path: str, x: Value, weight: Any) -> Value:
     slopes = np.ravel(weight)
     if slopes.size == 1:
         return activated(x, "leaky_relu", float(slopes[0]), path, "prelu")
-    slopes = slopes.reshape(-1, *[1] * max(0, len(x.shape) - 2))  # of channels: a·z + (1 − a)·relu(z)
+    return sloped(path, x, slopes.reshape(-1, *[1] * max(0, len(x.shape) - 2)))  # of channels
+
+
+def sloped(path: str, x: Value, slopes: Any) -> Value:
+    """Return a·z + (1 − a)·relu(z), of slopes a below zero as they broadcast."""
     return x.scaled(slopes).plus(activated(x, "relu", 0.0, path, "prelu").scaled(1 - slopes))
 
 
