@@ -15,6 +15,7 @@ import torch
 import typer
 
 from benchmarks.random_transitions import random_data
+from benchmarks.torch_baselines import sequential
 from snn_policy import SpikeCalibration, SpikingPolicy, convert
 from snn_policy.exported import names, path
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
@@ -87,12 +88,7 @@ def decisions_per_second(network: SpikingNetwork, engine: str, rows: int) -> flo
 def ann_per_second(network: SpikingNetwork, device: str, rows: int) -> float:
     """Return what the ANN decides in torch on the device, observations and actions going there and back."""
     actor = network.actor
-    layers: list[torch.nn.Module] = []
-    for layer in actor.layers:
-        linear = torch.nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
-        linear.weight.data, linear.bias.data = torch.tensor(layer.weight), torch.tensor(layer.bias)
-        layers += [linear, torch.nn.ReLU()]
-    module = torch.nn.Sequential(*layers[:-1], torch.nn.Tanh()).to(device)
+    module = torch.nn.Sequential(sequential(actor), torch.nn.Tanh()).to(device)
     batches = iter(walk(actor.observation_shape, 24, rows))
     with torch.inference_mode():
         work = lambda: module(torch.from_numpy(next(batches)).to(device)).cpu().numpy()  # noqa: E731
