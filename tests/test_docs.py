@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,12 @@ def test_the_page_of_silent_faults_has_all_kinds_and_is_linked() -> None:
     assert "(docs/silent-faults.md)" in (ROOT / "README.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| **")]
     assert all(line.count(" | ") == 2 for line in rows)
+
+
+def test_the_readme_leads_to_every_page_and_names_every_extra() -> None:
+    text = (ROOT / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md") if not page.name.startswith(("api", "index"))}
+    assert {name for name in pages if f"](docs/{name})" not in text} == set()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = text[text.index("\nExtras: ") :]
+    assert {name for name in extras if f"`{name}`" not in named} == set()
