@@ -25,6 +25,7 @@ from snn_policy.sources.graph_nodes import (
     Weighted,
 )
 from snn_policy.sources.refusals import refusal
+from snn_policy.sources.value_pieces import refuse_jump
 from snn_policy.sources.value_weighing import weighing
 
 MOST_NODES = 5_000
@@ -114,6 +115,8 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         reason = "values are clipped between two linear layers"
         remedy = "Clipping is only read at the observation and at the action"
         return UnsupportedLayerError(node.path, node.kind, reason, remedy)
+    if node.function == "pieces":
+        return refuse_jump(node)
     if node.function == "softmax":
         return weighing(node.path, node)
     if node.function == "exp":

@@ -16,6 +16,7 @@ from snn_policy.sources.affine_values import Term, Value, joined, only_term, uni
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import divided_by_zero
+from snn_policy.sources.value_choices import masked
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
 from snn_policy.sources.value_gates import spelled_lstm
 
@@ -31,6 +32,9 @@ def multiplied(first: Value, second: Value, path: str, kind: str = "mul") -> Val
             return one.scaled(other.bias.reshape(other.shape))
     shape = np.broadcast_shapes(first.shape, second.shape)
     one, two = first.expanded(shape), second.expanded(shape)
+    straight = masked(one, two, path, kind)
+    if straight is not None:
+        return straight
     for x, gate in ((one, two), (two, one)):
         made = _gated(x, gate, path) or _divided_by_root(x, gate, "reciprocal", path)
         if made is not None:
