@@ -74,6 +74,8 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
         kind = _SPELLED in str(refused) and any(text in str(error) for text in _KINDS)
         raise (_clearer(refused, error, named) if junction or named or kind else refused) from None
     except SourceError as error:
+        if str(error).startswith("observation_shape"):
+            raise
         if "pass observation_shape" not in str(error) or not (junction or named):
             raise refused from None
         remedy = f"As a graph of stages it may be read, but {error}"

@@ -16,6 +16,7 @@ _RANDOM = (
     "Let forward return the deterministic action (the mean)",
 )
 
+COMPLEX = ("complex numbers", "it computes with complex numbers, as state spaces (S4) do", "Use a GRU or an LSTM")
 _RECURRENT = (
     "it is recurrent",
     "Hand over the module itself, or export it as TorchScript or ONNX with its state as an input and an output",

@@ -121,7 +121,7 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         return weighing(node.path, node)
     if node.function == "exp":
         reason = "it is an exponential of values of the observation, as in state spaces (Mamba, S4)"
-        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
+        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation by its name")
     if node.function == "argmax":
         return refusal(node.path, node.function)
     if node.function == "root" and all(

@@ -12,7 +12,7 @@ import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.protocol import IntArray
-from snn_policy.sources.affine_values import Node, Term, Value, uniform
+from snn_policy.sources.affine_values import Node, Term, Value, only_term, uniform
 from snn_policy.sources.graph_nodes import Activated, Summed, Unfinished
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import jumping
@@ -275,4 +275,6 @@ def refuse_jump(node: Unfinished) -> UnsupportedLayerError:
             name = ("Sign" if negative else "Heaviside") if flat else "Threshold" if not slopes.all() else node.kind
         elif jumps.sum() == 2 and slopes[0] == slopes[-1] == 1 and not offsets[[0, -1]].any():
             name = "Hardshrink"
-    return jumping(node.path, name, float(abs(right - left)[highest]), float(knots[highest]))
+    term, bias = only_term(node.operand), node.operand.opened.bias[0]
+    place = (knots[highest] - bias) / (1.0 if term is None else term.scale[0])
+    return jumping(node.path, name, float(abs(right - left)[highest]), float(place))
