@@ -16,13 +16,14 @@ _JUNCTIONS = ("joins two values", "concatenation", "several values are joined", 
               "order of axes", "selects", "slices", "size is not known", "is not known here", "adds an axis",
               "works along axis", "repeats values", "Keep one row per observation", "every part of an observation",
               "rows of", "no rule reads it", "shape is not known", "does not depend on the observation",
-              "cannot follow it")  # fmt: skip
+              "cannot follow it", "chooses between values", "branches on values", "it jumps", "it rounds")  # fmt: skip
 """Of reasons for which a program is refused as a chain, those that say no more than that it is none."""
 _LAYERS = ("recurrent", "whole layer", "cannot fold", "only two-dimensional convolutions")
 _MISFITS = ("NaN or infinity", "normaliser gives")
 """Of errors of a chain, those that are errors of any graph."""
 _KINDS = ("state spaces", "attention", "mixture of experts", "diffusion")
 """In reasons that name the kind of policy that it is."""
+_JUMPS = "it jumps", "it rounds"
 _SPELLED = "activation is not supported"
 
 
@@ -68,9 +69,13 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
     try:
         actor = _quietly(read)
     except UnsupportedLayerError as error:
+        if any(text in str(error) for text in _JUMPS):
+            raise error from None
         kind = _SPELLED in str(refused) and any(text in str(error) for text in _KINDS)
         raise (_clearer(refused, error, named) if junction or named or kind else refused) from None
     except SourceError as error:
+        if str(error).startswith("observation_shape"):
+            raise
         if "pass observation_shape" not in str(error) or not (junction or named):
             raise refused from None
         remedy = f"As a graph of stages it may be read, but {error}"

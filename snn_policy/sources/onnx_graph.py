@@ -4,7 +4,7 @@ Only what lies on that way is read, so value networks and log-probabilities besi
 once, to compare the actor with it. No file is opened but the given one and its weights' beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
+from snn_policy.sources.families import called
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -64,8 +65,16 @@ def read_onnx(
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.onnx_policy import read_onnx_graph
 
+        first = refused
         with reading(path, "ONNX file"):
-            return otherwise(refused, lambda: read_onnx_graph(graph, action, asked))
+            return called(lambda: otherwise(first, lambda: read_onnx_graph(graph, action, asked)), lambda: _names(graph))
+
+
+def _names(graph: "Graph") -> Iterator[str]:
+    """Yield what the graph's inputs, outputs, weights and nodes are called."""
+    yield from (one.name for one in (*graph.inputs, *graph.model.graph.output))
+    yield from graph.tensors
+    yield from (node.name for node in graph.model.graph.node)
 
 
 def _read_chain(path: Path, graph: "Graph", action: str, asked: Asked) -> Actor:

@@ -27,7 +27,7 @@ from snn_policy.sources.operations import (
     batch_norm,
     clip,
 )
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import refusal, rounding
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Min", "Max")
 _LEFT = "the observation is not its plain left factor"
@@ -178,7 +178,7 @@ class OnnxNodeReader:
     def _cast(self, node: NodeProto, path: str) -> list[Operation]:
         discrete = comes_from_argmax(self.makers, node.input[0])
         if not is_float(self._options(node).get("to", 0)) and not discrete:
-            raise UnsupportedLayerError(path, "Cast", "it rounds to another type", "Keep floating point")
+            raise rounding(path, "Cast")
         return [Flatten(path=path, kind="Cast")] if discrete else []
 
     def _dropout(self, node: NodeProto, path: str) -> list[Operation]:

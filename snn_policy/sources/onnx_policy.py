@@ -4,6 +4,7 @@ A state is an input that comes back as an output of its shape and almost its nam
 inputs that the action depends on are one observation, in order.
 """
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from onnx import ModelProto, helper
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, warn
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import TOLERANCE, compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, inputs_of, joined_inputs
@@ -22,6 +23,7 @@ from snn_policy.sources.no_chain import Asked
 from snn_policy.sources.onnx_check import HALF_TOLERANCE, half_weights, session_of
 from snn_policy.sources.onnx_outputs import constant_action, names_state
 from snn_policy.sources.onnx_patterns import noted_recurrent
+from snn_policy.sources.onnx_stable import stable
 from snn_policy.sources.onnx_stages import NodeFollower
 from snn_policy.sources.onnx_values import Graph
 from snn_policy.sources.stage_builder import build
@@ -55,11 +57,27 @@ def read_onnx_graph(graph: Graph, action: str, asked: Asked) -> Actor:
     actor = build(program, shape=inputs.shape, **asked.facts)
     run = _Runner(graph, action, states, full, inputs)
     tolerance = HALF_TOLERANCE if half_weights(run.model) else TOLERANCE
-    compare(actor, run, normaliser, "ONNX Runtime", tolerance)
+    try:
+        compare(actor, run, normaliser, "ONNX Runtime", tolerance)
+    except UnsupportedLayerError as differs:
+        _compare_stable(actor, run, normaliser, tolerance, differs)
     if states:
         told = ", ".join(f"{one} → {other}" for one, other in states.items())
         warn(f"{asked.name}: its state is {told}, which starts from zeros")
     return actor
+
+
+def _compare_stable(
+    actor: Actor, run: "_Runner", normaliser: Sequence[ObservationStatistics], tolerance: float,
+    differs: UnsupportedLayerError,
+) -> None:  # fmt: skip
+    """Compare with what the graph computes where logarithms lose no digits; raise `differs` if it has none."""
+    found = stable(run.model)
+    if found is None:
+        raise differs
+    compare(actor, run.of(found[0]), normaliser, "ONNX Runtime", tolerance)
+    told = ", ".join(found[1])
+    warn(f"{actor.name}: where {told} loses digits or overflows in float32, the actor is exact, the graph is not")
 
 
 def _inputs_of(graph: Graph, outputs: Sequence[str]) -> list[Any]:
@@ -202,6 +220,13 @@ class _Runner:
         self._kinds = {name: helper.tensor_dtype_to_np_dtype(kinds[name].elem_type) for name in (*full, *states)}
         self._held = {name: np.zeros(tuple(size.dim_value or 1 for size in kinds[name].shape.dim), self._kinds[name])
                       for name in states}  # fmt: skip
+
+    def of(self, model: ModelProto) -> "_Runner":
+        """Return the same of another graph, from a reset."""
+        twin = copy.copy(self)
+        twin.model, twin._run = model, session_of(model)
+        twin._held = {name: np.zeros_like(array) for name, array in self._held.items()}
+        return twin
 
     def __call__(self, row: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         parts = self._inputs.split(row)

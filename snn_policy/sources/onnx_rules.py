@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.affine_values import MOST_ENTRIES, Value, only_term, uniform
-from snn_policy.sources.graph_nodes import Activated, Unfinished
+from snn_policy.sources.affine_values import MOST_ENTRIES, Value
 from snn_policy.sources.onnx_images import image_operations
 from snn_policy.sources.onnx_values import is_float
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import refusal, rounding
 from snn_policy.sources.value_arithmetic import as_value
-from snn_policy.sources.value_functions import spatial, unfinished, unit_rows
-from snn_policy.sources.value_layers import MOST_EXACT, sloped
+from snn_policy.sources.value_choices import is_mask, shrunk
+from snn_policy.sources.value_functions import spatial, unit_rows
+from snn_policy.sources.value_layers import sloped
 from snn_policy.sources.value_movements import MOVES
 from snn_policy.sources.value_operators import applied
 
@@ -139,32 +139,15 @@ def _scatter_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> 
 
 
 def _where(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    if isinstance(inputs[0], Value):
-        return _threshold(path, inputs)
-    shape = np.broadcast_shapes(*(np.shape(given) if not isinstance(given, Value) else given.shape for given in inputs))
-    chosen, x, y = np.broadcast_to(inputs[0], shape), as_value(inputs[1]).expanded(shape), as_value(inputs[2])
-    return y.expanded(shape).overwritten(np.arange(chosen.size).reshape(shape)[chosen], x.moved(x.places[chosen]))
+    return applied("where", inputs[:3], {}, path)
 
 
-def _greater(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    if not isinstance(inputs[0], Value) or isinstance(inputs[1], Value) or np.size(inputs[1]) != 1:
-        raise refusal(path, "Greater")
-    return unfinished("greater", inputs[0], path, "Greater", (float(np.ravel(inputs[1])[0]),))
+def _plainly(name: str) -> Callable[..., Any]:
+    return lambda path, inputs, options: applied(name, inputs, {}, path)
 
 
-def _threshold(path: str, inputs: list[Any]) -> Value:
-    """Return the softplus of βx > 20 ? x : softplus(βx)/β."""
-    condition, term = only_term(inputs[0]), None if not isinstance(inputs[2], Value) else only_term(inputs[2])
-    node = None if term is None else term.node
-    if condition is not None and isinstance(condition.node, Unfinished) and condition.node.function == "greater":
-        soft = isinstance(node, Activated) and node.activation is not None and node.activation.name == "softplus"
-        least = condition.node.numbers[0]
-        asked, scale = condition.node.operand, None if term is None else uniform(term.scale)  # pyright: ignore
-        if soft and isinstance(node, Activated) and scale and least >= MOST_EXACT and not inputs[2].bias.any():
-            inner = node.operand.moved(term.index)  # pyright: ignore[reportOptionalMemberAccess]
-            if inner.same_as(asked) and inner.scaled(scale).same_as(as_value(inputs[1])):
-                return inputs[2]
-    raise refusal(path, "Where")
+def _thresholded(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    return applied("threshold", [inputs[0], float(options.get("alpha", 1.0)), 0.0], {}, path)
 
 
 def _reduction(name: str) -> Callable[..., Value]:
@@ -239,7 +222,8 @@ def _argmax(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 def _cast(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     from_index = any(getattr(term.node, "function", "") == "argmax" for term in inputs[0].terms)
     if not is_float(options.get("to", 0)) and not from_index:
-        raise UnsupportedLayerError(path, "Cast", "it rounds to another type", "Keep floating point")
+        if not is_mask(inputs[0]):
+            raise rounding(path, "Cast")
     return inputs[0]
 
 
@@ -277,17 +261,17 @@ def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    reach = float(options.get("lambd", 0.5))
-    if options.get("bias", 0.0) != reach or reach < 0:
-        raise refusal(path, "Hardshrink")
-    return applied("softshrink", [inputs[0], reach], {}, path)
+    return shrunk(inputs[0], float(options.get("lambd", 0.5)), float(options.get("bias", 0.0)), path)
 
 
 RULES: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "Split": _split,
     "Expand": _expand, "Tile": _tile, "Pad": _pad, "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements,
-    "Where": _where, "Greater": _greater, "ReduceMean": _reduction("mean"),
+    "Where": _where, "Greater": _plainly("gt"), "Less": _plainly("lt"),
+    "GreaterOrEqual": _plainly("ge"), "LessOrEqual": _plainly("le"), "Not": _plainly("logical_not"),
+    "And": _plainly("logical_and"), "Or": _plainly("logical_or"), "Sign": _plainly("sign"), "Equal": _plainly("eq"),
+    "ThresholdedRelu": _thresholded, "ReduceMean": _reduction("mean"),
     "ReduceSum": _reduction("sum"), "ReduceL2": _reduction("norm"),
     "ReduceSumSquare": _reduction("squares"), "LayerNormalization": _layer_norm("layer"),
     "RMSNormalization": _layer_norm("rms"), "SimplifiedLayerNormalization": _layer_norm("rms"),

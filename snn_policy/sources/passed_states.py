@@ -21,13 +21,13 @@ State = Any
 """An array, or nested tuples, lists and dictionaries of arrays."""
 Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
-MOST_TRIES, MOST_WIDTHS, LARGEST = 600, 24, 2**20
+MOST_TRIES, MOST_WIDTHS, MOST_GRIDS, LARGEST = 600, 24, 8, 2**20
 FIRST_STATES = ("initial_state", "get_initial_state", "init_hidden", "init_state", "initial_hidden", "initial_states",
                 "init_hidden_state", "get_initial_states", "init_states", "zero_state", "init_rnn_state")  # fmt: skip
 """Methods by which policies give a first state."""
 _WORDS = frozenset({"h", "c", "hx", "cx", "hc", "hidden", "cell", "state", "states", "rnn", "lstm", "gru", "memory",
                     "memories",
-                    "carry", "hiddens", "hxs", "recurrent", "h0", "c0", "hs", "cs"})  # fmt: skip
+                    "cache", "ssm", "carry", "hiddens", "hxs", "recurrent", "h0", "c0", "hs", "cs"})  # fmt: skip
 
 
 class NoState(SourceError):
@@ -199,11 +199,20 @@ def _states(units: Sequence[Unit], named: Sequence[tuple[str, Shape]]) -> Iterat
     for width in _widths(named):
         for shape in ((1, width), (1, 1, width), (width,)):
             yield _zeros(shape)
+    for shape in _grids(named):
+        yield _zeros((1, *shape))
+        yield _zeros(shape)
     for width in _widths(named):
         for shape in ((1, width), (1, 1, width), (width,)):
             yield _zeros(shape), _zeros(shape)
             yield Keyed(_zeros(shape))
             yield _zeros((*shape[:-1], 2 * width))
+
+
+def _grids(named: Sequence[tuple[str, Shape]]) -> list[Shape]:
+    """Return shapes of parameters that are no layer's weights, as those by which state spaces decay."""
+    shapes = [shape for name, shape in named if len(shape) in (2, 3) and not re.search(r"(weight|bias)\w*$", name)]
+    return [shape for shape in dict.fromkeys(shapes) if int(np.prod(shape)) <= LARGEST][:MOST_GRIDS]
 
 
 def _widths(named: Sequence[tuple[str, Shape]]) -> list[int]:

@@ -16,6 +16,7 @@ _RANDOM = (
     "Let forward return the deterministic action (the mean)",
 )
 
+COMPLEX = ("complex numbers", "it computes with complex numbers, as state spaces (S4) do", "Use a GRU or an LSTM")
 _RECURRENT = (
     "it is recurrent",
     "Hand over the module itself, or export it as TorchScript or ONNX with its state as an input and an output",
@@ -29,6 +30,17 @@ _SCANNING = (
     "it accumulates along an axis, as the parallel scans of state spaces (Mamba, S4) do",
     "Use a GRU, an LSTM or an activation function",
 )
+_TOLERANCE = "a spiking network is wrong by a whole jump beside it, so no tolerance can be held"
+_JUMPS = {
+    "hardshrink": ("Hardshrink", "Retrain with Softshrink"),
+    "threshold": ("Threshold", "Retrain with ReLU, or with a threshold that is its own value"),
+    "thresholdedrelu": ("Threshold", "Retrain with ReLU, or with a threshold that is its own value"),
+    "sign": ("Sign", "Retrain with tanh"),
+    "heaviside": ("Heaviside", "Retrain with a sigmoid"),
+}
+_ROUNDS = frozenset(("floor", "ceil", "round", "trunc", "fix", "frac", "mod", "fmod", "remainder", "floordiv",
+                     "floordivide", "fakequantize", "int", "long", "short", "byte", "quantizelinear"))  # fmt: skip
+"""Names of functions that round to whole numbers, or leave what that leaves over."""
 _DRAWS = frozenset(("normal", "uniform", "exponential", "poisson", "empty", "emptylike", "newempty"))
 """Names of functions that draw, or leave what happens to lie in memory for others to draw into."""
 
@@ -74,9 +86,7 @@ _TABLE = {
     ),
     "normal": _RANDOM,
     "dropout": ("it is random, and active in evaluation too", "Pass training=self.training, or remove it"),
-    "threshold": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
     "where": ("it chooses between values by the observation", "Keep forward free of branches on values"),
-    "sign": ("it jumps, and a spiking network cannot follow a jump closely", f"Retrain with {ACTIVATIONS}"),
     "concat": ("several values are joined", "Use a policy that is one chain of layers"),
     "cat": ("several values are joined", "Use a policy that is one chain of layers"),
     "softmax": ("a softmax only makes sense before an argmax", "Return the logits, or their argmax"),
@@ -90,6 +100,10 @@ _FUNCTIONS = ("gelu", "mish", "selu", "celu", "softplus", "softsign", "squareplu
 def refusal(path: str, kind: str) -> UnsupportedLayerError:
     """Return the error for a layer that no rule reads."""
     plain = kind.lower().replace("_", "")
+    if plain in _JUMPS or plain == "sgn":
+        return jumping(path, kind)
+    if plain in _ROUNDS:
+        return rounding(path, kind)
     if any(name in plain for name in _FUNCTIONS):
         return UnsupportedLayerError(path, kind, "this activation is not supported", f"Retrain with {ACTIVATIONS}")
     if "layernorm" in plain:
@@ -98,6 +112,19 @@ def refusal(path: str, kind: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(path, kind, *_RANDOM)
     reason, remedy = next((texts for key, texts in _TABLE.items() if key in plain), _ELSE)
     return UnsupportedLayerError(path, kind, reason, remedy)
+
+
+def jumping(path: str, kind: str, height: float | None = None, place: float = 0.0) -> UnsupportedLayerError:
+    """Return the error for a function that jumps, by `height` where its argument is `place`."""
+    name, remedy = _JUMPS.get(kind.lower().replace("_", ""), (kind, f"Retrain with {ACTIVATIONS}"))
+    where = "" if height is None else f" (by {height:.3g} at {place:.3g})"
+    return UnsupportedLayerError(path, name, f"it jumps{where}: {_TOLERANCE}", remedy)
+
+
+def rounding(path: str, kind: str) -> UnsupportedLayerError:
+    """Return the error for a function that rounds to whole numbers."""
+    reason = f"it rounds, so it jumps from number to number: {_TOLERANCE}"
+    return UnsupportedLayerError(path, kind, reason, "Leave the rounding out, or round the action outside the policy")
 
 
 def joined(path: str, kind: str) -> UnsupportedLayerError:

@@ -152,6 +152,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "__contains__": lambda a, b: b in a, "format": lambda *_: "", "warn": lambda *_, **__: None,
     "min": lambda *x: min(*x) if all(isinstance(number, int | float) for number in x) else NO_RESULT,
     "max": lambda *x: max(*x) if all(isinstance(number, int | float) for number in x) else NO_RESULT,
-    "__and__": lambda a, b: a and b, "__or__": lambda a, b: a or b, "is_scripting": lambda: True,
+    "__and__": lambda a, b: np.logical_and(a, b) if np.ndim(a) or np.ndim(b) else a and b,
+    "__or__": lambda a, b: np.logical_or(a, b) if np.ndim(a) or np.ndim(b) else a or b, "is_scripting": lambda: True,
     "get_default_dtype": lambda: 6, "is_grad_enabled": lambda: False, "device_with_index": lambda *_: "cpu",
 }  # fmt: skip

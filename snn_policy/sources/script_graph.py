@@ -14,7 +14,7 @@ import numpy as np
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_nodes import Unfinished
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import refusal, rounding
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_interpreter import Interpreter
 from snn_policy.sources.script_lists import LISTS, changed_list
@@ -188,7 +188,7 @@ class TensorInterpreter(Interpreter):
 def _check_cast(name: str, given: list[Any], named: dict[str, Any], path: str) -> None:
     kinds = [one for one in (*given[1:], named.get("dtype")) if type(one) is int]
     if name == "to" and kinds and kinds[0] not in _FLOATS and observed(given[:1]):
-        raise UnsupportedLayerError(path, name, "it rounds to whole numbers", "Keep floating point")
+        raise rounding(path, name)
 
 
 class SymbolicInterpreter(TensorInterpreter):

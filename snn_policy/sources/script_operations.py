@@ -7,7 +7,7 @@ import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, batch_norm, scale
-from snn_policy.sources.refusals import divided_by_zero, joined, refusal
+from snn_policy.sources.refusals import divided_by_zero, joined, refusal, rounding
 from snn_policy.sources.script_values import Call, Observed, ScriptModule, SizeFound, UnknownSize, Unread, values_in
 
 Shape = tuple[int | None, ...]
@@ -132,7 +132,7 @@ def _check_cast(name: str, arguments: list[Any], keywords: dict[str, Any], path:
         return
     kinds = [argument for argument in (*arguments[1:], keywords.get("dtype")) if type(argument) is int]
     if name == "to" and kinds and kinds[0] not in _FLOATS:
-        raise UnsupportedLayerError(path, name, "it rounds to whole numbers", "Keep floating point")
+        raise rounding(path, name)
 
 
 def _known(x: Observed, width: int) -> None:

@@ -78,7 +78,7 @@ def read_program(archive: TorchArchive) -> Program:
         raise SourceError(f"its root is a {type(root).__name__}, not a module")
     held = archive.pickled("constants.pkl", _stand_in) if archive.holds("constants.pkl") else ()
     constants = tuple(constant.values if isinstance(constant, Tensor) else constant for constant in held)
-    for module in _named(root):
+    for module in named_modules(root):
         if "__setstate__" in classes.get(module.kind, ScriptClass()).methods:
             reason = "it restores itself by a program of its own, which is not run (quantised weights?)"
             raise UnsupportedLayerError(module.path or "module", module.name, reason, "Export the float policy")
@@ -117,7 +117,7 @@ def _parameters(node: ast.ClassDef) -> frozenset[str]:
     return frozenset(str(entry.value) for entry in entries if isinstance(entry, ast.Constant))
 
 
-def _named(root: ScriptModule) -> Iterator[ScriptModule]:
+def named_modules(root: ScriptModule) -> Iterator[ScriptModule]:
     """Yield all modules once, and give them their paths."""
     seen, waiting = {id(root)}, [root]
     while waiting:
@@ -149,6 +149,6 @@ def named_arrays(root: ScriptModule) -> Iterator[tuple[str, np.ndarray[Any, Any]
 
 def arrays_of(root: ScriptModule) -> list[np.ndarray[Any, Any]]:
     """Return the arrays that modules hold, and which outlive a decision."""
-    found = [value for module in _named(root) for value in module.fields.values()]
+    found = [value for module in named_modules(root) for value in module.fields.values()]
     flat = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
     return [value for value in flat if isinstance(value, np.ndarray)]

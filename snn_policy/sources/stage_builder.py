@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.ann.activations import RELU
+from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.cells import Cell, Elementwise, Gru, Lstm, Norm, Product
 from snn_policy.ann.graph import Graph
 from snn_policy.ann.stage import Stage
@@ -219,6 +219,8 @@ class _Builder:
             if node.numbers[0] == 2.0:
                 return square
             return self._stage(Product(node.width), [square, operand], node.path)
+        if node.function == "abs":
+            return self._stage(Elementwise(node.width, Activation("leaky_relu", -1.0)), [operand], node.path)
         of_observation = all(isinstance(term.node, Told) and term.node.stage == 0 for term in operand.terms)
         if node.function != "clip":
             raise refuse_unread(node)

@@ -25,6 +25,7 @@ from snn_policy.sources.graph_nodes import (
     Weighted,
 )
 from snn_policy.sources.refusals import refusal
+from snn_policy.sources.value_pieces import refuse_jump
 from snn_policy.sources.value_weighing import weighing
 
 MOST_NODES = 5_000
@@ -114,11 +115,13 @@ def refuse_unread(node: Node) -> UnsupportedLayerError:
         reason = "values are clipped between two linear layers"
         remedy = "Clipping is only read at the observation and at the action"
         return UnsupportedLayerError(node.path, node.kind, reason, remedy)
+    if node.function == "pieces":
+        return refuse_jump(node)
     if node.function == "softmax":
         return weighing(node.path, node)
     if node.function == "exp":
         reason = "it is an exponential of values of the observation, as in state spaces (Mamba, S4)"
-        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation function")
+        return UnsupportedLayerError(node.path, "exp", reason, "Use a GRU, an LSTM or an activation by its name")
     if node.function == "argmax":
         return refusal(node.path, node.function)
     if node.function == "root" and all(

@@ -9,7 +9,7 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 import copy
 import inspect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
+from snn_policy.sources.families import called
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import COMPLEX, refusal
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
@@ -72,8 +73,19 @@ def read_torch_module(
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
-        return otherwise(refused, lambda: read_module_graph(_inert_copy(module, told=False), asked, output))
+        first = refused
+        again = lambda: read_module_graph(_inert_copy(module, told=False), asked, output)  # noqa: E731
+        return called(lambda: otherwise(first, again), lambda: _names(module))
     return actor
+
+
+def _names(module: "nn.Module") -> Iterator[str]:
+    """Yield what the module's inputs, parts and weights are called."""
+    yield from list(inspect.signature(module.forward).parameters)
+    for path, part in module.named_modules():
+        yield from (path, type(part).__name__)
+    yield from (name for name, _ in module.named_parameters())
+    yield from (name for name, _ in module.named_buffers())
 
 
 def _require_forward(module: "nn.Module") -> None:
@@ -117,6 +129,9 @@ def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
             hooks.clear()
     if hooked and told:
         warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion")
+    for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
+        if tensor.is_complex():
+            raise UnsupportedLayerError(name, *COMPLEX)
     return twin.cpu().eval()
 
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, clip, scale
-from snn_policy.sources.refusals import divided_by_zero, joined, refusal
+from snn_policy.sources.refusals import divided_by_zero, joined, refusal, rounding
 from snn_policy.sources.torch_layers import function_operations, layer_operations
 
 _ALIASES = {
@@ -205,7 +205,7 @@ class TorchNodeReader:
     def _cast(self, node: fx.Node, kind: str, path: str) -> list[Operation]:
         for argument in (*node.args[1:], *node.kwargs.values()):
             if isinstance(argument, torch.dtype) and not argument.is_floating_point:
-                raise UnsupportedLayerError(path, kind, f"it rounds to {argument}", "Keep floating point")
+                raise rounding(path, kind)
         return []
 
     def _selection(self, node: fx.Node, path: str) -> tuple[list[Operation], fx.Node]:

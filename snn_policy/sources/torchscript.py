@@ -6,7 +6,7 @@ time, for a comparison with the actor.
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,9 +17,10 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.families import called
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.script_interpreter import Interpreter
-from snn_policy.sources.script_program import Program, read_program
+from snn_policy.sources.script_program import Program, named_modules, read_program
 from snn_policy.sources.script_states import declared, forward_of
 from snn_policy.sources.script_values import Observed, SizeFound
 from snn_policy.sources.several_results import chosen
@@ -68,8 +69,18 @@ def read_torchscript(
             from snn_policy.sources.script_policy import quiet, read_script_graph
 
             choose = quiet(lambda result, node: chosen(result, node, output))
-            return otherwise(refused, lambda: read_script_graph(program, choose, asked))
+            first = refused
+            return called(lambda: otherwise(first, lambda: read_script_graph(program, choose, asked)),
+                          lambda: _names(program))  # fmt: skip
     return actor
+
+
+def _names(program: Program) -> Iterator[str]:
+    """Yield what the program's inputs, modules and weights are called."""
+    yield from (argument.arg for argument in forward_of(program).args.args[1:])
+    for module in named_modules(program.root):
+        yield module.name
+        yield from (f"{module.path}.{field}".lstrip(".") for field in module.fields)
 
 
 def read_live_script(module: Any, *, name: str | None = None, **options: Any) -> Actor:

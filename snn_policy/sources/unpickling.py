@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.refusals import COMPLEX
 
 _LARGEST_TUPLE = 10_000
 _NUMERIC = re.compile(r"[biuf][1248]")
@@ -128,6 +129,8 @@ class _NumbersOnly(pickle.Unpickler):
         inert = any(module_name == package or module_name.startswith(f"{package}.") for package in _INERT)
         if inert or (module_name, global_name) in _INERT_NAMES:
             return type(global_name, (Stub,), {"stands_for": f"{module_name}.{global_name}"})
+        if global_name.startswith("Complex"):
+            raise UnsupportedLayerError(f"{module_name}.{global_name}", *COMPLEX)
         raise SourceError(f"holds {module_name}.{global_name}, which {self._what} never need; refused")
 
 

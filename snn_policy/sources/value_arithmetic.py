@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from snn_policy.sources.affine_values import Value, joined
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import refusal, rounding
+from snn_policy.sources.value_choices import bounded_exponential, masks_together, of_two
 from snn_policy.sources.value_functions import (
     clipped,
     linear,
@@ -32,6 +33,9 @@ def as_value(given: Any) -> Value:
 def _add(path: str, x: Any, y: Any, alpha: Any = 1) -> Value:
     y = y.scaled(alpha) if isinstance(y, Value) else np.asarray(y, np.float64) * alpha
     if isinstance(x, Value) and isinstance(y, Value):
+        straight = masks_together(x, y, path)
+        if straight is not None:
+            return straight
         whole = summed(x, y, path)
         return spelled_gru(whole, path) or whole
     return x.shifted(y) if isinstance(x, Value) else y.shifted(x)  # pyright: ignore
@@ -49,7 +53,7 @@ def _mul(path: str, x: Any, y: Any) -> Value:
 
 def _div(path: str, x: Any, y: Any, rounding_mode: Any = None) -> Value:
     if rounding_mode is not None:
-        raise refusal(path, "div")
+        raise rounding(path, "floor division")
     if not isinstance(y, Value):
         return divided(x, Value.constant(y), path)
     return divided(as_value(x), y, path)
@@ -83,9 +87,10 @@ def _addmm(path: str, bias: Any, x: Any, y: Any, beta: Any = 1, alpha: Any = 1) 
                 np.asarray(bias) * beta)  # fmt: skip
 
 
-def _clamp(path: str, x: Value, min: Any = None, max: Any = None) -> Value:
-    if isinstance(min, Value) or isinstance(max, Value):
-        raise refusal(path, "maximum")
+def _clamp(path: str, x: Any, min: Any = None, max: Any = None) -> Value:
+    if not isinstance(x, Value) or isinstance(min, Value) or isinstance(max, Value):
+        x = as_value(x) if min is None else of_two(as_value(x), as_value(min), True, path)
+        return x if max is None else of_two(x, as_value(max), False, path)
     return clipped(x, min, max, path, "clamp")
 
 
@@ -94,8 +99,10 @@ def _bounded(low: bool) -> Callable[..., Value]:
         other = next(iter(named.values()), other)
         if isinstance(other, Value):
             x, other = other, x
-        if other is None or isinstance(other, Value):
+        if other is None:
             raise refusal(path, "maximum")
+        if isinstance(other, Value):
+            return of_two(x, other, low, path)
         return clipped(x, other if low else None, None if low else other, path, "clamp")
 
     return apply
@@ -149,7 +156,8 @@ def _stack(path: str, tensors: Any, dim: int = 0) -> Value:
 
 
 def _exp(path: str, x: Value) -> Value:
-    return unfinished("exp", x, path, "exp")
+    made = bounded_exponential(x, path)
+    return unfinished("exp", x, path, "exp") if made is None else made
 
 
 def _unread(function: str) -> Callable[..., Value]:

@@ -12,11 +12,23 @@ from snn_policy.sources.images import average_pool
 from snn_policy.sources.operations import SELU, Activate, AdaptivePool
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.value_arithmetic import as_value
+from snn_policy.sources.value_choices import (
+    MOST_EXACT,
+    branched,
+    chosen,
+    compared,
+    either_mask,
+    exceeds,
+    inverted,
+    is_mask,
+    shrunk,
+    sign,
+    thresholded,
+)
 from snn_policy.sources.value_functions import (
     activated,
     applied_activation,
     argmax,
-    clipped,
     convolved,
     group_normalised,
     linear,
@@ -28,9 +40,6 @@ from snn_policy.sources.value_functions import (
 )
 from snn_policy.sources.value_products import multiplied
 from snn_policy.sources.value_recurrence import cell, sequence
-
-MOST_EXACT = 15
-"""From this threshold on, torch's softplus is its definition to within float32."""
 
 
 def _linear(path: str, x: Value, weight: Any, bias: Any = None) -> Value:
@@ -88,13 +97,49 @@ def _rrelu(path: str, x: Value, lower: Any = 1 / 8, upper: Any = 1 / 3, training
 
 
 def _threshold(path: str, x: Value, threshold: Any, value: Any, inplace: Any = False) -> Value:
-    if threshold != value:
-        raise refusal(path, "threshold")
-    return clipped(x, value, None, path, "threshold")
+    return thresholded(x, float(threshold), float(value), path)
 
 
 def _softshrink(path: str, x: Value, lambd: Any = 0.5) -> Value:
-    return x.plus(clipped(x, -lambd, lambd, path, "softshrink").scaled(-1.0))
+    return shrunk(x, float(lambd), float(lambd), path)
+
+
+def _hardshrink(path: str, x: Value, lambd: Any = 0.5) -> Value:
+    return shrunk(x, float(lambd), 0.0, path)
+
+
+def _compared(name: str) -> Callable[..., Value]:
+    return lambda path, x, y: compared(name, as_value(x), as_value(y), path)
+
+
+def _where(path: str, condition: Any, x: Any = None, y: Any = None) -> Value:
+    if x is None or y is None:
+        raise branched(path, "where")
+    if isinstance(condition, Value):
+        return chosen(condition, as_value(x), as_value(y), path, "where")
+    shape = np.broadcast_shapes(np.shape(condition), as_value(x).shape, as_value(y).shape)
+    taken = np.broadcast_to(np.asarray(condition, bool), shape)
+    one, other = as_value(x).expanded(shape), as_value(y).expanded(shape)
+    return other.overwritten(other.places[taken], one.moved(one.places[taken]))
+
+
+def _filled(path: str, x: Any, mask: Any, value: Any) -> Value:
+    return _where(path, mask, value, x)
+
+
+def _both(true: bool) -> Callable[..., Value]:
+    def apply(path: str, x: Any, y: Any) -> Value:
+        if not all(isinstance(one, Value) and is_mask(one) for one in (x, y)):
+            raise branched(path, "logical")
+        return either_mask(x, y, true, path, "logical")
+
+    return apply
+
+
+def _inverted(path: str, x: Value) -> Value:
+    if not is_mask(x):
+        raise branched(path, "logical_not")
+    return inverted(x)
 
 
 def _tanhshrink(path: str, x: Value) -> Value:
@@ -232,12 +277,19 @@ def _recurrent_cell(kind: str) -> Callable[..., Any]:
     return apply
 
 
+CHOICES: dict[str, Callable[..., Any]] = {
+    **{name: _compared(name) for name in ("gt", "ge", "lt", "le")}, "greater": _compared("gt"), "less": _compared("lt"),
+    "greater_equal": _compared("ge"), "less_equal": _compared("le"), "where": _where, "masked_fill": _filled,
+    "logical_and": _both(True), "logical_or": _both(False), "logical_not": _inverted, "sign": lambda path, x: sign(
+        x, path), "sgn": lambda path, x: sign(x, path), "heaviside": lambda path, x, values: exceeds(
+        as_value(x), path, "Heaviside"),
+}  # fmt: skip
 LAYERS: dict[str, Callable[..., Any]] = {
     "linear": _linear, "relu": _activation("relu"), "tanh": _activation("tanh"), "sigmoid": _activation("sigmoid"),
     "silu": _activation("silu"), "mish": _activation("mish"), "softsign": _activation("softsign"),
     "selu": _activation("selu"), "hardswish": _activation("hardswish"), "hardsigmoid": _activation("hardsigmoid"),
     "logsigmoid": _activation("logsigmoid"), "log_sigmoid": _activation("logsigmoid"), "rrelu": _rrelu,
-    "threshold": _threshold, "softshrink": _softshrink, "tanhshrink": _tanhshrink, "elu": _elu, "celu": _celu,
+    "threshold": _threshold, "softshrink": _softshrink, "hardshrink": _hardshrink, "tanhshrink": _tanhshrink, "elu": _elu, "celu": _celu,
     "gelu": _gelu,
     "leaky_relu": _activation("leaky_relu", "negative_slope", 0.01), "softplus": _softplus, "prelu": _prelu,
     "scaled_elu": _selu_of, "qcfs": _qcfs, "glu": _glu, "norm": _norm, "layer_norm": _layer_norm, "rms_norm": _rms_norm,

@@ -9,9 +9,10 @@ from typing import Any
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import refusal, rounding
 from snn_policy.sources.value_arithmetic import ARITHMETIC
-from snn_policy.sources.value_layers import LAYERS
+from snn_policy.sources.value_choices import branched
+from snn_policy.sources.value_layers import CHOICES, LAYERS
 
 ALIASES = {
     "iadd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "multiply": "mul", "truediv": "div",
@@ -21,6 +22,8 @@ ALIASES = {
     "swish": "silu", "absolute": "abs", "linalg_vector_norm": "norm", "linalg_norm": "norm", "vector_norm": "norm",
     "frobenius_norm": "norm", "square": "square", "special_expit": "sigmoid", "special_softmax": "softmax",
     "_convolution": "convolution", "norm_except_dim": "norm",
+    "_threshold": "threshold", "__and__": "logical_and", "__or__": "logical_or", "and": "logical_and", "or": "logical_or", "invert": "logical_not", "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or", "bitwise_not": "logical_not",
 }  # fmt: skip
 UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half", "bfloat16", "_to_copy", "dropout",
               "dropout1d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout",
@@ -28,10 +31,11 @@ UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half",
 _NAMED = {"scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
           "_native_multi_head_attention": "attention", "topk": "mixture of experts",
           "one_hot": "mixture of experts", "sort": "sorting",
-          "where": "where", "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
+          "scatter": "scatter", "index_put": "scatter"}  # fmt: skip
 
 
-_RULES = ARITHMETIC | LAYERS
+_BRANCHES = ("eq", "ne", "equal", "not_equal", "any", "all", "nonzero", "count_nonzero", "isnan", "isinf", "isfinite")
+_RULES = ARITHMETIC | CHOICES | LAYERS
 READ = frozenset((*_RULES, *ALIASES, "batch_norm"))
 """Names that are read, for whoever may call no others."""
 
@@ -47,9 +51,8 @@ def applied(name: str, arguments: Sequence[Any], keywords: dict[str, Any], path:
     if name in UNCHANGED:
         return _unchanged(name, arguments, keywords, path)
     rule = _RULES.get(name)
-    if name in ("gt", "lt", "ge", "le", "eq", "ne", "greater", "less"):
-        reason = "it branches on values of the observation"
-        raise UnsupportedLayerError(path, name, reason, "Keep forward free of branches")
+    if name in _BRANCHES:
+        raise branched(path, name)
     if rule is None:
         raise refusal(path, _NAMED.get(name, name))
     given = {key: value for key, value in keywords.items() if key not in ("out", "inplace", "dtype")}
@@ -64,5 +67,5 @@ def _unchanged(name: str, arguments: Sequence[Any], keywords: dict[str, Any], pa
         raise refusal(path, name)
     kinds = [str(given) for given in (*arguments[1:], *keywords.values())]
     if any("int" in kind or kind.endswith(("bool", "long")) for kind in kinds):
-        raise UnsupportedLayerError(path, name, "it rounds to whole numbers", "Keep floating point")
+        raise rounding(path, name)
     return arguments[0]

@@ -16,6 +16,8 @@ from snn_policy.sources.affine_values import Term, Value, joined, only_term, uni
 from snn_policy.sources.graph_nodes import Activated, Multiplied, Node, Unfinished, Weighted, bare
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import divided_by_zero
+from snn_policy.sources.value_choices import masked
+from snn_policy.sources.value_exponentials import quotient_of_exponentials
 from snn_policy.sources.value_functions import activated, is_constant, unfinished
 from snn_policy.sources.value_gates import spelled_lstm
 
@@ -31,6 +33,9 @@ def multiplied(first: Value, second: Value, path: str, kind: str = "mul") -> Val
             return one.scaled(other.bias.reshape(other.shape))
     shape = np.broadcast_shapes(first.shape, second.shape)
     one, two = first.expanded(shape), second.expanded(shape)
+    straight = masked(one, two, path, kind)
+    if straight is not None:
+        return straight
     for x, gate in ((one, two), (two, one)):
         made = _gated(x, gate, path) or _divided_by_root(x, gate, "reciprocal", path)
         if made is not None:
@@ -64,6 +69,9 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         return first.scaled(1 / constant)
     shape = np.broadcast_shapes(first.shape, second.shape)
     one, two = first.expanded(shape), second.expanded(shape)
+    sigmoid = None if is_constant(one) else quotient_of_exponentials(one, two, path)
+    if sigmoid is not None:
+        return sigmoid.reshaped(shape)
     term = only_term(two)
     if term is not None and isinstance(term.node, Unfinished):
         node, operand = term.node, term.node.operand
@@ -88,7 +96,8 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         reason = "it joins two values in a quotient α/(α + β), the mean of a Beta distribution"
         raise UnsupportedLayerError(path, "Beta head", reason, "Train with a Gaussian head")
     reason = "it joins two values: it divides by one that depends on the observation"
-    raise UnsupportedLayerError(path, kind, reason, "Only a normalisation of whole rows is read as such")
+    remedy = "Divide by norms of whole rows only; call activations by their names (sigmoid, tanh, mish), not spelled out"
+    raise UnsupportedLayerError(path, kind, reason, remedy)
 
 
 def _beta_mean(one: Value, two: Value, path: str) -> Value | None:

@@ -50,6 +50,9 @@ def product(path: str, first: Value, second: Value, kind: str = "matmul") -> Uns
     blended = [node for node in nodes if isinstance(node, Weighted) and _gated(node)]
     if blended:
         return UnsupportedLayerError(path, "mixture of experts", _REASON, _REMEDY)
+    if kind == "outer product":
+        reason = "it multiplies two values of the observation, as attention, state spaces and made weights do"
+        return UnsupportedLayerError(path, kind, reason, _REMEDY)
     if kind != "einsum" and 1 in (*first.shape[-2:], *second.shape[-2:]):
         reason = "it multiplies two values of the observation, as attention and networks that make weights do"
         return UnsupportedLayerError(path, kind, reason, _REMEDY)
@@ -69,10 +72,11 @@ def einsum(path: str, equation: str, *operands: Any, **_: Any) -> Value:
     """
     factors = list(operands[0]) if isinstance(operands[0], list | tuple) else list(operands)
     values = [factor for factor in factors if isinstance(factor, Value)]
-    if len(values) > 1:
-        raise product(path, values[0], values[1], "einsum")
     given, arrow, made = equation.replace(" ", "").partition("->")
     names = given.split(",")
+    summed_over = set(given) - set(made) - {","}
+    if len(values) > 1:
+        raise product(path, values[0], values[1], "einsum" if summed_over else "outer product")
     plain = arrow and all(name.isalpha() and name.isascii() for name in (*names, made or "a"))
     if not plain or len(names) != len(factors):
         raise refusal(path, "einsum")
