@@ -53,8 +53,9 @@ def test_observations_that_never_change_are_refused(actor: Actor):
 
 def test_tsne_places_states_of_both_policies(actor: Actor, monkeypatch: pytest.MonkeyPatch):
     class Tsne:
-        def __init__(self, random_state: int) -> None:
+        def __init__(self, perplexity: float, random_state: int) -> None:
             assert random_state == 0
+            assert perplexity == 30
 
         def fit_transform(self, rows: np.ndarray) -> np.ndarray:
             return rows[:, :2]

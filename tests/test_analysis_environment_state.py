@@ -406,6 +406,30 @@ class Hidden(Walking):
         return np.array([self.place, 1.0], np.float32)
 
 
+class Weathered(gym.Wrapper):
+    """Blow in every episode from elsewhere, out of a generator that no reset seeds."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.weather, self.episodes = np.random.default_rng(9), 0
+
+    def reset(self, **options: Any) -> Any:
+        self.wind, self.episodes = self.weather.normal(), self.episodes + 1
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = self.env.step(action + np.float32(self.wind))
+        return obs, float(reward) + self.episodes, *rest
+
+
+class Unseen(gym.Wrapper):
+    """Hold what nobody can look into, and what no step depends on."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.hidden = iter([1.0])
+
+
 @pytest.mark.parametrize(
     "made",
     [
@@ -413,6 +437,11 @@ class Hidden(Walking):
         lambda: Counting(Replayed(Hidden())),
         lambda: Replayed(Counting(Hidden())),
         lambda: Replayed(gym.make("Pendulum-v1")),
+        lambda: Replayed(NormalizeObservation(Hidden())),
+        lambda: Replayed(FrameStackObservation(NormalizeReward(NormalizeObservation(TimeLimit(Hidden(), 90))), 3)),
+        lambda: Replayed(Weathered(Hidden())),
+        lambda: Replayed(NormalizeObservation(Unseen(Hidden()))),
+        lambda: NormalizeObservation(Replayed(Weathered(Hidden()))),
     ],
 )
 @pytest.mark.parametrize("seed", [0, None])

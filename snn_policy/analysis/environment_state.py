@@ -14,6 +14,7 @@ see it (Box2D's worlds, other processes) is refused, and so is what only turns o
 
 import copy
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -90,6 +91,25 @@ def restore_state(env: gym.Env, state: EnvironmentState) -> None:
     if env is not state.env:
         raise ValueError(f"state: saved of another {environment_name(state.env)} than is to be restored")
     state.recording.restore()
+
+
+def save_wrappers(env: gym.Env) -> Recording:
+    """Return what the wrappers keep, as far as it can be seen: not the environment in them, nor what saves itself."""
+    base = type(env.unwrapped)
+
+    def rule_of(kind: type) -> Rule:
+        left_out = kind is base or (issubclass(kind, gym.Env) and has_protocol(kind))
+        return nothing if left_out else _as_far_as_seen(_rule_of(kind))
+
+    return Recording(env, rule_of, {})
+
+
+def _as_far_as_seen(rule: Rule) -> Rule:
+    def seen(recording: Recording, value: Any) -> None:
+        with suppress(OpaqueError):
+            rule(recording, value)
+
+    return nothing if rule is nothing else seen
 
 
 def check_restorable(env: gym.Env, seed: int = 0, steps: int = 10) -> None:
