@@ -24,6 +24,13 @@ def test_it_does_not_stick_where_the_ann_stays_as_well():
     assert sticking([trace(np.full(100, 0.4), ann=np.full(100, 0.4))]).summary["share"].mean == 0
 
 
+@pytest.mark.parametrize(("asked", "moves"), [(np.zeros(100), 0), (MOVING, 1), (np.repeat(MOVING[:50], 2), 49 / 99)])
+def test_in_which_decisions_the_ann_moves_is_counted(asked: np.ndarray, moves: float):
+    found = sticking([trace(np.full(100, 0.4), ann=asked)]).summary
+    assert found["moves"].mean == pytest.approx(moves)
+    assert found["share"].mean == pytest.approx(moves)
+
+
 def test_a_policy_that_follows_every_fourth_decision_sticks_in_three_of_four():
     held = np.repeat(np.linspace(0, 1, 25), 4)
     found = sticking([trace(held, ann=np.linspace(0, 1, 100))])

@@ -195,6 +195,14 @@ def test_a_task_that_forgives_holds_states_together_and_one_that_does_not_parts_
     assert apart[1.1].snn[0][0] == apart[1.1].disturbed[0][0] == 0
 
 
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_half_way_to_unrelated_episodes_exists_only_where_there_are_some(episodes: int) -> None:
+    actor = proportional(0.0)
+    found = divergence(actor, Erring(actor, constant), Line, episodes)  # pyright: ignore[reportArgumentType]
+    for name in ("snn_half_way", "disturbed_half_way", "unrelated"):
+        assert np.isfinite(found.summary[name].mean) == (episodes > 1)
+
+
 def test_a_task_that_adds_up_suffers_from_bias_most_and_from_alternation_least() -> None:
     actor = proportional(0.05)
     lost = means(sensitivity(actor, Line, episodes=6, size=0.02, gains=(0.5, 1.0)))

@@ -72,7 +72,7 @@ def _returned(sections: Sections, about: About) -> list[str]:
     both = f"The spiking policy returns {number(snn.mean)}, its ANN {number(ann.mean)} ({_episodes(snn)})"
     if lost is None:
         return [f"{both}."]
-    if lost.mean == 0 and not sure(lost) and lost.interval[0] == lost.interval[1]:
+    if lost.mean == 0 and not (has_interval(lost) and any(lost.interval)):
         return [f"{both}: it loses nothing, {with_interval(lost, ' %')}."]
     if sure(lost):
         verb, size = ("loses", lost) if lost.mean > 0 else ("gains", scaled(lost, -1))
@@ -148,7 +148,7 @@ def _low(sections: Sections, about: About) -> list[str]:
     what = "error of the choice" if about.get("discrete") else "error"
     shown = f"{with_interval(scaled(share, 100), ' %')} of its power lies below a tenth of the decision rate"
     if share.few or not has_interval(share):
-        return [f"How slow the {what} is, few segments show: {shown} (of a white one 20 %)."]
+        return [f"How slow the {what} is, so little hardly shows: {shown} (of a white one 20 %)."]
     kind = "about as slow as white noise"
     if above(share, WHITE_SHARE):
         kind = "mostly slow" if above(share, 0.5) else "slower than white noise"
@@ -168,10 +168,12 @@ def _forgiven(sections: Sections, about: About) -> list[str]:
         return [f"No disturbance of {power} costs anything in this task (0 % of the ANN's return)."]
     worst, least = (pick(costs, key=lambda kind: costs[kind].mean) for pick in (max, min))
     most = with_interval(costs[worst], " %")
-    if not (sure(costs[worst]) and costs[worst].mean > 0):
+    if not has_interval(costs[worst]):
+        return [f"Of disturbances of {power}, {KINDS[worst]} cost most in one episode, {most}, which may be chance."]
+    if not above(costs[worst], 0):
         return [
-            f"No disturbance of {power} costs anything for certain: {KINDS[worst]} costs most, {most} of the ANN's "
-            "return."
+            f"No disturbance of {power} costs anything for certain: at most {most} of the ANN's return "
+            f"({KINDS[worst]})."
         ]
     return [
         f"Of disturbances of {power}, {KINDS[worst]} hurts this task most ({most} of "
@@ -259,7 +261,9 @@ def advice(sections: Sections, about: About) -> list[str]:
         return [f"Change nothing: no loss is seen, {with_interval(lost, ' %')}."]
     changes = [*_advised_alpha(sections, about, sticks), *_advised_neuron(sections, about)]
     if lost is not None and not above(lost, 0) and not rests:
-        first = f"Take more episodes than {about['episodes']} first: the loss, {with_interval(lost, ' %')}, may be chance."
+        first = (
+            f"Take more episodes than {about['episodes']} first: the loss, {with_interval(lost, ' %')}, may be chance."
+        )
         return [first, *changes]
     return changes or [f"No setting stands out: try more episodes than {about['episodes']}."]
 

@@ -140,10 +140,11 @@ COUNTS = f"n: values that a mean stands on (decisions, segments or episodes), wh
 
 def rows(section: str, summary: Mapping[str, Estimate]) -> list[tuple[str, str, str]]:
     """Return a section's figures as texts: what, with how many values it stands on where few (" (n = 7)"), the mean,
-    the 95 % interval ("–" where there is none)."""
+    the 95 % interval ("–" where there is none, or nothing to measure)."""
     found = []
     for name, value in summary.items():
         low, high = value.interval
         interval = f"{number(low)} to {number(high)}" if has_interval(value) else "–"
-        found.append((label(section, name) + count(value), number(value.mean), interval))
+        mean = number(value.mean) if value.mean == value.mean else "–"
+        found.append((label(section, name) + count(value), mean, interval))
     return found

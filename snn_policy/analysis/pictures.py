@@ -60,6 +60,9 @@ def names_of_all() -> set[str]:
 def drawable(analysis: Analysis) -> list[str]:
     """Return the names of the pictures that this analysis has the figures for."""
     absent = {"embedding"} if analysis.embedding is None else set[str]()
+    parted = analysis.divergence
+    if not any((distance > 0).any() for distance in (*parted.snn, *parted.disturbed, *parted.unrelated)):
+        absent.add("divergence")
     if analysis.spectra is None:
         absent.add("spectra")
     if analysis.ablation is None:
