@@ -223,6 +223,15 @@ def test_a_task_that_forgets_does_not_care_which_error_it_is() -> None:
     assert max(costs) < 1.4 * min(costs)
 
 
+@pytest.mark.parametrize(("gain", "lost"), [(0.5, 20.0), (1.0, 0.0), (1.5, -20.0), (3.0, -60.0)])
+def test_a_gain_scales_the_action_about_the_middle_of_its_range_and_within_it(gain: float, lost: float) -> None:
+    actor = Actor([linear(np.zeros((2, 2)), [0.4, 0.4])], Head.clip(-np.ones(2), np.ones(2)), (2,))
+    made = lambda: Line(reward=lambda x, action: float(action.mean() + 0.6))  # noqa: E731
+    found = means(sensitivity(actor, made, episodes=2, size=0.0, gains=(gain,)))
+    assert found[f"none@{gain}"] == pytest.approx(lost, abs=1e-4)
+    assert found[f"white@{gain}"] == found[f"bias@{gain}"] == 0  # of size 0, and compared at the same gain
+
+
 @pytest.mark.parametrize("kind", ["bias", "white", "low_passed", "alternating"])
 def test_disturbances_of_every_kind_have_the_asked_power(kind: str) -> None:
     actor, taken = proportional(0.0), list[Any]()
