@@ -331,6 +331,29 @@ class Elsewhere(Walking):
 _FAR_AWAY = [0.0]
 
 
+class Forgetful(InArrays):
+    def get_state(self) -> Any:
+        return self.kept.copy()
+
+    def set_state(self, state: Any) -> None:
+        self.kept[:] = state
+
+
+class Silent(InArrays):
+    def get_state(self) -> Any:
+        raise RuntimeError("no state\nhere")
+
+    def set_state(self, state: Any) -> None: ...
+
+
+class Deaf(InArrays):
+    def get_state(self) -> Any:
+        return 0
+
+    def set_state(self, state: Any) -> None:
+        raise ValueError("what state")
+
+
 class InThread(Walking):
     """Keep its state in a thread, which waits for actions, as a simulator's driver may."""
 
@@ -410,6 +433,10 @@ class InQueue(Walking):
         (InThread, r"asked\.not_empty is a threading\.Condition, whose contents cannot be seen"),
         (WithThread, r"thread is a threading\.Thread, whose contents cannot be seen"),
         (Awaiting, r"event\._cond is a threading\.Condition"),
+        (Forgetful, r"the observation 1 step.*its get_state\(\) and set_state\(state\) leave out something"),
+        (lambda: Counting(Forgetful()), "leave out something"),
+        (Silent, "its get_state raised RuntimeError: no state here"),
+        (Deaf, "its set_state raised ValueError: what state"),
         (Global, "the observation 1 step"),
         (Elsewhere, "the observation 1 step"),
     ],

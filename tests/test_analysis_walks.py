@@ -173,6 +173,44 @@ def test_where_falling_ends_an_episode_its_length_costs_everything() -> None:
     assert abs(found["policy"]) + abs(found["states"]) + abs(found["interaction"]) < 1e-9
 
 
+def rewards_by_hand(gain: float, error: Error, seed: int, acts: str) -> dict[str, list[float]]:
+    """Follow one policy on a line that ends at 0.5; return the rewards of either policy's action where it goes."""
+    x, found = np.float64(np.random.default_rng(seed).normal(size=2) / 10), dict[str, list[float]](ann=[], snn=[])
+    for k in range(STEPS):
+        ann = np.clip(-gain * x, -1, 1)
+        actions = {"ann": ann, "snn": ann + error(k)}
+        for name, action in actions.items():
+            found[name].append(2.0 - float(abs(x).sum()) - 3 * abs(action).sum() - 5 * float(x @ action))
+        x = x + actions[acts]
+        if abs(x).max() > 0.5:
+            break
+    return found
+
+
+@pytest.mark.parametrize(("gain", "error"), [(0.0, constant), (0.05, constant), (0.2, alternating), (0.1, white)])
+def test_all_four_rewards_and_all_parts_are_those_computed_by_hand(gain: float, error: Error) -> None:
+    made = lambda: Line(  # noqa: E731
+        reward=lambda x, a: 2.0 - float(abs(x).sum()) - 3 * abs(a).sum() - 5 * float(x @ a), edge=0.5
+    )
+    actor = proportional(gain)
+    found = decomposition(actor, Erring(actor, error), made, episodes=3)  # pyright: ignore[reportArgumentType]
+    for episode in range(3):
+        in_ann, in_snn = (rewards_by_hand(gain, error, episode, acts) for acts in ("ann", "snn"))
+        assert found.ann_in_ann[episode] == pytest.approx(in_ann["ann"], abs=1e-5)
+        assert found.snn_in_ann[episode] == pytest.approx(in_ann["snn"], abs=1e-5)
+        assert found.ann_in_snn[episode] == pytest.approx(in_snn["ann"], abs=1e-5)
+        assert found.snn_in_snn[episode] == pytest.approx(in_snn["snn"], abs=1e-5)
+    mean = {name: np.array([r.mean() for r in getattr(found, name)]) for name in ("ann_in_ann", "snn_in_ann",
+            "ann_in_snn", "snn_in_snn")}  # fmt: skip
+    steps, fewer = len(found.ann_in_ann[0]), len(found.ann_in_ann[0]) - np.array([len(r) for r in found.snn_in_snn])
+    size = abs((steps * mean["ann_in_ann"]).mean()) / 100
+    costs = found.costs
+    assert costs["policy"] == pytest.approx(steps * (mean["ann_in_ann"] - mean["snn_in_ann"]) / size)
+    assert costs["states"] == pytest.approx(steps * (mean["ann_in_ann"] - mean["ann_in_snn"]) / size)
+    assert costs["length"] == pytest.approx(fewer * mean["snn_in_snn"] / size)
+    assert (fewer.max() > 0) == (error is constant and gain < 0.05)
+
+
 @pytest.mark.parametrize("error", [constant, white, alternating])
 def test_the_parts_add_up_to_what_the_conversion_loses(error: Error) -> None:
     found = decomposed(lambda x, action: 2.0 - float(x @ x) - 3 * abs(action).sum(), 0.2, error, edge=0.6)
@@ -193,6 +231,20 @@ def test_a_task_that_forgives_holds_states_together_and_one_that_does_not_parts_
     assert apart[1.1].snn[0][-1] > 20 * apart[1.1].snn[0][10]
     assert apart[0.5].snn[0][-1] < 2 * apart[0.5].snn[0][10]
     assert apart[1.1].snn[0][0] == apart[1.1].disturbed[0][0] == 0
+
+
+@pytest.mark.parametrize("growth", [0.5, 1.0, 1.05])
+def test_distances_are_in_spreads_of_the_anns_states_and_pair_the_same_decisions(growth: float) -> None:
+    actor, made = proportional(0.0), lambda: Line(growth=growth)
+    walks = walk(actor, Erring(actor, constant), made, episodes=3)  # pyright: ignore[reportArgumentType]
+    found = divergence(actor, actor, made, walks=walks)
+    seen = [episode.observations.astype(np.float64) for episode in walks.ann]
+    spread = np.concatenate(seen).std(axis=0)
+    for episode, (ann, snn) in enumerate(zip(seen, walks.snn, strict=True)):
+        apart = np.sqrt((((ann - snn.observations) / spread) ** 2).mean(axis=1))
+        assert found.snn[episode] == pytest.approx(apart, rel=1e-5)
+        away = np.sqrt((((ann - seen[(episode + 1) % 3]) / spread) ** 2).mean(axis=1))
+        assert found.unrelated[episode] == pytest.approx(away, rel=1e-5)
 
 
 @pytest.mark.parametrize("episodes", [1, 2])
