@@ -2,7 +2,6 @@
 
     python -m benchmarks.error_amplification run                         # stop and start it as you like
     python -m benchmarks.error_amplification run --episodes 10 --decisions 0 --out results.json
-    python -m benchmarks.error_amplification watch                       # consistency where the policy does not act
     python -m benchmarks.error_amplification noise                       # the same errors' size, without their order
     python -m benchmarks.error_amplification table --page docs/error-amplification.md
 
@@ -32,17 +31,13 @@ from benchmarks.markers import replaced
 from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import IF, Actor, SpikingPolicy, convert, load_actor
 from snn_policy.analysis import consistency, decomposition, sensitivity, walk
-from snn_policy.analysis.estimates import Estimate, estimate
-from snn_policy.analysis.last_values import Decider
 from snn_policy.analysis.residuals import residual_cosines
 from snn_policy.analysis.traces import record_traces
-from snn_policy.analysis.walks import cosines, differences
 from snn_policy.atomic_files import write_atomically
-from snn_policy.observations import EnvironmentRow
 from snn_policy.protocol import FloatArray
 
 MARKER = "findings"
-FILE, NOISE_FILE, WATCH_FILE = (RESULTS / f"error_amplification{part}.json" for part in ("", "_noise", "_watched"))
+FILE, NOISE_FILE = (RESULTS / f"error_amplification{part}.json" for part in ("", "_noise"))
 ENVIRONMENTS = {
     "tqc-HalfCheetah-v3": "HalfCheetah-v5",
     "sac-Walker2d-v3": "Walker2d-v5",
@@ -166,51 +161,16 @@ def disturbed(name: str, episodes: int, decisions: int | None) -> Case:
 
 
 @application.command()
-def watch(
-    episodes: Annotated[int, typer.Option(min=2)] = 10,
-    decisions: Annotated[int, typer.Option(min=0, help="per episode at most; 0: to its end")] = 0,
-    actors: Annotated[str, typer.Option(help="separated by commas")] = ",".join(ENVIRONMENTS),
-    out: Path = WATCH_FILE,
-) -> None:
-    """Measure every conversion's consistency along the ANN's own episodes, which needs no restored states."""
-    until = decisions or None
-
-    def find(actor: str, timesteps: int, alpha: float) -> Case:
-        return {"beside_ann": watched(actor, timesteps, alpha, episodes, until).as_dict()}
-
-    measure(conversions(actors), episodes, until, find, out)
-
-
-def watched(name: str, timesteps: int, alpha: float, episodes: int, decisions: int | None) -> Estimate:
-    """Return the mean cosine of consecutive errors of a policy that decides and does not act."""
-    actor = recorded(name)[0]
-    snn, ann = Decider(converted(name, timesteps, alpha), actor), Decider(actor, actor)
-    row, found = EnvironmentRow(environment_of(name, decisions)(), actor.observation_shape), []
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        obs, over, states, told = row.reset(seed), False, (snn.initial_state(), ann.initial_state()), []
-        while not over:
-            decided = snn(obs, states[0]), ann(obs, states[1])
-            states = decided[0].state, decided[1].state
-            told.append([one.values for one in decided])
-            obs, _, terminated, truncated = row.step(decided[1].action)
-            over = terminated or truncated
-        values = np.array(told)
-        errors = differences(values[:, 0], values[:, 1])
-        found.append(cosines(errors[:-1], errors[1:]))
-    return estimate(found)
-
-
-@application.command()
 def table(
     file: Path = FILE,
     noise_file: Path = NOISE_FILE,
-    watch_file: Path = WATCH_FILE,
     page: Annotated[
         Path | None, typer.Option(help="a page whose tables are written anew, such as the docs' own")
     ] = None,
 ) -> None:
     """Print the tables, in Markdown, or write them into a page."""
-    text = "\n".join([*tables(kept(file)), *watch_table(kept(watch_file)), *noise_table(kept(noise_file))])
+    cases = kept(file)
+    text = "\n".join([*tables(cases), *beside_ann_table(cases), *noise_table(kept(noise_file))])
     if page is None:
         print(text)
     else:
@@ -227,19 +187,26 @@ def tables(cases: list[Case]) -> Iterator[str]:
             yield from lines(actor, [case for case in chosen if case["actor"] == actor])
 
 
-def watch_table(cases: list[Case]) -> Iterator[str]:
-    """Yield the lines of the table of policies that do not act: a row for every actor and T, a column for every α."""
-    alphas = sorted({case["alpha"] for case in cases})
+def beside_ann_table(cases: list[Case]) -> Iterator[str]:
+    """Yield the lines of the table of errors in the ANN's own episodes: a row for every actor and T, a column for every
+    α; of every conversion the figures of most episodes."""
+    most = {(case["actor"], case["timesteps"], case["alpha"]): case for case in sorted(cases, key=whole_episodes)}
+    alphas = sorted({alpha for _, _, alpha in most})
     if cases:
         yield "| consistency beside the ANN | " + " | ".join(f"α = {alpha:g}" for alpha in alphas) + " |"
         yield "|---" * (1 + len(alphas)) + "|"
     for actor in ENVIRONMENTS:
-        for timesteps in sorted({case["timesteps"] for case in cases if case["actor"] == actor}, key=lambda t: t or 99):
-            row = {case["alpha"]: shown("beside_ann", case["beside_ann"]) for case in cases
-                   if (case["actor"], case["timesteps"]) == (actor, timesteps)}  # fmt: skip
+        for timesteps in sorted({t for name, t, _ in most if name == actor}, key=lambda t: t or 99):
+            cells = [most.get((actor, timesteps, alpha)) for alpha in alphas]
             label = f"IF T={timesteps}" if timesteps else "default neuron (its own α)"
-            yield f"| {actor}, {label} | " + " | ".join(row.get(alpha, "") for alpha in alphas) + " |"
+            shown_cells = (shown("beside_ann", case["beside_ann"]) if case else "" for case in cells)
+            yield f"| {actor}, {label} | " + " | ".join(shown_cells) + " |"
     yield ""
+
+
+def whole_episodes(case: Case) -> tuple[bool, int]:
+    """Return what orders protocols: whole episodes last, and the more the later."""
+    return not case["decisions"], case["episodes"]
 
 
 def noise_table(cases: list[Case]) -> Iterator[str]:

@@ -53,8 +53,9 @@ def test_observations_that_never_change_are_refused(actor: Actor):
 
 def test_tsne_places_states_of_both_policies(actor: Actor, monkeypatch: pytest.MonkeyPatch):
     class Tsne:
-        def __init__(self, random_state: int) -> None:
+        def __init__(self, perplexity: float, random_state: int) -> None:
             assert random_state == 0
+            assert perplexity == 30
 
         def fit_transform(self, rows: np.ndarray) -> np.ndarray:
             return rows[:, :2]
@@ -65,6 +66,27 @@ def test_tsne_places_states_of_both_policies(actor: Actor, monkeypatch: pytest.M
     ann, spiking = tsne(actor, states(), states(30.0), points=60)
     assert ann.shape == spiking.shape == (60, 2)
     assert ann.max() < spiking.min()
+
+
+@pytest.mark.parametrize(("length", "perplexity"), [(200, 30), (8, 21), (1, 7 / 3)])
+def test_tsne_asks_for_fewer_neighbours_where_states_are_few(
+    actor: Actor, length: int, perplexity: float, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    class Tsne:
+        def __init__(self, perplexity: float, random_state: int) -> None:
+            asked.append(perplexity)
+
+        def fit_transform(self, rows: np.ndarray) -> np.ndarray:
+            return rows[:, :2]
+
+    manifold = SimpleNamespace(TSNE=Tsne)
+    monkeypatch.setitem(sys.modules, "sklearn", SimpleNamespace(manifold=manifold))
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", manifold)
+    short = [trace(np.zeros(length), observations=episode.observations[:length]) for episode in states()]
+    tsne(actor, short, short)
+    assert asked == [pytest.approx(perplexity)]
 
 
 def test_tsne_says_what_it_needs(actor: Actor):

@@ -1,7 +1,9 @@
 """Environments restored to the bit: what was saved is replayed as it was, whatever happened in between."""
 
 import ctypes
+import queue
 import threading
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -178,12 +180,16 @@ def doubly_wrapped() -> gym.Env:
     return NormalizeReward(Counting(gym.make("Pendulum-v1", max_episode_steps=30)))
 
 
+def later() -> gym.Env:
+    return InQueue()
+
+
 MADE: list[str | Callable[[], gym.Env]] = [
     "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5", "Humanoid-v5", "Reacher-v5", "Pendulum-v1",
     "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "dm_control/cartpole-swingup-v0",
     "dm_control/finger-spin-v0", "dm_control/reacher-easy-v0", "dm_control/walker-walk-repeat2-v0", wrapped,
     doubly_wrapped, InArrays, InObjects, InTensors, InGenerators, WithProtocol, lambda: Counting(WithProtocol()),
-    lambda: WholeChain(WithProtocol()),
+    lambda: WholeChain(WithProtocol()), later,
 ]  # fmt: skip
 BOX2D = ["LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "BipedalWalkerHardcore-v3"]
 
@@ -325,12 +331,112 @@ class Elsewhere(Walking):
 _FAR_AWAY = [0.0]
 
 
+class Forgetful(InArrays):
+    def get_state(self) -> Any:
+        return self.kept.copy()
+
+    def set_state(self, state: Any) -> None:
+        self.kept[:] = state
+
+
+class Silent(InArrays):
+    def get_state(self) -> Any:
+        raise RuntimeError("no state\nhere")
+
+    def set_state(self, state: Any) -> None: ...
+
+
+class Deaf(InArrays):
+    def get_state(self) -> Any:
+        return 0
+
+    def set_state(self, state: Any) -> None:
+        raise ValueError("what state")
+
+
+class InThread(Walking):
+    """Keep its state in a thread, which waits for actions, as a simulator's driver may."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = queue.Queue(), queue.Queue()
+        threading.Thread(target=self._walk, daemon=True).start()
+
+    def _walk(self) -> None:
+        place = 0.0
+        while True:
+            by = self.asked.get()
+            place = 0.0 if by is None else place + by
+            self.answers.put(place)
+
+    def begin(self) -> None:
+        self.place = self._ask(None)
+
+    def move(self, by: float) -> None:
+        self.place = self._ask(by)
+
+    def seen(self) -> Any:
+        return np.array([self.place, 0.0], np.float32)
+
+    def _ask(self, by: float | None) -> float:
+        self.asked.put(by)
+        answer = self.answers.get(timeout=20)
+        while not self.asked.not_empty._waiters:  # pyright: ignore[reportAttributeAccessIssue]
+            time.sleep(0.001)
+        return answer
+
+
+class WithThread(Walking):
+    """Have a thread that runs."""
+
+    def begin(self) -> None:
+        self.thread = threading.Thread(target=time.sleep, args=(30,), daemon=True)
+        self.thread.start()
+
+    def seen(self) -> Any:
+        return np.zeros(2, np.float32)
+
+
+class Awaiting(Walking):
+    """Have an event that a thread waits for."""
+
+    def begin(self) -> None:
+        self.event = threading.Event()
+        threading.Thread(target=self.event.wait, daemon=True).start()
+        while not self.event._cond._waiters:  # pyright: ignore[reportAttributeAccessIssue]
+            time.sleep(0.001)
+
+    def seen(self) -> Any:
+        return np.zeros(2, np.float32)
+
+
+class InQueue(Walking):
+    """Delay its moves by a queue that no other thread knows of."""
+
+    def begin(self) -> None:
+        self.late, self.place = queue.Queue(), 0.0
+        self.late.put(0.0)
+
+    def move(self, by: float) -> None:
+        self.late.put(by)
+        self.place += self.late.get()
+
+    def seen(self) -> Any:
+        return np.array([self.place, self.late.qsize()], np.float32)
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
         (Opaque, r"parts\.source\.0 is a builtins\.list_iterator, whose contents cannot be seen"),
         (lambda: Counting(Opaque()), r"env\.parts\.source\.0 is a builtins\.list_iterator"),
         (InC, r"world is a .*Structure, whose contents cannot be seen"),
+        (InThread, r"asked\.not_empty is a threading\.Condition, whose contents cannot be seen"),
+        (WithThread, r"thread is a threading\.Thread, whose contents cannot be seen"),
+        (Awaiting, r"event\._cond is a threading\.Condition"),
+        (Forgetful, r"the observation 1 step.*its get_state\(\) and set_state\(state\) leave out something"),
+        (lambda: Counting(Forgetful()), "leave out something"),
+        (Silent, "its get_state raised RuntimeError: no state here"),
+        (Deaf, "its set_state raised ValueError: what state"),
         (Global, "the observation 1 step"),
         (Elsewhere, "the observation 1 step"),
     ],
@@ -406,6 +512,30 @@ class Hidden(Walking):
         return np.array([self.place, 1.0], np.float32)
 
 
+class Weathered(gym.Wrapper):
+    """Blow in every episode from elsewhere, out of a generator that no reset seeds."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.weather, self.episodes = np.random.default_rng(9), 0
+
+    def reset(self, **options: Any) -> Any:
+        self.wind, self.episodes = self.weather.normal(), self.episodes + 1
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = self.env.step(action + np.float32(self.wind))
+        return obs, float(reward) + self.episodes, *rest
+
+
+class Unseen(gym.Wrapper):
+    """Hold what nobody can look into, and what no step depends on."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.hidden = iter([1.0])
+
+
 @pytest.mark.parametrize(
     "made",
     [
@@ -413,6 +543,11 @@ class Hidden(Walking):
         lambda: Counting(Replayed(Hidden())),
         lambda: Replayed(Counting(Hidden())),
         lambda: Replayed(gym.make("Pendulum-v1")),
+        lambda: Replayed(NormalizeObservation(Hidden())),
+        lambda: Replayed(FrameStackObservation(NormalizeReward(NormalizeObservation(TimeLimit(Hidden(), 90))), 3)),
+        lambda: Replayed(Weathered(Hidden())),
+        lambda: Replayed(NormalizeObservation(Unseen(Hidden()))),
+        lambda: NormalizeObservation(Replayed(Weathered(Hidden()))),
     ],
 )
 @pytest.mark.parametrize("seed", [0, None])

@@ -88,6 +88,126 @@ def test_the_loss_is_judged_by_its_interval(lost: Estimate, verdict: str):
     assert verdict in said(**{"return": {"snn": of(1), "ann": of(1), "lost": lost}})
 
 
+ALONE = (math.nan, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("lost", "said_of_it"),
+    [
+        (Estimate(12.0, ALONE, 1, 1), "the loss, 12 % (n = 1), may be chance"),
+        (Estimate(-3.0, ALONE, 1, 1), "the loss, −3 % (n = 1), may be chance"),
+        (Estimate(0.0, ALONE, 1, 1), "it loses nothing, 0 % (n = 1)"),
+        (of(0.0), "it loses nothing, 0 % [0, 0]"),
+        (of(0.0, 2.0), "may be chance"),
+    ],
+)
+def test_one_episode_proves_no_loss_and_none_is_none(lost: Estimate, said_of_it: str):
+    assert said_of_it in said(**{"return": {"snn": of(1), "ann": of(1), "lost": lost}})
+
+
+@pytest.mark.parametrize(
+    ("parts", "lost", "said_of_it"),
+    [
+        ({"states": of(9, 12)}, of(10, 2), None),  # perhaps nothing
+        ({"states": Estimate(9.0, ALONE, 1, 1)}, of(10, 2), None),
+        ({"states": of(9, 2), "length": of(-9, 2)}, of(0, 2), None),  # parts that cancel
+        ({"states": of(-9, 2)}, of(10, 2), None),  # the other way than what is lost
+        ({"states": of(-9, 2)}, of(-10, 2), "The states dominate: −9 %"),
+        ({"states": of(0), "length": of(75, 3)}, of(75, 3), "The episodes' length dominates: 75 %"),
+        ({"states": of(0), "policy": of(8, 3)}, of(9, 3), "The actions dominate: 8 %"),
+    ],
+)
+def test_a_part_dominates_only_where_it_and_the_loss_are_certain_and_go_the_same_way(
+    parts: dict[str, Estimate], lost: Estimate, said_of_it: str | None
+):
+    text = said(decomposition={"policy": of(0.1), **parts}, **{"return": {"snn": of(1), "ann": of(2), "lost": lost}})
+    assert said_of_it in text if said_of_it else "dominate" not in text
+
+
+def test_what_a_part_gains_is_no_negative_cost_and_another_length_is_named():
+    text = said(decomposition={"policy": of(-0.12, 0.1), "states": of(2.0, 1), "length": of(5.0, 1)})
+    assert "in the ANN's states, gain 0.12 % [0.020, 0.22] of the return" in text
+    assert "the states that it gets into cost 2 % [1, 3]" in text
+    assert "episodes of another length than the ANN's cost 5 % [4, 6]" in text
+    assert "another length" not in said(decomposition={"policy": of(1), "states": of(1), "length": of(0.2)})
+
+
+@pytest.mark.parametrize(
+    ("bias", "white", "said_of_it"),
+    [
+        (of(14, 2), of(1, 1), "a constant error hurts this task most (14 % [12, 16]"),
+        (of(1, 2), of(-4, 1), "costs anything for certain: at most 1 % [−1, 3] of the ANN's return (a constant error)"),
+        (of(-1), of(-2), "costs anything for certain: at most −1 %"),
+        (Estimate(60.0, ALONE, 1, 1), Estimate(1.0, ALONE, 1, 1), "in one episode, 60 % (n = 1), which may be chance"),
+        (of(0), of(0), "costs anything in this task (0 %"),
+    ],
+)
+def test_disturbances_hurt_only_where_their_intervals_say_so(bias: Estimate, white: Estimate, said_of_it: str):
+    figures = {"sensitivity": {"bias@1.0": bias, "white@1.0": white}}
+    assert said_of_it in said(**figures)
+    assert "of 0.10 half-ranges (RMS)" in "\n".join(observed(sections(**figures), {**ABOUT, "disturbance": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("share", "kind"),
+    [
+        (of(0.9, 0.05), "mostly slow"),
+        (of(0.4, 0.1), "slower than white noise"),
+        (of(0.2, 0.1), "about as slow as white noise"),
+        (of(0.05, 0.02), "faster than white noise"),
+        (of(0.9, 0.05)._replace(samples=2), "so little hardly shows"),
+        (Estimate(0.9, ALONE, 1, 400), "so little hardly shows"),
+    ],
+)
+def test_an_error_is_slow_where_enough_segments_say_so(share: Estimate, kind: str):
+    assert kind in said(spectra={"error": share})
+
+
+@pytest.mark.parametrize(
+    ("correction", "way"),
+    [(of(-0.2, 0.1), "turns against"), (of(0.5, 0.1), "turns with"), (of(0.0, 0.1), "neither against the error nor")],
+)
+def test_the_ann_turns_against_errors_with_them_or_neither(correction: Estimate, way: str):
+    assert way in said(correction={"correction": correction})
+
+
+def test_an_ann_that_never_moves_leaves_nothing_to_stick():
+    still = {"share": of(0.0), "longest": of(0), "moves": of(0.0)}
+    assert "Nothing could stick" in said(sticking=still)
+    assert "It never sticks" in said(sticking={**still, "moves": of(0.3)})
+    one = said(sticking={"share": of(0.1), "longest": of(1.0), "moves": of(0.3)})
+    assert "for 1 decision in a row" in one
+
+
+def test_errors_of_choices_are_in_their_own_units():
+    about = {**ABOUT, "discrete": True, "disturbance": 0.1}
+    text = "\n".join([*observed(sections(), about), *advice(sections(), about)])
+    assert "half-ranges" not in text
+    assert "from 0.20 to 0.010 (choices, one-hot)" in text
+    assert "0.10 half-spreads of the values (RMS)" in text
+    assert "its error is 0.20 half-spreads of the values" in text
+    assert "errors of the values that choices compare" in text
+
+
+@pytest.mark.parametrize(
+    ("lost", "first"),
+    [
+        (of(5, 8), "Take more episodes than 10 first: the loss, 5 % [−3, 13], may be chance."),
+        (Estimate(5.0, ALONE, 1, 1), "Take more episodes than 1 first"),
+        (Estimate(0.0, ALONE, 1, 1), "Take more episodes than 1 first"),
+    ],
+)
+def test_more_episodes_come_before_settings_where_the_loss_may_be_chance(lost: Estimate, first: str):
+    assert advised(**{"return": {"lost": lost}}).startswith(first)
+
+
+@pytest.mark.parametrize(("left", "named"), [(0.199, False), (0.195, False), (0.15, True)])
+def test_a_source_that_hardly_matters_is_not_named(left: float, named: bool):
+    figures = {"ablation": {"error_none": of(0.2), "error_unevenness": of(left)}}
+    assert ("unevenness is the largest" in said(**figures)) == named
+    assert ("Against unevenness" in advised(**figures)) == named
+
+
 def test_states_that_never_part_are_said_not_to():
     assert "after 40 decisions (SNN and ANN)" in said()
     assert "the ANN after more than 1,000." in said()

@@ -15,7 +15,8 @@ from snn_policy.analysis.residuals import (
 )
 from snn_policy.analysis.traces import answers, in_half_ranges, record_traces
 from snn_policy.analysis.variants import with_alpha
-from snn_policy.ann.layers import Head
+from snn_policy.ann.activations import RELU
+from snn_policy.ann.layers import Head, Linear
 from snn_policy.convert import convert
 from snn_policy.policy import SpikingPolicy
 from snn_policy.spiking.membrane import decide_membrane
@@ -67,6 +68,48 @@ def test_lags_pair_the_right_decisions(lag: int):
 def test_a_zero_has_no_direction():
     values = np.array([[1.0], [0.0], [1.0], [1.0]])
     np.testing.assert_equal(lagged_cosines(values, values, 1), [np.nan, np.nan, 1.0])
+
+
+def passing_on() -> SpikingPolicy:
+    """A policy whose last layer adds up, for either action, one of two IF neurons."""
+    eye, none = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    actor = Actor((Linear(eye, none, RELU), Linear(eye, none)), Head.clip([-9.0] * 2, [9.0] * 2), (2,))
+    return convert(actor, abs(RANDOM[:100, :2]), neuron="if", threshold="max")
+
+
+ANN = np.cumsum(RANDOM[:500, :2], axis=0)
+"""What the ANN does: its changes are white."""
+
+
+def at_lag(lag: int, sign: float) -> np.ndarray:
+    """Return x_k = sign·Δ_{k+lag}, (500, 2), Δ_k = a(s_{k+1}) − a(s_k) of `ANN`; zeros where there is none."""
+    changes, found = np.diff(ANN, axis=0), np.zeros_like(ANN)
+    for k in range(len(found)):
+        if 0 <= k + lag < len(changes):
+            found[k] = sign * changes[k + lag]
+    return found
+
+
+@pytest.mark.parametrize(("lag", "sign"), [(-2, 1.0), (-1, -1.0), (0, 1.0), (0, -1.0), (1, 1.0), (4, -1.0)])
+def test_errors_and_residuals_correlate_with_the_anns_change_at_the_lag_that_they_have(lag: int, sign: float):
+    vectors = at_lag(lag, sign)
+    found = residual_cosines(passing_on(), [trace(ANN + vectors, ann=ANN, residuals=(vectors.astype(np.float32),))])
+    for name in ("errors_with_changes", "residuals_with_changes"):
+        cosines = {at: found.by_lag[name][at].mean for at in (-2, -1, 0, 1, 2, 4)}
+        assert cosines.pop(lag) == pytest.approx(sign, abs=1e-3), name
+        assert np.abs(list(cosines.values())).max() < 0.15, name
+
+
+@pytest.mark.parametrize("lag", [1, 2, 4])
+def test_residuals_and_errors_correlate_with_themselves_at_their_period(lag: int):
+    turns = np.pi / lag * np.arange(200)  # half a turn after `lag` decisions
+    vectors = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    found = residual_cosines(passing_on(), [trace(vectors, residuals=(vectors.astype(np.float32),))])
+    for name in ("hidden1", "errors"):
+        assert found.by_lag[name][lag].mean == pytest.approx(-1)
+        assert found.by_lag[name][2 * lag].mean == pytest.approx(1)
+    means = found.summary["all"].mean, found.summary["hidden1"].mean, found.by_lag["hidden1"][1].mean
+    assert means == pytest.approx([np.cos(np.pi / lag)] * 3)
 
 
 def test_membrane_residuals_are_those_that_the_state_carries():

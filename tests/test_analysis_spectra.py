@@ -53,6 +53,13 @@ def test_the_action_and_every_dimension_have_shares_of_their_own():
     assert (errors["error_0"].mean, errors["error_1"].mean) == pytest.approx((1, 0))
 
 
+@pytest.mark.parametrize(("error", "ann", "share"), [(np.full(K, 0.2), ALTERNATING, 1), (ALTERNATING, np.ones(K), 0)])
+def test_the_error_is_what_the_policy_does_less_what_the_ann_would(error: np.ndarray, ann: np.ndarray, share: float):
+    found = spectra([trace(ann + error, ann=ann)]).summary
+    assert found["error"].mean == pytest.approx(share, abs=1e-9)
+    assert found["action"].mean == pytest.approx(1 - share, abs=1e-9)
+
+
 def test_no_error_has_no_share_and_short_episodes_take_shorter_segments():
     assert np.isnan(spectra([trace(np.zeros(K))]).summary["error"].mean)
     found = spectra([trace(np.ones(20)), trace(np.ones(9))])

@@ -24,6 +24,13 @@ def test_it_does_not_stick_where_the_ann_stays_as_well():
     assert sticking([trace(np.full(100, 0.4), ann=np.full(100, 0.4))]).summary["share"].mean == 0
 
 
+@pytest.mark.parametrize(("asked", "moves"), [(np.zeros(100), 0), (MOVING, 1), (np.repeat(MOVING[:50], 2), 49 / 99)])
+def test_in_which_decisions_the_ann_moves_is_counted(asked: np.ndarray, moves: float):
+    found = sticking([trace(np.full(100, 0.4), ann=asked)]).summary
+    assert found["moves"].mean == pytest.approx(moves)
+    assert found["share"].mean == pytest.approx(moves)
+
+
 def test_a_policy_that_follows_every_fourth_decision_sticks_in_three_of_four():
     held = np.repeat(np.linspace(0, 1, 25), 4)
     found = sticking([trace(held, ann=np.linspace(0, 1, 100))])
@@ -39,11 +46,17 @@ def test_what_counts_as_a_move_is_in_half_ranges(step: float, sticks: int):
     assert sticking([episode], Tolerances(moves=2 * step)).summary["share"].mean == 0
 
 
+def test_an_action_stays_where_all_its_entries_do_and_moves_where_one_does():
+    still, one = np.zeros((100, 2)), np.stack([np.zeros(100), MOVING], axis=1)
+    assert sticking([trace(still, ann=one)]).summary["share"].mean == 1
+    assert sticking([trace(one, ann=one + MOVING[:, None])]).summary["share"].mean == 0
+
+
 def test_rest_on_another_action_than_the_anns_is_told_from_rest_on_its_own():
     observations = np.concatenate([np.arange(50, dtype=np.float32)[:, None], np.full((50, 1), 50, np.float32)])
     acting = np.concatenate([MOVING[:50], np.zeros(50)])
     wrong = sticking([trace(acting, ann=acting + 0.05, observations=observations)])
-    right = sticking([trace(acting, ann=acting, observations=observations)])
+    right = sticking([trace(acting + 0.3, ann=acting + 0.3, observations=observations)])
     assert wrong.rests[0].sum() == right.rests[0].sum() == 50
     assert wrong.summary["wrong_rests"].mean == 0.5
     assert wrong.summary["resting_episodes"].mean == 1

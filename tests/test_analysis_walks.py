@@ -173,6 +173,44 @@ def test_where_falling_ends_an_episode_its_length_costs_everything() -> None:
     assert abs(found["policy"]) + abs(found["states"]) + abs(found["interaction"]) < 1e-9
 
 
+def rewards_by_hand(gain: float, error: Error, seed: int, acts: str) -> dict[str, list[float]]:
+    """Follow one policy on a line that ends at 0.5; return the rewards of either policy's action where it goes."""
+    x, found = np.float64(np.random.default_rng(seed).normal(size=2) / 10), dict[str, list[float]](ann=[], snn=[])
+    for k in range(STEPS):
+        ann = np.clip(-gain * x, -1, 1)
+        actions = {"ann": ann, "snn": ann + error(k)}
+        for name, action in actions.items():
+            found[name].append(2.0 - float(abs(x).sum()) - 3 * abs(action).sum() - 5 * float(x @ action))
+        x = x + actions[acts]
+        if abs(x).max() > 0.5:
+            break
+    return found
+
+
+@pytest.mark.parametrize(("gain", "error"), [(0.0, constant), (0.05, constant), (0.2, alternating), (0.1, white)])
+def test_all_four_rewards_and_all_parts_are_those_computed_by_hand(gain: float, error: Error) -> None:
+    made = lambda: Line(  # noqa: E731
+        reward=lambda x, a: 2.0 - float(abs(x).sum()) - 3 * abs(a).sum() - 5 * float(x @ a), edge=0.5
+    )
+    actor = proportional(gain)
+    found = decomposition(actor, Erring(actor, error), made, episodes=3)  # pyright: ignore[reportArgumentType]
+    for episode in range(3):
+        in_ann, in_snn = (rewards_by_hand(gain, error, episode, acts) for acts in ("ann", "snn"))
+        assert found.ann_in_ann[episode] == pytest.approx(in_ann["ann"], abs=1e-5)
+        assert found.snn_in_ann[episode] == pytest.approx(in_ann["snn"], abs=1e-5)
+        assert found.ann_in_snn[episode] == pytest.approx(in_snn["ann"], abs=1e-5)
+        assert found.snn_in_snn[episode] == pytest.approx(in_snn["snn"], abs=1e-5)
+    mean = {name: np.array([r.mean() for r in getattr(found, name)]) for name in ("ann_in_ann", "snn_in_ann",
+            "ann_in_snn", "snn_in_snn")}  # fmt: skip
+    steps, fewer = len(found.ann_in_ann[0]), len(found.ann_in_ann[0]) - np.array([len(r) for r in found.snn_in_snn])
+    size = abs((steps * mean["ann_in_ann"]).mean()) / 100
+    costs = found.costs
+    assert costs["policy"] == pytest.approx(steps * (mean["ann_in_ann"] - mean["snn_in_ann"]) / size)
+    assert costs["states"] == pytest.approx(steps * (mean["ann_in_ann"] - mean["ann_in_snn"]) / size)
+    assert costs["length"] == pytest.approx(fewer * mean["snn_in_snn"] / size)
+    assert (fewer.max() > 0) == (error is constant and gain < 0.05)
+
+
 @pytest.mark.parametrize("error", [constant, white, alternating])
 def test_the_parts_add_up_to_what_the_conversion_loses(error: Error) -> None:
     found = decomposed(lambda x, action: 2.0 - float(x @ x) - 3 * abs(action).sum(), 0.2, error, edge=0.6)
@@ -195,6 +233,28 @@ def test_a_task_that_forgives_holds_states_together_and_one_that_does_not_parts_
     assert apart[1.1].snn[0][0] == apart[1.1].disturbed[0][0] == 0
 
 
+@pytest.mark.parametrize("growth", [0.5, 1.0, 1.05])
+def test_distances_are_in_spreads_of_the_anns_states_and_pair_the_same_decisions(growth: float) -> None:
+    actor, made = proportional(0.0), lambda: Line(growth=growth)
+    walks = walk(actor, Erring(actor, constant), made, episodes=3)  # pyright: ignore[reportArgumentType]
+    found = divergence(actor, actor, made, walks=walks)
+    seen = [episode.observations.astype(np.float64) for episode in walks.ann]
+    spread = np.concatenate(seen).std(axis=0)
+    for episode, (ann, snn) in enumerate(zip(seen, walks.snn, strict=True)):
+        apart = np.sqrt((((ann - snn.observations) / spread) ** 2).mean(axis=1))
+        assert found.snn[episode] == pytest.approx(apart, rel=1e-5)
+        away = np.sqrt((((ann - seen[(episode + 1) % 3]) / spread) ** 2).mean(axis=1))
+        assert found.unrelated[episode] == pytest.approx(away, rel=1e-5)
+
+
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_half_way_to_unrelated_episodes_exists_only_where_there_are_some(episodes: int) -> None:
+    actor = proportional(0.0)
+    found = divergence(actor, Erring(actor, constant), Line, episodes)  # pyright: ignore[reportArgumentType]
+    for name in ("snn_half_way", "disturbed_half_way", "unrelated"):
+        assert np.isfinite(found.summary[name].mean) == (episodes > 1)
+
+
 def test_a_task_that_adds_up_suffers_from_bias_most_and_from_alternation_least() -> None:
     actor = proportional(0.05)
     lost = means(sensitivity(actor, Line, episodes=6, size=0.02, gains=(0.5, 1.0)))
@@ -213,6 +273,15 @@ def test_a_task_that_forgets_does_not_care_which_error_it_is() -> None:
     lost = means(sensitivity(actor, made, episodes=20, size=0.1, gains=(1.0,)))
     costs = [lost[f"{kind}@1.0"] for kind in ("bias", "low_passed", "white", "alternating")]
     assert max(costs) < 1.4 * min(costs)
+
+
+@pytest.mark.parametrize(("gain", "lost"), [(0.5, 20.0), (1.0, 0.0), (1.5, -20.0), (3.0, -60.0)])
+def test_a_gain_scales_the_action_about_the_middle_of_its_range_and_within_it(gain: float, lost: float) -> None:
+    actor = Actor([linear(np.zeros((2, 2)), [0.4, 0.4])], Head.clip(-np.ones(2), np.ones(2)), (2,))
+    made = lambda: Line(reward=lambda x, action: float(action.mean() + 0.6))  # noqa: E731
+    found = means(sensitivity(actor, made, episodes=2, size=0.0, gains=(gain,)))
+    assert found[f"none@{gain}"] == pytest.approx(lost, abs=1e-4)
+    assert found[f"white@{gain}"] == found[f"bias@{gain}"] == 0  # of size 0, and compared at the same gain
 
 
 @pytest.mark.parametrize("kind", ["bias", "white", "low_passed", "alternating"])

@@ -335,6 +335,43 @@ def test_analyse_leaves_policies_alone_and_says_what_dominates(analysis: Analysi
     assert analysis.advice
 
 
+class Unchanging(Line):
+    """The line, seen by nobody: observations never change."""
+
+    def _seen(self) -> Any:
+        return np.ones(2, np.float32)
+
+
+def constant() -> Actor:
+    """Push to one side, whatever is seen."""
+    hidden = Linear(np.zeros((4, 2), np.float32), np.zeros(4, np.float32), RELU)
+    return Actor((hidden, Linear(np.zeros((1, 4), np.float32), np.float32([0.25]))), Head.clip([-1.0], [1.0]), (2,))
+
+
+@pytest.mark.filterwarnings("ignore:the recording says too little")
+@pytest.mark.parametrize(
+    ("actor", "made", "options"),
+    [
+        (constant(), Line, {}),
+        (line_actor(), Unchanging, {}),
+        (line_actor(), lambda: Line(1), {"neuron": "if", "timesteps": 4}),
+        (line_actor(), lambda: Line(7), {"neuron": "if", "timesteps": 4}),
+    ],
+)
+def test_of_what_was_not_measured_nothing_is_told(actor: Actor, made: Any, options: dict[str, Any]):
+    pytest.importorskip("matplotlib")
+    from snn_policy.analysis.page import page
+
+    policy = convert(actor, np.random.default_rng(0).normal(size=(200, 2)), **options)
+    found = analyse(actor, policy, made, episodes=1)
+    text = page(found)
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert all(re.search(r"\d", sentence) for sentence in found.findings)
+    for wrong in ("unknown", ">nan", "inf<", "unrelated episodes after"):
+        assert wrong not in "\n".join([*found.findings, text])
+    assert found.advice[0].startswith("Take more episodes than 1 first") or made is Unchanging  # which rests wrongly
+
+
 def test_the_same_seed_gives_the_same_figures(analysis: Analysis):
     actor = line_actor()
     policy = convert(actor, actor.collect(Line, steps=200), neuron="if", timesteps=4, alpha=0.0)

@@ -52,23 +52,27 @@ DEFAULT = Tolerances()
 
 @dataclass(frozen=True, eq=False)
 class Sticking:
-    """Hold, per episode, which decisions stick and which rest, (decisions,) bool each; the first never sticks."""
+    """Hold, per episode, which decisions stick, which rest, and where the ANN's action moves, (decisions,) bool each;
+    the first never sticks nor moves."""
 
     sticks: list[Mask]
     rests: list[Mask]
     wrong: list[Mask]
+    moves: list[Mask]
 
     @property
     def summary(self) -> dict[str, Estimate]:
         """Return means over decisions (shares) and over episodes (longest runs, episodes with a wrong rest).
 
-        share: of decisions that stick · longest: decisions of an episode's longest run that sticks · rests: share of
-        decisions at rest · wrong_rests: share at rest on another action than the ANN's · resting_episodes: share of
-        episodes with such a rest.
+        share: of decisions that stick · longest: decisions of an episode's longest run that sticks · moves: share of
+        decisions in which the ANN's action moves, so that the other might stick · rests: share of decisions at rest ·
+        wrong_rests: share at rest on another action than the ANN's · resting_episodes: share of episodes with such a
+        rest.
         """
         return {
             "share": estimate([sticks[1:] for sticks in self.sticks]),
             "longest": estimate([[longest_run(sticks)] for sticks in self.sticks]),
+            "moves": estimate([moves[1:] for moves in self.moves]),
             "rests": estimate(self.rests),
             "wrong_rests": estimate(self.wrong),
             "resting_episodes": estimate([[wrong.any()] for wrong in self.wrong]),
@@ -83,17 +87,18 @@ class Sticking:
 def sticking(traces: Sequence[Trace], tolerances: Tolerances = DEFAULT) -> Sticking:
     """Return where the acting policy of these episodes sticks and rests."""
     if not traces:
-        return Sticking([], [], [])
+        return Sticking([], [], [], [])
     seen = np.concatenate([trace.observations.reshape(len(trace.observations), -1) for trace in traces])
     spread = seen.astype(np.float64).std(axis=0) * tolerances.still_observation
-    sticks, rests, wrong = [], [], []
+    sticks, rests, wrong, moves = [], [], [], []
     for trace in traces:
         stays = changes(trace.actions) <= tolerances.still
-        sticks.append(np.concatenate([[False], stays & (changes(trace.ann) > tolerances.moves)]))
+        moves.append(np.concatenate([[False], changes(trace.ann) > tolerances.moves]))
+        sticks.append(np.concatenate([[False], stays]) & moves[-1])
         resting = _rests(trace.observations, stays, spread, tolerances.run)
         rests.append(resting)
         wrong.append(resting & (abs(trace.errors).max(axis=1) > tolerances.moves))
-    return Sticking(sticks, rests, wrong)
+    return Sticking(sticks, rests, wrong, moves)
 
 
 def changes(actions: Values) -> Values:

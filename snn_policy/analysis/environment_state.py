@@ -14,6 +14,7 @@ see it (Box2D's worlds, other processes) is refused, and so is what only turns o
 
 import copy
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +40,8 @@ _WAY_OUT = (
 )
 _BOX2D = "Box2D keeps contacts and joint impulses where Python cannot reach them"
 _REPLAYED = "snn_policy.analysis.Replayed around it repeats the episode instead, or "
+_UNSEEN = "state in a C library or another process, or numbers drawn from a generator that others share"
+_LEFT_OUT = "its get_state() and set_state(state) leave out something that steps depend on"
 _RULES: dict[type, Rule] = {}
 
 
@@ -92,6 +95,25 @@ def restore_state(env: gym.Env, state: EnvironmentState) -> None:
     state.recording.restore()
 
 
+def save_wrappers(env: gym.Env) -> Recording:
+    """Return what the wrappers keep, as far as it can be seen: not the environment in them, nor what saves itself."""
+    base = type(env.unwrapped)
+
+    def rule_of(kind: type) -> Rule:
+        left_out = kind is base or (issubclass(kind, gym.Env) and has_protocol(kind))
+        return nothing if left_out else _as_far_as_seen(_rule_of(kind))
+
+    return Recording(env, rule_of, {})
+
+
+def _as_far_as_seen(rule: Rule) -> Rule:
+    def seen(recording: Recording, value: Any) -> None:
+        with suppress(OpaqueError):
+            rule(recording, value)
+
+    return nothing if rule is nothing else seen
+
+
 def check_restorable(env: gym.Env, seed: int = 0, steps: int = 10) -> None:
     """Try it: reset, act at random, restore, act in the same way again; twice from states further on.
 
@@ -111,10 +133,9 @@ def check_restorable(env: gym.Env, seed: int = 0, steps: int = 10) -> None:
         for step, (once, again) in enumerate(zip(first, _outcomes(env, chosen), strict=False)):
             for name, one, other in zip(("observation", "reward", "terminated", "truncated"), once, again, strict=True):
                 if not identical(one, other):
+                    cause = _LEFT_OUT if any(has_protocol(type(layer)) for layer in _layers(env)) else _UNSEEN
                     raise CannotRestoreError(
-                        env,
-                        f"the {name} {step + 1} step(s) after a restored state differs from what it was (state in a C "
-                        "library or another process, or numbers drawn from a generator that others share)",
+                        env, f"the {name} {step + 1} step(s) after a restored state differs from what it was ({cause})"
                     )
 
 
@@ -196,11 +217,21 @@ def _environment(recording: Recording, env: Any) -> None:
 
 
 def _own_state(recording: Recording, env: Any) -> None:
-    recording.keep(_give_back, env, _copy(env.get_state()))
+    recording.keep(_give_back, env, _copy(_asked(env, "get_state")))
 
 
 def _give_back(env: Any, state: Any) -> None:
-    env.set_state(_copy(state))
+    _asked(env, "set_state", _copy(state))
+
+
+def _asked(env: Any, method: str, *given: Any) -> Any:
+    """Return what an environment's own method returns; what it raises is said in one line."""
+    try:
+        return getattr(env, method)(*given)
+    except Exception as error:
+        raise CannotRestoreError(
+            env, f"its {method} raised {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _copy(state: Any) -> Any:

@@ -1,10 +1,21 @@
 """What an analysis found, in plain words: what dominates, and what to change. Every sentence has a number."""
 
 from collections.abc import Callable, Mapping
-from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from snn_policy.analysis.estimates import Estimate
+from snn_policy.analysis.wording import (
+    above,
+    below,
+    count,
+    counted,
+    has_interval,
+    number,
+    scaled,
+    sure,
+    with_interval,
+    within_brackets,
+)
 
 Sections = Mapping[str, Mapping[str, Estimate]]
 About = Mapping[str, Any]
@@ -17,6 +28,11 @@ WHITE_SHARE = 0.2
 STICKS_OFTEN = 0.05
 CLEARER = 0.05
 """By so much a cosine must be nearer to 0 at another α for that α to be named."""
+SMALLER = 0.95
+"""Of the error as converted: a source without which more than this is left is no source to name."""
+DOMINATES = {
+    "policy": "The actions dominate", "states": "The states dominate", "length": "The episodes' length dominates",
+}  # fmt: skip
 KINDS = {
     "bias": "a constant error", "white": "a white error", "low_passed": "a slow error",
     "alternating": "an alternating error",
@@ -37,49 +53,11 @@ def observed(sections: Sections, about: About) -> list[str]:
     return [sentence for part in parts for sentence in part(sections, about)]
 
 
-def number(value: float) -> str:
-    """Write three figures or a whole number, with a true minus sign; "unknown" for NaN."""
-    if not isfinite(value):
-        return "unknown"
-    size = abs(value)
-    if size >= 100 or size == round(size):
-        text = f"{size:,.0f}"
-    else:
-        text = f"{size:.1f}" if size >= 10 else f"{size:.2f}" if size >= 0.095 else f"{size:.3f}"
-    return f"−{text}" if value < 0 and float(text.replace(",", "")) else text
-
-
-def with_interval(found: Estimate, unit: str = "") -> str:
-    """Write a mean with its 95 % interval, where there is one, and with the values that it stands on, where few."""
-    low, high = found.interval
-    interval = f" [{number(low)}, {number(high)}]" if has_interval(found) else ""
-    return f"{number(found.mean)}{unit}{interval}{count(found)}"
-
-
-def count(found: Estimate) -> str:
-    """Write how many values a mean stands on where they are few, as " (n = 7)"; else nothing."""
-    return f" (n = {found.samples})" if found.few else ""
-
-
-def _of(found: Estimate) -> str:
-    """Write the same within brackets, as ", n = 7"."""
-    return f", n = {found.samples}" if found.few else ""
-
-
-def has_interval(found: Estimate) -> bool:
-    """Return whether several episodes were measured, whose spread says how sure the mean is."""
-    low = found.interval[0]
-    return low == low
-
-
-def above(found: Estimate, bound: float) -> bool:
-    """Return whether the interval, or a mean without one, lies above the bound."""
-    return (found.interval[0] if has_interval(found) else found.mean) > bound
-
-
-def below(found: Estimate, bound: float) -> bool:
-    """Return whether the interval, or a mean without one, lies below the bound."""
-    return (found.interval[1] if has_interval(found) else found.mean) < bound
+def unit(about: About, what: Literal["values", "choices"]) -> str:
+    """Return what errors are measured in: of discrete actions those of the last layer's `values`, or of `choices`."""
+    if not about.get("discrete"):
+        return "half-ranges"
+    return "half-spreads of the values" if what == "values" else "(choices, one-hot)"
 
 
 def _known(sections: Sections, section: str, name: str) -> Estimate | None:
@@ -94,26 +72,36 @@ def _returned(sections: Sections, about: About) -> list[str]:
     both = f"The spiking policy returns {number(snn.mean)}, its ANN {number(ann.mean)} ({_episodes(snn)})"
     if lost is None:
         return [f"{both}."]
-    if below(lost, 0):
-        return [f"{both}: it gains {with_interval(_negative(lost), ' %')}."]
-    if above(lost, 0):
-        return [f"{both}: it loses {with_interval(lost, ' %')}."]
+    if lost.mean == 0 and not (has_interval(lost) and any(lost.interval)):
+        return [f"{both}: it loses nothing, {with_interval(lost, ' %')}."]
+    if sure(lost):
+        verb, size = ("loses", lost) if lost.mean > 0 else ("gains", scaled(lost, -1))
+        return [f"{both}: it {verb} {with_interval(size, ' %')}."]
     return [f"{both}: the loss, {with_interval(lost, ' %')}, may be chance."]
 
 
 def _decomposed(sections: Sections, about: About) -> list[str]:
-    parts = {name: _known(sections, "decomposition", name) for name in ("policy", "states")}
-    policy, states = parts["policy"], parts["states"]
+    parts = {name: _known(sections, "decomposition", name) for name in DOMINATES}
+    policy, states, length = parts.values()
     if policy is None or states is None:
         return []
     said = (
-        f"Its actions alone, tried in the ANN's states, cost {with_interval(policy, ' %')} of the return; the states "
-        f"that it gets into cost {with_interval(states, ' %')}."
+        f"Its actions alone, tried in the ANN's states, {_cost(policy)} of the return; the states that it gets into "
+        f"{_cost(states)}"
     )
-    if max(abs(policy.mean), abs(states.mean)) < SLIGHT:
-        return [said]
-    larger = "The states dominate" if abs(states.mean) > abs(policy.mean) else "The actions dominate"
-    return [f"{said} {larger}: {number(max(states.mean, policy.mean, key=abs))} %."]
+    if length is not None and abs(length.mean) >= SLIGHT:
+        said += f"; episodes of another length than the ANN's {_cost(length)}"
+    name, largest = max(((n, p) for n, p in parts.items() if p is not None), key=lambda part: abs(part[1].mean))
+    lost = _known(sections, "return", "lost")
+    settled = lost is None or (sure(lost) and lost.mean * largest.mean > 0)
+    if abs(largest.mean) < SLIGHT or not sure(largest) or not settled:
+        return [f"{said}."]
+    return [f"{said}. {DOMINATES[name]}: {number(largest.mean)} %."]
+
+
+def _cost(found: Estimate) -> str:
+    """Write what a part costs or gains, in per cent."""
+    return f"cost {with_interval(found, ' %')}" if found.mean >= 0 else f"gain {with_interval(scaled(found, -1), ' %')}"
 
 
 def _directed(sections: Sections, about: About) -> list[str]:
@@ -127,13 +115,16 @@ def _directed(sections: Sections, about: About) -> list[str]:
             way = "point the same way and add up"
         elif below(consistency, -NOTICEABLE):
             way = "point in opposite ways and cancel"
-        found.append(f"Consecutive errors of the action {way}: their mean cosine is {with_interval(consistency)}.")
+        what = "the values that choices compare" if about.get("discrete") else "the action"
+        found.append(f"Consecutive errors of {what} {way}: their mean cosine is {with_interval(consistency)}.")
     if correction is not None:
-        way = "does not turn against the error"
+        way = "turns neither against the error nor with it"
         if not has_interval(correction):
             way = "may or may not turn against the error, which one episode cannot show"
         elif below(correction, -NOTICEABLE):
             way = "turns against the error that the plant has just suffered"
+        elif above(correction, NOTICEABLE):
+            way = "turns with the error that the plant has just suffered"
         after = "" if drift is None else f"; with the spiking policy's own next error it is {with_interval(drift)}"
         found.append(f"The ANN {way}: the cosine of its change is {with_interval(correction)}{after}.")
     return found
@@ -154,11 +145,16 @@ def _low(sections: Sections, about: About) -> list[str]:
     share = _known(sections, "spectra", "error")
     if share is None:
         return []
-    kind = "mostly slow" if above(share, 0.5) else "slower than white" if above(share, WHITE_SHARE) else "not slow"
-    return [
-        f"The error is {kind}: {with_interval(_hundred(share), ' %')} of its power lies below a tenth of the decision "
-        f"rate, where a plant follows it (of a white one 20 %)."
-    ]
+    what = "error of the choice" if about.get("discrete") else "error"
+    shown = f"{with_interval(scaled(share, 100), ' %')} of its power lies below a tenth of the decision rate"
+    if share.few or not has_interval(share):
+        return [f"How slow the {what} is, so little hardly shows: {shown} (of a white one 20 %)."]
+    kind = "about as slow as white noise"
+    if above(share, WHITE_SHARE):
+        kind = "mostly slow" if above(share, 0.5) else "slower than white noise"
+    elif below(share, WHITE_SHARE):
+        kind = "faster than white noise"
+    return [f"The {what} is {kind}: {shown}, where a plant follows it (of a white one 20 %)."]
 
 
 def _forgiven(sections: Sections, about: About) -> list[str]:
@@ -166,11 +162,21 @@ def _forgiven(sections: Sections, about: About) -> list[str]:
     costs = {kind: cost for kind, cost in measured if cost is not None}
     if len(costs) < 2:
         return []
+    size = about.get("disturbance")
+    power = "one power" if size is None else f"{number(size)} {unit(about, 'values')} (RMS)"
     if not any(cost.mean for cost in costs.values()):
-        return ["No disturbance of the error's power costs anything in this task (0 % of the ANN's return)."]
+        return [f"No disturbance of {power} costs anything in this task (0 % of the ANN's return)."]
     worst, least = (pick(costs, key=lambda kind: costs[kind].mean) for pick in (max, min))
+    most = with_interval(costs[worst], " %")
+    if not has_interval(costs[worst]):
+        return [f"Of disturbances of {power}, {KINDS[worst]} cost most in one episode, {most}, which may be chance."]
+    if not above(costs[worst], 0):
+        return [
+            f"No disturbance of {power} costs anything for certain: at most {most} of the ANN's return "
+            f"({KINDS[worst]})."
+        ]
     return [
-        f"Of disturbances of one power, {KINDS[worst]} hurts this task most ({with_interval(costs[worst], ' %')} of "
+        f"Of disturbances of {power}, {KINDS[worst]} hurts this task most ({most} of "
         f"the ANN's return) and {KINDS[least]} least ({with_interval(costs[least], ' %')})."
     ]
 
@@ -186,27 +192,31 @@ def _parted(sections: Sections, about: About) -> list[str]:
         return f"{'more than ' if never else ''}{number(found.mean)}"
 
     return [
-        f"States from a common start are half as far apart as those of unrelated episodes after {shown(snn)} decisions "
-        f"(SNN and ANN{_of(snn)}); an ANN that is disturbed once, a little, and the ANN after {shown(ann)}{count(ann)}."
+        f"States from a common start are half as far apart as those of unrelated episodes after {shown(snn)} "
+        f"decision{'' if snn.mean == 1 else 's'} (SNN and ANN{within_brackets(snn)}); an ANN that is disturbed once, "
+        f"a little, and the ANN after {shown(ann)}{count(ann)}."
     ]
 
 
 def _stuck(sections: Sections, about: About) -> list[str]:
-    share, longest = (_known(sections, "sticking", name) for name in ("share", "longest"))
+    share, longest, moves = (_known(sections, "sticking", name) for name in ("share", "longest", "moves"))
     if share is None or longest is None:
         return []
-    if not share.mean:
-        return ["It never sticks: 0 decisions keep the action while the ANN's moves."]
-    found = [
-        f"In {number(100 * share.mean)} % of the decisions{count(share)} its action stays although the ANN's moves, "
-        f"for {number(longest.mean)} decisions in a row at the longest of an episode (mean{_of(longest)})."
-    ]
+    if moves is not None and not moves.mean:
+        found = ["Nothing could stick: the ANN's action moves in 0 % of the decisions."]
+    elif not share.mean:
+        found = ["It never sticks: 0 decisions keep the action while the ANN's moves."]
+    else:
+        found = [
+            f"In {number(100 * share.mean)} % of the decisions{count(share)} its action stays although the ANN's "
+            f"moves, for {counted(longest.mean, 'decision')} in a row at the longest of an episode "
+            f"(mean{within_brackets(longest)})."
+        ]
     wrong, episodes = (_known(sections, "sticking", name) for name in ("wrong_rests", "resting_episodes"))
     if wrong is not None and wrong.mean and episodes is not None:
         found.append(
             f"It rests on an action that the ANN would not hold in {number(100 * wrong.mean)} % of the "
-            f"decisions{count(wrong)}, in "
-            f"{number(100 * episodes.mean)} % of the episodes{count(episodes)}."
+            f"decisions{count(wrong)}, in {number(100 * episodes.mean)} % of the episodes{count(episodes)}."
         )
     return found
 
@@ -218,24 +228,25 @@ def _ablated(sections: Sections, about: About) -> list[str]:
     error, gain = (_known(sections, "ablation", f"{what}_{worst}") for what in ("error", "gain"))
     uneven = _known(sections, "ablation", "error_unevenness")
     returned = "" if gain is None else f"; the return changes by {with_interval(gain, ' %')} of the ANN's"
+    measured = unit(about, "choices")
     found = [
         f"Of the sources of error, {worst} is the largest: without it the action error goes from {number(as_is.mean)} "
-        f"to {number(error.mean if error else float('nan'))} half-ranges{count(as_is)}{returned}."
+        f"to {number(error.mean if error else float('nan'))} {measured}{count(as_is)}{returned}."
     ]
     if worst == "quantisation" and uneven is not None:
         found.append(
             "Without quantisation spikes cannot be uneven nor leave residuals; without unevenness alone the error is "
-            f"{number(uneven.mean)} half-ranges{count(uneven)}."
+            f"{number(uneven.mean)} {measured}{count(uneven)}."
         )
     return found
 
 
 def _worst_source(sections: Sections) -> str | None:
-    """Return the source without which the action error is smallest, if that is smaller than as converted."""
+    """Return the source without which the action error is smallest, if that is clearly smaller than as converted."""
     errors = {name: _known(sections, "ablation", f"error_{name}") for name in ("none", *REMEDIES)}
     means = {name: found.mean for name, found in errors.items() if found is not None}
     best = min(means, key=lambda name: means[name], default="none")
-    return None if best == "none" else best
+    return None if best == "none" or means[best] > SMALLER * means.get("none", 0.0) else best
 
 
 def advice(sections: Sections, about: About) -> list[str]:
@@ -244,9 +255,16 @@ def advice(sections: Sections, about: About) -> list[str]:
                           (("return", "lost"), ("sticking", "resting_episodes"), ("sticking", "share")))  # fmt: skip
     rests = wrong is not None and wrong.mean > 0
     sticks = rests or (share is not None and above(share, STICKS_OFTEN))
+    if lost is not None and not has_interval(lost) and not rests:
+        return [f"Take more episodes than 1 first: of one the loss, {with_interval(lost, ' %')}, says little."]
     if lost is not None and not above(lost, 0) and lost.mean < SLIGHT and not rests:
         return [f"Change nothing: no loss is seen, {with_interval(lost, ' %')}."]
     changes = [*_advised_alpha(sections, about, sticks), *_advised_neuron(sections, about)]
+    if lost is not None and not above(lost, 0) and not rests:
+        first = (
+            f"Take more episodes than {about['episodes']} first: the loss, {with_interval(lost, ' %')}, may be chance."
+        )
+        return [first, *changes]
     return changes or [f"No setting stands out: try more episodes than {about['episodes']}."]
 
 
@@ -272,7 +290,8 @@ def _advised_alpha(sections: Sections, about: About, sticks: bool) -> list[str]:
 
 def _advised_neuron(sections: Sections, about: About) -> list[str]:
     error, worst = _known(sections, "error", "error"), _worst_source(sections)
-    size = "" if error is None else f" (its action error is {number(error.mean)} half-ranges{_of(error)})"
+    of = f"its error is {number(error.mean)} {unit(about, 'values')}{within_brackets(error)}" if error else ""
+    size = f" ({of})" if of else ""
     if about["neuron"] != "sigma-delta":
         found = [] if worst is None else [f"Against {REMEDIES[worst]}{size}."]
         return found or [f'Take neuron="sigma-delta" or more timesteps than {about["timesteps"]}{size}.']
@@ -290,15 +309,6 @@ def _alphas(sections: Sections, section: str) -> dict[float, Estimate]:
         for name, value in found.items()
         if name.startswith(prefix) and value.mean == value.mean
     }
-
-
-def _hundred(found: Estimate) -> Estimate:
-    return found._replace(mean=100 * found.mean, interval=(100 * found.interval[0], 100 * found.interval[1]))
-
-
-def _negative(found: Estimate) -> Estimate:
-    low, high = found.interval
-    return found._replace(mean=-found.mean, interval=(-high, -low))
 
 
 def _episodes(found: Estimate) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from snn_policy.analysis.estimates import MANY, Estimate
-from snn_policy.analysis.findings import count, has_interval, number
+from snn_policy.analysis.task_sensitivity import SIZE
+from snn_policy.analysis.wording import count, has_interval, number
 
 
 class Section(NamedTuple):
@@ -26,7 +27,8 @@ SECTIONS: dict[str, Section] = {
     "error": Section(
         "Size of the error",
         "The spiking policy's action less the ANN's at the same observation: root mean square over the action's "
-        "entries, in half-ranges, and the share of decisions in which the two differ at all.",
+        "entries, in half-ranges (where actions are discrete, over the values that choices compare, in half of their "
+        "spread), and the share of decisions in which the two differ at all.",
     ),
     "consistency": Section(
         "SNN consistency",
@@ -52,13 +54,14 @@ SECTIONS: dict[str, Section] = {
     "ablation": Section(
         "Sources of the error",
         "Every source switched off in turn, all else kept: no upper limit of the rate, exact rates, even spikes, no "
-        "residual carried.",
+        "residual carried. Action errors in half-ranges; a discrete action is one-hot.",
         ("ablation",),
     ),
     "sensitivity": Section(
         "What the task forgives",
         "Return that the ANN loses when its own action is disturbed: by a constant, a white, a slow and an alternating "
-        "error of the same power, with the action scaled down and up.",
+        f"error of {SIZE:g} half-ranges (RMS), with the action scaled down and up; where actions are discrete, the "
+        "values that they compare, in half of their spread.",
         ("sensitivity",),
     ),
     "divergence": Section(
@@ -81,7 +84,7 @@ SECTIONS: dict[str, Section] = {
 
 FIGURES = {
     "return": {"snn": "SNN", "ann": "ANN", "lost": "lost, % of the ANN's"},
-    "error": {"error": "RMS, half-ranges", "changed": "share of decisions that differ"},
+    "error": {"error": "RMS", "changed": "share of decisions that differ"},
     "decomposition": {
         "states": "the states it gets into, %", "policy": "its actions alone, %", "interaction": "both together, %",
         "length": "the episode's length, %", "lost": "lost altogether, %", "ann_in_ann": "reward: ANN in ANN's states",
@@ -91,7 +94,8 @@ FIGURES = {
     },
     "spectra": {"error": "error: slow share", "action": "ANN's action: slow share"},
     "sticking": {
-        "share": "share of decisions", "longest": "longest run of an episode", "rests": "share at rest",
+        "share": "share of decisions", "longest": "longest run of an episode",
+        "moves": "share in which the ANN's moves", "rests": "share at rest",
         "wrong_rests": "share at rest where the ANN would not be", "resting_episodes": "episodes with such a rest",
     },
     "embedding": {
@@ -136,10 +140,11 @@ COUNTS = f"n: values that a mean stands on (decisions, segments or episodes), wh
 
 def rows(section: str, summary: Mapping[str, Estimate]) -> list[tuple[str, str, str]]:
     """Return a section's figures as texts: what, with how many values it stands on where few (" (n = 7)"), the mean,
-    the 95 % interval ("–" where there is none)."""
+    the 95 % interval ("–" where there is none, or nothing to measure)."""
     found = []
     for name, value in summary.items():
         low, high = value.interval
         interval = f"{number(low)} to {number(high)}" if has_interval(value) else "–"
-        found.append((label(section, name) + count(value), number(value.mean), interval))
+        mean = number(value.mean) if value.mean == value.mean else "–"
+        found.append((label(section, name) + count(value), mean, interval))
     return found

@@ -1,7 +1,7 @@
 """Rules by which `object_state.Recording` records Python's, NumPy's and torch's objects.
 
 What is an instance of a class written in Python is its attributes and slots. Whatever keeps contents that Python cannot
-see is refused (`OpaqueError`): iterators, and objects of C code.
+see is refused (`OpaqueError`): iterators, objects of C code, and threads that run or wait.
 """
 
 import array
@@ -14,6 +14,7 @@ import logging
 import random
 import re
 import struct
+import threading
 import types
 import weakref
 from collections import deque
@@ -34,6 +35,10 @@ _POINTER = struct.calcsize("P")
 _OUTSIDE = (io.IOBase, logging.Logger)
 """Kinds that lead out of the program: what was written stays written."""
 _OUTSIDE_NAMES = frozenset({"_thread.lock", "_thread.RLock", "_csv.writer"})
+
+
+_OF_THREADS = (threading.Thread, threading.Condition)
+"""Kinds whose attributes the threads themselves keep."""
 
 
 def attributes(recording: Recording, value: Any) -> None:
@@ -57,7 +62,7 @@ def plain_rule(kind: type) -> Rule:
         return nothing
     for known, rule in _RULES:
         if issubclass(kind, known):
-            return _with_attributes(rule) if _has_attributes(kind) else rule
+            return _with_attributes(rule) if _has_attributes(kind) and known not in _OF_THREADS else rule
     package = kind.__module__.partition(".")[0]
     if package in ("jax", "jaxlib"):
         return nothing
@@ -196,6 +201,17 @@ def _builtin(recording: Recording, value: Any) -> None:
     recording.visit(getattr(value, "__self__", None))
 
 
+def _thread(recording: Recording, value: threading.Thread) -> None:
+    if value.is_alive():
+        raise OpaqueError(type(value))
+
+
+def _condition(recording: Recording, value: threading.Condition) -> None:
+    """Refuse what a thread waits for: it would wait for ever if those who wait were put back."""
+    if getattr(value, "_waiters", None):
+        raise OpaqueError(type(value))
+
+
 def _partial(recording: Recording, value: functools.partial[Any]) -> None:
     recording.visit_all(enumerate((value.func, value.args, value.keywords)))
 
@@ -227,6 +243,8 @@ _RULES: tuple[tuple[type, Rule], ...] = (
     (types.MethodType, _method),
     (types.BuiltinFunctionType, _builtin),
     (functools.partial, _partial),
+    (threading.Thread, _thread),
+    (threading.Condition, _condition),
 )
 
 

@@ -51,6 +51,9 @@ class Recording:
         self._rule_of, self._rules = rule_of, rules
         self.visit(root)
 
+    def __deepcopy__(self, memo: Any) -> "Recording":
+        return self  # of these objects, whoever holds it
+
     def visit(self, value: Any) -> None:
         """Record a value and what it refers to, unless it is recorded already."""
         kind = type(value)

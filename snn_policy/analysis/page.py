@@ -7,14 +7,16 @@ Whatever comes from outside (names of actors, of environments) is escaped.
 import re
 from html import escape
 
-from snn_policy.analysis.findings import number
 from snn_policy.analysis.labels import COUNTS, SECTIONS, Section, rows
 from snn_policy.analysis.report import Analysis, Summary
+from snn_policy.analysis.wording import number
 from snn_policy.reporting.themes import THEMES, Theme
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-UNBROKEN = "\u00a0%"
-"""A number and its sign stay on one line."""
+UNBROKEN = {" %": "\u00a0%", "n = ": "n\u00a0=\u00a0"}
+"""What stays on one line: a number and its sign, how many values a mean stands on."""
+WORDS = (str, int, float)
+"""Kinds of settings that have room in a line: one threshold per neuron has not."""
 ROWS_SHOWN = 8
 """Rows of a table that are seen at once; the others unfold."""
 
@@ -26,7 +28,7 @@ def page(analysis: Analysis) -> str:
     about, sections, drawn = analysis.about, analysis.sections, drawable(analysis)
     title = f"{about['actor']} in {about['environment']}"
     found, advised = (
-        "".join(f"<li>{escape(sentence).replace(' %', UNBROKEN)}</li>" for sentence in sentences)
+        "".join(f"<li>{_unbroken(escape(sentence))}</li>" for sentence in sentences)
         for sentences in (analysis.observed, analysis.advice)
     )
     body = "".join(
@@ -65,6 +67,12 @@ def _section(analysis: Analysis, name: str, section: Section, summary: Summary, 
     return f'<section id="{escape(name)}">{text}{pictures}{table}</section>'
 
 
+def _unbroken(text: str) -> str:
+    for broken, whole in UNBROKEN.items():
+        text = text.replace(broken, whole)
+    return text
+
+
 def _table(shown: list[tuple[str, str, str]]) -> str:
     lines = "".join(
         f"<tr><th scope='row'>{escape(what)}</th><td>{escape(mean)}</td><td>{escape(interval)}</td></tr>"
@@ -87,12 +95,13 @@ def _cards(returns: Summary) -> str:
 def _conversion(analysis: Analysis) -> str:
     about = analysis.about
     made = about["conversion"]
-    known = [f"{name} {made[name]}" for name in ("tolerance", "threshold", "coding") if made.get(name) is not None]
+    told = {name: made[name] for name in ("tolerance", "threshold", "coding") if isinstance(made.get(name), WORDS)}
+    known = [f"{name} {value}" for name, value in told.items()]
     alpha = made.get("alpha")
     if isinstance(alpha, list | tuple) and len(set(alpha)) == 1:
         alpha = alpha[0]
     known += [] if alpha is None else [f"α {alpha}"]
-    neuron = about["neuron"] or "spiking"
+    neuron = about["neuron"] if about["neuron"] == "sigma-delta" else about["neuron"].upper()
     return f"{neuron} neurons, up to {about['timesteps']} timesteps per decision, {', '.join(known)}".rstrip(", ")
 
 
@@ -139,19 +148,20 @@ def _style() -> str:
 
 RULES = """
 *{box-sizing:border-box}
+:root{--quiet:color-mix(in srgb,var(--ink) 55%,var(--faint))}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:46rem;margin:0 auto;padding:1.5rem 1.1rem 3rem}
 h1{font-size:1.5rem;line-height:1.25;margin:.1rem 0 .3rem;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:0 0 .4rem}
 p{margin:.3rem 0 .8rem}
 .kicker{color:var(--c0);font-weight:600;font-size:.85rem;margin:0}
-.about,footer{color:var(--faint);font-size:.9rem;overflow-wrap:anywhere}
+.about,footer{color:var(--quiet);font-size:.9rem;overflow-wrap:anywhere}
 section{border-top:1px solid color-mix(in srgb,var(--faint) 35%,transparent);padding-top:1.2rem;margin-top:1.8rem}
 footer{border-top:1px solid color-mix(in srgb,var(--faint) 35%,transparent);padding-top:1rem;margin-top:2rem}
 .cards{display:flex;flex-wrap:wrap;gap:.7rem;margin:1.1rem 0 0}
 .cards div{flex:1 1 8rem;border:1px solid color-mix(in srgb,var(--faint) 45%,transparent);border-radius:.5rem;
 padding:.6rem .9rem}
-.cards dt{color:var(--faint);font-size:.85rem}
+.cards dt{color:var(--quiet);font-size:.85rem}
 .cards dd{margin:0;font-size:1.45rem;font-weight:600;font-variant-numeric:tabular-nums}
 .advice{border:0;border-left:.25rem solid var(--c3);padding:.1rem 0 .1rem .9rem;margin-top:1.4rem}
 .findings{padding-left:1.2rem;margin:.4rem 0}
@@ -163,8 +173,8 @@ figure svg text{font-family:system-ui,-apple-system,"Segoe UI",sans-serif!import
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.32rem .5rem;text-align:right;white-space:nowrap}
-th[scope=row]{text-align:left;font-weight:400;white-space:normal;min-width:9rem}
-thead th{color:var(--faint);font-weight:500;font-size:.82rem}
+th[scope=row]{text-align:left;font-weight:400;white-space:normal;min-width:7rem}
+thead th{color:var(--quiet);font-weight:500;font-size:.82rem}
 tbody tr{border-top:1px solid color-mix(in srgb,var(--faint) 25%,transparent)}
 details{margin-top:.4rem}
 summary{cursor:pointer;color:var(--c0);font-size:.9rem;padding:.3rem 0}

@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 from snn_policy.analysis.error_spectra import LOW
 from snn_policy.analysis.estimates import Estimate
@@ -23,6 +24,8 @@ FORMS = ("png", "svg")
 SIZE, DOTS_PER_INCH = (5.2, 3.3), 160
 MOST_POINTS, MOST_SHOWN = 600, 100
 """Places per policy in the embedding; decisions in the picture of actions."""
+SMALLEST_SHOWN = 1.0
+"""Per cent of the return: an axis of losses shows at least that much, so that next to nothing looks like it."""
 LOOKS: dict[str, Any] = {"font.size": 10.5, "font.family": "sans-serif", "svg.hashsalt": "snn-policy"}
 Draw = Callable[[Axes, Analysis, Theme], None]
 
@@ -56,7 +59,10 @@ def names_of_all() -> set[str]:
 
 def drawable(analysis: Analysis) -> list[str]:
     """Return the names of the pictures that this analysis has the figures for."""
-    absent = set()
+    absent = {"embedding"} if analysis.embedding is None else set[str]()
+    parted = analysis.divergence
+    if not any((distance > 0).any() for distance in (*parted.snn, *parted.disturbed, *parted.unrelated)):
+        absent.add("divergence")
     if analysis.spectra is None:
         absent.add("spectra")
     if analysis.ablation is None:
@@ -128,6 +134,9 @@ def _divergence(axes: Axes, analysis: Analysis, theme: Theme) -> None:
         axes.plot(np.arange(1, len(mean) + 1), shown, color=colour, label=label, linewidth=1.4)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PlainPowers())
+        axis.set_minor_formatter(PlainPowers())
     axes.set_xlabel("decisions since the common start")
     axes.set_ylabel("distance of states, in spreads")
     _legend(axes, theme)
@@ -144,7 +153,7 @@ def _spectra(axes: Axes, analysis: Analysis, theme: Theme) -> None:
         axes.plot(found.frequencies, np.maximum(power, 1e-14), color=colour, label=label, linewidth=1.4)
     axes.set_yscale("log")
     axes.set_xlabel("cycles per decision (shaded: slow)")
-    axes.set_ylabel("power, half-ranges²")
+    axes.set_ylabel(f"power, {_unit(analysis)}²")
     _legend(axes, theme)
 
 
@@ -161,6 +170,8 @@ def _sensitivity(axes: Axes, analysis: Analysis, theme: Theme) -> None:
         range(len(KINDS)), [text.removeprefix("a ").removeprefix("an ").split()[0] for text in KINDS.values()]
     )
     axes.set_ylabel("% of the return lost")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -SMALLEST_SHOWN), max(high, SMALLEST_SHOWN))
     _legend(axes, theme)
 
 
@@ -173,11 +184,12 @@ def _ablation(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     labels = ["as converted" if name == "none" else f"no {name}" for name in sources]
     colours = [theme.colours[1] if name == "none" else theme.colours[0] for name in sources]
     _bars(axes, labels, [found[f"error_{name}"] for name in sources], colours, theme)
-    axes.set_xlabel("action error, half-ranges")
+    axes.set_xlabel(f"action error, {_unit(analysis)}")
 
 
 def _embedding(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     found = analysis.embedding
+    assert found is not None
     _places(axes, np.concatenate(found.ann), np.concatenate(found.spiking), theme)
     first, second = (100 * share for share in found.explained)
     axes.set_xlabel(f"first principal component ({first:.0f} % of the variance)")
@@ -207,11 +219,26 @@ def _actions(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     shown = slice(start, start + MOST_SHOWN)
     dimension = int(np.argmax(abs(trace.errors[shown]).sum(axis=0)))
     x = np.arange(start, start + len(trace.actions[shown]))
-    axes.step(x, trace.ann[shown, dimension], color=theme.colours[1], label="ANN, asked there", linewidth=1.2)
-    axes.step(x, trace.actions[shown, dimension], color=theme.colours[0], label="SNN, acting", linewidth=1.2)
+    below: dict[str, Any] = {"color": theme.colours[1], "linewidth": 3.2, "alpha": 0.6}
+    axes.step(x, trace.ann[shown, dimension], where="mid", label="ANN, asked there", **below)
+    axes.step(
+        x, trace.actions[shown, dimension], where="mid", color=theme.colours[0], label="SNN, acting", linewidth=1.2
+    )
     axes.set_xlabel("decision")
-    axes.set_ylabel(f"action {dimension}, half-ranges")
+    axes.set_ylabel(f"choice {dimension}" if analysis.about["discrete"] else f"action {dimension}, half-ranges")
     _legend(axes, theme, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+
+
+class PlainPowers(LogFormatterSciNotation):
+    """Write 0.01 and 200 on logarithmic axes, wherever a label has room."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _unit(analysis: Analysis) -> str:
+    """Return what action errors along recorded episodes are measured in."""
+    return "one-hot" if analysis.about["discrete"] else "half-ranges"
 
 
 PICTURES: dict[str, Draw] = {

@@ -11,11 +11,12 @@ tried in a copy of the process (`process_copy`) where repeating would take longe
 import copy
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
-from snn_policy.analysis.environment_state import is_box2d
+from snn_policy.analysis.environment_state import is_box2d, save_wrappers
+from snn_policy.analysis.object_state import Recording
 from snn_policy.analysis.process_copy import can_copy_process, in_a_copy
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.protocol import Policy
@@ -76,23 +77,32 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+class Beginning(NamedTuple):
+    """Hold what an episode began with: the reset's seed and options, and what wrappers kept from episodes before."""
+
+    seed: int
+    options: Any
+    wrappers: Recording
+
+
 class Replayed(gym.Wrapper):
     """Add `get_state` and `set_state`, which reset the environment with the same seed and act as it was acted.
 
-    That is exact where an episode depends on its seed and its actions alone, and takes as long as the episode so far.
+    That is exact where an episode depends on its seed, its actions and what the wrappers within have kept from episodes
+    before (statistics of `NormalizeObservation`, for one), and takes as long as the episode so far.
 
         walk(actor, policy, lambda: Replayed(gym.make("LunarLander-v3")))
     """
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
-        self._begun: tuple[int, Any] | None = None
+        self._begun: Beginning | None = None
         self._actions: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        self._begun, self._actions = (seed, copy.deepcopy(options)), []
+        self._begun, self._actions = Beginning(seed, copy.deepcopy(options), save_wrappers(self.env)), []
         _renew_world(self.unwrapped)
         return self.env.reset(seed=seed, options=options)
 
@@ -105,11 +115,11 @@ class Replayed(gym.Wrapper):
         """Return whether an action is better tried in a copy of the process than by repeating the episode after it."""
         return len(self._actions) >= COPIED_AFTER and can_copy_process()
 
-    def get_state(self) -> tuple[tuple[int, Any] | None, tuple[Any, ...]]:
-        """Return the episode's seed and options, and its actions."""
+    def get_state(self) -> tuple[Beginning | None, tuple[Any, ...]]:
+        """Return what the episode began with, and its actions."""
         return self._begun, tuple(self._actions)
 
-    def set_state(self, state: tuple[tuple[int, Any] | None, tuple[Any, ...]]) -> None:
+    def set_state(self, state: tuple[Beginning | None, tuple[Any, ...]]) -> None:
         """Return to where `get_state` was asked.
 
         Raises:
@@ -118,7 +128,8 @@ class Replayed(gym.Wrapper):
         begun, actions = state
         if begun is None:
             raise ValueError("state: taken before the first reset, from which nothing can be repeated")
-        self.reset(seed=begun[0], options=begun[1])
+        begun.wrappers.restore()
+        self.reset(seed=begun.seed, options=begun.options)
         for action in actions:
             self.step(action)
 

@@ -20,7 +20,7 @@ from snn_policy.analysis.residuals import ALPHAS, ResidualCosines, residual_cosi
 from snn_policy.analysis.return_decomposition import Decomposition, decomposition
 from snn_policy.analysis.state_divergence import Divergence, divergence
 from snn_policy.analysis.state_embedding import Embedding, Values, embedding, tsne
-from snn_policy.analysis.task_sensitivity import Sensitivity, sensitivity
+from snn_policy.analysis.task_sensitivity import SIZE, Sensitivity, sensitivity
 from snn_policy.analysis.traces import Trace, record_traces
 from snn_policy.analysis.variants import with_alpha
 from snn_policy.analysis.walks import Walks, walk
@@ -30,6 +30,7 @@ from snn_policy.errors import UnsupportedLayerError, warn
 from snn_policy.observations import environment_name
 from snn_policy.policy import SpikingPolicy
 from snn_policy.progress import counting
+from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.versions import installed_versions
 
 FEW = 4
@@ -54,13 +55,14 @@ class Analysis:
     """Hold what was measured, each as the analysis of its name returned it.
 
     Attributes:
-        about: the actor, the environment, the conversion, episodes and seed, and how states were `restored`: "from
-            memory" or "by repetition" (plain JSON data).
+        about: the actor, the environment, the conversion, episodes and seed, the size of the `disturbance` in
+            `sensitivity`, and how states were `restored`: "from memory" or "by repetition" (plain JSON data).
         traces, ann_traces: the SNN's episodes and the ANN's, on the same seeds.
         by_alpha: α → the error's directions and the residuals' of the same conversion with that α.
         spectra: None where all episodes are shorter than 8 decisions.
+        embedding, tsne: None where the ANN's observations never change.
         ablation: None where the neurons are not IF under rate coding.
-        tsne: places of the ANN's states and the SNN's, (n, 2) each; None where scikit-learn is not installed.
+        tsne: places of the ANN's states and the SNN's, (n, 2) each; None where scikit-learn is not installed, too.
     """
 
     about: Mapping[str, Any]
@@ -74,7 +76,7 @@ class Analysis:
     sensitivity: Sensitivity
     spectra: Spectra | None
     sticking: Sticking
-    embedding: Embedding
+    embedding: Embedding | None
     ablation: Ablation | None
     tsne: tuple[Values, Values] | None
 
@@ -96,7 +98,8 @@ class Analysis:
         if self.spectra is not None:
             found["spectra"] = self.spectra.summary
         found["sticking"] = self.sticking.summary
-        found["embedding"] = self.embedding.summary
+        if self.embedding is not None:
+            found["embedding"] = self.embedding.summary
         if self.ablation is not None:
             found["ablation"] = _first(self.ablation.summary, *(f"error_{source}" for source in SOURCES),
                                        *(f"gain_{source}" for source in SOURCES))  # fmt: skip
@@ -178,6 +181,7 @@ def analyse(
         warn(_REPEATED.format(name=name, time=_duration(repeating)))
     walks = walk(actor, policy, env, episodes, seed, progress=progress)
     about = {**_about(actor, policy, name, episodes, seed), "restored": REPETITION if repeating else MEMORY}
+    places = _embedded(actor, ann_traces, traces)
     return Analysis(
         about=about,
         traces=traces,
@@ -190,8 +194,8 @@ def analyse(
         sensitivity=sensitivity(actor, env, few, seed, progress=progress),
         spectra=spectra(traces) if max(len(trace.rewards) for trace in traces) >= SHORTEST else None,
         sticking=sticking(traces),
-        embedding=embedding(actor, ann_traces, traces),
-        tsne=tsne(actor, ann_traces, traces) if find_spec("sklearn") is not None else None,
+        embedding=places,
+        tsne=tsne(actor, ann_traces, traces) if places is not None and find_spec("sklearn") is not None else None,
         ablation=_ablated(policy, traces[:few], ann_traces[:few], env, seed, progress),
     )
 
@@ -246,6 +250,13 @@ def _against_alpha(
     return found
 
 
+def _embedded(actor: Actor, ann_traces: list[Trace], traces: list[Trace]) -> Embedding | None:
+    try:
+        return embedding(actor, ann_traces, traces)
+    except ValueError:  # observations that never change
+        return None
+
+
 def _ablated(
     policy: SpikingPolicy,
     traces: list[Trace],
@@ -263,14 +274,17 @@ def _ablated(
 
 
 def _about(actor: Actor, policy: SpikingPolicy, environment: str, episodes: int, seed: int) -> dict[str, Any]:
+    neurons = policy.network.neurons
     return {
         "actor": actor.name,
         "environment": environment,
-        "neuron": policy.conversion.get("neuron"),
+        "discrete": actor.discrete,
+        "neuron": "sigma-delta" if isinstance(neurons, SigmaDeltaNeurons) else neurons.model,
         "timesteps": policy.timesteps,
         "conversion": policy.conversion,
         "episodes": episodes,
         "seed": seed,
+        "disturbance": SIZE,
         "versions": installed_versions(),
     }
 

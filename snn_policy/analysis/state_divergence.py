@@ -41,7 +41,8 @@ class Divergence:
     @property
     def summary(self) -> dict[str, Estimate]:
         """Return the mean distances by their names, and `snn_half_way`, `disturbed_half_way`: decisions until the
-        distance first exceeds half of the mean `unrelated` one (the episode's length where it never does)."""
+        distance first exceeds half of the mean `unrelated` one (the episode's length where it never does; NaN where
+        there are no unrelated episodes, or none that differ)."""
         means = {name: estimate(getattr(self, name)) for name in ("snn", "disturbed", "unrelated")}
         half = means["unrelated"].mean / 2
         ways = {
@@ -128,6 +129,8 @@ def _distances(ones: Sequence[FloatArray], others: Sequence[FloatArray], spread:
     return tuple(found)
 
 
-def _first_above(distance: Floats, limit: float) -> int:
+def _first_above(distance: Floats, limit: float) -> float:
+    if not limit > 0:
+        return float("nan")
     above = np.flatnonzero(distance > limit)
-    return int(above[0]) if len(above) else len(distance)
+    return float(above[0]) if len(above) else float(len(distance))

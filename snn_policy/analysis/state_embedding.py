@@ -20,6 +20,8 @@ from snn_policy.analysis.traces import Trace
 PERCENTILE = 99
 MOST_ROWS, MOST_ENTRIES = 2_000, 2**22
 """States that the axes are fitted to, evenly drawn from all; fewer where observations are large."""
+PERPLEXITY = 30.0
+"""Of t-SNE: about how many neighbours a state has; fewer where there are few states."""
 FLAT = 1e-6
 """An entry with a smaller spread never changes, and has no place."""
 
@@ -102,7 +104,9 @@ def tsne(
     drawn = [_drawn(np.concatenate([_flat(actor, trace) for trace in traces]), points) for traces in (ann, spiking)]
     both = np.concatenate(drawn)
     spread = both.std(axis=0)
-    places = TSNE(random_state=seed).fit_transform((both - both.mean(axis=0)) / np.where(spread > FLAT, spread, 1.0))
+    standardised = (both - both.mean(axis=0)) / np.where(spread > FLAT, spread, 1.0)
+    neighbours = min(PERPLEXITY, (len(both) - 1) / 3)
+    places = TSNE(perplexity=neighbours, random_state=seed).fit_transform(standardised)
     return places[: len(drawn[0])], places[len(drawn[0]) :]
 
 

@@ -29,6 +29,8 @@ from snn_policy.progress import counting
 NONE = "none"
 KINDS = ("bias", "white", "low_passed", "alternating")
 GAINS = (0.5, 1.0, 1.5)
+SIZE = 0.1
+"""RMS of a disturbance, in half-ranges."""
 _CODES = {NONE: 0, "bias": 1, "white": 2, "low_passed": 3, "alternating": 1}
 """Of the generators: a bias and what alternates have the same signs."""
 Disturb = Callable[[int], Floats]
@@ -67,7 +69,7 @@ def sensitivity(
     episodes: int = 10,
     seed: int = 0,
     *,
-    size: float = 0.1,
+    size: float = SIZE,
     kinds: Sequence[str] = KINDS,
     gains: Sequence[float] = GAINS,
     smoothing: float = 0.9,
