@@ -13,8 +13,8 @@ SMALLEST = 2.0**-24
 """Float16's smallest step: finer ones would have to be stored as float32."""
 
 
-def rounded(weight: FloatArray) -> FloatArray:
+def rounded(weight: FloatArray, bits: int = SIGNIFICANT_BITS) -> FloatArray:
     """Return float32 weights of the same shape, rounded to the nearest, ties to even; zeros are +0."""
     _, exponent = np.frexp(weight)
-    step = np.maximum(np.ldexp(1.0, exponent - SIGNIFICANT_BITS), SMALLEST)
+    step = np.maximum(np.ldexp(1.0, exponent - bits), SMALLEST)
     return np.float32(np.round(weight / step) * step + 0.0)
