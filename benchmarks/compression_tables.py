@@ -7,34 +7,51 @@ One Markdown text per pair of markers (`benchmarks.markers`), from stored figure
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.compression import MEASURED, WANTED
+from benchmarks.compression import MEASURED, WANTED, paired
 from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
 from benchmarks.measure_core import ACT, CORE, EXPORTED, SKIPPING
-from benchmarks.places import DOCS
+from benchmarks.places import DOCS, RESULTS
 from benchmarks.published_tables import table
+from benchmarks.student_falls import MEASURED as FALLS
+from benchmarks.student_precision import MEASURED as PRECISION
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bench.baselines import REFERENCE
 from snn_policy.bundle import read_bundle
 from snn_policy.exported import names, path
+from snn_policy.spiking.settings import DEFAULT_TOLERANCE
+from snn_policy.sweeps.profiles import wilson
 
 PAGE = DOCS / "compression.md"
+FORMER = RESULTS / "compression-former-rule.jsonl"
+"""Students of the rule of before: tolerance 0.02, whatever their own error."""
 PER_OPERATION = 4.6 / 0.9
 """Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
 Line = Mapping[str, Any]
 
 
-def read_lines() -> list[dict[str, Any]]:
-    """Return the measured students; of the same run the latest."""
-    if not MEASURED.exists():
-        return []
-    lines = [json.loads(line) for line in MEASURED.read_text().splitlines()]
-    return list({tuple(line[key] for key in RUN): line for line in lines}.values())
+def read_lines(file: Path | None = None) -> list[dict[str, Any]]:
+    """Return the measured students of the file, by default of today's rule; of the same run the latest.
+
+    A run that is measured again from its checkpoint knows no processor time: that of the line before stays, if the
+    record is the same.
+    """
+    file = file or MEASURED
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in map(json.loads, file.read_text().splitlines() if file.exists() else ()):
+        run = tuple(line[key] for key in RUN)
+        before = found.get(run)
+        if line["cpu_seconds"] is None and before is not None and before["record"] == line["record"]:
+            line["cpu_seconds"] = before["cpu_seconds"]
+        found[run] = line
+    return list(found.values())
 
 
+SHOWN_BITS = 24, 11, 8, 6
 RUN = ("actor", "target", "block", "count", "seed")
 
 
@@ -66,6 +83,17 @@ def operations(line: Line) -> float:
     return line["energy"] * PER_OPERATION / line["zero_skipping_energy"]
 
 
+def tolerance(line: Line) -> float:
+    """Return the tolerance of the conversion that the student was made for."""
+    return line["record"].get("tolerance", DEFAULT_TOLERANCE)
+
+
+def judged(line: Line) -> str:
+    """Return the verdict that kept the student, on other episodes than the measured ones."""
+    record = line["record"]
+    return f"{record['retention']:.3f} ± {record['standard_error']:.3f}, {record['episodes']}"
+
+
 def targets() -> str:
     """Return the table of every actor at its target."""
     rows = []
@@ -74,13 +102,72 @@ def targets() -> str:
             line["actor"], line["target"].partition(":")[2], f"{line['energy']:.3f}",
             f"{line['zero_skipping_energy']:.3f}", f"{line['student_energy']:.3f}", kept(line), kept(line, "student_"),
             failures(line), " · ".join(f"{share:.2f}" for share in line["density"]),
+            f"{tolerance(line):.3f}", judged(line),
             f"{line['record']['steps']:,} · {line['record']['states']:,}",
             "–" if line["cpu_seconds"] is None else str(line["cpu_seconds"]),
         ])  # fmt: skip
     heads = ["actor", "wanted", "energy", "original, skipping zeros", "compressed ANN, skipping zeros",
              "retention, spiking", "retention, compressed ANN", "failed: original · spiking · compressed ANN",
-             "weights left per layer", "steps · states", "CPU seconds"]  # fmt: skip
+             "weights left per layer", "tolerance", "judged: retention, episodes", "steps · states",
+             "CPU seconds"]  # fmt: skip
     return table(heads, rows)
+
+
+def curve() -> str:
+    """Return the table of every student by spikes and in blocks of 16, by actor and energy: the picture's points."""
+    lines = [(line, rule) for rule, file in (("today's", MEASURED), ("former", FORMER))
+             for line in chosen(read_lines(file), block=16, count="spikes")]  # fmt: skip
+    lines.sort(key=lambda pair: ([*WANTED].index(pair[0]["actor"]), pair[0]["energy"]))
+    rows = [
+        [line["actor"], line["target"].partition(":")[2], rule, f"{line['energy']:.3f}", kept(line), failures(line),
+         f"{line['student_energy']:.3f}", kept(line, "student_"), f"{line['record']['density']:.2f}",
+         f"{line['int8_sram_of_student']:.2f}"]
+        for line, rule in lines
+    ]  # fmt: skip
+    heads = ["actor", "wanted", "rule", "energy", "retention", "failed: original · spiking · compressed ANN",
+             "energy, compressed ANN", "retention, compressed ANN", "weights left",
+             "`int8-45nm-sram`, of the compressed ANN"]  # fmt: skip
+    return table(heads, rows)
+
+
+def former() -> str:
+    """Return the table of students of the rule of before that differ in seed, block or count, at the actor's target."""
+    lines = [line for line in read_lines(FORMER) if line["target"] == WANTED[line["actor"]][0]]
+    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["count"], line["block"], line["seed"]))
+    rows = [
+        [line["actor"], str(line["seed"]), str(line["block"]), line["count"], f"{line['energy']:.3f}", kept(line),
+         failures(line), f"{line['events_of_zero_skipping']:.2f}", f"{line['int8_sram_of_student']:.2f}"]
+        for line in lines
+    ]  # fmt: skip
+    heads = ["actor", "seed", "block", "the loss counts", "energy", "retention",
+             "failed: original · spiking · compressed ANN", "events · fan-out, of the original ANN's products",
+             "`int8-45nm-sram`, of the compressed ANN"]  # fmt: skip
+    return table(heads, rows)
+
+
+def falls() -> str:
+    """Return the table of failures over many episodes, with Wilson's 95 % intervals."""
+    rows = []
+    for line in map(json.loads, FALLS.read_text().splitlines() if FALLS.exists() else ()):
+        episodes = line["episodes"]
+        shares = []
+        for failed in (line["ann_failed"], line["failed"]):
+            low, high = wilson(failed / episodes, episodes)
+            shares.append(f"{failed}: {100 * failed / episodes:.2f} % [{100 * low:.2f}, {100 * high:.2f}]")
+        kept_share, error = paired(line["ann_returns"], line["snn_returns"])
+        rows.append([line["actor"], line["target"].partition(":")[2], str(episodes), *shares,
+                     f"{kept_share:.3f} ± {error:.3f}"])  # fmt: skip
+    return table(["actor", "wanted", "episodes", "original failed", "student failed", "retention"], rows)
+
+
+def precision() -> str:
+    """Return the table of what rounding does to a student, by significant bits."""
+    rows = []
+    for student in json.loads(PRECISION.read_text())["students"] if PRECISION.exists() else ():
+        for found in (row for row in student["rows"] if row["bits"] in SHOWN_BITS):
+            rows.append([student["actor"], str(found["bits"]), f"{found['added']:.4f}", f"{found['error']:.4f}",
+                         f"{found['bytes']:,}"])  # fmt: skip
+    return table(["student of", "significant bits", "error by rounding", "error against the original", "bytes"], rows)
 
 
 def counts() -> str:
@@ -158,6 +245,10 @@ def shipped() -> str:
 
 TEXTS: dict[str, Callable[[], str]] = {
     "compression": targets,
+    "compression-curve": curve,
+    "compression-falls": falls,
+    "compression-precision": precision,
+    "compression-former": former,
     "compression-counts": counts,
     "compression-blocks": blocks,
     "compression-speed": speed,

@@ -2,12 +2,13 @@
 
     python -m benchmarks.plot_compression              # writes docs/compression_{light,dark}.svg
 
-Bars are standard errors over episodes, paired by seed. The default conversion, where `results/energy_profiles.json` has
+Bars are standard errors over episodes, paired by seed; hollow points are students of the rule of before
+(`results/compression-former-rule.jsonl`). The default conversion, where `results/energy_profiles.json` has
 it, begins the spiking curve; a dotted line is the original ANN that skips zeros. Needs matplotlib.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.compression import MEASURED, WANTED
-from benchmarks.compression_tables import chosen, read_lines
+from benchmarks.compression_tables import FORMER, Line, chosen, read_lines
 from benchmarks.energy_profiles import MEASURED as PROFILES
 from benchmarks.places import pictures_of
 from benchmarks.plots import write_themes
@@ -28,7 +29,7 @@ from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
 
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-LEAST, MOST = 0.9, 1.03
+LEAST, MOST = 0.95, 1.03
 """Retentions shown; what lies below is drawn at the edge, as a triangle."""
 SPIKING, COMPRESSED, DEFAULT = "compressed, spiking", "compressed ANN, skipping zeros", "default conversion"
 
@@ -51,11 +52,12 @@ def default_point(actor: str) -> tuple[float, float] | None:
     return None
 
 
-def draw(lines: Sequence[Mapping[str, Any]], theme: Theme, target: Path) -> None:
+def draw(lines: Sequence[Line], theme: Theme, target: Path) -> None:
     """Write one picture: a panel per actor."""
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True, sharey=True)
     for axes, actor in zip(panels.flat, WANTED, strict=True):
-        draw_actor(axes, chosen(lines, actor=actor, block=16, count="spikes"), actor, theme)
+        wanted: dict[str, Any] = {"actor": actor, "block": 16, "count": "spikes"}
+        draw_actor(axes, chosen(lines, **wanted), chosen(read_lines(FORMER), **wanted), actor, theme)
     handles, labels = next(pair for axes in panels.flat if (pair := axes.get_legend_handles_labels())[0])
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=theme.ink)
     for axes in panels[-1]:
@@ -66,27 +68,33 @@ def draw(lines: Sequence[Mapping[str, Any]], theme: Theme, target: Path) -> None
     plt.close(figure)
 
 
-def draw_actor(axes: Axes, lines: Sequence[Mapping[str, Any]], actor: str, theme: Theme) -> None:
+def draw_actor(axes: Axes, lines: Sequence[Line], former: Sequence[Line], actor: str, theme: Theme) -> None:
     """Draw an actor's students by their energy, and the line at 0.99."""
     axes.set_facecolor("none")
     axes.axhline(0.99, color=theme.faint, linewidth=1, linestyle="--")
     for prefix, label, colour, marker in (("", SPIKING, theme.colours[0], "o"),
                                           ("student_", COMPRESSED, theme.colours[1], "s")):  # fmt: skip
-        points = sorted((line[f"{prefix}energy"], line[f"{prefix}retention"], line[f"{prefix}standard_error"])
-                        for line in lines)  # fmt: skip
-        if not points:
-            continue
-        x, y, error = zip(*points, strict=True)
-        shown = [min(max(value, LEAST), MOST) for value in y]
-        axes.errorbar(x, shown, error, fmt=f"{marker}-", color=colour, markersize=6, linewidth=1.5, label=label)
-        below = [place for place, value in zip(x, y, strict=True) if value < LEAST]
-        axes.scatter(below, [LEAST] * len(below), color=colour, marker="v", s=60, clip_on=False)
+        draw_students(axes, lines, prefix, fmt=f"{marker}-", color=colour, label=label)
+        draw_students(axes, former, prefix, fmt=marker, color=colour, markerfacecolor="none")
     start = default_point(actor)
     if start is not None:
         axes.plot(start[0], start[1], "D", color=theme.colours[2], markersize=6, label=DEFAULT)
     if lines:
         axes.axvline(lines[0]["zero_skipping_energy"], color=theme.faint, linewidth=1, linestyle=":")
     scale(axes, actor, theme)
+
+
+def draw_students(axes: Axes, lines: Sequence[Line], prefix: str, **style: Any) -> None:
+    """Draw students with their bars; those below the picture at its edge, as triangles."""
+    points = sorted((line[f"{prefix}energy"], line[f"{prefix}retention"], line[f"{prefix}standard_error"])
+                    for line in lines)  # fmt: skip
+    if not points:
+        return
+    x, y, error = zip(*points, strict=True)
+    shown = [min(max(value, LEAST), MOST) for value in y]
+    axes.errorbar(x, shown, error, markersize=6, linewidth=1.5, **style)
+    below = [place for place, value in zip(x, y, strict=True) if value < LEAST]
+    axes.scatter(below, [LEAST] * len(below), color=style["color"], marker="v", s=60, clip_on=False)
 
 
 def scale(axes: Axes, actor: str, theme: Theme) -> None:

@@ -3,18 +3,16 @@
     python examples/export_compressed.py td3-HalfCheetah-v5 --target energy:0.05
     # writes exported/td3-HalfCheetah-v5-compressed
 
-Weights are stored as float16; they are rounded before the conversion, which then fits what is stored. Returns in the
-card are those of the stored policy, against the original ANN, on seeds 40000…, which neither training nor judging has
-seen. A run that was stopped goes on (`runs/export`).
+Weights are stored as float16, which holds a student's rounded ones exactly. Returns in the card are those of the stored
+policy, against the original ANN, on seeds 40000…, which neither training nor judging has seen. A run that was stopped
+goes on (`runs/export`). `renew_cards.py NAME-compressed` measures a shipped one again.
 """
 
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from cards import returns_card
 
@@ -39,19 +37,28 @@ def main(
     ] = None,
 ) -> None:
     """Compress the actor of NAME, measure its stored conversion against the original, and write the bundle."""
-    shipped = SpikingPolicy.load(path(name))
-    actor, env_id = shipped.actor, str(shipped.actor.env_id)
+    actor = SpikingPolicy.load(path(name)).actor
     run = ROOT / "runs" / "export" / f"{name}-{target.replace(':', '-')}-{steps}-{seed}"
     small = compress(
         actor, target=target, steps=steps, seed=seed, tolerance=tolerance, directory=run, resume=True, progress=True
     )
-    small = rounded(small)
+    ship(name, small, episodes, out)
+
+
+def ship(name: str, small: Actor, episodes: int, out: Path | None = None) -> None:
+    """Measure the stored conversion of a student of NAME against the original, and write its bundle with its card.
+
+    Raises:
+        SystemExit: it loses too much; nothing is written.
+    """
+    shipped = SpikingPolicy.load(path(name))
+    env_id = str(small.env_id)
     policy = convert(small, small.collect(env_id))
     with tempfile.TemporaryDirectory() as directory:
         policy.save(directory, dtype=PRECISION)
         stored = SpikingPolicy.load(directory)
     comparison = compare(
-        actor, stored, env_id, episodes=episodes, seed=REPORT_SEED, compressed=stored.actor, progress=True
+        shipped.actor, stored, env_id, episodes=episodes, seed=REPORT_SEED, compressed=stored.actor, progress=True
     )
     policy.card = {
         "env_id": env_id,
@@ -67,12 +74,6 @@ def main(
             f"{name}: not shipped: it keeps {kept:.3f} of the return and fails in {failed:.0%}; ask for less"
         )
     policy.save(out or ROOT / "exported" / small.name, dtype=PRECISION, xz=True)
-
-
-def rounded(actor: Actor) -> Actor:
-    """Return the actor with every weight rounded to float16: where a head saturates, rounding later changes actions."""
-    layers = tuple(replace(layer, weight=np.float32(np.float16(layer.weight))) for layer in actor.layers)
-    return replace(actor, graph=layers)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
     python examples/renew_cards.py                                      # all but pictures and compressed ones: minutes
     python examples/renew_cards.py td3-HalfCheetah-v5 --episodes 500
     python examples/renew_cards.py pixels-small-reacher-easy            # pictures by name: an hour on one core
+    python examples/renew_cards.py td3-Hopper-v5-compressed             # compressed ones by name, against the original
 
-An actor stays as it is, and so does a tolerance that is not the default. IF policies are measured as they are. Returns
+An actor stays as it is, but for a compressed one's weights, which are rounded as `compress` does today; and so does a
+tolerance that is not the default. IF policies are measured as they are. Returns
 are those of episodes that neither training nor conversion has seen, ANN and SNN on the same seeds.
 """
 
@@ -13,13 +15,16 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from cards import returns_card
+from export_compressed import ship
 
-from snn_policy import SpikingPolicy, compare, convert
+from snn_policy import Actor, SpikingPolicy, compare, convert
+from snn_policy.compression.rounding import SIGNIFICANT_BITS, rounded
 from snn_policy.exported import names, path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +56,9 @@ def vector_policies() -> list[str]:
 def renew(name: str, episodes: int, tolerance: float | None) -> None:
     """Convert, measure and write one policy."""
     shipped = SpikingPolicy.load(path(name))
+    if "compression" in shipped.card:
+        ship(shipped.card["compression"]["teacher"], rounded_student(shipped.actor), episodes, ROOT / "exported" / name)
+        return
     actor, env_id = shipped.actor, str(shipped.actor.env_id)
     pictures = len(actor.observation_shape) == 3
     policy, recorded = shipped, None
@@ -65,6 +73,13 @@ def renew(name: str, episodes: int, tolerance: float | None) -> None:
     stored = {"dtype": "float16", "observations": recorded[:200]} if pictures and recorded is not None else {}
     policy.save(ROOT / "exported" / name, **stored, xz=True)  # pyright: ignore[reportArgumentType]
     print(name, json.dumps(policy.card["returns"], indent=1, ensure_ascii=False), flush=True)
+
+
+def rounded_student(actor: Actor) -> Actor:
+    """Return a student with the weights that today's `compress` would keep of it, and a record that says so."""
+    layers = tuple(replace(layer, weight=rounded(layer.weight)) for layer in actor.layers)
+    record = {**actor.provenance["compression"], "significant_bits": SIGNIFICANT_BITS}
+    return replace(actor, graph=layers, provenance={**actor.provenance, "compression": record})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ LINE: dict[str, Any] = {
     "ann_failed": 0.0, "student_retention": 1.0049, "student_standard_error": 0.0016, "student_failed": 0.02,
     "energy": 0.0197, "student_energy": 0.083, "zero_skipping_energy": 0.304, "events_of_zero_skipping": 0.217,
     "events_of_student": 0.79, "int8_sram_of_student": 0.72, "density": [0.58, 0.14, 0.54],
-    "record": {"steps": 9600, "states": 52_000, "density": 0.17},
+    "record": {
+        "steps": 9600, "states": 52_000, "density": 0.17, "retention": 0.991, "standard_error": 0.0044, "episodes": 50,
+    },
 }  # fmt: skip
 
 
@@ -75,3 +77,58 @@ def test_blocks_are_shown_where_several_were_measured(monkeypatch: pytest.Monkey
     assert len(compression_tables.blocks().splitlines()) == 2
     measured(monkeypatch, tmp_path, LINE, {**LINE, "block": 8}, {**LINE, "block": 32})
     assert [row.split("|")[2].strip() for row in compression_tables.blocks().splitlines()[2:]] == ["8", "16", "32"]
+
+
+@pytest.mark.parametrize(
+    ("again", "seconds"), [({}, "75"), ({"cpu_seconds": 80}, "80"), ({"record": {**LINE["record"], "steps": 1}}, "–")]
+)
+def test_a_run_measured_again_keeps_its_processor_time_if_it_is_the_same_student(
+    again: dict[str, Any], seconds: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured(monkeypatch, tmp_path, LINE, {**LINE, "cpu_seconds": None, **again})
+    (row,) = compression_tables.targets().splitlines()[2:]
+    assert row.endswith(f"| {seconds} |")
+
+
+@pytest.mark.parametrize(("found", "shown"), [({}, "0.020"), ({"tolerance": 0.0439}, "0.044")])
+def test_a_row_has_the_tolerance_that_its_student_was_made_for(
+    found: dict[str, Any], shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured(monkeypatch, tmp_path, {**LINE, "record": {**LINE["record"], **found}})
+    (row,) = compression_tables.targets().splitlines()[2:]
+    assert f" {shown} | 0.991 ± 0.004, 50 |" in row
+
+
+def test_the_curve_has_every_target_by_energy_and_says_by_which_rule(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured(monkeypatch, tmp_path, LINE, {**LINE, "target": "energy:0.05", "energy": 0.049}, {**LINE, "block": 8})
+    (tmp_path / "former.jsonl").write_text(json.dumps({**LINE, "target": "energy:0.03", "energy": 0.029}))
+    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "former.jsonl")
+    rows = [row.split(" | ") for row in compression_tables.curve().splitlines()[2:]]
+    assert [row[1:4] for row in rows] == [["0.02", "today's", "0.020"], ["0.03", "former", "0.029"],
+                                          ["0.05", "today's", "0.049"]]  # fmt: skip
+
+
+def test_students_of_before_are_at_their_actors_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    others = [{}, {"seed": 1}, {"block": 8}, {"count": "events"}, {"target": "energy:0.05"}]
+    (tmp_path / "former.jsonl").write_text("".join(json.dumps({**LINE, **other}) + "\n" for other in others))
+    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "former.jsonl")
+    rows = [row.split(" | ")[1:4] for row in compression_tables.former().splitlines()[2:]]
+    assert rows == [["0", "16", "events"], ["0", "8", "spikes"], ["0", "16", "spikes"], ["1", "16", "spikes"]]
+
+
+@pytest.mark.parametrize(
+    ("failed", "episodes", "shown"),
+    [(0, 400, "0: 0.00 % [0.00, 0.95]"), (4, 400, "4: 1.00 % [0.39, 2.54]"), (1, 100, "1: 1.00 % [0.18, 5.45]")],
+)
+def test_falls_have_wilsons_interval(
+    failed: int, episodes: int, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = {"actor": "a", "target": "energy:0.02", "episodes": episodes, "ann_failed": 0, "failed": failed,
+            "ann_returns": [10.0, 10.0], "snn_returns": [10.0, 9.0]}  # fmt: skip
+    (tmp_path / "falls.jsonl").write_text(json.dumps(line))
+    monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "falls.jsonl")
+    (row,) = compression_tables.falls().splitlines()[2:]
+    assert f"| {shown} |" in row
+    assert row.endswith("| 0.950 ± 0.035 |")

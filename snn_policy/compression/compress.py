@@ -14,6 +14,7 @@ from snn_policy.actor import Actor
 from snn_policy.ann.layers import Linear
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.checks import require
+from snn_policy.compression.rounding import SIGNIFICANT_BITS
 from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.errors import UnsupportedLayerError, needs_extra, warn
@@ -222,6 +223,7 @@ def _result(run: "Distillation", env: str | None) -> Actor:
         "env": env,
         "states": len(run.states),
         "density": run.student.density,
+        "significant_bits": SIGNIFICANT_BITS,
         "teacher_macs": run.teacher.dense_macs,
         **verdict.as_dict(),
     }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import RELU
 from snn_policy.ann.layers import Linear
+from snn_policy.compression.rounding import rounded
 
 
 class Student(nn.Module):
@@ -66,10 +67,10 @@ class Student(nn.Module):
         return float(sum(kept.sum() for kept in self.kept) / sum(kept.numel() for kept in self.kept))
 
     def actor(self) -> Actor:
-        """Return the student as an actor of its own: dense float32 arrays with exact zeros."""
+        """Return the student as an actor of its own: dense float32 arrays with exact zeros, weights rounded."""
         last = len(self.weights) - 1
         layers = tuple(
-            Linear(weight.detach().numpy(), bias.detach().numpy(), None if index == last else RELU)
+            Linear(rounded(weight.detach().numpy()), bias.detach().numpy(), None if index == last else RELU)
             for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True))
         )
         return replace(self.teacher, graph=layers, name=f"{self.teacher.name}-compressed")
