@@ -49,15 +49,18 @@ def picture_actor(
 ) -> Actor:  # fmt: skip
     """Two strided convolutions, a hidden linear layer of 32 and a last one, random weights."""
     rng, layers, shape = np.random.default_rng(seed), list[Layer](), PICTURE
+    f32 = np.float32
     for width, kernel, stride, pad in ((channels[0], 4, 2, padding), (channels[1], 3, 2, (1, 0))):
         weight = rng.normal(size=(width, shape[0], kernel, kernel)) * np.sqrt(2 / (shape[0] * kernel**2))
-        layer = Conv2d(weight, rng.normal(size=width) * 0.1, shape, (stride, stride), pad, activation)
+        layer = Conv2d(
+            weight.astype(f32), (rng.normal(size=width) * 0.1).astype(f32), shape, (stride, stride), pad, activation
+        )
         layers.append(layer)
         shape = layer.output_shape
     size = layers[-1].outputs
     for width, function, gain in ((32, activation, 2.0), (outputs, None, 1.0)):
         weight = rng.normal(size=(width, size)) * np.sqrt(gain / size)
-        layers.append(Linear(weight, rng.normal(size=width) * 0.1, function))
+        layers.append(Linear(weight.astype(f32), (rng.normal(size=width) * 0.1).astype(f32), function))
         size = width
     head = Head.argmax(outputs) if kind == "argmax" else Head.clip([-1.0] * outputs, [1.0] * outputs)
     head = Head.tanh([1.0] * outputs, [0.0] * outputs) if kind == "tanh" else head

@@ -207,7 +207,7 @@ def test_all_counts_of_a_compressed_policy_are_those_of_brute_force(
     values, _ = student.activations(np.asarray(watched, np.float32))
     student.act(watched)
     assert student.last_decision is not None
-    products = sum((h != 0) @ one.sum(0) for h, one in zip(values, matrices, strict=True))
+    products: Any = sum((h != 0) @ one.sum(0) for h, one in zip(values, matrices, strict=True))
     assert student.last_decision.multiply_accumulates.tolist() == products.tolist()
     assert student.synapses == sum(int(one.sum()) for one in matrices) < student.dense_macs == teacher.dense_macs
 
@@ -235,10 +235,10 @@ def test_a_recording_that_is_too_large_is_thinned_out_with_a_line(monkeypatch: p
     rows = recording(300)
     assert thinned(rows) is rows
     monkeypatch.setattr(pictures, "MOST_PICTURE_BYTES", 150 * rows[0].nbytes)
-    with pytest.warns(UserWarning, match=r"observations: 300 pictures take .* 128 of them, in 32 stretches"):
+    with pytest.warns(UserWarning, match=r"observations: 300 pictures take .* 150 of them, in 30 stretches"):
         kept = thinned(rows)
     assert kept.nbytes <= 150 * rows[0].nbytes
-    pairs = [(rows == kept[index]).all((1, 2, 3)).argmax() for index in (0, 1, 126, 127)]
+    pairs = [(rows == kept[index]).all((1, 2, 3)).argmax() for index in (0, 1, 148, 149)]
     assert pairs[1] - pairs[0] == pairs[3] - pairs[2] == 1
 
 
@@ -277,7 +277,7 @@ def test_a_resumed_run_on_pictures_is_bit_equal(env: Any, tmp_path: Path, monkey
     monkeypatch.setattr("snn_policy.compression.compress.CHECKPOINT_EVERY", 100)
     monkeypatch.setattr("snn_policy.compression.judging.PICTURES_SHARE", 0.1)
     monkeypatch.setattr("snn_policy.compression.distillation.PICTURES_SHARE", 0.1)
-    settings = small("energy:0.03" if env is None else "retention:0.5", steps=300)
+    settings = small("energy:0.03" if env is None else "retention:0.5", steps=200, tolerance=0.03)
     teacher, rows = picture_actor(channels=(8, 8)), recording(300)
 
     def run(report: Callable[[Any], None], where: Path) -> Actor:
@@ -317,14 +317,14 @@ def test_every_head_and_every_kind_of_pictures_is_taken(given: str) -> None:
     if given == "two argmaxes":
         teacher = replace(teacher, head=type(teacher.head).argmax([2, 2]))
     if given == "no normaliser":
-        first = teacher.layers[0]
-        teacher = replace(teacher, graph=(replace(first, weight=first.weight / 128), *teacher.layers[1:]))
+        rows = rows.astype(np.float32) / 128 - 1
     if given == "float32":
         rows = rows.astype(np.float32) + 0.25
-    student = run_compression(teacher, small("energy:0.04", steps=200), None, rows)
+    student = run_compression(teacher, small("energy:0.03", steps=200), None, rows)
     assert (student.head, student.normaliser) == (teacher.head, teacher.normaliser)
     assert student.provenance["compression"]["density"] < 1
     fresh = recording(200, seed=9)
+    fresh = fresh.astype(np.float32) / 128 - 1 if given == "no normaliser" else fresh
     if teacher.discrete:
         assert np.mean(student.act(fresh) == teacher.act(fresh)) > 0.8
     else:
@@ -353,7 +353,7 @@ def test_a_bundle_holds_a_compressed_policy_compactly_and_its_exports_agree(comp
     policy = convert(student, rows)
     policy.save(tmp_path / "small")
     convert(picture_actor(), rows).save(tmp_path / "whole")
-    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("small", "whole")]
+    sizes = [next((tmp_path / name).glob("weights*")).stat().st_size for name in ("small", "whole")]
     assert sizes[0] < 0.8 * sizes[1]
     read = load_actor(tmp_path / "small")
     assert arrays(read) == arrays(student)
@@ -364,7 +364,7 @@ def test_a_bundle_holds_a_compressed_policy_compactly_and_its_exports_agree(comp
     for obs in rows[:20]:
         wanted = policy.act(obs)
         assert exported.act(obs) == pytest.approx(wanted, abs=1e-4)
-        assert compiled.act(obs) == pytest.approx(wanted, abs=1e-4)
+        assert compiled.act(obs)[:2] == pytest.approx(wanted, abs=1e-4)
 
 
 def test_what_is_not_taken_is_refused_by_name() -> None:
@@ -403,14 +403,14 @@ def two_eyes() -> Actor:
     reads = tuple(
         Connection(source, Linear(np.ones((2, out), np.float32), np.zeros(2, np.float32))) for source in (1, 2)
     )
-    return replace(whole, graph=Graph((*eyes, Stage(reads, Elementwise(2, None)))))
+    return replace(whole, graph=Graph(whole.graph.inputs, (*eyes, Stage(reads, Elementwise(2, None)))))
 
 
 FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "weights of bytes": lambda tensors, progress: tensors.update(values=tensors["values"].byte()),
-    "smaller pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:, :, :8]),
+    "smaller pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:, :, :8].clone()),
     "pictures of long integers": lambda tensors, progress: tensors.update(observations=tensors["observations"].long()),
-    "too few pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:1]),
+    "too few pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:1].clone()),
     "a mask of another kernel": lambda tensors, progress: tensors.update({"mask.0": torch.ones(16, 2, 3, 3)}),
     "half a mask": lambda tensors, progress: tensors["mask.1"].fill_(0.5),
     "a unit that is none": lambda tensors, progress: progress.update(spike_unit="much"),

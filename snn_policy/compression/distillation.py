@@ -161,7 +161,10 @@ class Distillation:
         return own_tolerance(self.progress.error) if given is None else given
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
-        """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy."""
+        """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy.
+
+        Of pictures it does so from the start: most of them stand still, and few spikes are there to be saved.
+        """
         now = self.progress
         allowed = stretch.energy(now.step) * MARGIN
         if stretch.pruning(now.step):
@@ -170,20 +173,20 @@ class Distillation:
                 slope = self.states.error.derivative(self.student(self.states.inputs_at(rows))[1])
             slope = slope.square().sum(1).mean(0).sqrt()
             prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
-        else:
+        if not stretch.pruning(now.step) or isinstance(self.states, Pictures):
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 
     def _begin_first_stretch(self) -> None:
         """Begin at the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
-        rows = self.states.observations[-self.states.converted :]
+        rows = self._conversion_states()
         policy = convert(self.teacher, rows, tolerance=self.tolerance)
         now.above = energy_share(policy, self.teacher, rows)
         if isinstance(self.states, Pictures):
             now.spike_unit = max(1.0, USUAL_ENERGY / max(now.above, 1e-6))
         if self.student.copied:
-            self._learn_from(policy, now.above, len(rows))
+            self._learn_from(policy, now.above)
         share = (
             1.0 if self.env is None else plan.FIRST_STRETCH[target.kind]
         )  # with nothing to judge there is one stretch
@@ -200,16 +203,19 @@ class Distillation:
         policy = self.converted()
         if due and self.settings.added and now.step < steps:
             self._add_states(policy)
-        rows = self.states.observations[-self.states.converted :]
+        rows = self._conversion_states()
         real = energy_share(policy, self.teacher, rows)
-        self._learn_from(policy, real, len(rows))
+        self._learn_from(policy, real)
         if over:
             self._judge_student(policy, real)
 
-    def _learn_from(self, policy: SpikingPolicy, energy: float, rows: int) -> None:
-        """Take the quanta from the converted student, and how its energy on the last rows differs from the expected."""
+    def _conversion_states(self) -> np.ndarray:
+        return self.states.observations[self.states.conversion_rows.numpy()]
+
+    def _learn_from(self, policy: SpikingPolicy, energy: float) -> None:
+        """Take the quanta from the converted student, and how its energy there differs from the expected."""
         states = self.states
-        indices = torch.arange(len(states) - rows + 1, len(states))
+        indices = states.conversion_rows[1:]
         if isinstance(states, Pictures):
             indices = indices[:: -(-len(indices) // states.profiled)]
         before, after = states.inputs_at(indices - 1), states.inputs_at(indices)
@@ -235,7 +241,7 @@ class Distillation:
 
     def converted(self) -> SpikingPolicy:
         """Return the present student as the spiking policy that `convert` makes of it."""
-        rows = self.states.observations[-self.states.converted :]
+        rows = self._conversion_states()
         return convert(self.student.actor(), rows, tolerance=self.tolerance)
 
     def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:

@@ -61,7 +61,8 @@ class ConvolutionMap:
         """Return the transposed product, (rows, actions, outputs) → (rows, actions, inputs)."""
         images = y.reshape(-1, *self.output_shape)
         size = (len(images), *self.shape)
-        return conv2d_input(size, weight, images, self.stride, self.padding).view(*y.shape[:2], -1)
+        back = conv2d_input(size, weight, images, self.stride, self.padding)  # pyright: ignore[reportArgumentType]
+        return back.view(*y.shape[:2], -1)
 
     def fan_out(self, kept: Tensor) -> Tensor:
         """Count the weights that are left of every input neuron, (inputs,): fewer at borders and between strides."""

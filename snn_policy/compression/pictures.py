@@ -22,6 +22,8 @@ SHIFT = 2
 AT_ONCE = 64
 """Pictures that the teacher labels at a time."""
 PROFILED_VALUES = 2**24
+CONVERTED_STRETCHES = 3
+"""A conversion takes as many seconds as it sees hundreds of pictures."""
 STRETCHES = 32
 """A recording that is too large is thinned out to so many stretches, evenly spread."""
 
@@ -29,9 +31,14 @@ STRETCHES = 32
 class Pictures(States):
     """Hold consecutive pictures and what the teacher does there; see `States`, of which it has all but `inputs`.
 
+    Attributes:
+        profiled: so few that their derivatives fit into memory.
+
     Args:
         capacity: rows that there will be once all have been added, so that memory is taken only once.
     """
+
+    converted = 300
 
     def __init__(self, teacher: Actor, observations: npt.NDArray, capacity: int = 0) -> None:
         self.teacher, self._count = teacher, len(observations)
@@ -48,7 +55,6 @@ class Pictures(States):
             self._mean, self._scale = torch.tensor(teacher.normaliser.mean), torch.tensor(teacher.normaliser.scale)
         rows, values = range(self._count), int(np.prod(observations.shape[1:]))
         self.profiled = max(32, min(States.profiled, PROFILED_VALUES // values))
-        self.converted = 300
         total, outputs = torch.zeros(values, dtype=torch.float64), []
         for start in range(0, self._count, AT_ONCE):
             inputs = self.inputs_at(torch.arange(start, min(start + AT_ONCE, self._count)))
@@ -66,6 +72,15 @@ class Pictures(States):
     def observations(self) -> npt.NDArray:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Return (N, *shape), as they were recorded."""
         return self._store[: self._count]
+
+    @property
+    def conversion_rows(self) -> Tensor:
+        """Return the rows that a student's conversion is calibrated on: a few stretches, evenly spread."""
+        length = self.converted // CONVERTED_STRETCHES
+        if len(self) <= self.converted:
+            return torch.arange(len(self))
+        starts = np.linspace(0, len(self) - length, CONVERTED_STRETCHES).astype(np.int64)
+        return torch.from_numpy(starts)[:, None].add(torch.arange(length)).flatten()
 
     def add(self, observations: npt.NDArray) -> None:
         """Append pictures (N, *shape) of the student's episodes."""
@@ -139,7 +154,7 @@ def thinned(observations: npt.NDArray) -> npt.NDArray:
     if observations.nbytes <= MOST_PICTURE_BYTES:
         return observations
     most = MOST_PICTURE_BYTES * len(observations) // observations.nbytes
-    length = max(2, most // STRETCHES)
+    length = max(2, -(-most // STRETCHES))
     starts = np.linspace(0, len(observations) - length, max(1, most // length)).astype(np.int64)
     kept = np.concatenate([observations[start : start + length] for start in starts])
     warn(

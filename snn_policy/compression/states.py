@@ -30,7 +30,7 @@ class States:
         observations: (N, *shape) as they were recorded; a row and the one before it are consecutive decisions, but for
             the few where an episode begins.
         inputs: (N, inputs) normalised; `actions`: (N, actions) the teacher's, in units.
-        profiled: how many are enough for a profile; `converted`: for a conversion, the latest ones.
+        profiled: how many are enough for a profile; `converted`: for a conversion.
     """
 
     profiled, converted = 2_048, 6_000
@@ -56,6 +56,11 @@ class States:
         self.observations = np.concatenate((self.observations, observations))
         self.inputs = torch.cat((self.inputs, inputs))
         self.actions = torch.cat((self.actions, self.error.action(outputs)))
+
+    @property
+    def conversion_rows(self) -> Tensor:
+        """Return the rows that a student's conversion is calibrated on, nearly all consecutive: the latest."""
+        return torch.arange(max(0, len(self) - self.converted), len(self))
 
     def inputs_at(self, rows: Tensor) -> Tensor:
         """Return normalised states (rows, inputs)."""
