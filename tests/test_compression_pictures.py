@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -231,6 +232,23 @@ def test_the_settings_bound_what_is_recorded_by_bytes() -> None:
     assert numbers_of_states(4 * 63_504, 20_000, MOST_PICTURE_BYTES) == (576, 192)
 
 
+@pytest.mark.parametrize(("kind", "bytes_each"), [(np.uint8, 1), (np.float32, 4)])
+def test_an_environments_pictures_are_counted_in_the_bytes_that_it_gives(
+    kind: Any, bytes_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Given(Square):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = gym.spaces.Box(0, 255, PICTURE, kind)
+
+    taken: list[CompressionSettings] = []
+    module = "snn_policy.compression.compress"
+    monkeypatch.setattr(f"{module}.MOST_PICTURE_BYTES", 2_200 * 4 * 512)
+    monkeypatch.setattr(f"{module}.run_compression", lambda actor, settings, *others: taken.append(settings) or actor)
+    compress(picture_actor(), Given, target="energy:0.04")
+    assert (taken[0].observations, taken[0].added, taken[0].batch) == (2_400 // bytes_each, 800 // bytes_each, 32)
+
+
 def test_a_recording_that_is_too_large_is_thinned_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = recording(300)
     assert thinned(rows) is rows
@@ -408,7 +426,7 @@ def two_eyes() -> Actor:
 
 FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "weights of bytes": lambda tensors, progress: tensors.update(values=tensors["values"].byte()),
-    "smaller pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:, :, :8].clone()),
+    "smaller pictures": lambda tensors, progress: tensors.update(observations=torch.zeros(300, 2, 8, 16).byte()),
     "pictures of long integers": lambda tensors, progress: tensors.update(observations=tensors["observations"].long()),
     "too few pictures": lambda tensors, progress: tensors.update(observations=tensors["observations"][:1].clone()),
     "a mask of another kernel": lambda tensors, progress: tensors.update({"mask.0": torch.ones(16, 2, 3, 3)}),

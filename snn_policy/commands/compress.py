@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from snn_policy.actor import Actor
 
 VECTORS, PICTURES = 10_000, 1_000
-"""How many observations the conversion is calibrated on."""
+"""How many observations the conversion is calibrated on; of a recording all, but for pictures."""
 CHECKPOINTS = "compression"
 """The folder inside --out where a run's checkpoints are."""
 
@@ -101,9 +101,11 @@ def compress(
         actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
         tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
     )  # fmt: skip
-    steps_recorded = PICTURES if sees_pictures(small) else VECTORS
-    states = recording if place is None else small.collect(place, steps_recorded, progress=True)
-    policy = convert(small, states, progress=True)
+    pictures = sees_pictures(small)
+    if place is not None:
+        recording = small.collect(place, PICTURES if pictures else VECTORS, progress=True)
+    assert recording is not None
+    policy = convert(small, recording[:PICTURES] if pictures else recording, progress=True)
     policy.card = {"compression": small.provenance["compression"]}
     policy.save(out)
     if not write_json({"out": str(out), "compression": small.provenance["compression"]}, json):
