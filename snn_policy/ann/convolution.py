@@ -90,7 +90,7 @@ class Conv2d:
     @property
     def macs(self) -> int:
         """Return multiply-accumulates of one image, those of zero weights included, those with the padding left out."""
-        vertical, horizontal = (int(reached.sum()) for reached in self._reached())
+        vertical, horizontal = (int(reached.sum()) for reached in self.reached())
         return vertical * horizontal * self.weight.shape[0] * self.weight.shape[1]
 
     @property
@@ -98,7 +98,7 @@ class Conv2d:
         """Return multiply-accumulates of one image that leave out weights of zero."""
         return int(self.fan_out.sum())
 
-    def _reached(self) -> list[IntArray]:
+    def reached(self) -> list[IntArray]:
         """Return along each axis (kernel, size): 1 where an output's window has this kernel place at that pixel."""
         along = []
         sizes = zip(self.input_shape[1:], self.output_shape[1:], self.weight.shape[2:], self.stride, self.padding,
@@ -113,7 +113,7 @@ class Conv2d:
 
     def _fan_out(self) -> IntArray:
         synapses = np.count_nonzero(self.weight, axis=0).astype(np.int64)
-        vertical, horizontal = self._reached()
+        vertical, horizontal = self.reached()
         counts = np.einsum("cij,iy,jx->cyx", synapses, vertical, horizontal, optimize=True).ravel()
         counts.flags.writeable = False
         return counts

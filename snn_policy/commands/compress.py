@@ -22,6 +22,8 @@ from snn_policy.commands.common import (
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
 
+VECTORS, PICTURES = 10_000, 1_000
+"""How many observations the conversion is calibrated on; of a recording all, but for pictures."""
 CHECKPOINTS = "compression"
 """The folder inside --out where a run's checkpoints are."""
 
@@ -81,6 +83,7 @@ def compress(
     snn-policy compress policy.onnx --observations log.npy --target energy:0.1 --out run/robot
     """
     from snn_policy.compression.compress import compress as compress_actor
+    from snn_policy.compression.compress import sees_pictures
     from snn_policy.compression.settings import Target
     from snn_policy.convert import convert
 
@@ -98,8 +101,11 @@ def compress(
         actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
         tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
     )  # fmt: skip
-    states = recording if place is None else small.collect(place, progress=True)
-    policy = convert(small, states, progress=True)
+    pictures = sees_pictures(small)
+    if place is not None:
+        recording = small.collect(place, PICTURES if pictures else VECTORS, progress=True)
+    assert recording is not None
+    policy = convert(small, recording[:PICTURES] if pictures else recording, progress=True)
     policy.card = {"compression": small.provenance["compression"]}
     policy.save(out)
     if not write_json({"out": str(out), "compression": small.provenance["compression"]}, json):

@@ -22,6 +22,7 @@ from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
 from snn_policy.compression.distillation import Distillation, Kept, Progress
 from snn_policy.compression.judging import Verdict
+from snn_policy.compression.pictures import states_of
 from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
 from snn_policy.environments import EnvironmentSource
@@ -127,7 +128,7 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
     """
     from safetensors import safe_open
 
-    path = checked(directory / CHECKPOINT_FILE, LARGEST_WEIGHTS)
+    path = checked(directory / CHECKPOINT_FILE, 2 * LARGEST_WEIGHTS)
     with reading(path, "checkpoint"), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         same = metadata["run"] == _digest(described)
@@ -136,7 +137,8 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
     if not same:
         raise SourceError(f"{path}: a checkpoint of another run than {RUN_FILE} describes; put back the one it had")
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
+        fits = tensor.dtype == torch.float32 or (name == "observations" and tensor.dtype == torch.uint8)
+        if not fits or not torch.isfinite(tensor).all():
             raise SourceError(f"{path}: {name} holds something else than finite float32 numbers")
         if "mask." in name and not ((tensor == 0) | (tensor == 1)).all():
             raise SourceError(f"{path}: {name} holds something else than zeros and ones")
@@ -156,7 +158,7 @@ def restore(
     with reading(directory / CHECKPOINT_FILE, "checkpoint"):
         kept = given.pop("kept", None)
         progress = _progress(given)
-        states = _states(teacher, tensors["observations"].numpy(), settings.added, progress.added)
+        states = _states(teacher, tensors["observations"].numpy(), settings, progress.added)
         run = Distillation(teacher, states, settings, env)
         run.progress, run.optimiser.steps = progress, progress.step
         for name, own in _arrays(run).items():
@@ -168,12 +170,13 @@ def restore(
         return run
 
 
-def _states(teacher: Actor, observations: np.ndarray, added: int, times: int) -> States:
+def _states(teacher: Actor, observations: np.ndarray, settings: CompressionSettings, times: int) -> States:
     """Return the states in the parts in which they came: sums round alike."""
+    added = settings.added
     begun = len(observations) - added * times
     if observations.shape[1:] != teacher.observation_shape or begun < 2:
         raise ValueError(f"observations of shape {observations.shape} do not fit the run")
-    states = States(teacher, observations[:begun])
+    states = states_of(teacher, observations[:begun], begun + ADDITIONS * added if times else 0)
     for first in range(begun, len(observations), added or 1):
         states.add(observations[first : first + added])
     return states

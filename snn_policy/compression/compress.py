@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.ann.layers import Linear
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.checks import require
 from snn_policy.compression.rounding import SIGNIFICANT_BITS
-from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
+from snn_policy.compression.settings import (
+    ADDITIONS,
+    MOST_PICTURE_BYTES,
+    PICTURE_BATCH,
+    CompressionSettings,
+    Target,
+    numbers_of_states,
+)
 from snn_policy.environments import EnvironmentSource, make_environment
 from snn_policy.errors import UnsupportedLayerError, needs_extra, warn
 from snn_policy.progress import counting
-from snn_policy.protocol import FloatArray
 
 if TYPE_CHECKING:
     from snn_policy.compression.distillation import Distillation
@@ -55,7 +62,7 @@ def compress(
     minutes; needs torch. The same arguments give the same bytes on the same machine.
 
     Args:
-        actor: an `Actor` or anything `load_actor` reads, with vector observations.
+        actor: an `Actor` or anything `load_actor` reads: a chain of linear layers and convolutions.
         env: a Gymnasium id, or a function that makes an environment; by default `actor.env_id`, unless `observations`
             are given.
         target: "energy:E", the spiking student's energy as a share of the dense actor's (profile fp32-45nm), or
@@ -75,16 +82,19 @@ def compress(
 
     Raises:
         ValueError: arguments that make no sense; an environment that does not fit; a directory with another run.
-        UnsupportedLayerError: pictures, or nothing to prune.
+        UnsupportedLayerError: no chain of layers, or nothing to prune.
         ImportError: torch is not installed.
     """
     from snn_policy.sources import load_actor
 
     wanted, source = Target.parse(target), load_actor(actor)
-    observed, added = numbers_of_states(int(np.prod(source.observation_shape)), steps)
-    settings = CompressionSettings(wanted, steps, seed, block, count, tolerance, observed, added)
     place = env if env is not None else source.env_id if observations is None else None
     check_compression(source, wanted, place, observations)
+    observed, added = numbers_of_states(int(np.prod(source.observation_shape)), steps)
+    settings = CompressionSettings(wanted, steps, seed, block, count, tolerance, observed, added)
+    if sees_pictures(source):
+        observed, added = numbers_of_states(_picture_bytes(source, place), steps, MOST_PICTURE_BYTES)
+        settings = replace(settings, observations=observed, added=added, batch=PICTURE_BATCH)
     return run_compression(
         source, settings, place, observations, None if directory is None else Path(directory), resume, progress, report
     )
@@ -97,12 +107,6 @@ def check_compression(actor: Actor, target: Target, env: EnvironmentSource | Non
             *actor.graph.no_layer, "compression takes chains of layers only",
             "Convert the actor as it is, with sigma-delta neurons: convert(actor, observations).",
         )  # fmt: skip
-    for index, layer in enumerate(actor.layers):
-        if not isinstance(layer, Linear):
-            raise UnsupportedLayerError(
-                f"{actor.name}.layers.{index}", type(layer).__name__, "compression takes vector observations only",
-                "Convert the actor as it is: convert(actor, observations).",
-            )  # fmt: skip
     if not actor.hidden:
         raise UnsupportedLayerError(
             actor.name, "linear", "it has no hidden layer that could be pruned", "Convert it as it is."
@@ -114,6 +118,23 @@ def check_compression(actor: Actor, target: Target, env: EnvironmentSource | Non
     else:
         make_environment(env, actor).close()
     _require_torch()
+
+
+def sees_pictures(actor: Actor) -> bool:
+    """Return whether the first layer is a convolution."""
+    return isinstance(actor.layers[0], Conv2d)
+
+
+def _picture_bytes(actor: Actor, env: EnvironmentSource | None) -> int:
+    """Return how many bytes one observation takes, as the environment gives it."""
+    size = int(np.prod(actor.observation_shape))
+    if env is None:
+        return size
+    made = make_environment(env, actor)
+    try:
+        return size * (1 if made.observation_space.dtype == np.uint8 else 4)
+    finally:
+        made.close()
 
 
 def _require_torch() -> None:
@@ -136,12 +157,12 @@ def run_compression(
     """Compress with any settings; all else as in `compress`."""
     from snn_policy.compression.checkpoints import claim_directory, describe_run, restore, save_checkpoint
     from snn_policy.compression.distillation import Distillation
-    from snn_policy.compression.states import States
+    from snn_policy.compression.pictures import states_of
     from snn_policy.engines.one_thread import one_thread
 
     given = None if observations is None else _recording(observations, actor)
     with one_thread():
-        states = None if given is None else States(actor, given)
+        states = None if given is None else states_of(actor, given)
         described = describe_run(actor, settings, _name(env), "" if states is None else states.fingerprint)
         if directory is not None and claim_directory(directory, described, resume):
             run = restore(directory, described, actor, settings, env)
@@ -149,7 +170,8 @@ def run_compression(
             if states is None:
                 assert env is not None
                 seed = RECORDING_SEED + settings.seed
-                states = States(actor, actor.collect(env, settings.observations, seed, progress=progress))
+                recorded = actor.collect(env, settings.observations, seed, progress=progress)
+                states = states_of(actor, recorded, settings.observations + ADDITIONS * settings.added)
             run = Distillation(actor, states, settings, env)
 
         def keep() -> None:
@@ -176,8 +198,14 @@ def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> Non
                 keep()
 
 
-def _recording(observations: Any, actor: Actor) -> FloatArray:
-    recording = np.asarray(as_recordings(observations, actor.observation_shape), np.float32)
+def _recording(observations: Any, actor: Actor) -> npt.NDArray[Any]:
+    recording = np.asarray(as_recordings(observations, actor.observation_shape))
+    if sees_pictures(actor):
+        from snn_policy.compression.pictures import thinned
+
+        recording = thinned(recording)
+    else:
+        recording = recording.astype(np.float32, copy=False)
     enough = len(recording) >= FEWEST_OBSERVATIONS
     require(enough, f"observations: {len(recording)} of them; at least {FEWEST_OBSERVATIONS} are needed")
     return recording

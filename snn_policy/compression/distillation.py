@@ -12,12 +12,13 @@ from torch import Tensor
 
 from snn_policy.actor import Actor
 from snn_policy.compression import plan
-from snn_policy.compression.judging import Judge, Verdict, energy_share
+from snn_policy.compression.judging import PICTURES_SHARE, Judge, Verdict, energy_share
 from snn_policy.compression.loss import COUNTS
+from snn_policy.compression.pictures import Pictures
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import operations, prune
 from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings, own_tolerance
-from snn_policy.compression.states import NOISE, States, spiking_episodes
+from snn_policy.compression.states import States, spiking_episodes
 from snn_policy.compression.student import Student
 from snn_policy.convert import convert
 from snn_policy.energy import nanojoules
@@ -28,8 +29,6 @@ from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
 BLOCK_STEPS = 100
 """Steps between two profiles; pruning, DAgger, judging and checkpoints come between two blocks."""
-PROFILED = 2_048
-CONVERSION_ROWS = 6_000
 FIRST_WEIGHT, LEAST_WEIGHT, MOST_WEIGHT = 30.0, 3.0, 40.0
 WEIGHT_GAIN = 0.5
 """λ changes by this power of the energy over what it may be, every block."""
@@ -38,6 +37,8 @@ ENOUGH = 0.99
 MARGIN = 0.98
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
 CORRECTIONS = 0.2, 5.0
+USUAL_ENERGY = 0.1
+"""Of a converted teacher that sees vectors; where pictures stand still for the most part, a spike weighs more."""
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
 
 
@@ -61,6 +62,7 @@ class Progress:
         energy, error: expected energy and RMS action error at the latest profile.
         retries: students in a row that failed at the present goal.
         added: how often the student's states were added.
+        spike_unit: by this λ is multiplied; 1 but for pictures.
     """
 
     step: int = 0
@@ -75,6 +77,7 @@ class Progress:
     goal: float = 0.0
     retries: int = 0
     added: int = 0
+    spike_unit: float = 1.0
     finished: bool = False
     verdicts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,7 +102,8 @@ class Distillation:
         self._count = COUNTS[settings.count]
         self._error_unit = settings.tolerance or DEFAULT_TOLERANCE
         self._dense = float(nanojoules(teacher.dense_macs, 0) / nanojoules(0, 1))
-        self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed)
+        share = PICTURES_SHARE if isinstance(states, Pictures) else 1.0
+        self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed, share)
 
     kept: Kept | None
 
@@ -113,22 +117,19 @@ class Distillation:
         stretch = plan.Stretch(now.begin, now.end, now.above, now.goal)
         self._tighten(found, stretch, rng)
         rows = rng.integers(1, len(self.states), (BLOCK_STEPS, settings.batch))
-        noise = (
-            None if self.env is not None else rng.normal(scale=NOISE, size=(*rows.shape, self.states.inputs.shape[1]))
-        )
+        noise = None if self.env is not None else self.states.noise(rng, rows.shape)
         fan_out, until = self.student.fan_out, min(now.step + BLOCK_STEPS, now.end)
         for index in range(until - now.step):
             self.optimiser.learning_rate = settings.learning_rate * stretch.rate(now.step)
-            disturbance = None if noise is None else torch.from_numpy(noise[index].astype(np.float32))
-            self._step(torch.from_numpy(rows[index]), disturbance, found, fan_out)
+            self._step(torch.from_numpy(rows[index]), None if noise is None else noise[index], found, fan_out)
             now.step += 1
         self._after_block()
 
-    def _step(self, rows: Tensor, noise: Tensor | None, found: Profile, fan_out: list[Tensor]) -> None:
+    def _step(self, rows: Tensor, noise: np.ndarray | None, found: Profile, fan_out: list[Tensor]) -> None:
         inputs, wanted = self.states.batch(rows, noise)
         hidden, y = self.student(inputs)
         loss = (self.states.error.action(y) - wanted).square().mean() / self._error_unit**2
-        weight = self.progress.weight / self.teacher.dense_macs
+        weight = self.progress.weight * self.progress.spike_unit / self.teacher.dense_macs
         for stage, h in enumerate(hidden, 1):
             before, now = h.split(len(rows))
             size = (now - found.gamma[stage] * before).abs() * found.precision[stage]
@@ -138,9 +139,9 @@ class Distillation:
         self.student.apply_mask()
 
     def _profile(self, rng: np.random.Generator) -> Profile:
-        rows = torch.from_numpy(rng.integers(1, len(self.states), PROFILED))
-        before, now = self.states.inputs[rows - 1], self.states.inputs[rows]
         states = self.states
+        rows = torch.from_numpy(rng.integers(1, len(states), states.profiled))
+        before, now = states.inputs_at(rows - 1), states.inputs_at(rows)
         found = profile(self.student, states.error, before, now, states.offset, self._quanta, self._count)
         with torch.no_grad():
             difference = states.error.action(self.student(now)[1]) - states.actions[rows]
@@ -160,27 +161,32 @@ class Distillation:
         return own_tolerance(self.progress.error) if given is None else given
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
-        """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy."""
+        """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy.
+
+        Of pictures it does so from the start: most of them stand still, and few spikes are there to be saved.
+        """
         now = self.progress
         allowed = stretch.energy(now.step) * MARGIN
         if stretch.pruning(now.step):
-            rows = torch.from_numpy(rng.integers(1, len(self.states), PROFILED // 4))
+            rows = torch.from_numpy(rng.integers(1, len(self.states), self.states.profiled // 4))
             with torch.no_grad():
-                slope = self.states.error.derivative(self.student(self.states.inputs[rows])[1])
+                slope = self.states.error.derivative(self.student(self.states.inputs_at(rows))[1])
             slope = slope.square().sum(1).mean(0).sqrt()
             prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
-        else:
+        if not stretch.pruning(now.step) or isinstance(self.states, Pictures):
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 
     def _begin_first_stretch(self) -> None:
         """Begin at the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
-        rows = self.states.observations[-CONVERSION_ROWS:]
+        rows = self._conversion_states()
         policy = convert(self.teacher, rows, tolerance=self.tolerance)
         now.above = energy_share(policy, self.teacher, rows)
+        if isinstance(self.states, Pictures):
+            now.spike_unit = max(1.0, USUAL_ENERGY / max(now.above, 1e-6))
         if self.student.copied:
-            self._learn_from(policy, now.above, len(rows))
+            self._learn_from(policy, now.above)
         share = (
             1.0 if self.env is None else plan.FIRST_STRETCH[target.kind]
         )  # with nothing to judge there is one stretch
@@ -197,16 +203,22 @@ class Distillation:
         policy = self.converted()
         if due and self.settings.added and now.step < steps:
             self._add_states(policy)
-        rows = self.states.observations[-CONVERSION_ROWS:]
+        rows = self._conversion_states()
         real = energy_share(policy, self.teacher, rows)
-        self._learn_from(policy, real, len(rows))
+        self._learn_from(policy, real)
         if over:
             self._judge_student(policy, real)
 
-    def _learn_from(self, policy: SpikingPolicy, energy: float, rows: int) -> None:
-        """Take the quanta from the converted student, and how its energy on the last rows differs from the expected."""
-        indices = torch.arange(len(self.states) - rows + 1, len(self.states))
-        before, after, states = self.states.inputs[indices - 1], self.states.inputs[indices], self.states
+    def _conversion_states(self) -> np.ndarray:
+        return self.states.observations[self.states.conversion_rows.numpy()]
+
+    def _learn_from(self, policy: SpikingPolicy, energy: float) -> None:
+        """Take the quanta from the converted student, and how its energy there differs from the expected."""
+        states = self.states
+        indices = states.conversion_rows[1:]
+        if isinstance(states, Pictures):
+            indices = indices[:: -(-len(indices) // states.profiled)]
+        before, after = states.inputs_at(indices - 1), states.inputs_at(indices)
 
         def measured() -> Profile:
             return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
@@ -229,7 +241,7 @@ class Distillation:
 
     def converted(self) -> SpikingPolicy:
         """Return the present student as the spiking policy that `convert` makes of it."""
-        rows = self.states.observations[-CONVERSION_ROWS:]
+        rows = self._conversion_states()
         return convert(self.student.actor(), rows, tolerance=self.tolerance)
 
     def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:

@@ -2,8 +2,9 @@
 
 Episodes are run until the verdict is clear, at most `MOST_EPISODES`: the student fails as soon as its mean retention is
 below the wanted one by two standard errors, and passes when it is above by one, but not before `FEWEST_TO_PASS`: a
-student that falls in 3 % of its episodes shows no fall in twenty every other time, and then a small error, too. Energy
-is what these episodes spent; it counts the weights that are left (docs/methods.md §8).
+student that falls in 3 % of its episodes shows no fall in twenty every other time, and then a small error, too. Where
+pictures have to be drawn, both are `PICTURES_SHARE` of that. Energy is what these episodes spent; it counts the weights
+that are left (docs/methods.md §8).
 """
 
 from dataclasses import asdict, dataclass
@@ -12,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from snn_policy.actor import Actor
+from snn_policy.ann.convolution import Conv2d
 from snn_policy.calibration.encode_sequence import encode_sequence
+from snn_policy.calibration.open_loop import BLOCK_VALUES
+from snn_policy.calibration.recordings import pieces
 from snn_policy.energy import nanojoules
 from snn_policy.environments import EnvironmentSource
 from snn_policy.evaluation.evaluate import evaluate
@@ -23,6 +27,7 @@ from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
 EPISODES, FEWEST_TO_PASS, MOST_EPISODES = 10, 50, 100
+PICTURES_SHARE = 0.4
 MORE_FAILURES = 0.02
 ENERGY_SLACK = 1.01
 """The energies of two sets of episodes differ by as much."""
@@ -66,10 +71,14 @@ class Verdict:
 
 
 class Judge:
-    """Run teacher and students on the same seeds; the teacher's episodes only once."""
+    """Run teacher and students on the same seeds; the teacher's episodes only once.
 
-    def __init__(self, teacher: Actor, env: EnvironmentSource, seed: int) -> None:
-        self.teacher, self.env, self.seed = teacher, env, seed
+    Args:
+        share: of the episodes that the module's constants set.
+    """
+
+    def __init__(self, teacher: Actor, env: EnvironmentSource, seed: int, share: float = 1.0) -> None:
+        self.teacher, self.env, self.seed, self.share = teacher, env, seed, share
         self._returns: list[float] = []
 
     def verdict(self, policy: SpikingPolicy, wanted: float) -> Verdict:
@@ -88,8 +97,9 @@ class Judge:
             verdict = _paired(np.array(self._returns[: len(returns)]), np.array(returns), energy)
             assert verdict.retention is not None
             above = (verdict.retention - wanted) / max(verdict.standard_error, 1e-9)
-            failed, passed = above <= -2 and len(returns) > EPISODES, above >= 1 and len(returns) >= FEWEST_TO_PASS
-            if failed or passed or len(returns) >= MOST_EPISODES:
+            fewest, most = self.share * FEWEST_TO_PASS, self.share * MOST_EPISODES
+            failed, passed = above <= -2 and len(returns) > EPISODES, above >= 1 and len(returns) >= fewest
+            if failed or passed or len(returns) >= most:
                 return verdict
 
 
@@ -128,13 +138,18 @@ def synaptic_operations(policy: SpikingPolicy, observations: FloatArray) -> floa
     alpha = neurons.alpha or (0.0,) * len(actor.layers)
     h = actor.inputs(observations.astype(np.float32, copy=False)) - neurons.offset
     for stage, layer in enumerate(actor.layers):
-        sent, spikes = np.empty_like(h), np.zeros(h.shape[1], np.int64)
+        following, spikes = np.empty((len(h), layer.outputs), np.float32), np.zeros(h.shape[1], np.int64)
         memory, residual = np.zeros((2, h.shape[1]), np.float32)
-        encode_sequence(
-            np.ascontiguousarray(h), neurons.quanta[stage], neurons.predictor[stage], memory, neurons.digits[stage],
-            neurons.powers, sent, spikes, alpha[stage], residual if neurons.carries else None,
-        )  # fmt: skip
-        total += float(spikes @ np.count_nonzero(layer.weight, axis=0)) / len(h)
-        z = layer.batched(sent + neurons.offset if stage == 0 else sent)
-        h = z if layer.activation is None else layer.activation(z)
+        images = isinstance(layer, Conv2d)
+        for rows in pieces(h, most=BLOCK_VALUES) if images else [slice(None)]:
+            values = np.ascontiguousarray(h[rows])
+            sent = np.empty_like(values)
+            encode_sequence(
+                values, neurons.quanta[stage], neurons.predictor[stage], memory, neurons.digits[stage],
+                neurons.powers, sent, spikes, alpha[stage], residual if neurons.carries else None,
+            )  # fmt: skip
+            z = layer.batched(sent + neurons.offset if stage == 0 else sent)
+            following[rows] = z if layer.activation is None else layer.activation(z)
+        total += float(spikes @ layer.fan_out) / len(h)
+        h = following
     return total

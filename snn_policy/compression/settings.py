@@ -18,6 +18,10 @@ COARSEST, OWN_ERROR_SHARE = 0.05, 0.5
 """See `own_tolerance`."""
 MOST_VALUES = 2**24
 """Numbers in all recorded states together; actors with large observations get fewer states."""
+MOST_PICTURE_BYTES = 2**29
+"""In all recorded states together, where the first layer is a convolution: 8,400 of 84×84×9 bytes."""
+PICTURE_BATCH = 32
+"""Pairs of pictures in a step: a step of 128 takes a second."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,11 @@ def own_tolerance(error: float) -> float:
     return max(DEFAULT_TOLERANCE, min(COARSEST, OWN_ERROR_SHARE * error))
 
 
-def numbers_of_states(size: int, steps: int) -> tuple[int, int]:
-    """Return how many states to record and to add at a time: of `size` numbers each, for so many gradient steps."""
-    share = min(1.0, steps / STEPS, MOST_VALUES / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
+def numbers_of_states(size: int, steps: int, most: int = MOST_VALUES) -> tuple[int, int]:
+    """Return how many states to record and to add at a time: of `size` numbers each, for so many gradient steps.
+
+    Args:
+        most: numbers in all of them together; of pictures `MOST_PICTURE_BYTES`, with their size in bytes.
+    """
+    share = min(1.0, steps / STEPS, most / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
     return max(2, int(share * OBSERVATIONS)), int(share * ADDED)

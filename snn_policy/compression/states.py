@@ -30,7 +30,10 @@ class States:
         observations: (N, *shape) as they were recorded; a row and the one before it are consecutive decisions, but for
             the few where an episode begins.
         inputs: (N, inputs) normalised; `actions`: (N, actions) the teacher's, in units.
+        profiled: how many are enough for a profile; `converted`: for a conversion.
     """
+
+    profiled, converted = 2_048, 6_000
 
     def __init__(self, teacher: Actor, observations: FloatArray) -> None:
         self.teacher, self.observations = teacher, observations
@@ -45,7 +48,7 @@ class States:
     @property
     def fingerprint(self) -> str:
         """Return the SHA-256 of the observations."""
-        return hashlib.sha256(np.ascontiguousarray(self.observations).tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.observations).data).hexdigest()
 
     def add(self, observations: FloatArray) -> None:
         """Append states (N, *shape) of the student's episodes."""
@@ -54,7 +57,20 @@ class States:
         self.inputs = torch.cat((self.inputs, inputs))
         self.actions = torch.cat((self.actions, self.error.action(outputs)))
 
-    def batch(self, rows: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    @property
+    def conversion_rows(self) -> Tensor:
+        """Return the rows that a student's conversion is calibrated on, nearly all consecutive: the latest."""
+        return torch.arange(max(0, len(self) - self.converted), len(self))
+
+    def inputs_at(self, rows: Tensor) -> Tensor:
+        """Return normalised states (rows, inputs)."""
+        return self.inputs[rows]
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Draw noise for `batch`, (*shape, inputs)."""
+        return rng.normal(scale=NOISE, size=(*shape, self.inputs.shape[1]))
+
+    def batch(self, rows: Tensor, noise: npt.NDArray[Any] | None = None) -> tuple[Tensor, Tensor]:
         """Return the rows before the given ones, then these: inputs (2·rows, inputs) and the teacher's actions.
 
         Args:
@@ -64,7 +80,8 @@ class States:
         both = torch.cat((rows - 1, rows))
         if noise is None:
             return self.inputs[both], self.actions[both]
-        inputs = self.inputs[both] + noise.repeat(2, 1) * self.spread
+        disturbance = torch.from_numpy(noise.astype(np.float32))
+        inputs = self.inputs[both] + disturbance.repeat(2, 1) * self.spread
         return inputs, self.error.action(torch.from_numpy(forward(self.teacher, inputs.numpy())[-1]))
 
     def _labelled(self, observations: FloatArray) -> tuple[Tensor, Tensor]:
