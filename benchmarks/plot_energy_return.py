@@ -8,7 +8,7 @@ ANN that skips zeros is drawn at the median of those ANNs.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import matplotlib
 import numpy as np
@@ -21,10 +21,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.places import RESULTS, pictures_of
 from benchmarks.plots import write_themes
+from benchmarks.stored_cells import Row, rows_of
 from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
-
-Row = dict[str, Any]
 
 # legend → its variants and their labels in the picture, in order
 FAMILIES = {
@@ -39,13 +38,13 @@ LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
 
 
 def main(
-    results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = RESULTS / "results.json",
+    results: Annotated[Path, typer.Option(help="what fill_page.py stored")] = RESULTS / "results.json",
     out: Annotated[Path | None, typer.Option(help="directory of the pictures; by default as plot_scaling.py")] = None,
 ) -> None:
     """Draw the picture for light and for dark pages."""
     if not results.is_file():
-        raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/measure_reference_actors.py")
-    rows = json.loads(results.read_text())["rows"]
+        raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/fill_page.py")
+    rows = rows_of(json.loads(results.read_text()))
     directory = out or pictures_of(results)
     write_themes("energy_return", directory, 12, lambda theme, target: draw(rows, theme, target))
 

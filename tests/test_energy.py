@@ -166,11 +166,13 @@ def test_the_commands_show_one_profile_or_all_and_the_compressed_ann(
 
 
 def test_the_readme_shows_what_was_measured() -> None:
-    from benchmarks.energy_profiles import MARKER, MEASURED, README, table
+    from benchmarks.fill_page import README, read_stored
     from benchmarks.markers import between
+    from benchmarks.page_tables import energy_rows, energy_table
 
-    rows = json.loads(MEASURED.read_text())["rows"]
-    assert between(README.read_text(), MARKER) == table(rows)
+    document = read_stored("energy")
+    assert between(README.read_text(), "energy") == energy_table(document).strip()
+    rows = energy_rows(document, everything=True)
     assert len(rows) >= 9
     for row in rows:
         for name, profile in PROFILES.items():
