@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from benchmarks.gamma import gamma_where_it_saves
 from benchmarks.page_tables import actor_table, actor_tables, effects_of_alpha, energy_rows, energy_table, short_table
@@ -194,3 +195,33 @@ def test_the_share_that_changes_must_save_is_another_only_inside(share: float) -
         fail()
     assert inside == [share]
     assert before == open_loop.LEAST_SAVING
+
+
+def drawn(words: str) -> list[dict[str, Any]]:
+    variants = {"s": "sigma-delta 0.02", "m": "MT differential T=2", "n": "SNM T=8", "x": "IF T=8 α=0 I=1"}
+    return [{"actor": word[0], "variant": variants[letter]} for word in words.split() for letter in word[1:]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ("asmn bsmn", "asmn bsmn"),
+        ("asmn bs", "asmn"),
+        ("asmn bsm csmn", "asmn csmn"),
+        ("asmnx bsmn", "asmn bsmn"),
+        ("as bs", "as bs"),
+    ],
+)
+def test_the_picture_compares_families_on_the_same_actors(rows: str, shown: str) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.plot_energy_return import of_common_actors
+
+    assert of_common_actors(drawn(rows)) == drawn(shown)
+
+
+def test_without_an_actor_in_common_there_is_no_picture() -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.plot_energy_return import of_common_actors
+
+    with pytest.raises(typer.BadParameter, match="no actor has all variants"):
+        of_common_actors(drawn("as bm"))
