@@ -21,7 +21,7 @@ import typer
 from benchmarks.markers import replaced
 from benchmarks.page_tables import actor_tables, energy_table, hours_of, short_table, suite_tables, sweeps_table
 from benchmarks.places import DOCS, RESULTS, ROOT, raw_of
-from benchmarks.stored_cells import Document, gathered, written
+from benchmarks.stored_cells import Document, gathered, rows_of, without_those_measured, written
 from snn_policy.atomic_files import write_together
 from snn_policy.errors import SourceError
 
@@ -107,10 +107,20 @@ def fill(directory: Path, out: Path | None = None) -> Document:
     target = stored_in(name, raw_of(out or DOCS))
     before = json.loads(target.read_text()) if target.is_file() else {}
     check_episodes(document, before)
-    if "older" in before:
-        document["older"] = before["older"]
+    left = still_older(before.get("older", {}), document)
+    if left["rows"]:
+        document["older"] = left
     write_together({target: written(document), **replaced_tables(name, document, out)})
     return document
+
+
+def still_older(older: Document, document: Document) -> Document:
+    """Return the older rows, with what is said of them, whose places no cell has taken."""
+    rows = older.get("rows", [])
+    if any("policy" in row for row in rows):
+        measured = {cell["actor"] for cell in document["cells"]}
+        return {**older, "rows": [row for row in rows if row["policy"] not in measured]}
+    return {**older, "rows": without_those_measured(rows, rows_of(document))}
 
 
 def fill_from_stored(out: Path | None = None) -> None:

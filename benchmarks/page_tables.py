@@ -19,6 +19,7 @@ from snn_policy.bundle import read_bundle
 from snn_policy.energy import PROFILES
 from snn_policy.evaluation.results import Comparison
 from snn_policy.evaluation.statistics import bootstrap_interval, mean
+from snn_policy.evaluation.statistics import retention as retained
 from snn_policy.exported import names, path
 
 CHOSEN = " α chosen"
@@ -117,13 +118,13 @@ def energy_rows(document: Document, everything: bool = False) -> list[Row]:
     Args:
         everything: every cell, instead of one per policy in the neuron that it is shipped with.
     """
-    anns = {cell["actor"]: evaluation_of(cell) for cell in document["cells"] if cell["baseline"] is None}
+    anns = {cell["actor"]: cell for cell in document["cells"] if cell["baseline"] is None}
     found = []
     for cell, pair in comparisons(document):
         name, neuron = cell["actor"], "sigma-delta" if cell["variant"].startswith("sigma") else "if"
         if everything or neuron == AS_SHIPPED.get(name.partition("-")[0], "sigma-delta"):
-            ann = anns.get(teacher_of(name) or name, pair.ann)
-            beside = Comparison(ann, pair.snn, pair.dense_multiply_accumulates)
+            ann = anns.get(teacher_of(name) or name, anns[name])
+            beside = Comparison(evaluation_of(ann), pair.snn, ann["dense_multiply_accumulates"])
             found.append({"policy": name, "neuron": neuron, **energy_row(beside)})
     measured = {row["policy"] for row in found}
     return found + [row for row in document.get("older", {}).get("rows", ()) if row["policy"] not in measured]
@@ -147,12 +148,13 @@ def energy_table(document: Document, everything: bool = False) -> str:
     """Return, under each profile, every policy as a share of the 8-bit or float32 ANN that skips zeros."""
     headings = [*ENERGY_HEADINGS, *(f"{name}: of dense · skipping" for name in PROFILES)]
     headings[len(ENERGY_HEADINGS)] += " · 8-bit skipping"
-    rows = [energy_line(row) for row in energy_rows(document, everything)]
+    headings += ["retention"] if everything else []
+    rows = [energy_line(row, everything) for row in energy_rows(document, everything)]
     return "\n".join([f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *rows, ""])
 
 
-def energy_line(row: Row) -> str:
-    """Return one line of that table."""
+def energy_line(row: Row, returns: bool = False) -> str:
+    """Return one line of that table; with what is kept of the mean return, where that is asked for."""
     snn, ann = row["snn"], row["ann"]
     cells = [f"{row['policy']} ({row['neuron']})", f"{snn['spikes_per_decision']:,.0f} · {snn['events']:,.0f}"]
     cells.append(f"{(snn['events'] + snn['multiply_accumulates']) / ann['multiply_accumulates']:.2f}")
@@ -162,6 +164,8 @@ def energy_line(row: Row) -> str:
         if PROFILES[name].eight_bit != name:
             shares.append(f"{energies['snn'] / energies['ann_skipping_8bit']:.2f}")
         cells.append(" · ".join(shares))
+    if returns:
+        cells.append(f"{retained(row['ann']['mean'], row['snn']['mean']):.3f}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -9,10 +9,18 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks import fill_page, open_loop
-from benchmarks.fill_page import LIST, TABLES, check_episodes, read_stored, replaced_tables, stored_in
+from benchmarks.fill_page import (
+    LIST,
+    TABLES,
+    check_episodes,
+    read_stored,
+    replaced_tables,
+    still_older,
+    stored_in,
+)
 from benchmarks.markers import between
 from benchmarks.places import DOCS
-from benchmarks.stored_cells import gathered, written
+from benchmarks.stored_cells import gathered, rows_of, written
 from snn_policy.sweeps.plan import read_plan
 from snn_policy.sweeps.sweep import sweep
 from tests.sweep_results import made_cell, signed
@@ -115,6 +123,37 @@ def test_a_smaller_sweep_is_refused_in_one_line_and_changes_nothing(swept: Path,
     assert code == 2
     assert "small, sigma-delta 0.05: 4 episodes are stored, the sweep has 0; finish it, or give a trial a" in said
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("older", "left"),
+    [
+        (["small/sigma-delta 0.02 plain", "small/SNM T=8", "other/SNM T=8"], ["small/SNM T=8", "other/SNM T=8"]),
+        (["small/IF T=8 α=0", "small/IF T=8 α=1.0", "small/IF T=16 α=1.0"], ["small/IF T=16 α=1.0"]),
+        (["small/sigma-delta 0.05", "small/sigma-delta 0.02"], []),
+    ],
+)
+def test_older_rows_go_when_a_cell_has_taken_their_place(
+    older: list[str], left: list[str], swept: Path, tmp_path: Path
+) -> None:
+    row = rows_of(gathered(swept))[0]
+    rows = [{**row, "actor": name.partition("/")[0], "variant": name.partition("/")[2]} for name in older]
+    before = {"sweep": "dm_control", "cells": [], "older": {"what": "measured by hand", "effects": {}, "rows": rows}}
+    (tmp_path / "dm_control.json").write_text(json.dumps(before))
+    assert command(swept, "--out", tmp_path)[0] == 0
+    after = json.loads((tmp_path / "dm_control.json").read_bytes())
+    found = [f"{row['actor']}/{row['variant']}" for row in after.get("older", {}).get("rows", [])]
+    assert found == left
+    assert (tmp_path / "dm_control.md").read_text().count("(older)") == len(left)
+    assert after.get("older", {"what": "measured by hand"})["what"] == "measured by hand"
+
+
+def test_older_energies_go_with_their_policy() -> None:
+    older = {"rows": [{"policy": name} for name in ("one", "two", "three")]}
+    for measured in (["one"], ["one", "three"], []):
+        cells = [{"actor": name} for name in measured]
+        left = still_older(older, {"cells": cells})["rows"]
+        assert [row["policy"] for row in left] == [name for name in ("one", "two", "three") if name not in measured]
 
 
 def damage(cell: dict[str, Any]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_what_a_chosen_alpha_gains_is_told_of_paired_episodes(gained: float, tol
 def test_a_student_is_shown_beside_its_teachers_ann_and_a_qcfs_policy_with_if_neurons() -> None:
     teacher, student = "td3-Hopper-v5", "td3-Hopper-v5-compressed"
     cells = [cell("ANN", [1.0, 1.0], actor=name) for name in (teacher, student, "qcfs-Hopper-v5")]
-    cells[1]["multiply_accumulates"] = 20.0
+    cells[1] |= {"multiply_accumulates": 20.0, "dense_multiply_accumulates": 50}
     cells += [cell(variant, [1.0, 1.0], actor=one["actor"]) for one in cells[:3]
               for variant in (DEFAULT_VARIANT, "IF T=4 α=0 I=1")]  # fmt: skip
     rows = energy_rows(document(*cells))
@@ -177,8 +177,11 @@ def test_a_student_is_shown_beside_its_teachers_ann_and_a_qcfs_policy_with_if_ne
         (teacher, "sigma-delta"), (student, "sigma-delta"), ("qcfs-Hopper-v5", "if")
     ]  # fmt: skip
     assert [row["ann"]["multiply_accumulates"] for row in rows] == [500.0, 500.0, 500.0]
+    assert [row["dense_multiply_accumulates"] for row in rows] == [1000, 1000, 1000]
     assert len(energy_rows(document(*cells), everything=True)) == 6
     assert f"| {student} (sigma-delta) | 3 · 50 | 0.10 | 0.02 · 0.04 · " in energy_table(document(*cells))
+    cells[-1]["returns"] = [0.5, 0.5]
+    assert energy_table(document(*cells), everything=True).splitlines()[-1].endswith(" | 0.500 |")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
