@@ -3,11 +3,10 @@
     python -m benchmarks.plot_compression              # writes docs/compression_{light,dark}.svg
 
 Bars are standard errors over episodes, paired by seed; hollow points are students of the rule of before
-(`results/compression-former-rule.jsonl`). The default conversion, where `results/energy_profiles.json` has
-it, begins the spiking curve; a dotted line is the original ANN that skips zeros. Needs matplotlib.
+(`results/compression-former-rule.jsonl`). The default conversion, where `results/energy.json` has it,
+begins the spiking curve; a dotted line is the original ANN that skips zeros. Needs matplotlib.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.compression import MEASURED, WANTED
 from benchmarks.compression_tables import FORMER, Line, chosen, read_lines
-from benchmarks.energy_profiles import MEASURED as PROFILES
+from benchmarks.fill_page import read_stored
+from benchmarks.page_tables import energy_rows
 from benchmarks.places import pictures_of
 from benchmarks.plots import write_themes
 from snn_policy.reporting.axes import finish
@@ -44,8 +44,7 @@ def main(out: Annotated[Path | None, typer.Option(help="directory of the picture
 
 def default_point(actor: str) -> tuple[float, float] | None:
     """Return energy and retention of the actor's default conversion; None where it was not measured."""
-    rows = json.loads(PROFILES.read_text())["rows"] if PROFILES.exists() else []
-    for row in rows:
+    for row in energy_rows(read_stored("energy")):
         if row["policy"] == actor:
             energies, ann = row["energies"]["fp32-45nm"], row["ann"]["mean"]
             return energies["snn"] / energies["ann_dense"], 1 - (ann - row["snn"]["mean"]) / abs(ann)

@@ -2,13 +2,14 @@
 
     python -m benchmarks.plot_energy_return            # writes docs/energy_return_{light,dark}.svg
 
-Faint dots are actors, connected dots the medians over actors. The line below which a spiking network beats the
-ANN that skips zeros is drawn at the median of those ANNs.
+Faint dots are actors, connected dots the medians over them: the same actors in every family, those that have all
+variants which are drawn. The line below which a spiking network beats the ANN that skips zeros is drawn at the median
+of their ANNs.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import matplotlib
 import numpy as np
@@ -21,10 +22,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.places import RESULTS, pictures_of
 from benchmarks.plots import write_themes
+from benchmarks.stored_cells import Row, rows_of
 from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
-
-Row = dict[str, Any]
 
 # legend → its variants and their labels in the picture, in order
 FAMILIES = {
@@ -34,20 +34,40 @@ FAMILIES = {
     "IF with α = 0.3, timesteps": {"IF T=8 α=0.3": "8", "IF T=16 α=0.3": "16"},
     "IF with α = 0, timesteps": {"IF T=8 α=0": "8", "IF T=16 α=0": "16"},
 }
+ABOVE = dict.fromkeys(FAMILIES, 9) | {"SNM, timesteps": 22, "IF with α = 0, timesteps": -18}
+"""How far above its dots a family's labels stand, in points: none hides another's."""
 ENERGY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST_RETENTION, MOST_RETENTION = 0.0, 1.1
 
 
 def main(
-    results: Annotated[Path, typer.Option(help="what measure_reference_actors.py wrote")] = RESULTS / "results.json",
+    results: Annotated[Path, typer.Option(help="what fill_page.py stored")] = RESULTS / "results.json",
     out: Annotated[Path | None, typer.Option(help="directory of the pictures; by default as plot_scaling.py")] = None,
 ) -> None:
     """Draw the picture for light and for dark pages."""
     if not results.is_file():
-        raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/measure_reference_actors.py")
-    rows = json.loads(results.read_text())["rows"]
+        raise typer.BadParameter(f"{results}: no such file; write it with benchmarks/fill_page.py")
+    rows = of_common_actors(rows_of(json.loads(results.read_text())))
     directory = out or pictures_of(results)
     write_themes("energy_return", directory, 12, lambda theme, target: draw(rows, theme, target))
+
+
+def of_common_actors(rows: list[Row]) -> list[Row]:
+    """Return the rows that are drawn, of the actors that have all variants which any actor has.
+
+    Raises:
+        typer.BadParameter: there is no such actor.
+    """
+    known = {variant for variants in FAMILIES.values() for variant in variants}
+    shown = [row for row in rows if row["variant"] in known]
+    variants = {row["variant"] for row in shown}
+    have: dict[str, set[str]] = {}
+    for row in shown:
+        have.setdefault(row["actor"], set()).add(row["variant"])
+    common = {actor for actor, found in have.items() if found == variants}
+    if not common:
+        raise typer.BadParameter("no actor has all variants that are to be drawn; finish the sweep first")
+    return [row for row in shown if row["actor"] in common]
 
 
 def draw(rows: list[Row], theme: Theme, target: Path) -> None:
@@ -59,13 +79,13 @@ def draw(rows: list[Row], theme: Theme, target: Path) -> None:
     axes.annotate("ANN skipping\nzeros (median)", (skipping, 0.03), xytext=(5, 0), textcoords="offset points",
                   color=theme.faint, fontsize=10, va="bottom")  # fmt: skip
     for (family, variants), colour in zip(FAMILIES.items(), theme.colours, strict=True):
-        draw_family(axes, rows, family, variants, colour, above="α = 0," not in family)
-    scale(axes, theme)
+        draw_family(axes, rows, family, variants, colour)
+    scale(axes, theme, len({row["actor"] for row in rows}))
     figure.savefig(target, transparent=True, metadata={"Date": None})
     plt.close(figure)
 
 
-def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, str], colour: str, above: bool) -> None:
+def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, str], colour: str) -> None:
     """The family's actors as dots, its medians connected, labelled above or below."""
     medians = []
     for variant, label in variants.items():
@@ -84,12 +104,12 @@ def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, st
         return
     x, y, labels = zip(*medians, strict=True)
     axes.plot(x, y, "o-", color=colour, markersize=8, linewidth=2, label=family)
-    for each_x, each_y, label in zip(x, y, labels, strict=True):
-        axes.annotate(label, (each_x, each_y), xytext=(0, 9 if above else -18), textcoords="offset points",
+    for place, label in zip(zip(x, y, strict=True), labels, strict=True):
+        axes.annotate(label, place, xytext=(0, ABOVE[family]), textcoords="offset points",
                       color=colour, ha="center", fontsize=10, fontweight="bold")  # fmt: skip
 
 
-def scale(axes: Axes, theme: Theme) -> None:
+def scale(axes: Axes, theme: Theme, actors: int) -> None:
     axes.set_xscale("log")
     axes.set_xlim(ENERGY_TICKS[0], ENERGY_TICKS[-1])
     axes.set_ylim(LEAST_RETENTION, MOST_RETENTION)
@@ -97,7 +117,7 @@ def scale(axes: Axes, theme: Theme) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ENERGY_TICKS, [f"{tick:g}" for tick in ENERGY_TICKS])
     axes.set_xlabel("energy of a decision, as a share of the dense ANN's (estimate from operation counts)")
-    axes.set_ylabel("mean return, as a share of the ANN's")
+    axes.set_ylabel(f"mean return, as a share of the ANN's; {actors} actors")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.02), labelcolor=theme.ink, fontsize=11)
     finish(axes, theme, grid=False)
 

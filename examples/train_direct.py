@@ -4,7 +4,7 @@
     python examples/train_direct.py pixels cartpole-swingup     # on their pictures, the small network
 
 The baseline of the tables: IF neurons at rate coding, trained thresholds, the same decisions and the same T as the
-conversions beside it. The bundles go to `runs/direct-NAME`, where `measure_dm_control.py` finds them.
+conversions beside it. The bundles go to `runs/direct-NAME`; `snn-policy eval` measures them.
 """
 
 from pathlib import Path

@@ -166,14 +166,53 @@ def test_the_commands_show_one_profile_or_all_and_the_compressed_ann(
 
 
 def test_the_readme_shows_what_was_measured() -> None:
-    from benchmarks.energy_profiles import MARKER, MEASURED, README, table
+    from benchmarks.fill_page import README, read_stored
     from benchmarks.markers import between
+    from benchmarks.page_tables import energy_rows, energy_table
 
-    rows = json.loads(MEASURED.read_text())["rows"]
-    assert between(README.read_text(), MARKER) == table(rows)
+    document = read_stored("energy")
+    assert between(README.read_text(), "energy") == energy_table(document).strip()
+    rows = energy_rows(document, everything=True)
     assert len(rows) >= 9
     for row in rows:
         for name, profile in PROFILES.items():
             macs, ann = row["dense_multiply_accumulates"], row["ann"]["multiply_accumulates"]
             expected = ann_energies(profile, macs, ann)
             assert {key: row["energies"][name][key] for key in expected} == pytest.approx(expected)
+
+
+def shares(profile: str, opponent: str, *policies: str) -> list[float]:
+    """What default conversions of these policies need of that opponent's energy, as the README's table rounds it."""
+    from benchmarks.fill_page import read_stored
+    from benchmarks.page_tables import energy_rows
+
+    rows = {row["policy"]: row["energies"][profile] for row in energy_rows(read_stored("energy"))}
+    chosen = policies or [name for name in rows if not name.startswith("qcfs")]
+    return sorted(round(rows[name]["snn"] / rows[name][opponent], 2) for name in chosen)
+
+
+RUNNING = ("td3-HalfCheetah-v5", "tqc-HalfCheetah-v3", "td3-Hopper-v5", "sac-finger-spin", "sac-Walker2d-v3",
+           "ppo-Hopper-v3", "trpo-Swimmer-v3")  # fmt: skip
+SLOW = ("td3-Pendulum-v1", "sac-Pendulum-v1", "sac-cartpole-swingup", "sac-reacher-easy")
+
+
+@pytest.mark.parametrize(
+    ("profile", "opponent", "policies", "least", "most"),
+    [
+        ("fp32-45nm", "ann_dense", (), 0.01, 0.16),
+        ("fp32-45nm", "ann_skipping", RUNNING + SLOW, 0.06, 0.40),
+        ("int8-45nm", "ann_skipping", RUNNING, 0.20, 0.69),
+        ("int8-45nm", "ann_skipping", SLOW, 0.09, 0.16),
+        ("int8-45nm-sram", "ann_skipping", RUNNING[:3], 0.91, 0.92),
+        ("int8-45nm-sram-1mb", "ann_skipping", RUNNING[:3], 0.96, 0.97),
+        ("int8-45nm-sram", "ann_skipping", SLOW, 0.20, 0.34),
+        ("int8-45nm-sram-1mb", "ann_skipping", SLOW, 0.23, 0.38),
+        ("fp32-45nm", "ann_skipping_8bit", RUNNING, 1.77, 6.20),
+        ("fp32-45nm", "ann_skipping_8bit", SLOW, 0.85, 1.42),
+    ],
+)
+def test_what_the_pages_say_in_plain_words_is_in_the_table(
+    profile: str, opponent: str, policies: tuple[str, ...], least: float, most: float
+) -> None:
+    found = shares(profile, opponent, *policies)
+    assert (found[0], found[-1]) == (least, most)

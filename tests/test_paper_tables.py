@@ -1,6 +1,7 @@
 """The paper's tables: transcribed as printed, planned, filled cell by cell, resumed, and written beside ours."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.places import DOCS, RESULTS
 from examples.paper_tables.__main__ import main
 from examples.paper_tables.printed import TABLE_1, TABLE_2, Score
 from examples.paper_tables.table import COLUMNS, Cell, Result, TrainingRun, finished, matching, newest, plan, record
@@ -73,6 +75,100 @@ def test_the_tables_show_the_longest_run_beside_the_paper():
     assert "| expert | Hopper | – / 112.2±0.2 | 60.0±0.0 / 112.1±1.3 |" in text
     assert "Adaptive I spent 1.50 iterations" in text
     assert "printed as 229.68" in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown", "score"),
+    [
+        ({"QCFS": [0]}, 1, "50.0±0.0"),
+        ({"QCFS": [0, 1, 2]}, 3, "51.0±0.8"),
+        ({"QCFS": [0, 1], "I=1": [0]}, 1, "50.5±0.5"),
+        ({"QCFS": [3, 7], "I=1": [3, 7]}, 2, "55.0±2.0"),
+    ],
+)
+def test_a_column_says_how_many_training_seeds_a_row_has_at_least(
+    seeds: dict[str, list[int]], shown: int, score: str
+) -> None:
+    results = [result(column, score=50.0 + seed, seed=seed) for column, given in seeds.items() for seed in given]
+    rows = [row for layout in layouts(results) for row in layout.rows]
+    assert [row.seeds for row in rows] == ([shown, len(seeds["I=1"])] if "I=1" in seeds else [shown])
+    text = page(results)
+    assert text.count("| steps | training seeds |") == 2
+    assert f"| – / 112.2±0.2 | {score} / 112.1±1.3 |" in text
+    assert f"| 10 | {shown} |" in text
+
+
+def test_a_learning_curve_is_one_seeds() -> None:
+    results = [result("QCFS", steps, score, seed) for seed, steps, score in ((0, 10, 1.0), (0, 20, 2.0), (1, 10, 3.0),
+                                                                             (1, 20, 4.0), (2, 10, 5.0))]  # fmt: skip
+    lines = page(results).partition("moved with the steps")[2].split()
+    assert " ".join(lines) == (
+        "- expert Hopper, QCFS, seed 0: 1.0 after 10, 2.0 after 20 "
+        "- expert Hopper, QCFS, seed 1: 3.0 after 10, 4.0 after 20"
+    )
+
+
+def stored(name: str) -> list[Result]:
+    lines = (RESULTS / f"{name}.jsonl").read_text().splitlines()
+    return [Result(**{**fields, "scores": tuple(fields["scores"])}) for fields in map(json.loads, lines)]
+
+
+def table_rows(text: str, number: int) -> list[str]:
+    """The rows of table `number`, of the page or of what would be written of stored cells."""
+    section = text.partition(f"## Table {number}: ")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith(("| expert", "| medium"))]
+
+
+@pytest.mark.parametrize(("number", "rows"), [(1, 4), (2, 4), (4, 4)])
+def test_rows_of_the_page_whose_cells_are_stored_are_what_these_give(number: int, rows: int) -> None:
+    shown = table_rows((DOCS / "calibrated-spiking-rl.md").read_text(), number)
+    given = table_rows(page(stored("paper-tables-200k")), number)
+    assert len(given) == rows
+    assert [row for row in given if row not in shown] == []
+
+
+def test_retention_on_the_page_is_of_100_episodes_where_these_are_stored() -> None:
+    shown = table_rows((DOCS / "calibrated-spiking-rl.md").read_text(), 3)
+    many, few = (table_rows(page(stored(f"paper-tables-{name}")), 3) for name in ("100-episodes", "200k"))
+    assert [row for row in (*many, *few[2:]) if row not in shown] == []
+    assert len(many) == 2
+
+
+def test_every_row_of_the_page_says_its_training_seeds_and_is_explained() -> None:
+    text = (DOCS / "calibrated-spiking-rl.md").read_text()
+    reasons = text.partition("## Cells that fall short, one by one")[2].partition("\n## ")[0]
+    rows = [row for number in (1, 2) for row in table_rows(text, number)]
+    assert len(rows) == 22
+    for row in rows:
+        quality, task, *_, seeds = (cell.strip() for cell in row.strip("|").split("|"))
+        assert int(seeds) in (1, 2, 3)
+        assert f"| {quality} {task} |" in reasons
+
+
+def largest_shortfall(row: str) -> float:
+    """By how much the cell of a row that falls short most does, among those that do by more than both spreads."""
+    found = [0.0]
+    for cell in (cell for cell in row.split("|") if " / " in cell):
+        pair = [[float(value) for value in side.split("±")] for side in cell.split(" / ") if re.search(r"\d", side)]
+        if len(pair) == 2:
+            (ours, *spread), (theirs, *other) = pair
+            if theirs - ours > sum(spread) + sum(other):
+                found.append(theirs - ours)
+    return max(found)
+
+
+def test_the_explanations_name_what_falls_short_most() -> None:
+    text = (DOCS / "calibrated-spiking-rl.md").read_text()
+    reasons = text.partition("## Cells that fall short, one by one")[2].partition("\n## ")[0]
+    most: dict[str, float] = {}
+    for row in (row for number in (1, 2) for row in table_rows(text, number)):
+        name = " ".join(cell.strip() for cell in row.strip("|").split("|")[:2])
+        most[name] = max(most.get(name, 0.0), largest_shortfall(row))
+    assert len(most) == 11
+    for name, points in most.items():
+        (reason,) = [line for line in reasons.splitlines() if line.startswith(f"| {name} |")]
+        told = max(int(value) for value in re.findall(r"(?:by|to) (\d+)", reason.split("|")[2]))
+        assert abs(told - points) <= 1, f"{name}: {points:.1f} at most, {told} is told"
 
 
 def test_retention_is_that_of_returns_and_only_between_equal_checkpoints():

@@ -323,3 +323,32 @@ def test_any_numbers_and_names_that_are_allowed_make_a_report(
     json.dumps(document_of(found, made), allow_nan=False)
     print_summary(Console(file=io.StringIO()), found)
     assert len(found.compared) == 1
+
+
+def with_versions(cell: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+    changed = copy.deepcopy({name: value for name, value in cell.items() if name != "sha256"})
+    changed["cell"]["versions"] = changed["evaluation"]["versions"] = versions
+    return signed(changed)
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ({"numpy": "2.3.0", "mujoco": "3.3.0"}, []),
+        ({"numpy": "2.3.0"}, []),
+        ({"numpy": "2.3.0", "mujoco": "3.3.0", "dm-control": "1.0"}, []),
+        ({"numpy": "2.4.0", "mujoco": "3.3.0"}, ["2 versions of numpy: 2.3.0, 2.4.0"]),
+        (
+            {"numpy": "2.4.0", "mujoco": "3.1"},
+            ["2 versions of mujoco: 3.1, 3.3.0", "2 versions of numpy: 2.3.0, 2.4.0"],
+        ),
+    ],
+)
+def test_versions_are_remarked_on_where_they_differ_not_where_an_environment_needs_fewer_packages(
+    second: dict[str, str], told: list[str], tmp_path: Path
+) -> None:
+    first = {"numpy": "2.3.0", "mujoco": "3.3.0"}
+    cells = [with_versions(cell, versions) for cell, versions in zip(two_cells(), (first, second), strict=True)]
+    found = conclude(read_sweep(write_sweep(tmp_path, cells)), PROFILES["fp32-45nm"], 0.01)
+    remarks = [remark for remark in found.remarks if "versions of" in remark]
+    assert remarks == [f"the cells were computed with {what} (see the cells)" for what in told]

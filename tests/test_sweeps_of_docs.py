@@ -1,7 +1,6 @@
 """The tables of the documents are sweeps: every row is in the grid of its file, or the file says that it is absent."""
 
 import itertools
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.places import DOCS, RESULTS, ROOT
+from benchmarks.fill_page import TABLES, read_stored
+from benchmarks.places import DOCS, ROOT
 
 FOLDER = ROOT / "benchmarks" / "sweeps"
 Setting = dict[str, Any]
@@ -39,7 +39,6 @@ def setting_of(variant: str) -> Setting:
     found: Setting = {"neuron": "sigma-delta"}
     patterns = {
         r"sigma-delta ([\d.]+)": lambda match: {"tolerance": float(match[1])},
-        r" plain": lambda match: {"alpha": 0.0},
         r"IF T=(\d+)": lambda match: {"neuron": "if", "timesteps": int(match[1])},
         r"α=([\d.]+)": lambda match: {"alpha": float(match[1])},
         r"α=[\d.]+ I=(\d)": lambda match: {"calibration": {"iterations": int(match[1])}},
@@ -63,20 +62,33 @@ def absent(rows: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:
     return [
         (row["actor"], row["variant"])
         for row in rows
-        if not any(
-            f"{part}" in not_here for part in (row["actor"], *re.findall(r"plain|trained directly", row["variant"]))
-        )
+        if not any(f"{part}" in not_here for part in (row["actor"], *re.findall(r"trained directly", row["variant"])))
         and (row["actor"] not in actors or setting_of(row["variant"]) not in settings)
     ]
 
 
-@pytest.mark.parametrize("name", ["results", "dm_control"])
-def test_every_row_of_a_page_is_a_cell_of_its_sweep(name: str) -> None:
-    rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
-    if name == "dm_control":  # the neuron before: a setting of its own there, whose γ is today's
-        rows = [{**row, "variant": row["variant"].removesuffix(" plain")} for row in rows]
-    assert len(rows) > 50
-    assert absent(rows, name) == []
+def spiking_cells(name: str) -> list[dict[str, Any]]:
+    return [cell for cell in read_stored(name)["cells"] if cell["baseline"] is not None]
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_every_stored_cell_is_in_the_grid_of_its_sweep(name: str) -> None:
+    assert absent(spiking_cells(name), name) == []
+    grid = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    for cell in read_stored(name)["cells"]:
+        assert (cell["seed"], cell["episodes"]) == (grid["seeds"][0], grid["episodes"])
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_older_rows_stand_only_where_the_grid_has_a_place_for_them_or_says_that_it_has_none(name: str) -> None:
+    older = read_stored(name).get("older", {}).get("rows", [])
+    given = [{"actor": row.get("policy", row.get("actor")), "variant": row.get("variant", "")} for row in older]
+    if name == "energy":  # older rows of the neuron that a policy is shipped with
+        given = [
+            {**row, "variant": "IF T=4 α=0 I=1" if "qcfs" in row["actor"] else "sigma-delta 0.02"} for row in given
+        ]
+    given = [{**row, "variant": row["variant"].removesuffix(" plain")} for row in given]
+    assert absent(given, name) == []
 
 
 @pytest.mark.parametrize(
@@ -86,10 +98,29 @@ def test_every_row_of_a_page_is_a_cell_of_its_sweep(name: str) -> None:
         ("td3-Hopper-v5", "IF T=8 α=0.3 I=4"),
         ("td3-Hopper-v5", "IF T=64 α=0"),
         ("td3-Ant-v5", "sigma-delta 0.02"),
+        ("td3-Hopper-v5", "sigma-delta 0.01 α=0"),
     ],
 )
 def test_a_row_that_no_cell_stands_for_would_be_found(actor: str, variant: str) -> None:
     assert absent([{"actor": actor, "variant": variant}], "results") == [(actor, variant)]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "episodes"),
+    [
+        ("results", "265", "26,500"),
+        ("dm_control", "160", "2,240"),
+        ("energy", "50", "1,000"),
+        ("neuron", "390", "78,000"),
+        ("compression", "35", "3,500"),
+    ],
+)
+def test_the_list_of_sweeps_says_how_large_they_are(name: str, cells: str, episodes: str) -> None:
+    (line,) = [line for line in (DOCS / "sweeps.md").read_text().splitlines() if f"/{name}.toml` |" in line]
+    assert f"| {cells}" in line
+    assert f"| {episodes} |" in line
+    measured = name in TABLES and read_stored(name)["cells"] != []
+    assert line.endswith(", measured |" if measured else ", estimated |")
 
 
 @pytest.mark.parametrize(

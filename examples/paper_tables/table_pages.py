@@ -29,6 +29,7 @@ from examples.paper_tables.table_retention import (
 from snn_policy.offline.scores import NOTE
 
 NONE = "–"
+LAST = ("steps", "training seeds")
 TITLES = (
     "Table 1: calibrated networks and baselines",
     "Table 2: fixed and adaptive I",
@@ -43,12 +44,13 @@ EXTENT = "here ± spread / the paper's ± spread; – where there is none (yet)"
 
 
 class Row(NamedTuple):
-    """One task and quality: our score and the paper's per column, and the fewest gradient steps behind ours."""
+    """One task and quality: our score and the paper's per column, the fewest gradient steps and training seeds."""
 
     quality: str
     task: str
     cells: tuple[tuple[Score | None, Score | None], ...]
     steps: int
+    seeds: int
 
 
 class Layout(NamedTuple):
@@ -78,7 +80,9 @@ def _rows(results: list[Result], columns: tuple[str, ...], printed: Printed) -> 
             shown = [cell for cell in own if cell.column in columns]
             if shown:
                 cells = tuple((summary(own, column), printed.get((quality, task, column))) for column in columns)
-                rows.append(Row(quality, task, cells, min(cell.steps for cell in shown)))
+                seeds = min(len({cell.seed for cell in shown if cell.column == column})
+                            for column in {cell.column for cell in shown})  # fmt: skip
+                rows.append(Row(quality, task, cells, min(cell.steps for cell in shown), seeds))
     return rows
 
 
@@ -102,11 +106,11 @@ def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
     """Both tables for rich; above ours, below the paper's."""
     for layout in layouts(results):
         table = Table(title=layout.title, caption=f"{EXTENT}; {NOTE}", box=box.HORIZONTALS, title_justify="left")
-        for heading in ("quality", "task", *layout.columns, "steps"):
+        for heading in ("quality", "task", *layout.columns, *LAST):
             table.add_column(heading, justify="left" if heading in ("quality", "task") else "right")
         for row in layout.rows:
             cells = [f"{_text(ours)}\n[dim]{_text(theirs)}[/]" for ours, theirs in row.cells]
-            table.add_row(row.quality, row.task, *cells, f"{row.steps:,}")
+            table.add_row(row.quality, row.task, *cells, f"{row.steps:,}", str(row.seeds))
         yield table
 
 
@@ -115,11 +119,11 @@ def page(results: Iterable[Result]) -> str:
     results = list(results)
     parts = ["# Calibrated spiking reinforcement learning: the paper's tables, made here", "", _introduction(results)]
     for layout in layouts(results):
-        headings = ("quality", "task", *layout.columns, "steps")
+        headings = ("quality", "task", *layout.columns, *LAST)
         parts += ["", f"## {layout.title}", "", _line(headings), _line(["---"] * len(headings))]
         for row in layout.rows:
             cells = [f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells]
-            parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}")))
+            parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}", str(row.seeds))))
     for title, lines in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
         parts += ["", f"## {title}", "", _line(lines[0]), _line(["---"] * len(lines[0])), *map(_line, lines[1:])]
     parts += ["", RETENTION_NOTE, "", *_differences(results), *_progress(results)]
@@ -132,27 +136,27 @@ def _line(cells: Iterable[str]) -> str:
 
 def _introduction(results: list[Result]) -> str:
     episodes = sorted({len(result.scores) for result in results}) or [0]
-    seeds = len({result.seed for result in results})
     return (
         "Song et al., *Calibrating the Converted Spiking Reinforcement Learning*: TD3+BC actors with QCFS activations "
         "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
         "actor trained with a surrogate gradient. Made by `python -m examples.paper_tables`; every cell reads "
         f"*{EXTENT}*. D4RL normalised scores of {' or '.join(map(str, episodes))} episodes (environment seeds "
-        f"{EVALUATION_SEED}…) with {seeds} training seed(s); the spread is over training seeds where there are "
-        "several, else over episodes."
+        f"{EVALUATION_SEED}…); the spread is over training seeds where there are several (last column: the fewest in "
+        "the row), else over episodes."
     )
 
 
 def _progress(results: list[Result]) -> list[str]:
-    """Return one line per task, quality and ANN that was measured after several numbers of gradient steps."""
+    """Return one line per task, quality, ANN and seed that was measured after several numbers of gradient steps."""
     lines = []
     for quality in QUALITIES:
         for task, column in product(TASKS, ("ReLU", "QCFS")):
             own = [r for r in results if (r.quality, r.task.rpartition("-v")[0], r.column) == (quality, task, column)]
-            found = {(cell.seed, cell.steps): cell.mean for cell in own}
-            if len(found) > 1:
-                course = ", ".join(f"{mean:.1f} after {steps:,}" for (_, steps), mean in sorted(found.items()))
-                lines.append(f"- {quality} {task}, {column}: {course}")
+            for seed in sorted({cell.seed for cell in own}):
+                found = {cell.steps: cell.mean for cell in own if cell.seed == seed}
+                if len(found) > 1:
+                    course = ", ".join(f"{mean:.1f} after {steps:,}" for steps, mean in sorted(found.items()))
+                    lines.append(f"- {quality} {task}, {column}, seed {seed}: {course}")
     return ["", "## How the ANNs' scores moved with the steps", "", *lines] if lines else []
 
 
@@ -164,8 +168,8 @@ def _differences(results: list[Result]) -> list[str]:
     return [
         "## What differs from the paper",
         "",
-        f"- Gradient steps: {span} (last column: the fewest in the row) against one million. Scores of short runs say "
-        "more about the training than about the conversion: compare columns within a row.",
+        f"- Gradient steps: {span} (in the tables: the fewest in the row) against one million. Scores of short runs "
+        "say more about the training than about the conversion: compare columns within a row.",
         "- Data: collected by this project's own actors, 100,000 transitions or one replay buffer per quality, where "
         "D4RL has up to two million of its own actors'.",
         f"- Environments: Gymnasium's v5 tasks; {NOTE}.",

@@ -18,6 +18,9 @@ from snn_policy.sweeps.profiles import Pair, Share, at_least_as_good, share_of
 from snn_policy.sweeps.read_results import SweepResults
 from snn_policy.sweeps.source_code import OWN
 
+MOST_NAMED = 3
+"""Versions of a package that a remark names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -159,10 +162,21 @@ def _remarks(runs: Sequence[Run]) -> Iterable[str]:
         if run.spiking and without:
             these = f"{without} of its {len(run.cells)} cells lack" if len(run.cells) > 1 else "its cell lacks"
             yield f"{run.actor}, {run.setting}, {run.environment}: {these} the ANN on the same seeds"
-    everything = Counter(canonical_versions(cell) for run in runs for cell in run.cells)
-    if len(everything) > 1:
-        yield f"the cells were computed with {len(everything)} different sets of versions (see the cells)"
-    yield from _of_code([cell for run in runs for cell in run.cells])
+    cells = [cell for run in runs for cell in run.cells]
+    yield from _of_versions(cells)
+    yield from _of_code(cells)
+
+
+def _of_versions(cells: Sequence[CellResult]) -> Iterable[str]:
+    """Yield a remark per package that cells have several versions of; that some need fewer packages is none."""
+    met: dict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        for name, version in cell.evaluation.versions.items():
+            met[name].add(version)
+    for name, versions in sorted(met.items()):
+        if len(versions) > 1:
+            told = ", ".join(sorted(versions)[:MOST_NAMED]) + (", …" if len(versions) > MOST_NAMED else "")
+            yield f"the cells were computed with {len(versions)} versions of {name}: {told} (see the cells)"
 
 
 def _of_code(cells: Sequence[CellResult]) -> Iterable[str]:
