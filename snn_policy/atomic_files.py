@@ -60,8 +60,7 @@ def write_together(contents: Mapping[Path, bytes], instead_of: Iterable[Path] = 
                     if path.is_dir():
                         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
                     remove_abandoned(path)
-                    partial, descriptor = _create_partial(path, mode)
-                    partials[partial] = path
+                    descriptor = _create_partial(path, mode, partials)
                     file = being_written.enter_context(open(descriptor, "wb"))
                     file.write(content)
                     file.flush()
@@ -72,7 +71,8 @@ def write_together(contents: Mapping[Path, bytes], instead_of: Iterable[Path] = 
         except BaseException:
             being_written.close()
             for partial in partials:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(NotADirectoryError):
+                    partial.unlink(missing_ok=True)
             raise
 
 
@@ -102,14 +102,16 @@ def _named(path: Path, content: bytes) -> Iterator[None]:
         raise OSError(error.errno, f"{error.strerror}, {len(content):,} bytes were to be written", str(path)) from None
 
 
-def _create_partial(path: Path, mode: int) -> tuple[Path, int]:
-    """Return a new file that is locked while it is open."""
+def _create_partial(path: Path, mode: int, partials: dict[Path, Path]) -> int:
+    """Return a new file that is locked while it is open; it stands in `partials` before it exists."""
     while True:
         partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(8)}.partial")
+        partials[partial] = path
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         if try_lock(descriptor) is not False and _is_still(partial, descriptor):
-            return partial, descriptor
+            return descriptor
         os.close(descriptor)  # somebody took it for abandoned before it was locked, and removes it
+        del partials[partial]
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

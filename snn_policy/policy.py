@@ -34,6 +34,7 @@ class SpikingPolicy(StatefulPolicy):
         network: the spiking network.
         conversion: how it was made and what was measured then (plain JSON data).
         card: what its maker says of it (plain JSON data): environment, training, returns.
+        xz: whether the bundle that it was loaded from has compressed weights: it is saved and exported so again.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class SpikingPolicy(StatefulPolicy):
         engine: str = "auto",
         conversion: Mapping[str, Any] | None = None,
         card: Mapping[str, Any] | None = None,
+        xz: bool = False,
     ) -> None:
-        self.network, self.engine = network, engine
+        self.network, self.engine, self.xz = network, engine, xz
         self.conversion, self.card = dict(conversion or {}), dict(card or {})
         super().__init__(make_engine(network, engine))
 
@@ -96,21 +98,26 @@ class SpikingPolicy(StatefulPolicy):
         self._engine.decide(np.zeros((1, *self.observation_shape), np.float32), self.initial_state(1))
 
     def _made_of(self) -> tuple[Any, ...]:
-        return self.network, self.engine, self.conversion, self.card
+        return self.network, self.engine, self.conversion, self.card, self.xz
 
     def _remake(self, made_of: tuple[Any, ...]) -> None:
-        network, engine, conversion, card = made_of
-        self.__init__(network, engine=engine, conversion=conversion, card=card)
+        network, engine, conversion, card, xz = made_of
+        self.__init__(network, engine=engine, conversion=conversion, card=card, xz=xz)
 
     @property
     def bundle(self) -> "Bundle":
         """Return what is stored and exported: the network, how it was made, and its card."""
         from snn_policy.bundle import Bundle
 
-        return Bundle(self.network, self.conversion, self.card)
+        return Bundle(self.network, self.conversion, self.card, self.xz)
 
     def save(
-        self, directory: str | Path, *, dtype: str = "float32", observations: FloatArray | None = None, xz: bool = False
+        self,
+        directory: str | Path,
+        *,
+        dtype: str = "float32",
+        observations: FloatArray | None = None,
+        xz: bool | None = None,
     ) -> None:
         """Write `policy.json` and its weights into the directory (made if missing), as `bundle.files` says.
 
@@ -118,7 +125,8 @@ class SpikingPolicy(StatefulPolicy):
             dtype: "float16" stores the weights in half the room. They are rounded first, the actions compared, and the
                 stored card says by how much they change (`stored`); what is loaded acts as the rounded network does.
             observations: (N, *observation_shape) to compare on; 200 random ones by default.
-            xz: compress the file of weights, which loses nothing; snn-policy 0.1.0 does not read it.
+            xz: compress the file of weights, which loses nothing; snn-policy 0.1.0 does not read it. By default, as in
+                the bundle that the policy was loaded from.
 
         Raises:
             ValueError: another dtype, a weight beyond float16's range, or an action that rounding changes by more than
@@ -126,6 +134,7 @@ class SpikingPolicy(StatefulPolicy):
         """
         from snn_policy.bundle import write_bundle
 
+        xz = self.xz if xz is None else xz
         if dtype == "float32":
             write_bundle(Path(directory), self.network, self.conversion, self.card, xz=xz)
             return
@@ -171,6 +180,6 @@ class SpikingPolicy(StatefulPolicy):
         from snn_policy.bundle import read_bundle
 
         bundle = read_bundle(Path(directory))
-        policy = cls(bundle.network, engine=engine, conversion=bundle.conversion, card=bundle.card)
+        policy = cls(bundle.network, engine=engine, conversion=bundle.conversion, card=bundle.card, xz=bundle.xz)
         policy.warm_up()
         return policy

@@ -12,6 +12,7 @@ from snn_policy.actor import Actor
 from snn_policy.ann.activations import ACTIVATION_NAMES, Activation
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.bundle import needs
+from snn_policy.bundle.document import _digest
 from snn_policy.bundle.needs import FIRST_ACTIVATIONS, KNOWN
 from snn_policy.protocol import KeyedShape
 from tests.actors import ALL_ACTIVATIONS, random_actor, walk
@@ -101,3 +102,15 @@ def test_bundles_of_earlier_development_versions_are_still_read(version: int, tm
 def test_every_activation_is_known() -> None:
     assert {f"activation {name}" for name in ACTIVATION_NAMES} <= KNOWN
     assert set(ACTIVATION_NAMES) >= FIRST_ACTIVATIONS
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("listed", [["activation mish"], ["time travel"], [], "mish"])
+def test_needs_of_versions_that_have_none_are_an_altered_file(version: int, listed: Any, tmp_path: Path) -> None:
+    saved(tmp_path, random_actor())
+    path = tmp_path / "policy.json"
+    document = json.loads(path.read_text()) | {"format_version": version, "needs": listed}
+    document["sha256"] = _digest(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(SourceError, match=f"format version {version} has no needs, but it lists some; the file was altered"):
+        SpikingPolicy.load(tmp_path)

@@ -1,6 +1,8 @@
 """Bundles whose weights are compressed by xz: the same policy to the bit, whole at all times, harmless when hostile."""
 
+import copy
 import lzma
+import pickle
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -163,3 +165,38 @@ def test_without_lzma_plain_bundles_work_and_others_say_why(packed: Path, monkey
         policies()["mt-differential"].save(packed, xz=True)
     policies()["mt-differential"].save(packed)
     assert neurons_in(packed) == "MembraneNeurons"
+
+
+def is_packed(directory: Path) -> bool:
+    return file_of(directory, "weights").suffix == ".xz"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_is_saved_and_exported_as_its_bundle_was(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    for xz_given in (True, False):
+        place = tmp_path / str(xz_given)
+        policies()[kind].save(place, xz=xz_given)
+        loaded = SpikingPolicy.load(place)
+        loaded.save(place)
+        SpikingPolicy.load(place).export_onnx(place)
+        copy.deepcopy(loaded).save(place / "copy")
+        pickle.loads(pickle.dumps(loaded)).save(place / "pickle")
+        assert [is_packed(one) for one in (place, place / "copy", place / "pickle")] == [xz_given] * 3
+        loaded.save(place, xz=not xz_given)
+        assert is_packed(place) is not xz_given
+
+
+def test_float16_is_saved_as_the_bundle_was(packed: Path) -> None:
+    SpikingPolicy.load(packed).save(packed, dtype="float16")
+    assert is_packed(packed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_weights_are_called_by_both_of_their_names(kind: str, tmp_path: Path) -> None:
+    policies()[kind].save(tmp_path, xz=True)
+    place = file_of(tmp_path, "weights")
+    place.unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        SpikingPolicy.load(tmp_path)
+    assert f"{place.with_suffix('')}: no such file (nor {place.name})" in str(caught.value)

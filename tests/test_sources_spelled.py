@@ -114,3 +114,23 @@ def test_quotients_of_exponentials_are_sigmoids(tmp_path: Path, name: str) -> No
 def test_other_exponentials_are_told_to_be_called_by_their_names(function: Any, message: str) -> None:
     with pytest.raises(UnsupportedLayerError, match=message):
         load_actor(Spelled(function).eval(), observation_shape=(5,))
+
+
+class Swish(nn.Module):
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.beta, self.first, self.last = nn.Parameter(torch.tensor(beta)), nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(y * torch.sigmoid(self.beta * y) + torch.exp(0 * y) - torch.tanh(self.beta * 0 * y))
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.7, 2.0])
+@pytest.mark.filterwarnings("ignore")
+def test_swish_of_any_factor_is_read_and_constants_among_activations_are(tmp_path: Path, beta: float) -> None:
+    net = Swish(beta).eval()
+    torch.jit.trace(net, torch.zeros(1, 5)).save(str(tmp_path / "p.pt"))  # pyright: ignore
+    for source in (net, tmp_path / "p.pt", exported(net, tmp_path / "p.onnx")):
+        assert distance(source, net) <= 1e-5

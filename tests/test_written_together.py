@@ -119,3 +119,25 @@ def test_a_sweeps_report_is_replaced_as_a_whole(count: int, tmp_path: Path, monk
     with pytest.raises(OSError, match="No space left"):
         write_report(made(b"new"), tmp_path)
     assert {path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {b"old"}
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "fstat"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_interrupt_right_after_a_file_is_made_leaves_nothing_behind(
+    place: Path, monkeypatch: pytest.MonkeyPatch, step: str, count: int
+) -> None:
+    real, before, calls = getattr(os, step), contents(place), iter(range(10**6))
+
+    def interrupted(*given: Any) -> Any:
+        made = real(*given)
+        if step == "open" and not str(given[0]).endswith(".partial"):
+            return made
+        if next(calls) == count:
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(os, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_together(report(place, b"new"))
+    monkeypatch.undo()
+    assert contents(place) == before

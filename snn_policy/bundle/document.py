@@ -45,11 +45,12 @@ MOST_WEIGHT_BYTES = 4 * 2**30
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Hold what a bundle directory holds."""
+    """Hold what a bundle directory holds; `xz`: whether its weights are compressed."""
 
     network: SpikingNetwork
     conversion: dict[str, Any]
     card: dict[str, Any]
+    xz: bool = False
 
     @property
     def actor(self) -> Actor:
@@ -132,23 +133,26 @@ def read_bundle(directory: Path) -> Bundle:
         FileNotFoundError: the directory or one of its files is missing.
         SourceError: truncated, tampered with, of a newer format, or not a bundle.
     """
-    document, weights = read_whole(directory, lambda: _read_files(directory), FileNotFoundError)
+    document, weights, xz = read_whole(directory, lambda: _read_files(directory), FileNotFoundError)
     try:
         arrays = load(weights)
         network = read_network(document, arrays, MOST_WEIGHT_BYTES)
-        return Bundle(network, dict(document["conversion"]), dict(document["card"]))
+        return Bundle(network, dict(document["conversion"]), dict(document["card"]), xz)
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SourceError(f"{directory}: a damaged bundle ({type(error).__name__}: {error})") from None
 
 
-def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the document and the weights that it names."""
+def _read_files(directory: Path) -> tuple[dict[str, Any], bytes, bool]:
+    """Return the document, the weights that it names, and whether these are compressed."""
     document = _read_document(directory / POLICY_FILE)
     total = document.get("weights_sha256")
     if not isinstance(total, str) or not SUM.fullmatch(total):
         raise SourceError(f"{directory / POLICY_FILE}: weights_sha256 is no SHA-256; save the policy again")
     path = weights_place(directory, total)
-    weights = _read(path, MOST_WEIGHT_BYTES)
+    try:
+        weights = _read(path, MOST_WEIGHT_BYTES)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(str(error).replace("no such file", f"no such file (nor {path.name}{XZ})", 1)) from None
     if path.suffix == XZ:
         try:
             weights = decompress(weights, MOST_WEIGHT_BYTES)
@@ -156,7 +160,7 @@ def _read_files(directory: Path) -> tuple[dict[str, Any], bytes]:
             raise SourceError(f"{path}: {error}") from None
     if sha256(weights) != total:
         raise SourceError(f"{path}: not the weights that {POLICY_FILE} names; truncated or altered")
-    return document, weights
+    return document, weights, path.suffix == XZ
 
 
 def _read_document(policy_path: Path) -> dict[str, Any]:
@@ -172,6 +176,9 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
     graph, needs = isinstance(actor, dict) and "graph" in actor, document.get("needs")
     if needs is not None and whole(version, NEEDS_VERSION, NEEDS_VERSION):
         check_needs(policy_path, needs)
+    elif needs is not None and whole(version, FIRST_VERSION, NEEDS_VERSION - 1):
+        reason = f"format version {version} has no needs, but it lists some; the file was altered, save the policy again"
+        raise SourceError(f"{policy_path}: {reason}")
     elif not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
         known = (
             f"{FIRST_VERSION} and {SECOND_VERSION} of chains of layers, {GRAPH_VERSION} of other graphs, "

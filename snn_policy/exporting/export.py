@@ -78,7 +78,7 @@ def export_bundle(
     sums = {name: sha256(content) for name, content in files.items()}
     step = STEP_FILE if left_out is None else None
     graphs = {"decision": DECISION_FILE, "step": step, "step_left_out": left_out, SUMS_KEY: sums}
-    write_bundle(place, network, bundle.conversion, bundle.card, graphs, files)
+    write_bundle(place, network, bundle.conversion, bundle.card, graphs, files, xz=bundle.xz)
     return Exported(tuple(place / name for name in files), left_out)
 
 

@@ -30,7 +30,9 @@ def activation_operations(
             return [*activate(path, kind, "elu", alpha), scale(path, kind, gamma)]
         case "Gelu":
             return activate(path, kind, "gelu_tanh" if options.get("approximate", b"none") == b"tanh" else "gelu")
-        case "Swish" if options.get("alpha", 1.0) != 0:
+        case "Swish" if options.get("alpha", 1.0) == 0:  # x·σ(0)
+            return [scale(path, kind, 0.5)]
+        case "Swish":
             return activate(path, kind, "silu", options.get("alpha", 1.0))
         case "HardSwish":
             return activate(path, kind, "hardswish")

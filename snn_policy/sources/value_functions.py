@@ -1,7 +1,7 @@
 """Functions of one value: linear maps, convolutions, activations, norms, reductions, clips."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,6 +17,8 @@ from snn_policy.sources.refusals import refusal
 from snn_policy.sources.value_movements import SizeWanted
 
 MOST_WEIGHTS = 2**26
+_OF_CONSTANTS: dict[str, Callable[[Any], Any]] = {"exp": np.exp, "abs": np.abs, "log": np.log, "root": np.sqrt,
+                                                  "reciprocal": np.reciprocal}  # fmt: skip
 
 
 def is_constant(value: Value) -> bool:
@@ -140,7 +142,9 @@ def activated(x: Value, name: str, parameter: float, path: str, kind: str) -> Va
 
 
 def applied_activation(x: Value, operation: Activate) -> Value:
-    """Apply an activation; after a norm it is one stage with it."""
+    """Apply an activation; after a norm it is one stage with it, and of constants it is one."""
+    if is_constant(x) and operation.activation is not None:
+        return Value.constant(operation.activation(x.bias)).reshaped(x.shape)
     term = whole_of(x.flat)
     node = None if term is None else term.node
     if term is not None and isinstance(node, Activated) and node.norm is not None and node.activation is None:
@@ -153,7 +157,9 @@ def applied_activation(x: Value, operation: Activate) -> Value:
 
 
 def unfinished(function: str, x: Value, path: str, kind: str, numbers: tuple[Any, ...] = ()) -> Value:
-    """Return an elementwise function that is none of a stage's."""
+    """Return an elementwise function that is none of a stage's; of constants it is one."""
+    if is_constant(x) and function in _OF_CONSTANTS:
+        return Value.constant(_OF_CONSTANTS[function](x.bias)).reshaped(x.shape)
     return Value.of(Unfinished(x.flat, function, x.size, numbers, path=path, kind=kind), x.shape)
 
 
