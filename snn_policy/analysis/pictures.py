@@ -122,7 +122,7 @@ def _divergence(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     found = analysis.divergence
     lines = (
         ("snn", "SNN from ANN"),
-        ("disturbed", "ANN from itself, disturbed once"),
+        ("disturbed", "ANN, disturbed once"),
         ("unrelated", "unrelated episodes"),
     )
     for colour, (name, label) in zip(theme.colours, lines, strict=False):
