@@ -135,6 +135,9 @@ def test_the_source_that_is_largest_by_construction_is_found(settings: dict[str,
     assert errors[largest] < 0.2 * errors["none"]
     ann_return = found["ann_return"].mean
     assert abs(found[f"return_{largest}"].mean - ann_return) < 0.5 * abs(found["return_none"].mean - ann_return)
+    gained = found[f"return_{largest}"].mean - found["return_none"].mean
+    assert found[f"gain_{largest}"].mean == pytest.approx(100 * gained / abs(ann_return))
+    assert gained != 0
     assert found[f"gain_{largest}"].episodes == 3
     assert found["return_none"].mean == pytest.approx(np.mean([episode.rewards.sum() for episode in traces]), rel=1e-3)
     assert len(done) == len(SOURCES)

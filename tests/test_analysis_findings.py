@@ -227,6 +227,18 @@ def test_the_alpha_with_the_least_direction_is_advised_with_its_number():
 
 
 @pytest.mark.parametrize(
+    ("own", "there", "named"),
+    [
+        (of(0.2, 0.05), of(0.01, 0.05), True),
+        (of(0.2, 0.15), of(0.01, 0.1), False),
+        (of(-0.3, 0.1), of(0.0, 0.3), False),
+    ],
+)
+def test_an_alpha_is_advised_only_where_its_errors_differ_for_certain(own: Estimate, there: Estimate, named: bool):
+    assert ("Try α = 0.5" in advised(consistency={"consistency": own, "alpha_0.5": there})) == named
+
+
+@pytest.mark.parametrize(
     "sticking", [{"share": of(0.3, 0.1), "resting_episodes": of(0)}, {"share": of(0.01), "resting_episodes": of(0.2)}]
 )
 def test_a_policy_that_sticks_is_told_to_carry_more(sticking: dict[str, Estimate]):

@@ -73,7 +73,7 @@ def save_state(env: gym.Env, reuse: EnvironmentState | None = None) -> Environme
     Raises:
         CannotRestoreError: something in it cannot be saved.
     """
-    if is_box2d(env):
+    if reuse is None and is_box2d(env):
         raise CannotRestoreError(env, _BOX2D)
     try:
         return EnvironmentState(env, Recording(env, _rule_of, _RULES, reuse and reuse.recording))

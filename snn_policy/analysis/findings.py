@@ -6,6 +6,7 @@ from typing import Any, Literal
 from snn_policy.analysis.estimates import Estimate
 from snn_policy.analysis.wording import (
     above,
+    apart,
     below,
     count,
     counted,
@@ -280,7 +281,7 @@ def _advised_alpha(sections: Sections, about: About, sticks: bool) -> list[str]:
     if not at or own is None:
         return []
     best = min(at, key=lambda alpha: abs(at[alpha].mean))
-    if best == current or abs(own.mean) - abs(at[best].mean) < CLEARER:
+    if best == current or abs(own.mean) - abs(at[best].mean) < CLEARER or not apart(own, at[best]):
         return []
     return [
         f"Try α = {best:g} (now {current:g}): the cosine of consecutive errors is {with_interval(at[best])} there, "

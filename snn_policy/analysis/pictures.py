@@ -122,7 +122,7 @@ def _divergence(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     found = analysis.divergence
     lines = (
         ("snn", "SNN from ANN"),
-        ("disturbed", "ANN from itself, disturbed once"),
+        ("disturbed", "ANN, disturbed once"),
         ("unrelated", "unrelated episodes"),
     )
     for colour, (name, label) in zip(theme.colours, lines, strict=False):
@@ -172,7 +172,7 @@ def _sensitivity(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     axes.set_ylabel("% of the return lost")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -SMALLEST_SHOWN), max(high, SMALLEST_SHOWN))
-    _legend(axes, theme)
+    _legend(axes, theme, ncols=3)
 
 
 def _ablation(axes: Axes, analysis: Analysis, theme: Theme) -> None:
@@ -226,7 +226,7 @@ def _actions(axes: Axes, analysis: Analysis, theme: Theme) -> None:
     )
     axes.set_xlabel("decision")
     axes.set_ylabel(f"choice {dimension}" if analysis.about["discrete"] else f"action {dimension}, half-ranges")
-    _legend(axes, theme, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+    _legend(axes, theme)
 
 
 class PlainPowers(LogFormatterSciNotation):
@@ -281,4 +281,6 @@ def _mean_over_time(episodes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _legend(axes: Axes, theme: Theme, **look: Any) -> None:
-    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9.5, **look)
+    """Name the lines above the axes, where none of them runs."""
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2, "borderaxespad": 0.1}
+    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9.5, **place | look)

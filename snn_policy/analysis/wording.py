@@ -60,6 +60,13 @@ def sure(found: Estimate) -> bool:
     return has_interval(found) and (above(found, 0) or below(found, 0))
 
 
+def apart(one: Estimate, other: Estimate) -> bool:
+    """Return whether two intervals have nothing in common; of means without intervals nobody can tell otherwise."""
+    if not (has_interval(one) and has_interval(other)):
+        return True
+    return one.interval[1] < other.interval[0] or other.interval[1] < one.interval[0]
+
+
 def scaled(found: Estimate, factor: float) -> Estimate:
     """Return the estimate of a multiple."""
     low, high = sorted(factor * end for end in found.interval)
