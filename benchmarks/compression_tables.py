@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compression import MEASURED, WANTED, paired
+from benchmarks.compression import MEASURED, WANTED
 from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
@@ -146,18 +146,23 @@ def former() -> str:
 
 
 def falls() -> str:
-    """Return the table of failures over many episodes, with Wilson's 95 % intervals."""
+    """Return the table of failures with Wilson's 95 % intervals: students at their targets, and longer runs."""
     rows = []
+    for line in at_target(read_lines(), block=16, count="spikes"):
+        judgement = line["record"]
+        for seeds, found, ann in (("the table's", line, "ann_failed"), ("judged", judgement, "teacher_failed")):
+            shares = [failed_of(found[key], found["episodes"]) for key in (ann, "failed")]
+            rows.append([line["actor"], seeds, str(found["episodes"]), *shares])
     for line in map(json.loads, FALLS.read_text().splitlines() if FALLS.exists() else ()):
-        episodes = line["episodes"]
-        shares = []
-        for failed in (line["ann_failed"], line["failed"]):
-            low, high = wilson(failed / episodes, episodes)
-            shares.append(f"{failed}: {100 * failed / episodes:.2f} % [{100 * low:.2f}, {100 * high:.2f}]")
-        kept_share, error = paired(line["ann_returns"], line["snn_returns"])
-        rows.append([line["actor"], line["target"].partition(":")[2], str(episodes), *shares,
-                     f"{kept_share:.3f} ± {error:.3f}"])  # fmt: skip
-    return table(["actor", "wanted", "episodes", "original failed", "student failed", "retention"], rows)
+        shares = [failed_of(line[key] / line["episodes"], line["episodes"]) for key in ("ann_failed", "failed")]
+        rows.append([line["actor"], f"{line['seed']}…", str(line["episodes"]), *shares])
+    return table(["actor", "seeds", "episodes", "original failed", "student failed"], rows)
+
+
+def failed_of(share: float, episodes: int) -> str:
+    """Return how many episodes failed, their share, and its interval."""
+    low, high = wilson(share, episodes)
+    return f"{share * episodes:.0f}: {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def precision() -> str:

@@ -120,15 +120,27 @@ def test_students_of_before_are_at_their_actors_target(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("failed", "episodes", "shown"),
-    [(0, 400, "0: 0.00 % [0.00, 0.95]"), (4, 400, "4: 1.00 % [0.39, 2.54]"), (1, 100, "1: 1.00 % [0.18, 5.45]")],
+    [(0, 400, "0: 0.0 % [0.0, 1.0]"), (4, 400, "4: 1.0 % [0.4, 2.5]"), (1, 100, "1: 1.0 % [0.2, 5.4]")],
 )
 def test_falls_have_wilsons_interval(
     failed: int, episodes: int, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    line = {"actor": "a", "target": "energy:0.02", "episodes": episodes, "ann_failed": 0, "failed": failed,
-            "ann_returns": [10.0, 10.0], "snn_returns": [10.0, 9.0]}  # fmt: skip
+    line = {"actor": "a", "seed": 90_000, "episodes": episodes, "ann_failed": 0, "failed": failed}
     (tmp_path / "falls.jsonl").write_text(json.dumps(line))
     monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "falls.jsonl")
+    measured(monkeypatch, tmp_path)
     (row,) = compression_tables.falls().splitlines()[2:]
-    assert f"| {shown} |" in row
-    assert row.endswith("| 0.950 ± 0.035 |")
+    assert row.startswith(f"| a | 90000… | {episodes} | 0: 0.0 % [0.0,")
+    assert row.endswith(f"| {shown} |")
+
+
+def test_falls_of_the_judgement_stand_beside_those_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "none.jsonl")
+    judgement = {**LINE["record"], "failed": 0.06, "teacher_failed": 0.02}
+    measured(monkeypatch, tmp_path, {**LINE, "record": judgement}, {**LINE, "block": 8}, {**LINE, "seed": 1})
+    assert compression_tables.falls().splitlines()[2:] == [
+        "| sac-Walker2d-v3 | the table's | 100 | 0: 0.0 % [0.0, 3.7] | 1: 1.0 % [0.2, 5.4] |",
+        "| sac-Walker2d-v3 | judged | 50 | 1: 2.0 % [0.4, 10.5] | 3: 6.0 % [2.1, 16.2] |",
+    ]

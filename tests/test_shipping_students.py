@@ -1,4 +1,4 @@
-"""How compressed policies get into `exported/`: rounded, measured as they are stored, and only if they keep the return."""
+"""How compressed policies get into `exported/`: rounded, measured as stored, and only if they keep the return."""
 
 import importlib
 import json
