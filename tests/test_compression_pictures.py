@@ -39,6 +39,7 @@ from snn_policy.compression.pruning import blocked, operations, prune
 from snn_policy.compression.settings import MOST_PICTURE_BYTES, CompressionSettings, Target, numbers_of_states
 from snn_policy.compression.student import Student
 from snn_policy.spiking import sigma_delta
+from tests.actors import random_actor
 from tests.compiled_policy import CompiledPolicy
 from tests.picture_actors import PICTURE, Square, picture_actor, recording
 from tests.test_compression import Stopped, arrays, rewritten
@@ -314,6 +315,22 @@ def test_a_resumed_run_on_pictures_is_bit_equal(env: Any, tmp_path: Path, monkey
     assert parts.provenance == whole.provenance
     again = run_compression(teacher, settings, env, rows if env is None else None)
     assert arrays(again) == arrays(whole)
+
+
+def test_a_run_of_an_actor_without_convolutions_on_bytes_resumes_too(tmp_path: Path) -> None:
+    teacher = random_actor(shape=PICTURE, widths=(16, 16), outputs=2)
+
+    def run() -> Actor:
+        return run_compression(teacher, small("retention:0.1", added=0), Brief, directory=tmp_path, resume=True)
+
+    assert arrays(run()) == arrays(run())
+
+
+class Brief(Square):
+    """Episodes of six decisions."""
+
+    def __init__(self) -> None:
+        super().__init__(length=6)
 
 
 def test_a_student_of_a_pixel_environment_is_judged_there() -> None:
