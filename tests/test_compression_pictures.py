@@ -318,7 +318,7 @@ def test_a_resumed_run_on_pictures_is_bit_equal(env: Any, tmp_path: Path, monkey
 
 
 def test_a_run_of_an_actor_without_convolutions_on_bytes_resumes_too(tmp_path: Path) -> None:
-    teacher = random_actor(shape=PICTURE, widths=(16, 16), outputs=2)
+    teacher = replace(random_actor(shape=PICTURE, widths=(16, 16), outputs=2), head=picture_actor().head)
 
     def run() -> Actor:
         return run_compression(teacher, small("retention:0.1", added=0), Brief, directory=tmp_path, resume=True)
