@@ -21,7 +21,7 @@ from snn_policy import (
     convert,
     load_actor,
 )
-from snn_policy.ann.activations import Activation
+from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Head, Linear
 from snn_policy.calibration.open_loop import Recording
@@ -30,6 +30,7 @@ from snn_policy.cli import main
 from snn_policy.compression import pictures
 from snn_policy.compression.checkpoints import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.compression.compress import run_compression
+from snn_policy.compression.distillation import LEAST_SCALE, Distillation
 from snn_policy.compression.judging import energy_share, synaptic_operations
 from snn_policy.compression.loss import COUNTS
 from snn_policy.compression.maps import ConvolutionMap
@@ -39,6 +40,7 @@ from snn_policy.compression.pruning import blocked, operations, prune
 from snn_policy.compression.settings import MOST_PICTURE_BYTES, CompressionSettings, Target, numbers_of_states
 from snn_policy.compression.student import Student
 from snn_policy.spiking import sigma_delta
+from tests.actors import random_actor
 from tests.compiled_policy import CompiledPolicy
 from tests.picture_actors import PICTURE, Square, picture_actor, recording
 from tests.test_compression import Stopped, arrays, rewritten
@@ -314,6 +316,40 @@ def test_a_resumed_run_on_pictures_is_bit_equal(env: Any, tmp_path: Path, monkey
     assert parts.provenance == whole.provenance
     again = run_compression(teacher, settings, env, rows if env is None else None)
     assert arrays(again) == arrays(whole)
+
+
+@pytest.mark.parametrize("size", [48, 52, 56])
+def test_the_quanta_of_thousands_of_pixels_are_found_at_once(size: int) -> None:
+    rng, shape = np.random.default_rng(0), (2, size, size)
+    first = Conv2d(
+        rng.normal(size=(4, 2, 4, 4)).astype(np.float32), np.zeros(4, np.float32), shape, (4, 4), (0, 0), RELU
+    )
+    last = Linear(rng.normal(size=(1, first.outputs)).astype(np.float32), np.zeros(1, np.float32))
+    teacher = Actor((first, last), Head.clip([-1e3], [1e3]), shape, picture_actor().normaliser)
+    rows = rng.integers(0, 256, (120, *shape), dtype=np.uint8)
+    run = Distillation(teacher, Pictures(teacher, rows), small(tolerance=0.001), None)
+    run._begin_first_stretch()
+    now, found = run.progress, run.progress.scale
+    assert found < LEAST_SCALE
+    run._learn_from(convert(teacher, rows, tolerance=0.001), now.above)
+    assert now.scale == pytest.approx(found, rel=1e-3)
+    assert 0.5 < now.correction < 2
+
+
+def test_a_run_of_an_actor_without_convolutions_on_bytes_resumes_too(tmp_path: Path) -> None:
+    teacher = replace(random_actor(shape=PICTURE, widths=(16, 16), outputs=2), head=picture_actor().head)
+
+    def run() -> Actor:
+        return run_compression(teacher, small("retention:0.1", added=0), Brief, directory=tmp_path, resume=True)
+
+    assert arrays(run()) == arrays(run())
+
+
+class Brief(Square):
+    """Episodes of six decisions."""
+
+    def __init__(self) -> None:
+        super().__init__(length=6)
 
 
 def test_a_student_of_a_pixel_environment_is_judged_there() -> None:

@@ -37,6 +37,10 @@ ENOUGH = 0.99
 MARGIN = 0.98
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
 CORRECTIONS = 0.2, 5.0
+LEAST_SCALE, MOST_SCALE = 0.05, 20.0
+"""By which s may change at once."""
+LEAST_PICTURE_SCALE = 1e-3
+"""The errors of tens of thousands of pixels add up: their quanta are that much finer."""
 USUAL_ENERGY = 0.1
 """Of a converted teacher that sees vectors; where pictures stand still for the most part, a spike weighs more."""
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
@@ -224,7 +228,8 @@ class Distillation:
             return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
 
         now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
-        now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), 0.05, 20))
+        least = LEAST_PICTURE_SCALE if isinstance(states, Pictures) else LEAST_SCALE
+        now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), least, MOST_SCALE))
         expected = operations(self.student, measured().rate) / self._dense
         now.correction = float(np.clip(energy / max(expected, 1e-12), *CORRECTIONS))
 

@@ -15,7 +15,7 @@ from snn_policy.compression.loss import ActionError
 from snn_policy.compression.maps import LinearMap, group_means
 from snn_policy.compression.student import Student
 
-MOST_DERIVATIVES, DERIVATIVES_AT_ONCE = 2**26, 2**22
+MOST_DERIVATIVES, DERIVATIVES_AT_ONCE = 2**25, 2**22
 """Of pictures: ∂action/∂observation is taken on so many rows that it has at most so many numbers; and in pieces."""
 
 
