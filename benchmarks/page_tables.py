@@ -26,7 +26,7 @@ CHOSEN = " α chosen"
 AS_SHIPPED = {"qcfs": "if"}
 """Kinds of neurons that shipped policies of that training have, where it is not the sigma-delta neuron."""
 SWEEPS = {
-    "results": ("[results](results.md)", "265", "26,500", "1"),
+    "results": ("[results](results.md)", "265", "26,500", "1.5"),
     "dm_control": ("[the Control Suite](dm_control.md)", "160 at most, of which it reports 50", "2,240", "3"),
     "energy": ("[energy](energy.md), the first table of the README", "50", "1,000", "0.1"),
     "neuron": ("[the neuron](neuron.md)", "390", "78,000", "3"),
@@ -201,9 +201,9 @@ def sweeps_table(documents: Mapping[str, Document]) -> str:
     lines = ["| `snn-policy sweep …` | of | cells | episodes | core-hours |", "|---|---|---|---|---|"]
     for name, (pages, cells, episodes, hours) in SWEEPS.items():
         document = documents.get(name, {"cells": [], "missing": 0})
-        took = f"{hours}, estimated"
-        if document["cells"]:
-            of = "" if not document["missing"] else f" of {len(document['cells'])} cells"
-            took = f"{hours_of(document):.2f}{of}, measured"
+        took, done = f"{hours}, estimated", len(document["cells"])
+        if done:
+            took = f"{hours_of(document):.2f}, measured"
+            took += f" on {done} cells; all: {hours}, estimated" if document["missing"] else ""
         lines.append(f"| `benchmarks/sweeps/{name}.toml` | {pages} | {cells} | {episodes} | {took} |")
     return "\n".join(lines)

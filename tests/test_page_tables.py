@@ -209,10 +209,12 @@ def drawn(words: str) -> list[dict[str, Any]]:
     ("rows", "shown"),
     [
         ("asmn bsmn", "asmn bsmn"),
-        ("asmn bs", "asmn"),
+        ("asmn bs", "as bs"),
         ("asmn bsm csmn", "asmn csmn"),
+        ("asmn bsm csm", "asm bsm csm"),
         ("asmnx bsmn", "asmn bsmn"),
         ("as bs", "as bs"),
+        ("asn bsn cs", "asn bsn"),
     ],
 )
 def test_the_picture_compares_families_on_the_same_actors(rows: str, shown: str) -> None:

@@ -119,8 +119,13 @@ def test_the_list_of_sweeps_says_how_large_they_are(name: str, cells: str, episo
     (line,) = [line for line in (DOCS / "sweeps.md").read_text().splitlines() if f"/{name}.toml` |" in line]
     assert f"| {cells}" in line
     assert f"| {episodes} |" in line
-    measured = name in TABLES and read_stored(name)["cells"] != []
-    assert line.endswith(", measured |" if measured else ", estimated |")
+    document: dict[str, Any] = read_stored(name) if name in TABLES else {"cells": []}
+    if document["cells"]:
+        hours = sum(cell["seconds"] for cell in document["cells"]) / 3600
+        assert f"| {hours:.2f}, measured" in line
+        assert (f"measured on {len(document['cells'])} cells; all: " in line) == (document["missing"] > 0)
+    else:
+        assert line.endswith(", estimated |")
 
 
 @pytest.mark.parametrize(
