@@ -149,8 +149,10 @@ def test_the_command_writes_it_and_says_what_it_takes(tmp_path: Path, capsys: py
     assert "give --c, too" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("block", "density", "level"), [(1, 0.2, "-O0"), (4, 0.3, "-O0"), (8, 0.25, "-O0"),
-                                                         (16, 0.25, "-O2"), (32, 0.3, "-O0"), (16, 0.0, "-O0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("block", "density", "level"),
+    [(1, 0.2, "-O0"), (4, 0.3, "-O0"), (8, 0.25, "-O0"), (16, 0.25, "-O2"), (32, 0.3, "-O0"), (16, 0.0, "-O0")],
+)
 @pytest.mark.parametrize(("neuron", "vectors"), [("sigma-delta", None), ("sigma-delta", False), ("if", None)])
 def test_sparse_weights_are_exported_without_their_zeros(
     neuron: str, block: int, density: float, level: str, vectors: bool | None, tmp_path: Path,
