@@ -10,6 +10,7 @@ import pytest
 
 from snn_policy import SpikingPolicy
 from snn_policy.engines.core import buffers, build
+from snn_policy.exporting import c_source
 
 COUNTS = ("decisions", "spikes", "events", "synaptic_operations", "multiply_accumulates")
 MOST_ACTIONS = 64
@@ -45,6 +46,11 @@ class CompiledPolicy:
         """What was counted since the reset, by name."""
         found = self._library.robot_counts(_place(self._state))
         return {name: getattr(found, name) for name in COUNTS}
+
+
+def verify_at(level: str, patch: pytest.MonkeyPatch) -> None:
+    """Let `export_c` compile what it verifies at that level of optimisation: -O0 takes a quarter of the time of -O2."""
+    patch.setattr(c_source, "STRICT", (*c_source.STRICT, level))  # of several levels compilers take the last
 
 
 def counted(policy: SpikingPolicy) -> dict[str, int]:

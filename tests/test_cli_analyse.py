@@ -200,12 +200,24 @@ def test_findings_stand_in_a_file_of_their_own_each_with_a_number(made: Path):
     assert lines == json.loads((made / "why.json").read_text())["findings"]
 
 
+@pytest.fixture(scope="module")
+def drawn(analysis: Analysis) -> tuple[dict[str, bytes], str]:
+    """The pictures and the page of the analysis, drawn once: forty pictures take seconds."""
+    pytest.importorskip("matplotlib")
+    from snn_policy.analysis.page import page
+    from snn_policy.analysis.pictures import picture_files
+
+    return picture_files(analysis), page(analysis)
+
+
 @pytest.mark.parametrize(("step", "calls"), [("fsync", 0), ("fsync", 20), ("page", 0)])
 def test_an_analysis_that_cannot_be_written_leaves_the_earlier_one(
-    step: str, calls: int, made: Path, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, calls: int, made: Path, analysis: Analysis, drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from snn_policy.commands.analyse import _write
 
+    monkeypatch.setattr("snn_policy.analysis.pictures.picture_files", lambda _: dict(drawn[0]))
+    monkeypatch.setattr("snn_policy.analysis.page.page", lambda _: drawn[1])
     out = tmp_path / "why"
     shutil.copytree(made / "why", out)
     (out / "tsne_dark.svg").write_bytes(b"a picture of an earlier analysis")

@@ -25,6 +25,7 @@ from tests.actors import (
     sigma_delta_neurons,
     walk,
 )
+from tests.compiled_policy import verify_at
 from tests.core_parts import propagate_blocks
 
 COMPILERS = ("gcc -std=c99", "clang -std=c99", "g++ -x c++ -std=c++17", "clang++ -x c++ -std=c++17")
@@ -148,12 +149,17 @@ def test_the_command_writes_it_and_says_what_it_takes(tmp_path: Path, capsys: py
     assert "give --c, too" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("block", "density"), [(1, 0.2), (4, 0.3), (8, 0.25), (16, 0.25), (32, 0.3), (16, 0.0)])
+@pytest.mark.parametrize(
+    ("block", "density", "level"),
+    [(1, 0.2, "-O0"), (4, 0.3, "-O0"), (8, 0.25, "-O0"), (16, 0.25, "-O2"), (32, 0.3, "-O0"), (16, 0.0, "-O0")],
+)
 @pytest.mark.parametrize(("neuron", "vectors"), [("sigma-delta", None), ("sigma-delta", False), ("if", None)])
 def test_sparse_weights_are_exported_without_their_zeros(
-    neuron: str, block: int, density: float, vectors: bool | None, tmp_path: Path
-) -> None:
+    neuron: str, block: int, density: float, level: str, vectors: bool | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Compared with the policy on 1,000 decisions, to the bit, which keeps the same layers as dense rows."""
+    verify_at(level, monkeypatch)
     actor = pruned(random_actor(widths=(64, 64)), density, block)
     neurons = sigma_delta_neurons(actor) if neuron == "sigma-delta" else membrane_neurons(actor, timesteps=4)
     policy = SpikingPolicy(SpikingNetwork(actor, neurons))

@@ -26,7 +26,7 @@ from snn_policy.engines.core.layout import Writer
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.spiking.network import SpikingNetwork
 from tests.actors import membrane_neurons
-from tests.compiled_policy import CompiledPolicy, counted
+from tests.compiled_policy import CompiledPolicy, counted, verify_at
 from tests.core_parts import normalise
 from tests.stage_graphs import GRAPHS, INPUTS, RECURRENT, Weights, graph_actor, plain, walk
 from tests.stage_networks import EXACT, dyadic_walk, exact_actor, exact_networks, stage_network, stage_policy
@@ -321,10 +321,13 @@ def test_the_bits_of_norms_do_not_depend_on_the_instruction_set() -> None:
             assert all(np.array_equal(one.view(np.int32), found[0].view(np.int32)) for one in found)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize(("alpha", "level"), [(0.0, "-O0"), (0.5, "-O2")])
 @pytest.mark.parametrize("kind", GRAPHS)
-def test_the_c_policy_acts_as_the_policy_to_the_bit(kind: str, alpha: float, tmp_path: Path) -> None:
+def test_the_c_policy_acts_as_the_policy_to_the_bit(
+    kind: str, alpha: float, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """1,000 decisions, a reset in the middle of them."""
+    verify_at(level, monkeypatch)
     made = stage_policy(kind, alpha).export_c(tmp_path, prefix="walker", observations=walk(1000)[:, 0])
     if made.left_out is not None:
         pytest.skip(made.left_out)
@@ -332,8 +335,11 @@ def test_the_c_policy_acts_as_the_policy_to_the_bit(kind: str, alpha: float, tmp
 
 
 @pytest.mark.parametrize("head", [Head.argmax(3), Head.argmax((1, 2)), Head.tanh([1, 2, 3], [0, 0, 1], 2.0)])
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_recurrent_policies_with_other_heads(kind: str, head: Head, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "level"), [("lstm", "-O0"), ("gru", "-O2")])
+def test_recurrent_policies_with_other_heads(
+    kind: str, level: str, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify_at(level, monkeypatch)
     actor = replace(graph_actor(kind), head=head)
     policies = [SpikingPolicy(stage_network(actor), engine=engine) for engine in ("event", "numpy")]
     stream = walk(60, rows=2)

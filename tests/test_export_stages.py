@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from time import process_time
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from snn_policy.bench.baselines import onnx_runtime
 from snn_policy.bundle import Bundle
 from snn_policy.exporting import export
 from snn_policy.exporting.ann import actor_onnx
+from snn_policy.exporting.graph_files import opened
 from snn_policy.exporting.verification import verify
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -154,6 +156,20 @@ def test_rows_are_decided_alone_and_reset_alone(kind: str, graph: str, graphs: A
         together = robot.act(obs)
         np.testing.assert_allclose(together[1], alone.act(obs[1]), atol=1e-6)
     assert robot.counters.decisions.tolist() == [30, 18, 30]
+
+
+def test_a_graph_is_opened_in_half_the_time_that_it_takes_with_onnx_runtimes_defaults(graphs: Any) -> None:
+    """Some 500 nodes, a fifth of the time; of 1,400 nodes a tenth. The default plans shared buffers, pair by pair."""
+    path = graphs("lstm") / "decision.onnx"
+    content = path.read_bytes()
+
+    def seconds(open_it: Callable[[], Any]) -> float:
+        begin = process_time()
+        open_it()
+        return process_time() - begin
+
+    ours = min(seconds(lambda: opened(path, content, ["CPUExecutionProvider"], 1)) for _ in range(3))
+    assert ours < 0.5 * min(seconds(lambda: onnxruntime.InferenceSession(content)) for _ in range(2))
 
 
 @pytest.mark.parametrize("kind", ["gru", "residual"])

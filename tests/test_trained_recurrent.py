@@ -1,5 +1,6 @@
 """Policies trained on tasks that need memory keep their return as spiking networks, whoever runs the episodes."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ def policy_of(name: str) -> SpikingPolicy:
     return SpikingPolicy.load(TRAINED / name, engine="numpy")
 
 
+@cache
 def makes(name: str) -> Any:
     """What makes the environment that a policy was trained on."""
-    return hidden_velocities.MAKERS.get(str(policy_of(name).actor.env_id), str(policy_of(name).actor.env_id))
+    env_id = str(load_actor(TRAINED / name).env_id)
+    return hidden_velocities.MAKERS.get(env_id, env_id)
 
 
 def test_the_bundles_are_small_and_say_what_they_are(name: str) -> None:
@@ -95,7 +98,7 @@ def test_other_loops_find_the_same_return(name: str, make: Any) -> None:
 def test_a_server_drives_two_robots_at_once(name: str) -> None:
     if name.startswith("simba"):
         pytest.skip("it has no memory to mix")
-    policy = policy_of(name)
+    policy = SpikingPolicy.load(TRAINED / name)  # the engine that serves by default; the other loops take NumPy's
     envs, observations, returns = [makes(name)() for _ in range(2)], [], np.zeros(2)
     wanted = SpikingPolicyVectorEval(SyncVectorEnv([makes(name)] * 2), policy).evaluate(episodes=2, seed=60).returns
     observations = [env.reset(seed=60 + row)[0] for row, env in enumerate(envs)]

@@ -193,11 +193,11 @@ def sigma_delta_spike(v: Array, quantum: Array, powers: Array) -> Array:
     """Return one digit: s = sign(v)·q·βⁱ, i = ⌊log_β(|v| / (k·q))⌋, |v| ≥ k·q with k = (1 + 1/β)/2; else 0."""
     xp = array_namespace(v)
     alive = quantum > 0
-    reach = xp.where(alive, quantum * ((1 + 1 / powers[1]) / 2), xp.ones_like(quantum))
+    reach = xp.where(alive, quantum * ((1 + 1 / powers[1]) / 2), 1.0)
     ratio = xp.minimum(abs(v), reach * powers[-1]) / reach
     fires = (ratio >= 1) & alive
-    power = _largest_power(xp.where(fires, ratio, xp.ones_like(ratio)), powers, xp)
-    return xp.where(fires, xp.sign(v) * quantum * power, xp.zeros_like(v))
+    power = _largest_power(xp.where(fires, ratio, 1.0), powers, xp)
+    return xp.where(fires, xp.sign(v) * quantum * power, 0.0)
 
 
 def sigma_delta_residual(v: Array, sent: Array, quantum: Array) -> Array:
