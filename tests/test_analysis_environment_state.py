@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, NormalizeReward, TimeLimit
+from gymnasium.wrappers import ClipAction, FrameStackObservation, NormalizeObservation, NormalizeReward, TimeLimit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -570,6 +570,22 @@ def test_box2d_is_repeated_to_the_bit(env_id: str) -> None:
     check_restorable(Replayed(gym.make(env_id)), steps=30)
     with pytest.raises(CannotRestoreError, match=r"Replayed around it"):
         check_restorable(gym.make(env_id))
+
+
+@pytest.mark.parametrize("env_id", ["LunarLanderContinuous-v3", "BipedalWalker-v3", "Pendulum-v1", "Hopper-v5"])
+@pytest.mark.parametrize("order", [0, 1])
+def test_wrappers_that_remember_come_back_with_what_they_wrap(env_id: str, order: int) -> None:
+    pytest.importorskip("mujoco" if env_id == "Hopper-v5" else "Box2D" if env_id[0] in "LB" else "gymnasium")
+
+    def made() -> gym.Env:
+        clipped = ClipAction(TimeLimit(gym.make(env_id).unwrapped, 70))
+        if order:
+            return NormalizeReward(NormalizeObservation(FrameStackObservation(clipped, 3)))
+        return FrameStackObservation(NormalizeObservation(clipped), 3)
+
+    env = make_restorable(made)
+    assert isinstance(env, Replayed) == (env_id[0] in "LB")
+    check_restorable(env, steps=20)
 
 
 def test_what_was_never_reset_cannot_be_repeated() -> None:

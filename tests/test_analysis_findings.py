@@ -111,6 +111,7 @@ def test_one_episode_proves_no_loss_and_none_is_none(lost: Estimate, said_of_it:
         ({"states": of(9, 12)}, of(10, 2), None),  # perhaps nothing
         ({"states": Estimate(9.0, ALONE, 1, 1)}, of(10, 2), None),
         ({"states": of(9, 2), "length": of(-9, 2)}, of(0, 2), None),  # parts that cancel
+        ({"states": of(1027, 9), "length": of(-994, 9)}, of(33, 9), None),  # nearly
         ({"states": of(-9, 2)}, of(10, 2), None),  # the other way than what is lost
         ({"states": of(-9, 2)}, of(-10, 2), "The states dominate: −9 %"),
         ({"states": of(0), "length": of(75, 3)}, of(75, 3), "The episodes' length dominates: 75 %"),

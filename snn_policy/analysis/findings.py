@@ -95,7 +95,8 @@ def _decomposed(sections: Sections, about: About) -> list[str]:
     name, largest = max(((n, p) for n, p in parts.items() if p is not None), key=lambda part: abs(part[1].mean))
     lost = _known(sections, "return", "lost")
     settled = lost is None or (sure(lost) and lost.mean * largest.mean > 0)
-    if abs(largest.mean) < SLIGHT or not sure(largest) or not settled:
+    undone = any(part is not None and part.mean * largest.mean < -0.5 * largest.mean**2 for part in parts.values())
+    if abs(largest.mean) < SLIGHT or not sure(largest) or not settled or undone:
         return [f"{said}."]
     return [f"{said}. {DOMINATES[name]}: {number(largest.mean)} %."]
 
