@@ -34,6 +34,10 @@ class CompiledPolicy:
         self._library = ctypes.CDLL(str(target))
         self._library.robot_counts.restype, self._library.robot_state_size.restype = _Costs, ctypes.c_size_t
         self._state = buffers.aligned(self._library.robot_state_size(), np.uint8)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with all counts at 0."""
         self._library.robot_reset(_place(self._state))
 
     def act(self, obs: Any) -> Any:

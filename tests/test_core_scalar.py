@@ -27,10 +27,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def same_bits(policy: SpikingPolicy, directory: Path, stream: Any) -> None:
-    """Compare actions and counts of the stream's decisions."""
-    compiled, actions = CompiledPolicy(policy, directory, *SCALAR), []
+def same_bits(policy: SpikingPolicy, compiled: CompiledPolicy, stream: Any) -> None:
+    """Compare actions and counts of the stream's decisions, from a reset of both."""
+    actions = []
     policy.reset()
+    compiled.reset()
     for obs in stream:
         expected = np.asarray(policy.act(obs), np.float32)
         found = compiled.act(obs)[: expected.size]
@@ -43,22 +44,30 @@ def same_bits(policy: SpikingPolicy, directory: Path, stream: Any) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_neurons_looked_at_one_by_one_act_as_those_side_by_side(case: str, tmp_path: Path) -> None:
     actor = random_actor(widths=(70, 33), outputs=6, normalised=True)
-    same_bits(convert(actor, walk(400), **CASES[case]), tmp_path, walk(200, seed=1))
+    policy = convert(actor, walk(400), **CASES[case])
+    same_bits(policy, CompiledPolicy(policy, tmp_path, *SCALAR), walk(200, seed=1))
 
 
 @pytest.mark.parametrize("block", [1, 4, 8, 16, 32])
 def test_blocks_are_added_four_sums_at_a_time_to_the_same_bits(block: int, tmp_path: Path) -> None:
     actor = pruned(random_actor(widths=(70, 66), outputs=6), 0.2, block)
     assert packed(actor.layers[1], vectors=False) is not None  # pyright: ignore[reportArgumentType]
-    same_bits(convert(actor, walk(400)), tmp_path, walk(200, seed=1))
+    policy = convert(actor, walk(400))
+    same_bits(policy, CompiledPolicy(policy, tmp_path, *SCALAR), walk(200, seed=1))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[SpikingPolicy, CompiledPolicy]:
+    """A policy and its compiled twin, which every test begins anew."""
+    policy = convert(random_actor(widths=(40, 30), outputs=6), walk(400))
+    return policy, CompiledPolicy(policy, tmp_path_factory.mktemp("small"), *SCALAR)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1e6, 1e20, 1e30])
-def test_observations_of_any_size_act_alike(size: float, tmp_path: Path) -> None:
-    policy = convert(random_actor(widths=(40, 30), outputs=6), walk(400))
+def test_observations_of_any_size_act_alike(size: float, small: tuple[SpikingPolicy, CompiledPolicy]) -> None:
     stream = walk(60, seed=2)
     stream[20:40] *= np.float32(size)
-    same_bits(policy, tmp_path, stream.clip(-LARGEST_OBSERVATION, LARGEST_OBSERVATION))
+    same_bits(*small, stream.clip(-LARGEST_OBSERVATION, LARGEST_OBSERVATION))
 
 
 @pytest.mark.parametrize("block", [1, 8, 16, 32])

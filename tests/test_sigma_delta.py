@@ -11,6 +11,7 @@ from snn_policy.calibration.encode_sequence import encode_sequence
 from snn_policy.policy import SpikingPolicy
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import SigmaDeltaNeurons, sigma_delta_spike
+from snn_policy.spiking.sigma_delta import tell
 from tests.actors import ALL_ACTIVATIONS, dyadic_actor, dyadic_observations, sigma_delta_neurons
 from tests.independent import digit
 
@@ -154,3 +155,34 @@ def test_numpy_and_torch_are_equal_to_the_bit_on_dyadic_inputs(activation: Any, 
 def test_parameters_out_of_range_are_refused(digits: Any, base: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         SigmaDeltaNeurons((), (), np.zeros(0, np.float32), digits, base)
+
+
+@pytest.mark.parametrize(("digits", "seed"), [(1, 0), (5, 1), (24, 2)])
+def test_digits_after_one_that_says_nothing_are_not_worked_out_and_change_no_bit(
+    digits: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, asked = np.random.default_rng(seed), list[Any]()
+    quanta = (np.full(6, 2.0**-5, np.float32),)
+    neurons = SigmaDeltaNeurons(quanta, (np.ones(6, np.float32),), np.zeros(6, np.float32), (digits,), 2.0, (0.5,))
+    h, memory, residual = (rng.normal(size=(3, 6)).astype(np.float32) for _ in range(3))
+
+    def counting(v: Any, *rest: Any) -> Any:
+        asked.append(sigma_delta_spike(v, *rest))
+        return asked[-1]
+
+    monkeypatch.setattr("snn_policy.spiking.sigma_delta.sigma_delta_spike", counting)
+    told = tell(h, 0, memory, residual, np.float32(0), neurons)
+    v = h - np.float32(0) - memory + np.float32(0.5) * residual
+    spikes = []
+    for _ in range(digits):
+        spikes.append(sigma_delta_spike(v, quanta[0], neurons.powers))
+        v = v - spikes[-1]
+    speaking = sum(s.any() for s in spikes)
+    assert len(asked) == min(digits, speaking + 1)
+    sent = memory * 0
+    for s in spikes:
+        sent = sent + s
+    np.testing.assert_array_equal((memory + sent).view(np.int32), told.memory.view(np.int32))
+    np.testing.assert_array_equal(np.sum([s != 0 for s in spikes], axis=0), told.emitted)
+    tell(memory * 0, 0, memory * 0, memory * 0, np.float32(0), neurons)
+    assert len(asked) == min(digits, speaking + 1) + 1  # nothing to tell: one digit says so

@@ -41,6 +41,8 @@ def encode_with_numpy(
         for _ in range(digits):
             s = sigma_delta_spike(v, quantum, powers)
             v, total, fired = v - s, total + s, fired + (s[0] != 0)
+            if not s.any():
+                break  # nor does any digit after it say anything
         if residual is not None:
             residual[...] = sigma_delta_residual(v, fired[None] > 0, quantum)[0]
         memory[...] = kept + total[0]

@@ -68,6 +68,8 @@ def tell(
     for _ in range(neurons.digits[stage]):
         s = sigma_delta_spike(v, quantum, neurons.powers)
         v, sent, emitted = v - s, sent + s, emitted + xp.astype(s != 0, xp.int64)
+        if isinstance(s, np.ndarray) and not s.any():
+            break  # no digit after it says anything either: v is as it was
     left = None if residual is None else sigma_delta_residual(v, emitted != 0, quantum)
     return Told(kept + sent, emitted, left)
 
