@@ -38,7 +38,10 @@ class Selective(nn.Module):
 class Outer(Selective):
     def forward(self, x: Tensor, ssm_state: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore
         step = F.softplus(self.step(x))
-        decay, given = torch.exp(torch.einsum("bd,dn->bdn", step, self.rates)), torch.einsum("bd,bn->bdn", step, self.b(x))
+        decay, given = (
+            torch.exp(torch.einsum("bd,dn->bdn", step, self.rates)),
+            torch.einsum("bd,bn->bdn", step, self.b(x)),
+        )
         state = ssm_state * decay + self.body(x)[..., None] * given
         return self.out(torch.einsum("bdn,bn->bd", state, self.c(x)) * F.silu(self.body(x))), state
 
@@ -166,7 +169,9 @@ def test_complex_states_are_told_from_damaged_files(tmp_path: Path) -> None:
     torch.save(Complex().state_dict(), tmp_path / "c.pt")
     for source in (Complex(), tmp_path / "s.pt", tmp_path / "c.pt"):
         with pytest.raises(UnsupportedLayerError, match=r"complex numbers, as state spaces \(S4\)"):
-            load_actor(source, observation_shape=(6,)) if source != tmp_path / "c.pt" else load_actor(source, activation="relu")
+            load_actor(source, observation_shape=(6,)) if source != tmp_path / "c.pt" else load_actor(
+                source, activation="relu"
+            )
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    return shrunk(inputs[0], float(options.get("lambd", 0.5)), float(options.get("bias", 0.0)), path)
+    return shrunk(inputs[0], float(options.get("lambd", 0.5)), float(options.get("bias", 0.0)), path, "Shrink")
 
 
 RULES: dict[str, Callable[..., Any]] = {
