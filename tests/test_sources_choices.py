@@ -1,4 +1,4 @@
-"""Functions of straight pieces, however a program spells them: read where they are continuous, refused by name where not."""
+"""Functions of straight pieces, however spelled: read where they are continuous, refused by name where they jump."""
 
 import contextlib
 import io
@@ -148,7 +148,8 @@ def graph_of(path: Path, kind: str, **options: float) -> tuple[Path, Callable[[n
     rng = np.random.default_rng(0)
     arrays = {"w": rng.standard_normal((5, 12)), "b": rng.standard_normal(12), "v": rng.standard_normal((12, 2))}
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"]), helper.make_node(kind, ["h"], ["y"], name="f", **options),
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+             helper.make_node(kind, ["h"], ["y"], name="f", **options),
              helper.make_node("MatMul", ["y", "v"], ["action"])]  # fmt: skip
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 5), ("action", 2))

@@ -1,4 +1,4 @@
-"""State spaces, transformers and diffusion whose states or steps come in as inputs are named, too; linear ones are read."""
+"""State spaces and transformers whose states come in as inputs are named, too; linear ones are read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +82,8 @@ def handed_over(module: nn.Module, example: Any, path: Path, names: list[str]) -
     yield path / "s.pt"
     torch.jit.trace(module, example, check_trace=False).save(str(path / "t.pt"))  # pyright: ignore
     yield path / "t.pt"
-    torch.onnx.export(module, example, str(path / "p.onnx"), dynamo=False, input_names=["obs", *(f"{n}_in" for n in names)],
+    torch.onnx.export(module, example, str(path / "p.onnx"), dynamo=False,
+                      input_names=["obs", *(f"{n}_in" for n in names)],
                       output_names=["action", *(f"{n}_out" for n in names)])  # fmt: skip
     yield path / "p.onnx"
 
@@ -177,7 +178,8 @@ def test_complex_states_are_told_from_damaged_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "what"),
     [(["layers.0.mixer.A_log"], "state space"), (["block.dt_proj.weight"], "state space"), (["S4D"], "state space"),
-     (["h.0.attn.c_attn.weight"], "attention"), (["TransformerEncoder"], "attention"), (["self_attn.in_proj_weight"], "attention"),
+     (["h.0.attn.c_attn.weight"], "attention"), (["TransformerEncoder"], "attention"),
+     (["self_attn.in_proj_weight"], "attention"),
      (["noise_pred_net.up.0"], "diffusion"), (["x", "timestep"], "diffusion"), (["ConditionalUnet1D"], "diffusion"),
      (["experts.0.weight"], "experts"), (["router.weight"], "experts"), (["GatingNetwork"], "experts"),
      (["actor.0.weight", "mean", "std", "log_std", "obs", "encoder.conv.weight", "state", "gate", "betas_"], None)],

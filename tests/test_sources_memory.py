@@ -1,6 +1,7 @@
 """Small files ask for little memory, links lead nowhere, and code in any member of an archive stays a text."""
 
 import io
+import math
 import os
 import pickle
 import tracemalloc
@@ -81,9 +82,11 @@ def program(source: Path, lines: list[str]) -> Path:
 
 
 PROGRAMS: dict[str, list[str]] = {
-    "many constants": [*(f"a{k} = torch.ones([16777216])" for k in range(40)), "return torch.mul(input, torch.sum(a3))"],
+    "many constants": [*(f"a{k} = torch.ones([16777216])" for k in range(40)),
+                       "return torch.mul(input, torch.sum(a3))"],
     "one constant": ["a = torch.ones([1000000, 1000000])", "return torch.mul(input, torch.sum(a))"],
-    "broadcast": ["a = torch.ones([4096, 1024])", "return torch.add(torch.unsqueeze(input, 0), torch.unsqueeze(a, -1))"],
+    "broadcast": ["a = torch.ones([4096, 1024])",
+                  "return torch.add(torch.unsqueeze(input, 0), torch.unsqueeze(a, -1))"],
     "many values": ["a0 = torch.relu(torch.expand(torch.unsqueeze(input, 0), [200000, 1, 4]))",
                     *(f"a{k + 1} = torch.tanh(a{k})" for k in range(60)), "return torch.mean(a60, [0])"],
     "copies": ["a0 = torch.cat([input, input], 1)", *(f"a{k + 1} = torch.cat([a{k}, a{k}], 1)" for k in range(40)),
@@ -183,7 +186,8 @@ def test_tensors_larger_than_their_files_take_no_memory(tmp_path: Path, shape: l
     model.graph.initializer[0].dims[:] = shape
     onnx.save(model, path)
     refused(path, 64 * MEGABYTE)
-    header = f'{{"actor.0.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{4 * int(np.prod([float(s) for s in shape]))}]}}}}'.encode()
+    end = 4 * math.prod(shape)
+    header = f'{{"actor.0.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}'.encode()
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     refused(tmp_path / "m.safetensors", 64 * MEGABYTE, activation="relu")
 

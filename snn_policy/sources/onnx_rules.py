@@ -221,9 +221,8 @@ def _argmax(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 def _cast(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     from_index = any(getattr(term.node, "function", "") == "argmax" for term in inputs[0].terms)
-    if not is_float(options.get("to", 0)) and not from_index:
-        if not is_mask(inputs[0]):
-            raise rounding(path, "Cast")
+    if not (is_float(options.get("to", 0)) or from_index or is_mask(inputs[0])):
+        raise rounding(path, "Cast")
     return inputs[0]
 
 

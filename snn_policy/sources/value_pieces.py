@@ -20,7 +20,7 @@ from snn_policy.sources.value_functions import activated, clipped
 
 MOST_KNOTS = 24
 _SAME = 1e-6
-"""Knots, and values, that are closer than this share of their size are one: programs round their constants to float32."""
+"""Knots, and values, that are closer than this share of their size are one: constants are float32."""
 
 
 @dataclass(frozen=True, eq=False)
