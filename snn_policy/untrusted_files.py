@@ -13,6 +13,8 @@ from snn_policy.errors import SourceError, UnsupportedLayerError
 MEGABYTE = 2**20
 LARGEST_WEIGHTS = 512 * MEGABYTE
 LARGEST_TEXT = 64 * MEGABYTE
+MOST_GROWTH = 64
+"""A zip of n bytes (PyTorch's are stored as they are) may unpack to so many times n, and a megabyte."""
 
 
 def checked(path: Path, limit: int) -> Path:

@@ -112,5 +112,7 @@ def test_needs_of_versions_that_have_none_are_an_altered_file(version: int, list
     document = json.loads(path.read_text()) | {"format_version": version, "needs": listed}
     document["sha256"] = _digest(document)
     path.write_text(json.dumps(document))
-    with pytest.raises(SourceError, match=f"format version {version} has no needs, but it lists some; the file was altered"):
+    with pytest.raises(
+        SourceError, match=f"format version {version} has no needs, but it lists some; the file was altered"
+    ):
         SpikingPolicy.load(tmp_path)

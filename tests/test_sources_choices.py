@@ -1,4 +1,4 @@
-"""Functions of straight pieces, however a program spells them: read where they are continuous, refused by name where not."""
+"""Functions of straight pieces, however spelled: read where they are continuous, refused by name where they jump."""
 
 import contextlib
 import io
@@ -148,10 +148,15 @@ def graph_of(path: Path, kind: str, **options: float) -> tuple[Path, Callable[[n
     rng = np.random.default_rng(0)
     arrays = {"w": rng.standard_normal((5, 12)), "b": rng.standard_normal(12), "v": rng.standard_normal((12, 2))}
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"]), helper.make_node(kind, ["h"], ["y"], name="f", **options),
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+             helper.make_node(kind, ["h"], ["y"], name="f", **options),
              helper.make_node("MatMul", ["y", "v"], ["action"])]  # fmt: skip
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 5), ("action", 2))]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 5), ("action", 2))
+    ]
+    graph = helper.make_graph(
+        nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
     return path, lambda x: x @ arrays["w"] + arrays["b"]
 
@@ -168,7 +173,7 @@ def test_shrink_with_its_reach_as_bias_is_read(tmp_path: Path, lambd: float) -> 
 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
-    [("Shrink", {"lambd": 0.5}, r"\(Hardshrink\).*by 0.5"), ("Shrink", {"lambd": 0.5, "bias": 0.2}, r"\(Hardshrink\)"),
+    [("Shrink", {"lambd": 0.5}, r"\(Shrink\).*by 0.5"), ("Shrink", {"lambd": 0.5, "bias": 0.2}, r"\(Shrink\)"),
      ("ThresholdedRelu", {"alpha": 0.6}, r"\(Threshold\).*by 0.6 at 0.6"), ("Sign", {}, r"\(Sign\)"),
      ("Ceil", {}, r"\(Ceil\).*rounds")],
 )  # fmt: skip
@@ -185,7 +190,7 @@ def test_compositions_of_straight_pieces_are_what_they_are_point_by_point() -> N
     def drawn() -> tuple[Pieces, Callable[[np.ndarray], np.ndarray]]:
         knots = np.sort(rng.uniform(-2, 2, 3))
         lines = rng.integers(-2, 3, (4, 2)).astype(float)
-        at = lambda x: (lines[:, 0][k := np.searchsorted(knots, x)] * x + lines[:, 1][k])  # noqa: E731
+        at = lambda x: lines[:, 0][k := np.searchsorted(knots, x)] * x + lines[:, 1][k]  # noqa: E731
         return Pieces.alike(1, list(knots), [tuple(line) for line in lines]), at
 
     for _ in range(60):

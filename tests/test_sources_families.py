@@ -1,4 +1,4 @@
-"""State spaces, transformers and diffusion whose states or steps come in as inputs are named, too; linear ones are read."""
+"""State spaces and transformers whose states come in as inputs are named, too; linear ones are read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,10 @@ class Selective(nn.Module):
 class Outer(Selective):
     def forward(self, x: Tensor, ssm_state: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore
         step = F.softplus(self.step(x))
-        decay, given = torch.exp(torch.einsum("bd,dn->bdn", step, self.rates)), torch.einsum("bd,bn->bdn", step, self.b(x))
+        decay, given = (
+            torch.exp(torch.einsum("bd,dn->bdn", step, self.rates)),
+            torch.einsum("bd,bn->bdn", step, self.b(x)),
+        )
         state = ssm_state * decay + self.body(x)[..., None] * given
         return self.out(torch.einsum("bdn,bn->bd", state, self.c(x)) * F.silu(self.body(x))), state
 
@@ -79,7 +82,8 @@ def handed_over(module: nn.Module, example: Any, path: Path, names: list[str]) -
     yield path / "s.pt"
     torch.jit.trace(module, example, check_trace=False).save(str(path / "t.pt"))  # pyright: ignore
     yield path / "t.pt"
-    torch.onnx.export(module, example, str(path / "p.onnx"), dynamo=False, input_names=["obs", *(f"{n}_in" for n in names)],
+    torch.onnx.export(module, example, str(path / "p.onnx"), dynamo=False,
+                      input_names=["obs", *(f"{n}_in" for n in names)],
                       output_names=["action", *(f"{n}_out" for n in names)])  # fmt: skip
     yield path / "p.onnx"
 
@@ -166,13 +170,16 @@ def test_complex_states_are_told_from_damaged_files(tmp_path: Path) -> None:
     torch.save(Complex().state_dict(), tmp_path / "c.pt")
     for source in (Complex(), tmp_path / "s.pt", tmp_path / "c.pt"):
         with pytest.raises(UnsupportedLayerError, match=r"complex numbers, as state spaces \(S4\)"):
-            load_actor(source, observation_shape=(6,)) if source != tmp_path / "c.pt" else load_actor(source, activation="relu")
+            load_actor(source, observation_shape=(6,)) if source != tmp_path / "c.pt" else load_actor(
+                source, activation="relu"
+            )
 
 
 @pytest.mark.parametrize(
     ("names", "what"),
     [(["layers.0.mixer.A_log"], "state space"), (["block.dt_proj.weight"], "state space"), (["S4D"], "state space"),
-     (["h.0.attn.c_attn.weight"], "attention"), (["TransformerEncoder"], "attention"), (["self_attn.in_proj_weight"], "attention"),
+     (["h.0.attn.c_attn.weight"], "attention"), (["TransformerEncoder"], "attention"),
+     (["self_attn.in_proj_weight"], "attention"),
      (["noise_pred_net.up.0"], "diffusion"), (["x", "timestep"], "diffusion"), (["ConditionalUnet1D"], "diffusion"),
      (["experts.0.weight"], "experts"), (["router.weight"], "experts"), (["GatingNetwork"], "experts"),
      (["actor.0.weight", "mean", "std", "log_std", "obs", "encoder.conv.weight", "state", "gate", "betas_"], None)],

@@ -34,9 +34,12 @@ class Spelled(nn.Module):
 
 
 def exported(net: nn.Module, path: Path, dynamo: bool = False, opset: int = 17) -> Path:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with warnings.catch_warnings(action="ignore"):
-            torch.onnx.export(net, (torch.zeros(1, 5),), str(path), dynamo=dynamo, opset_version=opset)
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        torch.onnx.export(net, (torch.zeros(1, 5),), str(path), dynamo=dynamo, opset_version=opset)
     return path
 
 
@@ -108,7 +111,8 @@ def test_quotients_of_exponentials_are_sigmoids(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("function", "message"),
     [(lambda x: torch.exp(-torch.exp(-x)), "an activation by its name"),
-     (lambda x: x * ((1 + torch.exp(x)) ** 2 - 1) / ((1 + torch.exp(x)) ** 2 + 1), r"by their names \(sigmoid, tanh, mish"),
+     (lambda x: x * ((1 + torch.exp(x)) ** 2 - 1) / ((1 + torch.exp(x)) ** 2 + 1),
+      r"by their names \(sigmoid, tanh, mish"),
      (lambda x: (torch.exp(x) + 1) / (torch.exp(3 * x) + 1), "an activation by its name")],
 )  # fmt: skip
 def test_other_exponentials_are_told_to_be_called_by_their_names(function: Any, message: str) -> None:

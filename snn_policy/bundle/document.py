@@ -177,7 +177,9 @@ def _read_document(policy_path: Path) -> dict[str, Any]:
     if needs is not None and whole(version, NEEDS_VERSION, NEEDS_VERSION):
         check_needs(policy_path, needs)
     elif needs is not None and whole(version, FIRST_VERSION, NEEDS_VERSION - 1):
-        reason = f"format version {version} has no needs, but it lists some; the file was altered, save the policy again"
+        reason = (
+            f"format version {version} has no needs, but it lists some; the file was altered, save the policy again"
+        )
         raise SourceError(f"{policy_path}: {reason}")
     elif not whole(version, *((GRAPH_VERSION, GRAPH_VERSION) if graph else (FIRST_VERSION, SECOND_VERSION))):
         known = (

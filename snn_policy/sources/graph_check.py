@@ -157,7 +157,7 @@ def _error(
     try:
         follow({name: (size,) for name, size in zip(names, sizes, strict=True)})
     except ValueError as error:
-        return error
+        return error.with_traceback(None)  # whose frames hold all that was made
     return None
 
 
@@ -203,7 +203,9 @@ def compare(
             theirs = np.clip(theirs, actor.low, actor.high)
             agree = bool(np.abs(theirs - ours).max() <= tolerance * (1 + np.abs(theirs).max()))
         if agree and not finite.all():
-            lost = f"no numbers for {ROWS - finite.sum()} of {ROWS} random observations (something overflows in float32)"
+            lost = (
+                f"no numbers for {ROWS - finite.sum()} of {ROWS} random observations (something overflows in float32)"
+            )
             warn(f"{actor.name}: {what} makes {lost}; the actor makes what its functions are")
         if agree:
             return

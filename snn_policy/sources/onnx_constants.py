@@ -16,7 +16,7 @@ from snn_policy.sources.refusals import refusal
 
 Array = npt.NDArray[Any]
 
-MOST_CONSTANTS = 2**27
+MOST_CONSTANTS = 2**24
 """Values of one constant; a larger one is no part of a policy, but a file that wants all memory."""
 
 _ELEMENTWISE = frozenset({

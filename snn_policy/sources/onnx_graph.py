@@ -67,7 +67,9 @@ def read_onnx(
 
         first = refused
         with reading(path, "ONNX file"):
-            return called(lambda: otherwise(first, lambda: read_onnx_graph(graph, action, asked)), lambda: _names(graph))
+            return called(
+                lambda: otherwise(first, lambda: read_onnx_graph(graph, action, asked)), lambda: _names(graph)
+            )
 
 
 def _names(graph: "Graph") -> Iterator[str]:

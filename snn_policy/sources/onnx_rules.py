@@ -221,9 +221,8 @@ def _argmax(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 def _cast(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     from_index = any(getattr(term.node, "function", "") == "argmax" for term in inputs[0].terms)
-    if not is_float(options.get("to", 0)) and not from_index:
-        if not is_mask(inputs[0]):
-            raise rounding(path, "Cast")
+    if not (is_float(options.get("to", 0)) or from_index or is_mask(inputs[0])):
+        raise rounding(path, "Cast")
     return inputs[0]
 
 
@@ -261,7 +260,7 @@ def _einsum(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 
 def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
-    return shrunk(inputs[0], float(options.get("lambd", 0.5)), float(options.get("bias", 0.0)), path)
+    return shrunk(inputs[0], float(options.get("lambd", 0.5)), float(options.get("bias", 0.0)), path, "Shrink")
 
 
 RULES: dict[str, Callable[..., Any]] = {

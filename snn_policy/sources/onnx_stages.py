@@ -13,6 +13,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
+from snn_policy.sources.budget import Budget
 from snn_policy.sources.onnx_constants import constant_node, fold
 from snn_policy.sources.onnx_operators import activation_operations
 from snn_policy.sources.onnx_recurrent import recurrent_layer
@@ -37,7 +38,7 @@ class NodeFollower:
     """Follow nodes, one at a time, in order; `values` are those known so far, by name."""
 
     def __init__(self, graph: Graph, values: dict[str, Given]) -> None:
-        self._graph, self.values = graph, values
+        self._graph, self.values, self._budget = graph, values, Budget()
 
     def value(self, name: str) -> Given:
         """Return a value by its name; None for an input that is left out."""
@@ -72,6 +73,7 @@ class NodeFollower:
             return
         made = self._made(node, inputs, path)
         results = made if isinstance(made, list | tuple) else [made]
+        self._budget.spend(results)
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self.values[name] = result
@@ -84,8 +86,10 @@ class NodeFollower:
             self.values[node.output[0]] = shape if node.op_type == "Shape" else np.array(array.size, np.int64)
             return
         for number, name in enumerate(node.output):
+            self._budget.spend(())
             if name:
                 self.values[name] = fold(node, inputs, number, self._graph.opsets)  # pyright: ignore
+                self._budget.spend(self.values[name])
 
     def _branch(self, node: NodeProto, condition: Given, path: str) -> None:
         if condition is None or isinstance(condition, Value):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.budget import Budget
 from snn_policy.sources.onnx_constants import constant_node, fold
 from snn_policy.sources.refusals import refusal
 
@@ -79,6 +80,7 @@ class Values:
         """Take the observation's `shape`, with its batch axis; None if it is not known."""
         self.makers, self._tensors, self._opsets = dict(graph.makers), dict(graph.tensors), graph.opsets
         self._whole, self.nodes = graph.model, graph.nodes_before(action)
+        self._budget = Budget()
         self._constants: dict[str, npt.NDArray[Any]] = {}
         self.observed = self._entered(observation.name)
         self._shapes: dict[str, Shape] = {}
@@ -136,7 +138,10 @@ class Values:
         if self.observed.intersection(node.input):
             raise refusal(node.name or name, node.op_type)
         inputs = [self.constant(operand, depth + 1) if operand else None for operand in node.input]
-        return fold(node, inputs, list(node.output).index(name), self._opsets)
+        self._budget.spend(())
+        made = fold(node, inputs, list(node.output).index(name), self._opsets)
+        self._budget.spend(made)
+        return made
 
     def _about_shape(self, node: NodeProto) -> npt.NDArray[np.int64]:
         shape = self.shape(node.input[0])

@@ -32,7 +32,8 @@ _SCANNING = (
 )
 _TOLERANCE = "a spiking network is wrong by a whole jump beside it, so no tolerance can be held"
 _JUMPS = {
-    "hardshrink": ("Hardshrink", "Retrain with Softshrink"),
+    "hardshrink": ("Hardshrink", f"Retrain with {ACTIVATIONS}, or with Softshrink"),
+    "shrink": ("Shrink", f"Retrain with {ACTIVATIONS}, or with Softshrink: this is a Hardshrink"),
     "threshold": ("Threshold", "Retrain with ReLU, or with a threshold that is its own value"),
     "thresholdedrelu": ("Threshold", "Retrain with ReLU, or with a threshold that is its own value"),
     "sign": ("Sign", "Retrain with tanh"),
@@ -123,7 +124,7 @@ def jumping(path: str, kind: str, height: float | None = None, place: float = 0.
 
 def rounding(path: str, kind: str) -> UnsupportedLayerError:
     """Return the error for a function that rounds to whole numbers."""
-    reason = f"it rounds, so it jumps from number to number: {_TOLERANCE}"
+    reason = f"no rule reads it: it rounds, so it jumps from number to number: {_TOLERANCE}"
     return UnsupportedLayerError(path, kind, reason, "Leave the rounding out, or round the action outside the policy")
 
 

@@ -33,6 +33,7 @@ from snn_policy.untrusted_files import (
     LARGEST_TEXT,
     LARGEST_WEIGHTS,
     MEGABYTE,
+    MOST_GROWTH,
     checked,
     parse_json,
     reading,
@@ -119,10 +120,11 @@ _MEMBERS = {"data": LARGEST_TEXT, "policy.pth": LARGEST_WEIGHTS}
 def _member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
     if name not in archive.namelist():
         raise SourceError(f"{path}: no {name!r} inside; not a Stable-Baselines3 zip")
+    limit = min(limit, MOST_GROWTH * path.stat().st_size + MEGABYTE)
     with archive.open(name) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise SourceError(f"{path}: {name} unpacks to more than {limit // MEGABYTE} MB; refused")
+        raise SourceError(f"{path}: {name} unpacks to more than {limit / MEGABYTE:.3g} MB; refused")
     return content
 
 

@@ -116,6 +116,12 @@ def _expanded(array: Any, shape: Any, **_: Any) -> Any:
     return np.broadcast_to(array, wanted[::-1])
 
 
+def _weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
+    """Return g · v/‖v‖, the norm of all axes but one; of all where that is −1."""
+    axes = None if dim == -1 else tuple(axis for axis in range(v.ndim) if axis != dim)
+    return v * (g / np.sqrt(np.square(v).sum(axes, keepdims=True)))
+
+
 def _permuted(array: Any, order: Any) -> Any:
     return np.transpose(array, tuple(order))
 
@@ -131,6 +137,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "tanh": _unary(np.tanh), "reciprocal": _unary(lambda x: 1.0 / x), "sigmoid": _unary(lambda x: 1 / (1 + np.exp(-x))),
     "softplus": lambda x, *_: np.logaddexp(0, x),
     "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp, "clamp_max": lambda x, high: np.minimum(x, high),
+    "_weight_norm": _weight_norm, "vdot": lambda x, y: np.dot(x, y), "dot": lambda x, y: np.dot(x, y),
     "t": lambda x: x.T, "transpose": lambda x, one, other: np.swapaxes(x, one, other), "permute": _permuted,
     "numpy_T": lambda x: x.T,
     "view": lambda x, shape: x.reshape(shape), "reshape": lambda x, shape: x.reshape(shape),

@@ -202,7 +202,7 @@ class SymbolicInterpreter(TensorInterpreter):
     def _number(self, value: Symbolic) -> Any:
         constant = value.constant
         if constant is None:
-            reason = "its program branches on values of the observation"
+            reason = "its program branches on values: it makes a number of the observation"
             remedy = "Keep forward free of branches"
             raise UnsupportedLayerError(self._paths[-1] or "forward", "if", reason, remedy)
         return constant.item() if constant.size == 1 else constant

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
+from snn_policy.sources.budget import Budget
 from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_lists import LISTS, changed_list
@@ -41,7 +42,7 @@ class Interpreter:
 
     def __init__(self, program: Program, written: frozenset[Any] = frozenset()) -> None:
         self._program, self.memory = program, ScriptMemory(program, written)
-        self._steps, self._paths = 0, [""]
+        self._steps, self._paths, self._budget = 0, [""], Budget()
         self.returned: ast.expr | None = None
 
     def run(self, arguments: list[Any], keywords: dict[str, Any] | None = None) -> Any:
@@ -274,7 +275,9 @@ class Interpreter:
         if dotted == "ops.prim.RaiseException":
             raise SourceError(f"its program refuses its input at {self._paths[-1] or 'forward'}")
         if space in ("torch", "ops.prim", "torch.nn.functional", "ops.aten"):
-            return self._call_torch(name, arguments, keywords)
+            made = self._call_torch(name, arguments, keywords)
+            self._budget.spend(made)
+            return made
         return Unread(refusal(self._paths[-1] or "forward", dotted))
 
     def _call_torch(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from snn_policy.sources.operations import Operation
 
-MOST_VALUES = 2**26
+MOST_VALUES = 2**24
 """Entries of the largest constant that is computed."""
 
 
@@ -46,6 +46,9 @@ class Unread:
     """Stand for a value that cannot be read; the error is raised if the action depends on it."""
 
     error: ValueError
+
+    def __post_init__(self) -> None:
+        self.error.__traceback__ = None  # its frames hold all that the program has made
 
 
 @dataclass(frozen=True, eq=False)

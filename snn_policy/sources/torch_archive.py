@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from snn_policy.errors import SourceError
 from snn_policy.sources.unpickling import Stub, load_numbers, mappings
-from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, checked
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, MOST_GROWTH, checked
 
 STORAGES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "u2", "LongStorage": "i8",
@@ -109,7 +109,7 @@ class TorchArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = checked(path, 4 * LARGEST_WEIGHTS)
-        self._read = 0
+        self._read, self._most = 0, min(LARGEST_WEIGHTS, MOST_GROWTH * path.stat().st_size + MEGABYTE)
         self._storages: dict[tuple[str, str], npt.NDArray[Any]] = {}
         with self.damage():
             self._zip = zipfile.ZipFile(path)
@@ -144,11 +144,11 @@ class TorchArchive:
         """Return a member's bytes; all that is ever read together has the limit of weights."""
         if not self.holds(name):
             raise SourceError(f"{self.path}: no {name!r} inside")
-        limit = min(limit, LARGEST_WEIGHTS - self._read)
+        limit = min(limit, self._most - self._read)
         with self.damage(), self._zip.open(self.root + name) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
-            raise SourceError(f"{self.path}: {name} unpacks to more than {limit // MEGABYTE} MB; refused")
+            raise SourceError(f"{self.path}: {name} unpacks to more than {limit / MEGABYTE:.3g} MB; refused")
         self._read += len(content)
         return content
 

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Literal
 
-from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS
+from snn_policy.untrusted_files import LARGEST_TEXT, MEGABYTE, MOST_GROWTH
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that files of torch.save began with before they were zips; two more pickles stand between."""
@@ -69,7 +69,7 @@ def _zipped(path: Path) -> str | None:
         if pickled is None:
             return None
         with archive.open(pickled) as file:
-            return _root(file.read(min(LARGEST_TEXT, LARGEST_WEIGHTS)))
+            return _root(file.read(min(LARGEST_TEXT, MOST_GROWTH * path.stat().st_size + MEGABYTE)))
 
 
 def _pickled(content: bytes) -> str | None:

@@ -199,9 +199,8 @@ def sign(x: Value, path: str) -> Value:
     return piecewise(x, [0.0], [(0.0, -1.0), (0.0, 1.0)], path, "Sign")
 
 
-def shrunk(x: Value, reach: float, bias: float, path: str) -> Value:
+def shrunk(x: Value, reach: float, bias: float, path: str, kind: str = "Hardshrink") -> Value:
     """Return x + bias below −reach, x − bias above reach, zero between."""
-    kind = "Softshrink" if bias == reach else "Hardshrink"
     if reach < 0:
         raise jumping(path, kind)
     return piecewise(x, [-reach, reach], [(1.0, bias), (0.0, 0.0), (1.0, -bias)], path, kind)

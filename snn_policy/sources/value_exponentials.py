@@ -17,10 +17,10 @@ def quotient_of_exponentials(above: Value, below: Value, path: str) -> Value | N
     if bottom is None or top is None or not bottom[0]:
         return None
     v = bottom[0][0][0]
-    parts = [_coefficients(terms, bias, v) for terms, bias in (top, bottom)]
-    if parts[0] is None or parts[1] is None:
+    over, under = _coefficients(*top, v), _coefficients(*bottom, v)
+    if over is None or under is None:
         return None
-    (plus, none, minus), (plus2, none2, minus2) = parts
+    (plus, none, minus), (plus2, none2, minus2) = over, under
     if not (minus.any() or minus2.any()):
         a, b, c, d, factor = none, plus, none2, plus2, 1.0
     elif not (none.any() or none2.any()):

@@ -22,7 +22,8 @@ ALIASES = {
     "swish": "silu", "absolute": "abs", "linalg_vector_norm": "norm", "linalg_norm": "norm", "vector_norm": "norm",
     "frobenius_norm": "norm", "square": "square", "special_expit": "sigmoid", "special_softmax": "softmax",
     "_convolution": "convolution", "norm_except_dim": "norm",
-    "_threshold": "threshold", "__and__": "logical_and", "__or__": "logical_or", "and": "logical_and", "or": "logical_or", "invert": "logical_not", "bitwise_and": "logical_and",
+    "_threshold": "threshold", "__and__": "logical_and", "__or__": "logical_or",
+    "and": "logical_and", "or": "logical_or", "invert": "logical_not", "bitwise_and": "logical_and",
     "bitwise_or": "logical_or", "bitwise_not": "logical_not",
 }  # fmt: skip
 UNCHANGED = ("float", "double", "to", "clone", "cpu", "type", "type_as", "half", "bfloat16", "_to_copy", "dropout",

@@ -20,7 +20,7 @@ from snn_policy.sources.value_functions import activated, clipped
 
 MOST_KNOTS = 24
 _SAME = 1e-6
-"""Knots, and values, that are closer than this share of their size are one: programs round their constants to float32."""
+"""Knots, and values, that are closer than this share of their size are one: constants are float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +268,7 @@ def refuse_jump(node: Unfinished) -> UnsupportedLayerError:
     knots, slopes, offsets = (array[0] for array in (function.knots, function.slopes, function.offsets))
     jumps = abs(right - left) > _SAME
     name = node.kind
-    if name.lower() not in ("hardshrink", "threshold", "heaviside", "sign", "thresholdedrelu"):
+    if name.lower() not in ("shrink", "hardshrink", "threshold", "heaviside", "sign", "thresholdedrelu"):
         flat = not slopes.any()
         if jumps.sum() == 1:
             negative = flat and np.isclose(offsets[0], -offsets[-1])

@@ -96,7 +96,9 @@ def divided(first: Value, second: Value, path: str, kind: str = "div") -> Value:
         reason = "it joins two values in a quotient α/(α + β), the mean of a Beta distribution"
         raise UnsupportedLayerError(path, "Beta head", reason, "Train with a Gaussian head")
     reason = "it joins two values: it divides by one that depends on the observation"
-    remedy = "Divide by norms of whole rows only; call activations by their names (sigmoid, tanh, mish), not spelled out"
+    remedy = (
+        "Divide by norms of whole rows only; call activations by their names (sigmoid, tanh, mish), not spelled out"
+    )
     raise UnsupportedLayerError(path, kind, reason, remedy)
 
 
