@@ -59,7 +59,7 @@ def test_a_weight_changes_by_a_256th_at_most_and_by_a_half_of_that_step_at_least
     ],
 )
 def test_the_nearest_of_eight_bits_is_kept(weight: float, kept: float) -> None:
-    (found,) = rounded(np.float32([weight]))
+    (found,) = rounded(np.array([weight], np.float32))
     assert found == kept
     assert found.dtype == np.float32
     assert not np.signbit(found) or found < 0

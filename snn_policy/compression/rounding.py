@@ -17,4 +17,4 @@ def rounded(weight: FloatArray, bits: int = SIGNIFICANT_BITS) -> FloatArray:
     """Return float32 weights of the same shape, rounded to the nearest, ties to even; zeros are +0."""
     _, exponent = np.frexp(weight)
     step = np.maximum(np.ldexp(1.0, exponent - bits), SMALLEST)
-    return np.float32(np.round(weight / step) * step + 0.0)
+    return (np.round(weight / step) * step + 0.0).astype(np.float32)
