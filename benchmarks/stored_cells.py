@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from snn_policy.bundle import read_bundle
 from snn_policy.evaluation.results import Comparison, Evaluation
+from snn_policy.exported import names, path
 from snn_policy.spiking.settings import KINDS, as_record
 from snn_policy.sweeps.cell_record import REPORT, CellResult
 from snn_policy.sweeps.read_results import SweepResults, read_sweep
@@ -71,6 +73,7 @@ def stored(cell: CellResult) -> dict[str, Any]:
         "actor": cell.actor,
         "variant": variant_of(record),
         "baseline": cell.baseline,
+        "teacher": teacher_of(cell.actor),
         "environment": cell.environment,
         "seed": cell.seed,
         "episodes": found.episodes,
@@ -79,6 +82,13 @@ def stored(cell: CellResult) -> dict[str, Any]:
         **{name: getattr(found, name) for name in COSTS},
         "returns": list(found.returns),
     }
+
+
+def teacher_of(name: str) -> str | None:
+    """Return the shipped actor that a shipped student was made from; None of all others."""
+    if name not in names():
+        return None
+    return read_bundle(path(name)).card.get("compression", {}).get("teacher")
 
 
 def variant_of(record: Mapping[str, Any]) -> str:

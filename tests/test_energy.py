@@ -193,6 +193,8 @@ def shares(profile: str, opponent: str, *policies: str) -> list[float]:
 
 RUNNING = ("td3-HalfCheetah-v5", "tqc-HalfCheetah-v3", "td3-Hopper-v5", "sac-finger-spin", "sac-Walker2d-v3",
            "ppo-Hopper-v3", "trpo-Swimmer-v3")  # fmt: skip
+STUDENTS = ("td3-Pendulum-v1-compressed", "td3-Hopper-v5-compressed", "td3-HalfCheetah-v5-compressed",
+            "sac-cartpole-swingup-compressed")  # fmt: skip
 SLOW = ("td3-Pendulum-v1", "sac-Pendulum-v1", "sac-cartpole-swingup", "sac-reacher-easy")
 
 
@@ -200,6 +202,9 @@ SLOW = ("td3-Pendulum-v1", "sac-Pendulum-v1", "sac-cartpole-swingup", "sac-reach
     ("profile", "opponent", "policies", "least", "most"),
     [
         ("fp32-45nm", "ann_dense", (), 0.01, 0.16),
+        ("fp32-45nm", "ann_dense", RUNNING + SLOW, 0.02, 0.16),
+        ("fp32-45nm", "ann_dense", STUDENTS, 0.01, 0.05),
+        ("fp32-45nm", "ann_skipping", STUDENTS, 0.01, 0.18),
         ("fp32-45nm", "ann_skipping", RUNNING + SLOW, 0.06, 0.40),
         ("int8-45nm", "ann_skipping", RUNNING, 0.20, 0.69),
         ("int8-45nm", "ann_skipping", SLOW, 0.09, 0.16),

@@ -15,6 +15,7 @@ from benchmarks.stored_cells import (
     rows_of,
     slot,
     standard_error,
+    teacher_of,
     variant_of,
 )
 from snn_policy import MT, SNM, SigmaDelta, SpikeCalibration
@@ -25,7 +26,7 @@ from snn_policy.spiking.settings import IF, NeuronSettings, as_record
 def cell(variant: str, returns: list[float], operations: float = 100.0, actor: str = "one") -> dict[str, Any]:
     multiplied, added = (500.0, 0.0) if variant == "ANN" else (0.0, operations)
     return {
-        "key": f"{actor} {variant}", "actor": actor, "variant": variant,
+        "key": f"{actor} {variant}", "actor": actor, "variant": variant, "teacher": teacher_of(actor),
         "baseline": None if variant == "ANN" else f"{actor} ANN", "environment": "Hopper-v5", "seed": 5000,
         "episodes": len(returns), "dense_multiply_accumulates": 1000, "seconds": 90.0, "decisions": 10 * len(returns),
         "spikes": [1.0, 2.0], "synaptic_operations": added, "multiply_accumulates": multiplied, "iterations": 1.25,
@@ -164,6 +165,19 @@ def test_what_a_chosen_alpha_gains_is_told_of_paired_episodes(gained: float, tol
     assert list(found) == ["IF T=8"]
     assert f"- IF T=8 α=0.6 against α=0: {told}" in found["IF T=8"]
     assert effects_of_alpha(document(cell("ANN", returns), chosen), "one") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "teacher"),
+    [
+        ("td3-Hopper-v5-compressed", "td3-Hopper-v5"),
+        ("td3-Pendulum-v1-compressed", "td3-Pendulum-v1"),
+        ("td3-Hopper-v5", None),
+        ("tqc-HalfCheetah-v3", None),
+    ],
+)
+def test_a_students_teacher_is_in_its_card(name: str, teacher: str | None) -> None:
+    assert teacher_of(name) == teacher
 
 
 def test_a_student_is_shown_beside_its_teachers_ann_and_a_qcfs_policy_with_if_neurons() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.fill_page import TABLES, read_stored
 from benchmarks.places import DOCS, ROOT
+from benchmarks.stored_cells import DEFAULT_VARIANT, WITHOUT_RESIDUAL, rows_of
 
 FOLDER = ROOT / "benchmarks" / "sweeps"
 Setting = dict[str, Any]
@@ -110,7 +111,7 @@ def test_a_row_that_no_cell_stands_for_would_be_found(actor: str, variant: str) 
     [
         ("results", "265", "26,500"),
         ("dm_control", "160", "2,240"),
-        ("energy", "50", "1,000"),
+        ("energy", "53", "1,060"),
         ("neuron", "390", "78,000"),
         ("compression", "35", "3,500"),
     ],
@@ -163,3 +164,51 @@ def test_every_sweep_stands_in_the_list_of_sweeps_and_says_how_it_is_run(file: P
     listed = (DOCS / "sweeps.md").read_text()
     assert f"benchmarks/sweeps/{file.name}" in listed
     assert f"snn-policy sweep benchmarks/sweeps/{file.name}" in file.read_text()
+
+
+def measured_rows(actor: str) -> dict[str, Any]:
+    return {row["variant"]: row for row in rows_of(read_stored("results")) if row["actor"] == actor}
+
+
+@pytest.mark.parametrize(
+    ("actor", "alpha", "alone", "calibrated", "failed_alone", "failed"),
+    [
+        ("tqc-HalfCheetah-v3", "0", "0.557", ("0.850", "0.857"), 100, (7, 14)),
+        ("tqc-HalfCheetah-v3", "0.3", "0.615", ("0.847", "0.852"), 100, (13, 15)),
+        ("sac-Walker2d-v3", "0", "0.994", ("0.999", "1.005"), 10, (1, 3)),
+        ("td3-Hopper-v5", "0", "1.012", ("1.002", "1.005"), 8, (14, 21)),
+        ("sac-Walker2d-v3", "0.3", "1.010", ("0.998", "1.000"), 9, (3, 5)),
+    ],
+)
+def test_what_results_says_of_spike_calibration(
+    actor: str, alpha: str, alone: str, calibrated: tuple[str, str], failed_alone: int, failed: tuple[int, int]
+) -> None:
+    rows = measured_rows(actor)
+    name = f"IF T=8 α={alpha}"
+    without, many = rows[name], [row for variant, row in rows.items() if variant.startswith(f"{name} ")]
+    medians = sorted(row["retention_median"] for row in many)
+    counts = sorted(round(row["failed"] * row["episodes"]) for row in many)
+    assert len(many) == 4
+    assert f"{without['retention_median']:.3f}" == alone
+    assert (f"{medians[0]:.3f}", f"{medians[-1]:.3f}") == calibrated
+    assert round(without["failed"] * without["episodes"]) == failed_alone
+    assert (counts[0], counts[-1]) == failed
+
+
+@pytest.mark.parametrize(
+    ("actor", "percent"),
+    [
+        ("tqc-HalfCheetah-v3", "+0.4"),
+        ("sac-Walker2d-v3", "+0.6"),
+        ("dqn-CartPole-v1", "+2.0"),
+        ("sac-Pendulum-v1", "+11.0"),
+        ("td3-Pendulum-v1", "+25.8"),
+        ("sac-MountainCarContinuous-v0", "-40.4"),
+    ],
+)
+def test_what_results_says_of_the_residuals_cost(actor: str, percent: str) -> None:
+    rows = measured_rows(actor)
+    share = rows[DEFAULT_VARIANT]["energy_share"] / rows[WITHOUT_RESIDUAL]["energy_share"] - 1
+    assert f"{100 * share:+.1f}" == percent
+    rounded = f"{abs(100 * share):.0f}" if abs(share) > 0.01 else f"{100 * share:.1f}"
+    assert f"{rounded} % on" in " ".join((DOCS / "results.md").read_text().split())
