@@ -357,7 +357,9 @@ class Unchanging(Line):
 def constant() -> Actor:
     """Push to one side, whatever is seen."""
     hidden = Linear(np.zeros((4, 2), np.float32), np.zeros(4, np.float32), RELU)
-    return Actor((hidden, Linear(np.zeros((1, 4), np.float32), np.float32([0.25]))), Head.clip([-1.0], [1.0]), (2,))
+    return Actor(
+        (hidden, Linear(np.zeros((1, 4), np.float32), np.array([0.25], np.float32))), Head.clip([-1.0], [1.0]), (2,)
+    )
 
 
 @pytest.mark.filterwarnings("ignore:the recording says too little")

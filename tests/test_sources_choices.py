@@ -143,7 +143,7 @@ def test_hardshrink_of_both_exporters_is_called_so(tmp_path: Path, dynamo: bool)
         load_actor(exported(net, tmp_path / "p.onnx", 18, dynamo))
 
 
-def graph_of(path: Path, kind: str, **options: float) -> tuple[Path, Callable[[np.ndarray], np.ndarray]]:
+def graph_of(path: Path, kind: str, **options: Any) -> tuple[Path, Callable[[np.ndarray], np.ndarray]]:
     """Return Linear → one operator → Linear, and its first layer."""
     rng = np.random.default_rng(0)
     arrays = {"w": rng.standard_normal((5, 12)), "b": rng.standard_normal(12), "v": rng.standard_normal((12, 2))}

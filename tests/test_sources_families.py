@@ -110,9 +110,9 @@ def test_a_state_that_comes_in_hides_nothing(name: str, tmp_path: Path) -> None:
 
 def test_shapes_of_several_states_under_one_name_are_no_traceback() -> None:
     with pytest.raises((SourceError, UnsupportedLayerError)):
-        load_actor(Cached().eval(), observation_shape={"x": (6,), "cache": ((1, 4, 6), (1, 8, 4))})
+        load_actor(Cached().eval(), observation_shape={"x": (6,), "cache": ((1, 4, 6), (1, 8, 4))})  # pyright: ignore
     with pytest.raises(SourceError, match="'b' is one observation, of a shape like"):
-        load_actor(TwoInputs().eval(), observation_shape={"a": (6,), "b": ((1, 2), (2, 3))})
+        load_actor(TwoInputs().eval(), observation_shape={"a": (6,), "b": ((1, 2), (2, 3))})  # pyright: ignore
 
 
 class TwoInputs(nn.Module):

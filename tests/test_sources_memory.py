@@ -215,7 +215,8 @@ def test_code_in_any_member_of_an_archive_never_runs(
 ) -> None:
     Runs.place = str(tmp_path / "ran")
     code = pickle.dumps({"actor.0.weight": Runs()}, protocol)
-    for source, options in ((script, {}), (checkpoint, {"activation": "relu"})):
+    cases: list[tuple[Path, dict[str, Any]]] = [(script, {}), (checkpoint, {"activation": "relu"})]
+    for source, options in cases:
         found = [name for name in zipfile.ZipFile(source).namelist() if called(name, member)]
         path = rewritten(
             source, lambda name, content, found=found: code if name in found else content, tmp_path / "code.pt"
@@ -235,10 +236,11 @@ def test_code_never_runs_in_statistics_parameters_and_pickles_called_weights(tmp
         (tmp_path / "v.pkl").write_bytes(pickle.dumps(Runs(), protocol))
         (tmp_path / "model.pt").write_bytes(pickle.dumps({"a.0.weight": Runs()}, protocol))
         net = nn.Linear(4, 2)
-        for source, options in (
+        cases: list[tuple[nn.Module | Path, dict[str, Any]]] = [
             (net, {"normaliser": tmp_path / "v.pkl"}),
             (tmp_path / "model.pt", {"activation": "relu"}),
-        ):
+        ]
+        for source, options in cases:
             with pytest.raises((SourceError, UnsupportedLayerError, TypeError)):
                 load_actor(source, **options)
     with warnings.catch_warnings(action="ignore"):

@@ -61,7 +61,7 @@ class Drawn(nn.Module):
             if join == "residual":
                 y = y + made
             elif join == "gate":
-                y = made * torch.sigmoid(block[0](y))
+                y = made * torch.sigmoid(block[0](y))  # pyright: ignore
             elif join == "slice":
                 y = torch.cat([made[:, 1:], F.elu(y[:, :1])], -1)
             else:
