@@ -194,7 +194,7 @@ def shares(profile: str, opponent: str, *policies: str) -> list[float]:
 RUNNING = ("td3-HalfCheetah-v5", "tqc-HalfCheetah-v3", "td3-Hopper-v5", "sac-finger-spin", "sac-Walker2d-v3",
            "ppo-Hopper-v3", "trpo-Swimmer-v3")  # fmt: skip
 STUDENTS = ("td3-Pendulum-v1-compressed", "td3-Hopper-v5-compressed", "td3-HalfCheetah-v5-compressed",
-            "sac-cartpole-swingup-compressed")  # fmt: skip
+            "sac-cartpole-swingup-compressed", "sac-reacher-easy-compressed")  # fmt: skip
 SLOW = ("td3-Pendulum-v1", "sac-Pendulum-v1", "sac-cartpole-swingup", "sac-reacher-easy")
 
 
