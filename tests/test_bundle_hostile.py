@@ -94,6 +94,26 @@ def test_every_value_replaced_by_every_odd_one(bundle: Path) -> None:
             loads_or_refuses(forge(bundle, replaced(document, path, odd)))
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("actor", "head", "pre_clip"), True),
+        (("actor", "head", "pre_clip"), "1.0"),
+        (("actor", "layers", 0, "inputs"), 10**9),
+        (("actor", "layers", 0, "outputs"), True),
+        (("neurons", "base"), True),
+        (("neurons", "alpha"), {}),
+    ],
+)
+def test_a_value_of_another_type_or_size_than_its_weights_is_refused(
+    path: tuple[Any, ...], value: Any, tmp_path: Path
+) -> None:
+    policies()["sigma-delta-carrying"].save(tmp_path)
+    document = original(tmp_path)
+    with pytest.raises(SourceError):
+        SpikingPolicy.load(forge(tmp_path, replaced(document, path, value)))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

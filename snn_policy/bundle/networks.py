@@ -17,7 +17,7 @@ from snn_policy.ann.graph import Graph
 from snn_policy.ann.layers import Head, Layer, Linear, Normaliser
 from snn_policy.bundle.graph_record import describe_graph, read_graph
 from snn_policy.bundle.sparse import stored_weight
-from snn_policy.checks import frozen_array, whole
+from snn_policy.checks import frozen_array, number, whole
 from snn_policy.protocol import KeyedShape
 from snn_policy.spiking.network import SpikingNetwork
 from snn_policy.spiking.neurons import MembraneNeurons, SigmaDeltaNeurons
@@ -124,8 +124,8 @@ def read_network(document: Mapping[str, Any], arrays: Arrays, most_bytes: int) -
     return SpikingNetwork(actor, _read_neurons(document["neurons"], arrays, actor))
 
 
-def _infinite(value: float | None) -> float:
-    return float("inf") if value is None else float(value)
+def _infinite(name: str, value: float | None) -> float:
+    return float("inf") if value is None else number(name, value)
 
 
 def _read_shape(described: dict[str, Any]) -> tuple[int, ...]:
@@ -152,7 +152,9 @@ def read_actor(described: dict[str, Any], arrays: Arrays, room: int) -> Actor:
         shape,
         None
         if normaliser is None
-        else Normaliser(arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite(normaliser["clip"])),
+        else Normaliser(
+            arrays["normaliser.mean"], arrays["normaliser.scale"], _infinite("normaliser.clip", normaliser["clip"])
+        ),
         env_id=_text_or_none(described["env_id"]),
         name=str(described["name"]),
         provenance=dict(described.get("provenance", {})),
@@ -173,6 +175,10 @@ def _read_layers(described: Any, arrays: Arrays, room: int) -> list[Layer]:
 def _read_layer(entry: dict[str, Any], weight: np.ndarray, bias: np.ndarray, activation: Activation | None) -> Layer:
     kind = entry.get("kind", "linear")  # bundles of the first releases name none
     if kind == "linear":
+        outputs, inputs = weight.shape
+        if (entry.get("outputs", outputs), entry.get("inputs", inputs)) != weight.shape:
+            said = f"{entry.get('outputs')!r} outputs of {entry.get('inputs')!r} inputs"
+            raise ValueError(f"layer: said to have {said}, but its weights are of shape {weight.shape}")
         return Linear(weight, bias, activation)
     if kind != "conv2d":
         raise ValueError(f"layer {kind!r}: expected linear or conv2d")
@@ -191,7 +197,7 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _read_head(described: dict[str, Any], arrays: Arrays, outputs: int) -> Head:
-    kind, pre_clip = described["kind"], _infinite(described["pre_clip"])
+    kind, pre_clip = described["kind"], _infinite("head.pre_clip", described["pre_clip"])
     if kind == "argmax":
         return Head.argmax(outputs)
     if kind == "argmaxes":
@@ -232,8 +238,10 @@ def _read_neurons(described: dict[str, Any], arrays: Arrays, actor: Actor) -> Me
         digits = tuple(settings["digits"])
         if len(digits) != len(actor.widths) or any(((gamma != 0) & (gamma != 1)).any() for gamma in predictor):
             raise ValueError("sigma-delta: expected digits per stage, and predictors of 0 and 1")
-        alpha = tuple(settings.get("alpha", ()))  # bundles without it carry no residual
-        offset, base = array("offset", (actor.widths[0], 1)), float(settings["base"])
-        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, alpha)
+        alpha = settings.get("alpha", [])  # bundles without it carry no residual
+        if not isinstance(alpha, list):
+            raise ValueError(f"alpha {alpha!r}: expected a list, one value per stage")
+        offset, base = array("offset", (actor.widths[0], 1)), number("base", settings["base"])
+        return SigmaDeltaNeurons(quanta, predictor, offset, digits, base, tuple(alpha))
     thresholds = tuple(sizes(f"layers.{i}.threshold", layer.groups) for i, layer in enumerate(actor.hidden))
     return MembraneNeurons(membrane_from_record(described["model"], settings), thresholds)
