@@ -15,7 +15,7 @@ from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
 from benchmarks.measure_core import ACT, CORE, EXPORTED, SKIPPING
-from benchmarks.places import DOCS, RESULTS
+from benchmarks.places import DOCS, RESULTS, ROOT
 from benchmarks.published_tables import table
 from benchmarks.student_falls import MEASURED as FALLS
 from benchmarks.student_precision import MEASURED as PRECISION
@@ -29,6 +29,7 @@ from snn_policy.sweeps.profiles import wilson
 PAGE = DOCS / "compression.md"
 FORMER = RESULTS / "compression-former-rule.jsonl"
 """Students of the rule of before: tolerance 0.02, whatever their own error."""
+TRAINED = ROOT / "examples" / "trained"
 PER_OPERATION = 4.6 / 0.9
 """Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
 Line = Mapping[str, Any]
@@ -231,18 +232,18 @@ def speed() -> str:
 
 
 def shipped() -> str:
-    """Return the table of the shipped students' cards."""
+    """Return the table of the shipped students' cards, and of those in `examples/trained`."""
     rows = []
-    for name in names():
-        if name.endswith("-compressed"):
-            found = read_bundle(path(name))
-            card = found.card["returns"]
-            own = found.card["compression"]
-            rows.append([name, f"{card['energy_share']:.3f}", f"{own['density']:.2f}",
-                         f"{card['ann']['mean']:,.1f} → {card['snn']['mean']:,.1f}",
-                         f"{card['retention_of_means']:.3f} · {card['retention_of_medians']:.3f}",
-                         f"{100 * card['ann_failed']:.0f} % · {100 * card['snn_failed']:.0f} %",
-                         str(card["seeds"][1] - card["seeds"][0] + 1)])  # fmt: skip
+    beside = [f"{folder.relative_to(ROOT)}" for folder in sorted(TRAINED.glob("*-compressed"))]
+    for name in [*(name for name in names() if name.endswith("-compressed")), *beside]:
+        found = read_bundle(ROOT / name if name in beside else path(name))
+        card = found.card["returns"]
+        own = found.card["compression"]
+        rows.append([name, f"{card['energy_share']:.3f}", f"{own['density']:.2f}",
+                     f"{card['ann']['mean']:,.1f} → {card['snn']['mean']:,.1f}",
+                     f"{card['retention_of_means']:.3f} · {card['retention_of_medians']:.3f}",
+                     f"{100 * card['ann_failed']:.0f} % · {100 * card['snn_failed']:.0f} %",
+                     str(card["seeds"][1] - card["seeds"][0] + 1)])  # fmt: skip
     heads = ["policy", "energy", "weights left", "return: original → compressed, spiking", "retention: mean · median",
              "failed: original · spiking", "episodes"]  # fmt: skip
     return table(heads, rows)
