@@ -14,6 +14,7 @@ from snn_policy.bundle.files import POLICY_FILE, holds_weights
 from snn_policy.errors import SourceError
 from snn_policy.sources.parts import refuse_parts
 from snn_policy.sources.pretrained_folder import is_weights_folder, weights_of
+from snn_policy.sources.random_streams import undisturbed
 from snn_policy.sources.torch_files import describe, is_sb3_zip, torch_kind
 from snn_policy.sources.training_run import is_training_run, read_training_run
 
@@ -71,9 +72,10 @@ def load_actor(
     options = {key: value for key, value in given.items() if value is not None}
     if {"vecnormalize", "normaliser"} <= options.keys():
         raise TypeError("vecnormalize, normaliser: two names of one argument; pass one of them")
-    if isinstance(source, str | Path):
-        return _read_path(file_meant(Path(source)), options)
-    return _read_object(source, options)
+    with undisturbed():
+        if isinstance(source, str | Path):
+            return _read_path(file_meant(Path(source)), options)
+        return _read_object(source, options)
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:

@@ -10,6 +10,7 @@ from onnx import NodeProto, helper
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.images import spatial_means
 from snn_policy.sources.onnx_branches import read_choices
+from snn_policy.sources.onnx_casts import refuse_narrow_node
 from snn_policy.sources.onnx_images import IMAGE_OPERATORS, image_operations
 from snn_policy.sources.onnx_operators import activation_operations, arithmetic
 from snn_policy.sources.onnx_outputs import comes_from_argmax, constant_action
@@ -176,6 +177,7 @@ class OnnxNodeReader:
         return spatial_means(path, "ReduceMean", () if axes is None else axes, keeps)
 
     def _cast(self, node: NodeProto, path: str) -> list[Operation]:
+        refuse_narrow_node(self.values.model, node, (), path)
         discrete = comes_from_argmax(self.makers, node.input[0])
         if not is_float(self._options(node).get("to", 0)) and not discrete:
             raise rounding(path, "Cast")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import MOST_ENTRIES, Value
@@ -226,6 +227,12 @@ def _cast(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     return inputs[0]
 
 
+def _cast_like(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    like = inputs[1]
+    to = helper.np_dtype_to_tensor_dtype(like.dtype) if isinstance(like, np.ndarray) else TensorProto.FLOAT
+    return _cast(path, inputs, {"to": to})
+
+
 def _dropout(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
     if len(inputs) > 2 and inputs[2] is not None and bool(inputs[2]):
         raise refusal(path, "Dropout")
@@ -281,5 +288,5 @@ RULES: dict[str, Callable[..., Any]] = {
     "Softmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "LogSoftmax": lambda path, inputs, options: applied("softmax", inputs[:1], {}, path),
     "Sum": lambda path, inputs, options: _sum(path, inputs),
-    "CastLike": lambda path, inputs, options: inputs[0],
+    "CastLike": _cast_like,
 }  # fmt: skip

@@ -14,6 +14,7 @@ from onnx import NodeProto, helper, numpy_helper
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.budget import Budget
+from snn_policy.sources.onnx_casts import refuse_narrow_node
 from snn_policy.sources.onnx_constants import constant_node, fold
 from snn_policy.sources.onnx_operators import activation_operations
 from snn_policy.sources.onnx_recurrent import recurrent_layer
@@ -71,6 +72,8 @@ class NodeFollower:
         if not any(isinstance(given, Value) for given in inputs):
             self._fold(node, inputs)
             return
+        if kind in ("Cast", "CastLike"):
+            refuse_narrow_node(lambda: self._graph.model, node, inputs[1:], path)
         made = self._made(node, inputs, path)
         results = made if isinstance(made, list | tuple) else [made]
         self._budget.spend(results)

@@ -14,6 +14,7 @@ import numpy as np
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_nodes import Unfinished
+from snn_policy.sources.narrow_casts import refuse_narrow_script
 from snn_policy.sources.refusals import refusal, rounding
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_interpreter import Interpreter
@@ -225,8 +226,9 @@ class SymbolicInterpreter(TensorInterpreter):
             result = constant_result(name, plain(arguments), plain(keywords))
             result = _of_torch(name, arguments, keywords) if result is NO_RESULT else result
             return Unread(refusal(path, name)) if result is NO_RESULT else self._lifted(_array(result))
-        name = "script_batch_norm" if name == "batch_norm" else name
-        return held(applied(name, plain(arguments), plain(keywords), path))
+        given, named = plain(arguments), plain(keywords)
+        refuse_narrow_script(self._program.narrow, name, given, named, path)
+        return held(applied("script_batch_norm" if name == "batch_norm" else name, given, named, path))
 
     def written_into(self, name: str, given: list[Any], named: dict[str, Any], path: str) -> Any:
         target = given[0]

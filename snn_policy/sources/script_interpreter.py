@@ -14,6 +14,7 @@ import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.budget import Budget
+from snn_policy.sources.narrow_casts import refuse_narrow_script
 from snn_policy.sources.refusals import joined, refusal
 from snn_policy.sources.script_constants import NO_RESULT, constant_result
 from snn_policy.sources.script_lists import LISTS, changed_list
@@ -303,6 +304,7 @@ class Interpreter:
             return Unread(joined(path, f"{name}_"))
         if any(isinstance(value, Observed) for value in given):
             try:
+                refuse_narrow_script(self._program.narrow, name, arguments, keywords, path)
                 return applied(name, arguments, keywords, path)
             except ValueError as problem:
                 return Unread(problem)

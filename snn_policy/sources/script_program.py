@@ -13,7 +13,7 @@ import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.script_values import ScriptModule
-from snn_policy.sources.torch_archive import Tensor, TorchArchive
+from snn_policy.sources.torch_archive import STORAGES, Tensor, TorchArchive
 from snn_policy.untrusted_files import MEGABYTE
 
 LARGEST_CODE = 2 * MEGABYTE
@@ -38,12 +38,14 @@ class Program:
         root: the saved module.
         classes, functions: by full name.
         constants: the tensors that the program refers to by number.
+        narrow: whether all floats that its modules hold are narrower than float32.
     """
 
     root: ScriptModule
     classes: dict[str, ScriptClass]
     functions: dict[str, ast.FunctionDef]
     constants: tuple[Any, ...]
+    narrow: bool = False
 
 
 class _Held:
@@ -76,13 +78,15 @@ def read_program(archive: TorchArchive) -> Program:
     root = archive.pickled("data.pkl", _stand_in)
     if not isinstance(root, ScriptModule):
         raise SourceError(f"its root is a {type(root).__name__}, not a module")
+    floats = {kind for kind in archive.kinds if STORAGES[kind][0] == "f" or kind == "BFloat16Storage"}
     held = archive.pickled("constants.pkl", _stand_in) if archive.holds("constants.pkl") else ()
     constants = tuple(constant.values if isinstance(constant, Tensor) else constant for constant in held)
     for module in named_modules(root):
         if "__setstate__" in classes.get(module.kind, ScriptClass()).methods:
             reason = "it restores itself by a program of its own, which is not run (quantised weights?)"
             raise UnsupportedLayerError(module.path or "module", module.name, reason, "Export the float policy")
-    return Program(root, classes, functions, constants)
+    narrow = bool(floats) and floats <= {"HalfStorage", "BFloat16Storage"}
+    return Program(root, classes, functions, constants, narrow)
 
 
 def _stand_in(module: str, name: str) -> Any:

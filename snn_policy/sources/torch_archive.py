@@ -103,6 +103,9 @@ _OWN: dict[tuple[str, str], Any] = (
 class TorchArchive:
     """Open a zip of PyTorch's; every member is read with a limit.
 
+    Attributes:
+        kinds: of what storages the tensors are that were unpickled.
+
     Raises:
         SourceError: no such zip, too large, or with names that leave its folder.
     """
@@ -110,6 +113,7 @@ class TorchArchive:
     def __init__(self, path: Path) -> None:
         self.path = checked(path, 4 * LARGEST_WEIGHTS)
         self._read, self._most = 0, min(LARGEST_WEIGHTS, MOST_GROWTH * path.stat().st_size + MEGABYTE)
+        self.kinds = set[str]()
         self._storages: dict[tuple[str, str], npt.NDArray[Any]] = {}
         with self.damage():
             self._zip = zipfile.ZipFile(path)
@@ -181,6 +185,7 @@ class TorchArchive:
             tag, kind, key = pid[0], getattr(pid[1], "kind", None), pid[2]
             if tag != "storage" or kind not in STORAGES or not isinstance(key, str):
                 raise SourceError("holds a tensor of a kind that no policy has; refused")
+            self.kinds.add(kind)
             return Storage(self, f"{folder}/{key}", kind)
 
         return load_numbers(self.member(name), known, storage, "weights")

@@ -21,12 +21,15 @@ from snn_policy.sources.affine_values import Value
 from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
 from snn_policy.sources.graph_memories import RESETS, Memories, Reading, remembering
+from snn_policy.sources.narrow_casts import narrow_weights
 from snn_policy.sources.no_chain import Asked
 from snn_policy.sources.passed_states import at, leaves_of, mapped
+from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.several_results import quietly_chosen
 from snn_policy.sources.stage_builder import build
 from snn_policy.sources.state_calls import Call, either
 from snn_policy.sources.symbolic import Symbolic
+from snn_policy.sources.torch_hidden import refuse_hidden_state
 from snn_policy.sources.torch_states import ModuleCaller, dtype_of
 from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
@@ -59,7 +62,10 @@ def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | Non
         read = remembering(lambda memories: follow(inputs.parts, memories), _path)
     actor = build(read, shape=inputs.shape, **asked.facts)
     call = caller.call(inputs.parts)
-    compare(actor, _runner(ModuleCaller(twin), call, inputs, output), normaliser, "its forward")
+    checked = ModuleCaller(twin)
+    with drawing_nothing(checked.twin):
+        compare(actor, _runner(checked, call, inputs, output), normaliser, "its forward")
+    refuse_hidden_state(twin, _first_action(call, inputs, output), asked.name)
     call.tell(asked.name)
     return actor
 
@@ -88,14 +94,14 @@ def _follow(
     own = {slot: memory for slot, memory in memories.items() if slot not in passed}
     before = _made_symbolic(running, own, dtype)
     observation, values = joined_inputs(parts, normaliser)
-    follower = Follower(dtype)
+    follower = Follower(dtype, narrow_weights(twin))
     handles = [part.register_forward_pre_hook(_noting(follower, path)) for path, part in running.named_modules()]
     leaves = iter(passed.values())
     states = mapped(dict(call.states), lambda _: next(leaves))
     observed = [Traced(Symbolic.holding(value), dtype) for value in call.shaped(values)]
     positional, named = caller.arguments(call, observed, states)
     try:
-        with torch.no_grad(), follower:
+        with drawing_nothing(running), torch.no_grad(), follower:
             result = running(*positional, **named)
     except ValueError as problem:
         if isinstance(problem, UnsupportedLayerError | SourceError):
@@ -217,6 +223,12 @@ def _runner(
     """Return what the module makes of one observation, (inputs,), and of those before."""
     decide = caller.decider(call)
     return lambda row: quietly_chosen(decide(inputs.split(row)), output).double().numpy().reshape(-1)
+
+
+def _first_action(call: Call, inputs: Inputs, output: str | None) -> Callable[[nn.Module], npt.NDArray[np.float64]]:
+    """Return what calls a module once, from a reset, on one observation that stays the same."""
+    row = np.random.default_rng(1).standard_normal(int(np.prod(inputs.shape))).astype(np.float32)
+    return lambda module: _runner(ModuleCaller(module, copied=False), call, inputs, output)(row)
 
 
 def _line(problem: Exception) -> str:

@@ -20,9 +20,12 @@ from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, w
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.families import called
+from snn_policy.sources.narrow_casts import refuse_autocast
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
+from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.refusals import COMPLEX, refusal
+from snn_policy.sources.torch_hidden import refuse_hidden_state
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
@@ -69,7 +72,10 @@ def read_torch_module(
         _refuse_written(twin)
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
-        _check(actor, twin, title, normaliser)
+        with drawing_nothing(twin):
+            given, dtype = _check(actor, twin, title, normaliser)
+        fresh = _inert_copy(module, told=False)
+        refuse_hidden_state(fresh, lambda part: _output(part, given, dtype).double().numpy(), title)
     except (UnsupportedLayerError, SourceError) as refused:
         from snn_policy.sources.torch_graph import read_module_graph
 
@@ -167,6 +173,11 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
                 return True
             return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
 
+        def create_node(self, kind: str, target: Any, *arguments: Any, **named: Any) -> fx.Node:
+            if kind.startswith("call"):
+                refuse_autocast("forward", str(target))
+            return super().create_node(kind, target, *arguments, **named)
+
     parameters = list(inspect.signature(twin.forward).parameters.values())
     optional = {
         parameter.name: parameter.default for parameter in parameters[1:] if parameter.default is not parameter.empty
@@ -183,7 +194,10 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     if type(twin).__module__.startswith("torch.nn") and not isinstance(twin, nn.Sequential):
         holder = nn.Sequential(twin)  # a bare layer: traced as a layer, not through torch's own forward
     try:
-        graph = PolicyTracer().trace(holder, concrete_args=optional or None)
+        with drawing_nothing(twin):
+            graph = PolicyTracer().trace(holder, concrete_args=optional or None)
+    except UnsupportedLayerError:
+        raise
     except Exception as problem:
         if recurrent is not None:
             raise refusal(*recurrent) from problem
@@ -233,8 +247,14 @@ def _depends_on(path: str, graph: "fx.Graph") -> bool:
     return any(node.op == "call_module" and node.target == path for node in needed)
 
 
-def _check(actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[ObservationStatistics]) -> None:
-    """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say)."""
+def _check(
+    actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[ObservationStatistics]
+) -> "tuple[torch.Tensor, torch.dtype]":
+    """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say).
+
+    Returns:
+        What the copy was given, and of what type its weights are.
+    """
     import torch
 
     shape = (min(64, max(8, CHECKED_VALUES // actor.layers[0].inputs)), *actor.observation_shape)
@@ -259,6 +279,7 @@ def _check(actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[Obse
     if not agree:
         reason = "its output differs from what its layers, as traced, compute"
         raise UnsupportedLayerError("forward", name, reason, "Avoid in-place operations, randomness and hidden state")
+    return torch.as_tensor(given), dtype
 
 
 def _output(twin: "nn.Module", given: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":

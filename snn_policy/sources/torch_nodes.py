@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from snn_policy.errors import UnsupportedLayerError
+from snn_policy.sources.narrow_casts import CASTS, narrow_weights, refuse_narrow
 from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten, activate, affine, clip, scale
 from snn_policy.sources.refusals import divided_by_zero, joined, refusal, rounding
 from snn_policy.sources.torch_layers import function_operations, layer_operations
@@ -33,7 +34,7 @@ class TorchNodeReader:
     """Know which values of the graph depend on the observation; evaluate the others."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
-        self.root = root
+        self.root, self._narrow = root, narrow_weights(root)
         self.observed: set[fx.Node] = set()
         for node in graph.nodes:
             if node.op == "placeholder" or any(source in self.observed for source in node.all_input_nodes):
@@ -51,6 +52,8 @@ class TorchNodeReader:
             path, layer = str(node.target), self.root.get_submodule(str(node.target))
             return layer_operations(layer, path), self._only_input(node, path, type(layer).__name__)
         kind, path = self.kind(node), _path(node)
+        if not self._narrow:
+            self._refuse_narrow(node, kind, path)
         normalisation = self._normalisation(node, kind)
         if normalisation is not None:
             raise refusal(path, normalisation)
@@ -201,6 +204,13 @@ class TorchNodeReader:
                 if min(channels, height, width) > 0:
                     return Unflatten((channels, height, width), path=path, kind=kind)
         raise UnsupportedLayerError(path, kind, reason, remedy)
+
+    def _refuse_narrow(self, node: fx.Node, kind: str, path: str) -> None:
+        given = [*node.args[1:], *node.kwargs.values()]
+        found = [one for one in given if not isinstance(one, fx.Node)]
+        if kind in CASTS:
+            found += [self.value(one) for one in given if isinstance(one, fx.Node) and one not in self.observed]
+        refuse_narrow(kind, found, path)
 
     def _cast(self, node: fx.Node, kind: str, path: str) -> list[Operation]:
         for argument in (*node.args[1:], *node.kwargs.values()):

@@ -17,9 +17,9 @@ _PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEY
 
 
 class ModuleCaller(Caller):
-    """Call a copy of a module; see `Caller`."""
+    """Call a copy of a module, or itself where it is not `copied`; see `Caller`."""
 
-    def __init__(self, twin: nn.Module, given: Any = None) -> None:
+    def __init__(self, twin: nn.Module, given: Any = None, copied: bool = True) -> None:
         parameters = list(inspect.signature(twin.forward).parameters.values())
         needed = [one.name for one in parameters if one.default is one.empty and one.kind in _PLAIN]
         needed = needed or [one.name for one in parameters[:1] if one.kind in _PLAIN]
@@ -27,7 +27,8 @@ class ModuleCaller(Caller):
             raise UnsupportedLayerError("forward", type(twin).__name__, "it takes no observation", "Pass the policy")
         optional = [one.name for one in parameters[1:] if one.default is None and names_state(one.name)]
         spread = [one.name for one in parameters if one.kind == one.VAR_POSITIONAL and names_state(one.name)]
-        self._twin, self._order, self._variadic = copy.deepcopy(twin), needed, next(iter(spread), "")
+        self.twin = copy.deepcopy(twin) if copied else twin
+        self._order, self._variadic = needed, next(iter(spread), "")
         shapes = [(name, tuple(weight.shape)) for name, weight in twin.named_parameters()]
         super().__init__(needed, (*optional, *spread), shapes, given)
 
@@ -41,15 +42,15 @@ class ModuleCaller(Caller):
         return [*positional, *(spread if isinstance(spread, tuple | list) else [spread])], given
 
     def run(self, call: Call, parts: Sequence[Array], states: Mapping[str, State]) -> Any:
-        dtype = dtype_of(self._twin)
+        dtype = dtype_of(self.twin)
         tensors = mapped(dict(states), lambda leaf: torch.as_tensor(leaf).to(dtype))
         observations = [torch.as_tensor(part).to(dtype) for part in parts]
         positional, named = self.arguments(call, observations, tensors)
         with torch.no_grad():
-            return self._twin(*positional, **named)
+            return self.twin(*positional, **named)
 
     def first(self, method: str) -> Iterator[State]:
-        found = getattr(self._twin, method, None)
+        found = getattr(self.twin, method, None)
         for arguments in ((), (1,)) if callable(found) else ():
             try:
                 with torch.no_grad():
@@ -58,7 +59,7 @@ class ModuleCaller(Caller):
                 continue
 
     def held(self) -> Iterator[Array]:
-        for tensor in (*self._twin.parameters(), *self._twin.buffers()):
+        for tensor in (*self.twin.parameters(), *self.twin.buffers()):
             yield tensor.detach().float().numpy()
 
 

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
+from snn_policy.sources.narrow_casts import refuse_autocast, refuse_narrow
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
 from snn_policy.sources.value_movements import MOVES
@@ -50,11 +51,15 @@ class Follower(TorchFunctionMode):
 
     Attributes:
         path: names what is running, for messages.
+
+    Args:
+        dtype: the type of what depends on the observation.
+        narrow: whether that may be cast to floats narrower than float32.
     """
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: Any, narrow: bool = False) -> None:
         super().__init__()
-        self.path, self._dtype = "forward", dtype
+        self.path, self._dtype, self._narrow = "forward", dtype, narrow
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, in_place = _name(func)
@@ -67,6 +72,10 @@ class Follower(TorchFunctionMode):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **given)
         symbols, named = _symbols(args), _symbols(given)
+        if not self._narrow and observed([symbols, named]):
+            refuse_autocast(self.path, name)
+            written = name in ("copy", "setitem", "index_put")
+            refuse_narrow(name, [*(args[:1] if written else args[1:]), *given.values()], self.path)
         if name in ("data", "real"):
             name = "detach"
         if name == "getitem":
