@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.calibration.recordings import as_recordings
+from snn_policy.calibration.recordings import HANDFUL, as_recordings, distinct_rows
 from snn_policy.checks import require
 from snn_policy.compression.rounding import SIGNIFICANT_BITS
 from snn_policy.compression.settings import (
@@ -30,10 +30,15 @@ from snn_policy.progress import counting
 
 if TYPE_CHECKING:
     from snn_policy.compression.distillation import Distillation
+    from snn_policy.compression.states import States
 
 CHECKPOINT_EVERY = 1_000
 RECORDING_SEED = 500_000
 FEWEST_OBSERVATIONS = 256
+SMALLEST_ACTION, SMALLEST_CHANGE = 0.01, 1e-3
+"""Half-ranges, half of the finest conversion's error; and, where the action has no bounds, a share of a value's size: a
+recording that moves less shows nothing but noise."""
+STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give env (--env)"
 
 Report = Callable[[dict[str, Any]], None]
 """Called now and then with step, error, density, energy, and the verdicts so far."""
@@ -160,9 +165,11 @@ def run_compression(
     from snn_policy.compression.pictures import states_of
     from snn_policy.engines.one_thread import one_thread
 
-    given = None if observations is None else _recording(observations, actor)
+    given = None if observations is None else _recording(observations, actor, HANDFUL if env is None else 2)
     with one_thread():
         states = None if given is None else states_of(actor, given)
+        if states is not None:
+            _require_movement(states, actor)
         described = describe_run(actor, settings, _name(env), "" if states is None else states.fingerprint)
         if directory is not None and claim_directory(directory, described, resume):
             run = restore(directory, described, actor, settings, env)
@@ -198,7 +205,8 @@ def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> Non
                 keep()
 
 
-def _recording(observations: Any, actor: Actor) -> npt.NDArray[Any]:
+def _recording(observations: Any, actor: Actor, least: int) -> npt.NDArray[Any]:
+    """Return (N, *shape) as the student learns from it, refused where fewer than `least` of its rows differ."""
     recording = np.asarray(as_recordings(observations, actor.observation_shape))
     if sees_pictures(actor):
         from snn_policy.compression.pictures import thinned
@@ -208,7 +216,22 @@ def _recording(observations: Any, actor: Actor) -> npt.NDArray[Any]:
         recording = recording.astype(np.float32, copy=False)
     enough = len(recording) >= FEWEST_OBSERVATIONS
     require(enough, f"observations: {len(recording)} of them; at least {FEWEST_OBSERVATIONS} are needed")
+    different = distinct_rows(recording, least)
+    require(different >= least, f"observations: only {different} different among {len(recording)}: {STANDS_STILL}")
     return recording
+
+
+def _require_movement(states: "States", actor: Actor) -> None:
+    """Refuse a recording in which nothing happens, apart from noise: the actor acts the same, or sees the same."""
+    if not actor.discrete and np.isfinite(actor.head.half_range(infinite=np.inf)).all():
+        moved = float(np.ptp(states.actions.numpy(), axis=0).max())
+        same = f"the actor's action moves by {moved:.1g} half-ranges at most"
+        require(moved > SMALLEST_ACTION, f"observations: {same}: {STANDS_STILL}")
+        return
+    rows = np.asarray(states.observations).reshape(len(states), -1)
+    low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
+    moved = float(((high - low) / np.maximum(np.maximum(abs(low), abs(high)), 1e-30)).max())
+    require(moved > SMALLEST_CHANGE, f"observations: no value changes by more than {moved:.1g} of it: {STANDS_STILL}")
 
 
 def _name(env: EnvironmentSource | None) -> str | None:
