@@ -58,6 +58,10 @@ def changed(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str
     save_file(tensors, path, metadata)
 
 
+def with_another_error(_: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    metadata["progress"] = json.dumps(json.loads(metadata["progress"]) | {"error": 0.5})
+
+
 CHANGES: dict[str, Callable[[Path], Any]] = {
     "a bit of the middle": lambda path: flipped(path, 0.5),
     "a bit near the end": lambda path: flipped(path, 0.99),
@@ -65,9 +69,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "moments × 2": lambda path: changed(path, lambda tensors, _: tensors["square"].mul_(2)),
     "two observations": lambda path: changed(path, lambda tensors, _: tensors["observations"][:2].add_(1)),
     "a weight pruned": lambda path: changed(path, lambda tensors, _: tensors["mask.0"].zero_()),
-    "another error": lambda path: changed(
-        path, lambda _, metadata: metadata.update(progress=json.dumps(json.loads(metadata["progress"]) | {"error": 0.5}))
-    ),
+    "another error": lambda path: changed(path, with_another_error),
     "no digest": lambda path: changed(path, lambda _, metadata: metadata.pop("sha256")),
 }  # fmt: skip
 
@@ -195,7 +197,7 @@ def test_a_recording_that_does_not_move_is_refused_in_one_line(kind: str, seen: 
         if seen == "vectors without bounds":
             free = np.full(actor.head.outputs, np.inf, np.float32)
             actor = replace(actor, head=Head.clip(-free, free))
-    with pytest.raises(ValueError, match="observations: .*a recording that does not move says nothing") as error:
+    with pytest.raises(ValueError, match=r"observations: .*a recording that does not move says nothing") as error:
         run_compression(actor, small(steps=100), None, still(rows, kind))
     assert "\n" not in str(error.value)
 

@@ -76,8 +76,8 @@ def compress(
 
     The student learns the actor's actions on the actor's states and on its own, and is pruned on the way; at intervals
     its spiking conversion runs episodes beside the actor. The given model is not changed. Some minutes on one core;
-    after Ctrl-C the same command with --resume goes on from its last checkpoint, one every 1,000 steps. With a recording alone (--observations) there are no episodes:
-    noise stands in for them, and the target must be an energy.
+    after Ctrl-C the same command with --resume goes on (every 1,000 steps are kept). With a recording alone
+    (--observations) there are no episodes: noise stands in for them, and the target must be an energy.
 
     [bold]Examples[/]:
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
+from snn_policy.calibration.recording_doubts import warn_of_another_scale
 from snn_policy.calibration.recordings import HANDFUL, as_recordings, distinct_rows
 from snn_policy.checks import require
 from snn_policy.compression.rounding import SIGNIFICANT_BITS
@@ -38,7 +39,7 @@ FEWEST_OBSERVATIONS = 256
 SMALLEST_ACTION, SMALLEST_CHANGE = 0.01, 1e-3
 """Half-ranges, half of the finest conversion's error; and, where the action has no bounds, a share of a value's size: a
 recording that moves less shows nothing but noise."""
-STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give env (--env)"
+STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give --env"
 
 Report = Callable[[dict[str, Any]], None]
 """Called now and then with step, error, density, energy, and the verdicts so far."""
@@ -208,6 +209,7 @@ def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> Non
 def _recording(observations: Any, actor: Actor, least: int) -> npt.NDArray[Any]:
     """Return (N, *shape) as the student learns from it, refused where fewer than `least` of its rows differ."""
     recording = np.asarray(as_recordings(observations, actor.observation_shape))
+    warn_of_another_scale(recording, actor)
     if sees_pictures(actor):
         from snn_policy.compression.pictures import thinned
 
