@@ -95,7 +95,7 @@ def content_digest(described: Mapping[str, Any], arrays: Mapping[str, npt.NDArra
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -182,8 +182,8 @@ def still(rows: Any, kind: str) -> Any:
     if kind == "moves three times":
         constant[[50, 100, 150]] = rows[[50, 100, 150]]
     if kind == "trembles":
-        trembling = constant + np.random.default_rng(0).normal(size=constant.shape) * 1e-5
-        return trembling.astype(np.float32)
+        noise = np.random.default_rng(0).normal(size=constant.shape)
+        return (constant + noise * (1.0 if constant.dtype == np.uint8 else 1e-5)).astype(np.float32)
     return constant
 
 

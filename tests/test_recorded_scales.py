@@ -19,8 +19,9 @@ SHAPE = (2, 16, 16)
 
 
 def byte_actor(mean: float = 0.0, scale: float = 255.0) -> Any:
-    parts = (np.full((1, 1, 1), value, np.float32) for value in (mean, scale))
-    return replace(picture_actor(), normaliser=Normaliser(*parts))
+    shape = (1, 1, 1)
+    norm = Normaliser(np.full(shape, mean, np.float32), np.full(shape, scale, np.float32))
+    return replace(picture_actor(), normaliser=norm)
 
 
 OTHER = {

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = 1_000
 RECORDING_SEED = 500_000
 FEWEST_OBSERVATIONS = 256
-SMALLEST_ACTION, SMALLEST_CHANGE = 0.01, 1e-3
-"""Half-ranges, half of the finest conversion's error; and, where the action has no bounds, a share of a value's size: a
-recording that moves less shows nothing but noise."""
+SMALLEST_ACTION, SMALLEST_CHANGE = 1e-5, {False: 1e-3, True: 1e-2}
+"""Half-ranges between the actions; standard deviation as a share of a value's size, of pictures (True) the brightest one's:
+a recording that moves less shows nothing but noise."""
 STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give --env"
 
 Report = Callable[[dict[str, Any]], None]
@@ -224,16 +224,17 @@ def _recording(observations: Any, actor: Actor, least: int) -> npt.NDArray[Any]:
 
 
 def _require_movement(states: "States", actor: Actor) -> None:
-    """Refuse a recording in which nothing happens, apart from noise: the actor acts the same, or sees the same."""
-    if not actor.discrete and np.isfinite(actor.head.half_range(infinite=np.inf)).all():
-        moved = float(np.ptp(states.actions.numpy(), axis=0).max())
-        same = f"the actor's action moves by {moved:.1g} half-ranges at most"
-        require(moved > SMALLEST_ACTION, f"observations: {same}: {STANDS_STILL}")
-        return
+    """Refuse a recording in which nothing happens apart from noise: of what is seen, or of what is done."""
     rows = np.asarray(states.observations).reshape(len(states), -1)
-    low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
-    moved = float(((high - low) / np.maximum(np.maximum(abs(low), abs(high)), 1e-30)).max())
-    require(moved > SMALLEST_CHANGE, f"observations: no value changes by more than {moved:.1g} of it: {STANDS_STILL}")
+    pictures = sees_pictures(actor)
+    sizes = np.maximum(abs(rows.max(0).astype(np.float64)), abs(rows.min(0).astype(np.float64)))
+    size = sizes.max() if pictures else sizes
+    changes = rows.std(axis=0, dtype=np.float64) / np.maximum(size, 1e-30)
+    least, most = SMALLEST_CHANGE[pictures], float(changes.max())
+    require(most > least, f"observations: no value varies by more than {most:.1g} of its size: {STANDS_STILL}")
+    acted = float(np.ptp(states.actions.numpy(), axis=0).max())
+    same = f"the actor's action moves by {acted:.1g} units at most"
+    require(acted > SMALLEST_ACTION, f"observations: {same}: {STANDS_STILL}")
 
 
 def _name(env: EnvironmentSource | None) -> str | None:
