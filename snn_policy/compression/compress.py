@@ -14,7 +14,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
 from snn_policy.calibration.recording_doubts import warn_of_another_scale
-from snn_policy.calibration.recordings import HANDFUL, as_recordings, distinct_rows
+from snn_policy.calibration.recordings import HANDFUL, as_recordings, chunks, distinct_rows
 from snn_policy.checks import require
 from snn_policy.compression.rounding import SIGNIFICANT_BITS
 from snn_policy.compression.settings import (
@@ -37,8 +37,8 @@ CHECKPOINT_EVERY = 1_000
 RECORDING_SEED = 500_000
 FEWEST_OBSERVATIONS = 256
 SMALLEST_ACTION, SMALLEST_CHANGE = 1e-5, {False: 1e-3, True: 1e-2}
-"""Half-ranges between the actions; standard deviation as a share of a value's size, of pictures (True) the brightest one's:
-a recording that moves less shows nothing but noise."""
+"""Half-ranges between the actions; standard deviation as a share of a value's size, of pictures (True) the
+brightest one's: a recording that moves less shows nothing but noise."""
 STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give --env"
 
 Report = Callable[[dict[str, Any]], None]
@@ -223,13 +223,22 @@ def _recording(observations: Any, actor: Actor, least: int) -> npt.NDArray[Any]:
     return recording
 
 
+def _deviations(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the standard deviation of each column of (N, values), a few rows at a time."""
+    first, total, squares = rows[0].astype(np.float64), 0.0, 0.0
+    for chunk in chunks(rows):
+        off = chunk - first
+        total, squares = total + off.sum(0), squares + (off * off).sum(0)
+    return np.sqrt(np.maximum(squares / len(rows) - (total / len(rows)) ** 2, 0))
+
+
 def _require_movement(states: "States", actor: Actor) -> None:
     """Refuse a recording in which nothing happens apart from noise: of what is seen, or of what is done."""
     rows = np.asarray(states.observations).reshape(len(states), -1)
     pictures = sees_pictures(actor)
     sizes = np.maximum(abs(rows.max(0).astype(np.float64)), abs(rows.min(0).astype(np.float64)))
     size = sizes.max() if pictures else sizes
-    changes = rows.std(axis=0, dtype=np.float64) / np.maximum(size, 1e-30)
+    changes = _deviations(rows) / np.maximum(size, 1e-30)
     least, most = SMALLEST_CHANGE[pictures], float(changes.max())
     require(most > least, f"observations: no value varies by more than {most:.1g} of its size: {STANDS_STILL}")
     acted = float(np.ptp(states.actions.numpy(), axis=0).max())
