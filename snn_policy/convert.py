@@ -12,6 +12,7 @@ from snn_policy.actor import Actor
 from snn_policy.calibration.episodes import known_starts
 from snn_policy.calibration.open_loop import Encoding, OpenLoop
 from snn_policy.calibration.pilots import Pilot, asked_of_pilots, environment_for, run_pilots
+from snn_policy.calibration.recording_doubts import warn_of_another_scale
 from snn_policy.calibration.recordings import as_recordings
 from snn_policy.calibration.sensitivity import calibrated_neurons, given_neurons
 from snn_policy.calibration.thresholds import recorded_thresholds
@@ -125,6 +126,7 @@ def convert(
     check_settings(source, settings, env, pilot)
     check_engine(source, engine)
     recordings = as_recordings(observations, source.observation_shape, episode_starts)
+    warn_of_another_scale(recordings, source)
     if source.recurrent and known_starts(recordings) is None:
         warn(ONE_EPISODE)
     make = _conversion(source, recordings, settings, engine, progress)

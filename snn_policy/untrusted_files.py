@@ -1,18 +1,24 @@
 """Reading files that may be anything: every failure is one `SourceError` that names the file."""
 
+import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 
 MEGABYTE = 2**20
 LARGEST_WEIGHTS = 512 * MEGABYTE
 LARGEST_TEXT = 64 * MEGABYTE
+CONTENT_KEY = "sha256"
+"""Under it, a safetensors file's metadata holds the digest of all the rest of it."""
 MOST_GROWTH = 64
 """A zip of n bytes (PyTorch's are stored as they are) may unpack to so many times n, and a megabyte."""
 
@@ -82,3 +88,23 @@ def parse_json(text: bytes, path: Path | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SourceError(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values
+
+
+def content_digest(described: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of plain JSON data and of arrays: their names, kinds, shapes and every byte."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def sealed(metadata: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """Return a safetensors file's metadata with the digest of these and of its arrays."""
+    return {**metadata, CONTENT_KEY: content_digest(metadata, arrays)}
+
+
+def is_sealed(metadata: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> bool | None:
+    """Return whether the digest in a safetensors file's metadata fits all that it holds; None where there is none."""
+    rest = {key: value for key, value in metadata.items() if key != CONTENT_KEY}
+    return None if CONTENT_KEY not in metadata else metadata[CONTENT_KEY] == content_digest(rest, arrays)

@@ -29,6 +29,7 @@ from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
 from snn_policy.energy import nanojoules
 from snn_policy.exported import path as shipped
+from snn_policy.untrusted_files import CONTENT_KEY, sealed
 from tests.actors import dyadic_image_actor, random_actor
 
 PENDULUM = "Pendulum-v1"
@@ -354,7 +355,9 @@ def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, A
         tensors = {name: file.get_tensor(name).clone() for name in list(file.keys())}
     progress = json.loads(metadata["progress"])
     change(tensors, progress)
-    save_file(tensors, path, {**metadata, "progress": json.dumps(progress)})
+    rest = {**metadata, "progress": json.dumps(progress)}
+    rest.pop(CONTENT_KEY)
+    save_file(tensors, path, sealed(rest, {name: tensor.numpy() for name, tensor in tensors.items()}))
 
 
 FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {

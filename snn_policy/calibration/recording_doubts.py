@@ -1,16 +1,49 @@
 """What a recording says nothing about: named in one warning, with what to record instead."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from snn_policy.actor import Actor
 from snn_policy.calibration.action_units import single_choice
 from snn_policy.calibration.open_loop import Recording
-from snn_policy.calibration.recordings import HANDFUL, distinct_rows
+from snn_policy.calibration.recordings import HANDFUL, chunks, distinct_rows
 from snn_policy.errors import warn
 
 REMEDY = (
     "record ordinary episodes in which everything moves, some thousand decisions of them: "
     "actor.collect(env, steps=10_000), or a longer, more varied segment of the robot's log"
 )
+HALF_A_BYTE = 0.5
+
+
+def warn_of_another_scale(observations: npt.NDArray[Any], actor: Actor) -> None:
+    """Warn where an actor divides pictures of bytes, 0 to 255, and the recorded ones (N, *shape) are of another range.
+
+    Dark pictures are none of those: what is at most 1 counts only if it holds fractions.
+    """
+    if observations.dtype == np.uint8 or not divides_bytes(actor):
+        return
+    low, high, fractions = np.inf, -np.inf, False
+    for chunk in chunks(observations):
+        low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+        fractions = fractions or bool((chunk != np.round(chunk)).any())
+    if (high <= 1 and fractions) or low < -HALF_A_BYTE or high > 255 + HALF_A_BYTE:
+        warn(
+            f"the recording ranges from {low:.4g} to {high:.4g}, but {actor.name} divides pictures of 0 to 255 by "
+            f"{float(np.mean(actor.normaliser.scale)):.4g} itself; "  # pyright: ignore[reportOptionalMemberAccess]
+            "record the observations as the actor is given them, before any division"
+        )
+
+
+def divides_bytes(actor: Actor) -> bool:
+    """Return whether an actor of pictures, (channels, height, width), normalises values as bytes have them."""
+    norm = actor.normaliser
+    if norm is None or len(actor.observation_shape) != 3:
+        return False
+    return bool(((norm.scale >= 20) & (norm.scale <= 256) & (norm.mean >= 0) & (norm.mean <= 255)).all())
 
 
 def few_rows(rows: int) -> str:

@@ -1,11 +1,16 @@
 """`snn-policy compress`: a trained actor to a sparse one, converted; may be stopped and resumed at any time."""
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.commands.common import (
     FORMATS,
     EnvironmentOption,
@@ -71,8 +76,8 @@ def compress(
 
     The student learns the actor's actions on the actor's states and on its own, and is pruned on the way; at intervals
     its spiking conversion runs episodes beside the actor. The given model is not changed. Some minutes on one core;
-    after Ctrl-C the same command with --resume goes on. With a recording alone (--observations) there are no episodes:
-    noise stands in for them, and the target must be an energy.
+    after Ctrl-C the same command with --resume goes on (every 1,000 steps are kept). With a recording alone
+    (--observations) there are no episodes: noise stands in for them, and the target must be an energy.
 
     [bold]Examples[/]:
 
@@ -97,19 +102,42 @@ def compress(
     if env is not None:
         actor = replace(actor, env_id=env)
     recording = None if observations is None else read_recording(observations, actor.observation_shape)
-    small = compress_actor(
-        actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
-        tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
-    )  # fmt: skip
-    pictures = sees_pictures(small)
-    if place is not None:
-        recording = small.collect(place, PICTURES if pictures else VECTORS, progress=True)
-    assert recording is not None
-    policy = convert(small, recording[:PICTURES] if pictures else recording, progress=True)
+    with _telling_what_is_kept(out / CHECKPOINTS):
+        small = compress_actor(
+            actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
+            tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
+        )  # fmt: skip
+        pictures = sees_pictures(small)
+        if place is not None:
+            recording = small.collect(place, PICTURES if pictures else VECTORS, progress=True)
+        assert recording is not None
+        policy = convert(small, recording[:PICTURES] if pictures else recording, progress=True)
     policy.card = {"compression": small.provenance["compression"]}
     policy.save(out)
     if not write_json({"out": str(out), "compression": small.provenance["compression"]}, json):
         _print_summary(small, out)
+        print(f"next: {_next_command(source, env, small, out)}")
+
+
+@contextmanager
+def _telling_what_is_kept(directory: Path) -> Iterator[None]:
+    """Say at Ctrl-C on stderr whether there is anything to go on with, and how."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (directory / CHECKPOINT_FILE).exists()
+        how = "its last checkpoint is kept: go on with the same command and --resume"
+        again = "nothing is kept yet: run the same command again"
+        print(f"{directory}: {how if kept else again}", file=sys.stderr)
+        raise
+
+
+def _next_command(source: str, env: str | None, small: "Actor", out: Path) -> str:
+    """Return a command that can be run as it is: without an environment nothing can be compared."""
+    if small.env_id is None:
+        return f"snn-policy inspect {shlex.quote(str(out))}"
+    where = "" if env is None else f" --env {shlex.quote(env)}"
+    return f"snn-policy compare {shlex.quote(source)} {shlex.quote(str(out))}{where} --episodes 100"
 
 
 def _show(state: dict[str, Any]) -> None:
@@ -129,4 +157,3 @@ def _print_summary(small: "Actor", out: Path) -> None:
     record = small.provenance["compression"]
     kept = "" if record["retention"] is None else f", {record['retention']:.3f} of the return ({record['episodes']} episodes)"  # fmt: skip  # noqa: E501
     print(f"{out}: {record['density']:.0%} of {record['teacher']}'s weights, energy {record['energy']:.3f}{kept}")
-    print(f"next: snn-policy compare MODEL {out} --episodes 100")

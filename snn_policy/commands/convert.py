@@ -1,5 +1,6 @@
 """`snn-policy convert`: any trained actor to a bundle; its options are `convert`'s arguments."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -281,7 +282,8 @@ def _print_summary(policy: "SpikingPolicy", out: Path) -> None:
         )
     if "pilot" in made:
         _print_pilot(made["pilot"])
-    print(f"next: snn-policy compare {out}" + ("" if policy.actor.env_id else " --env ID"))
+    command = "compare" if policy.actor.env_id else "inspect"  # without an environment nothing can be compared
+    print(f"next: snn-policy {command} {shlex.quote(str(out))}")
 
 
 def _print_pilot(pilot: dict[str, Any]) -> None:

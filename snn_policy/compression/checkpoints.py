@@ -1,5 +1,5 @@
 """A compression as a directory: what it is (`compression.json`, written once), and where it stands
-(`checkpoint.safetensors`).
+(`checkpoint.safetensors`, with a digest of all that it holds).
 
 Everything that changes is in the one file, replaced in one rename: after a kill or on a full disk the last complete
 checkpoint is still there. Neither file is ever executed.
@@ -27,7 +27,7 @@ from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
 from snn_policy.environments import EnvironmentSource
 from snn_policy.errors import SourceError
-from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, is_sealed, parse_json, reading, sealed
 
 FORMAT, FORMAT_VERSION = "snn-policy-compression", 1
 RUN_FILE = "compression.json"
@@ -55,8 +55,10 @@ def describe_run(teacher: Actor, settings: CompressionSettings, env: str | None,
 def claim_directory(directory: Path, described: dict[str, Any], resume: bool) -> bool:
     """Write the description into the directory, or find it there; return whether there is a checkpoint to go on from.
 
+    A run that was stopped before its first checkpoint has left its description alone: it begins anew.
+
     Raises:
-        ValueError: the directory holds a run and `resume` is false, or holds another run.
+        ValueError: the directory holds a run's checkpoint and `resume` is false, or holds another run.
         SourceError: its files are damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -65,15 +67,19 @@ def claim_directory(directory: Path, described: dict[str, Any], resume: bool) ->
         if not path.exists():
             write_atomically(path, json.dumps(described, indent=1).encode())
             return False
-    if not resume:
-        raise ValueError(f"{directory}: holds a compression already; go on with it (resume), or choose another place")
-    found = _read_description(path)
+    begun = (directory / CHECKPOINT_FILE).exists()
+    if begun and not resume:
+        go_on = "go on with it (--resume; in Python resume=True)"
+        raise ValueError(f"{directory}: holds a compression already; {go_on}, or choose another place")
+    found, way_out = _read_description(path), "choose another place"
+    if not begun:
+        way_out = f"nothing of it is kept: delete {path}, or {way_out}"
     for part in ("settings", "teacher", "states"):
         for key, value in described[part].items():
             own = found[part].get(key)
             what = f"its {part} {key} is {own!r}, not {value!r}"
-            require(own == value, f"{directory}: holds another compression ({what}); choose another place")
-    return (directory / CHECKPOINT_FILE).exists()
+            require(own == value, f"{directory}: holds another compression ({what}); {way_out}")
+    return begun
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -103,7 +109,11 @@ def save_checkpoint(run: Distillation, directory: Path, described: dict[str, Any
         tensors |= {"kept.values": run.kept.values, **_named("kept.mask", run.kept.masks)}
         progress["kept"] = {"verdict": asdict(run.kept.verdict), "step": run.kept.step}
     metadata = {"run": _digest(described), "progress": json.dumps(progress)}
-    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
+    write_atomically(directory / CHECKPOINT_FILE, save(tensors, sealed(metadata, _numbers(tensors))))
+
+
+def _numbers(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
 def _named(name: str, tensors: list[Tensor]) -> dict[str, Tensor]:
@@ -124,7 +134,7 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
     """Return the tensors of the directory's checkpoint, and the progress beside them.
 
     Raises:
-        SourceError: missing, damaged, or a checkpoint of another run.
+        SourceError: missing, altered by as much as a bit, without a digest, or a checkpoint of another run.
     """
     from safetensors import safe_open
 
@@ -133,7 +143,9 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
         metadata = file.metadata() or {}
         same = metadata["run"] == _digest(described)
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        progress = json.loads(metadata["progress"])
+        progress, whole = json.loads(metadata["progress"]), is_sealed(metadata, _numbers(tensors))
+    if not whole:
+        raise _altered(path, "it has no digest: an earlier release wrote it" if whole is None else "it was altered")
     if not same:
         raise SourceError(f"{path}: a checkpoint of another run than {RUN_FILE} describes; put back the one it had")
     for name, tensor in tensors.items():
@@ -143,6 +155,12 @@ def read_checkpoint(directory: Path, described: dict[str, Any]) -> tuple[dict[st
         if "mask." in name and not ((tensor == 0) | (tensor == 1)).all():
             raise SourceError(f"{path}: {name} holds something else than zeros and ones")
     return tensors, progress
+
+
+def _altered(path: Path, why: str) -> SourceError:
+    return SourceError(
+        f"{path}: its content cannot be trusted ({why}); delete {path.parent} and start anew, without --resume"
+    )
 
 
 def restore(

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
-from snn_policy.calibration.recordings import as_recordings
+from snn_policy.calibration.recording_doubts import warn_of_another_scale
+from snn_policy.calibration.recordings import HANDFUL, as_recordings, chunks, distinct_rows
 from snn_policy.checks import require
 from snn_policy.compression.rounding import SIGNIFICANT_BITS
 from snn_policy.compression.settings import (
@@ -30,10 +31,15 @@ from snn_policy.progress import counting
 
 if TYPE_CHECKING:
     from snn_policy.compression.distillation import Distillation
+    from snn_policy.compression.states import States
 
 CHECKPOINT_EVERY = 1_000
 RECORDING_SEED = 500_000
 FEWEST_OBSERVATIONS = 256
+SMALLEST_ACTION, SMALLEST_CHANGE = 1e-5, {False: 1e-3, True: 1e-2}
+"""Half-ranges between the actions; standard deviation as a share of a value's size, of pictures (True) the
+brightest one's: a recording that moves less shows nothing but noise."""
+STANDS_STILL = "a recording that does not move says nothing to learn from; record ordinary episodes, or give --env"
 
 Report = Callable[[dict[str, Any]], None]
 """Called now and then with step, error, density, energy, and the verdicts so far."""
@@ -160,9 +166,11 @@ def run_compression(
     from snn_policy.compression.pictures import states_of
     from snn_policy.engines.one_thread import one_thread
 
-    given = None if observations is None else _recording(observations, actor)
+    given = None if observations is None else _recording(observations, actor, HANDFUL if env is None else 2)
     with one_thread():
         states = None if given is None else states_of(actor, given)
+        if states is not None:
+            _require_movement(states, actor)
         described = describe_run(actor, settings, _name(env), "" if states is None else states.fingerprint)
         if directory is not None and claim_directory(directory, described, resume):
             run = restore(directory, described, actor, settings, env)
@@ -198,8 +206,10 @@ def _train(run: "Distillation", keep: Callable[[], None], progress: bool) -> Non
                 keep()
 
 
-def _recording(observations: Any, actor: Actor) -> npt.NDArray[Any]:
+def _recording(observations: Any, actor: Actor, least: int) -> npt.NDArray[Any]:
+    """Return (N, *shape) as the student learns from it, refused where fewer than `least` of its rows differ."""
     recording = np.asarray(as_recordings(observations, actor.observation_shape))
+    warn_of_another_scale(recording, actor)
     if sees_pictures(actor):
         from snn_policy.compression.pictures import thinned
 
@@ -208,7 +218,32 @@ def _recording(observations: Any, actor: Actor) -> npt.NDArray[Any]:
         recording = recording.astype(np.float32, copy=False)
     enough = len(recording) >= FEWEST_OBSERVATIONS
     require(enough, f"observations: {len(recording)} of them; at least {FEWEST_OBSERVATIONS} are needed")
+    different = distinct_rows(recording, least)
+    require(different >= least, f"observations: only {different} different among {len(recording)}: {STANDS_STILL}")
     return recording
+
+
+def _deviations(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the standard deviation of each column of (N, values), a few rows at a time."""
+    first, total, squares = rows[0].astype(np.float64), 0.0, 0.0
+    for chunk in chunks(rows):
+        off = chunk - first
+        total, squares = total + off.sum(0), squares + (off * off).sum(0)
+    return np.sqrt(np.maximum(squares / len(rows) - (total / len(rows)) ** 2, 0))
+
+
+def _require_movement(states: "States", actor: Actor) -> None:
+    """Refuse a recording in which nothing happens apart from noise: of what is seen, or of what is done."""
+    rows = np.asarray(states.observations).reshape(len(states), -1)
+    pictures = sees_pictures(actor)
+    sizes = np.maximum(abs(rows.max(0).astype(np.float64)), abs(rows.min(0).astype(np.float64)))
+    size = sizes.max() if pictures else sizes
+    changes = _deviations(rows) / np.maximum(size, 1e-30)
+    least, most = SMALLEST_CHANGE[pictures], float(changes.max())
+    require(most > least, f"observations: no value varies by more than {most:.1g} of its size: {STANDS_STILL}")
+    acted = float(np.ptp(states.actions.numpy(), axis=0).max())
+    same = f"the actor's action moves by {acted:.1g} units at most"
+    require(acted > SMALLEST_ACTION, f"observations: {same}: {STANDS_STILL}")
 
 
 def _name(env: EnvironmentSource | None) -> str | None:

@@ -18,6 +18,7 @@ from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.offline.batches import PackedData
 from snn_policy.offline.td3bc import TD3BC, TD3BCSettings
 from snn_policy.sources.training_run import FORMAT, FORMAT_VERSION, read_run, read_tensors, run_digest
+from snn_policy.untrusted_files import sealed
 
 
 def describe_run(data: PackedData, settings: TD3BCSettings) -> dict[str, Any]:
@@ -87,7 +88,8 @@ def save_checkpoint(run: TD3BC, directory: Path) -> None:
         "observation.scale": torch.from_numpy(run.data.scale.copy()),
     }
     metadata = {"run": run_digest(describe_run(run.data, run.settings)), "step": str(run.step)}
-    write_atomically(directory / CHECKPOINT_FILE, save(tensors, metadata))
+    content = {name: values.detach().numpy() for name, values in tensors.items()}
+    write_atomically(directory / CHECKPOINT_FILE, save(tensors, sealed(metadata, content)))
 
 
 def _state(run: TD3BC) -> dict[str, Tensor]:

@@ -6,11 +6,9 @@ a time has it: a lock file beside it says so.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +26,7 @@ from snn_policy.policy import SpikingPolicy
 from snn_policy.protocol import LARGEST_OBSERVATION
 from snn_policy.serving.sessions import Name, Servable, Sessions
 from snn_policy.serving.wire import MessageError, valid_env_id, valid_name
+from snn_policy.untrusted_files import content_digest, is_sealed, sealed
 
 log = logging.getLogger("snn_policy.serving.serve")
 FORMAT, DECISIONS = "snn-policy-sessions-2", "decisions"
@@ -90,15 +89,7 @@ def digest_of(policy: Servable) -> str:
     else:
         return ""
     described["actor"] = {key: value for key, value in described["actor"].items() if key not in LABELS}
-    return _checksum(described, arrays)
-
-
-def _checksum(described: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return content_digest(described, arrays)
 
 
 def field_names(state: Any) -> tuple[str, ...]:
@@ -118,8 +109,8 @@ def take_snapshot(sessions: Sessions, policy: Servable) -> Snapshot:
 def write_snapshot(path: Path, snapshot: Snapshot, digest: str) -> None:
     """Replace the file, readable by its owner only."""
     metadata = {"format": FORMAT, "policy": digest, "names": json.dumps(snapshot.names)}
-    metadata["sha256"] = _checksum(metadata, snapshot.arrays)
-    content = save({name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}, metadata)
+    arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
+    content = save(arrays, sealed(metadata, arrays))
     write_atomically(path, content, mode=0o600)
 
 
@@ -141,7 +132,7 @@ def restore(path: Path, sessions: Sessions, policy: Servable, digest: str) -> in
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         names = _names(metadata, digest, most)
         _check_arrays(arrays, fresh, len(names))
-        if metadata.pop("sha256", None) != _checksum(metadata, arrays):
+        if not is_sealed(metadata, arrays):
             raise ValueError("its checksum does not match; the file was altered")
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise SourceError(f"{path}: not a usable state file ({error}); move it away to start without it") from None

@@ -19,9 +19,9 @@ from snn_policy.ann.activations import RELU, Activation
 from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.bundle.files import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.checks import whole
-from snn_policy.errors import SourceError
+from snn_policy.errors import SourceError, warn
 from snn_policy.protocol import FloatArray
-from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, parse_json, reading
+from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, is_sealed, parse_json, reading
 
 FORMAT, FORMAT_VERSION = "snn-policy-td3bc", 1
 PADDING = 16
@@ -66,7 +66,7 @@ def read_tensors(directory: Path, described: dict[str, Any]) -> tuple[dict[str, 
     """Return all arrays of the directory's checkpoint, and its step.
 
     Raises:
-        SourceError: missing, damaged, or a checkpoint of another run.
+        SourceError: missing, altered by as much as a bit, or a checkpoint of another run.
     """
     from safetensors import safe_open
 
@@ -78,10 +78,23 @@ def read_tensors(directory: Path, described: dict[str, Any]) -> tuple[dict[str, 
         same = metadata["run"] == run_digest(described)
     if not same:
         raise SourceError(f"{path}: a checkpoint of another run than {RUN_FILE} describes; put back the one it had")
+    _require_sealed(path, metadata, arrays)
     for name, values in arrays.items():
         if values.dtype != np.float32 or not np.isfinite(values).all():
             raise SourceError(f"{path}: {name} holds something else than finite float32 numbers")
     return arrays, step
+
+
+def _require_sealed(path: Path, metadata: dict[str, str], arrays: dict[str, FloatArray]) -> None:
+    """Refuse a checkpoint that does not have the digest that it was written with; those of 0.1 have none: warn."""
+    whole = is_sealed(metadata, arrays)
+    if whole is None:
+        warn(f"{path}: has no digest (an earlier release wrote it), so that no change of it since would be seen")
+    elif not whole:
+        raise SourceError(
+            f"{path}: its content is not what its digest says: it was altered or damaged; put back a copy, or delete "
+            f"{path.parent} and train anew"
+        )
 
 
 def read_training_run(path: str | Path, *, name: str | None = None) -> Actor:
