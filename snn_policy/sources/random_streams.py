@@ -77,8 +77,9 @@ def frozen(value: Any) -> Any:
         return "array", value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, bool | int | float | complex | str | bytes | np.generic | None):
         return type(value).__name__, repr(value)
-    if type(value).__module__ == "torch" and type(value).__name__ == "Tensor" and value.device.type == "cpu":
-        return "tensor", repr(value.dtype), tuple(value.shape), value.detach().double().numpy().tobytes()
+    if type(value).__module__ == "torch" and type(value).__name__ == "Tensor":
+        state: Any = value  # a generator's
+        return "tensor", state.numpy().tobytes()
     return ("other", type(value).__name__)
 
 
@@ -132,7 +133,8 @@ def _stream(value: Any, name: str) -> Stream | None:
         return Stream(name, lambda: bits.state, lambda state: setattr(bits, "state", state))
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Generator):
-        return Stream(name, value.get_state, value.set_state)
+        generator: Any = value
+        return Stream(name, generator.get_state, generator.set_state)
     return None
 
 
