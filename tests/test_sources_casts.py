@@ -122,6 +122,6 @@ def test_wide_casts_and_those_of_constants_are_read(cast: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_a_module_all_of_whose_weights_are_narrow_is_read_as_ever(kind: torch.dtype) -> None:
+def test_a_module_all_of_whose_weights_are_narrow_is_read_as_ever(kind: Any) -> None:
     module = Policy(lambda self, x: x.to(kind), 0).to(kind).eval()
     assert load_actor(module).action_shape == (2,)
