@@ -15,7 +15,7 @@ from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
 from benchmarks.measure_core import ACT, CORE, EXPORTED, SKIPPING
-from benchmarks.places import DOCS, RESULTS, ROOT
+from benchmarks.places import DOCS, RESULTS, ROOT, TRAINED
 from benchmarks.published_tables import table
 from benchmarks.student_falls import MEASURED as FALLS
 from benchmarks.student_precision import MEASURED as PRECISION
@@ -29,7 +29,6 @@ from snn_policy.sweeps.profiles import wilson
 PAGE = DOCS / "compression.md"
 FORMER = RESULTS / "compression-former-rule.jsonl"
 """Students of the rule of before: tolerance 0.02, whatever their own error."""
-TRAINED = ROOT / "examples" / "trained"
 PER_OPERATION = 4.6 / 0.9
 """Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
 Line = Mapping[str, Any]

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
+TRAINED = ROOT / "examples" / "trained"
 REFERENCE_ACTORS = Path(os.environ.get("SNN_POLICY_REFERENCE_DIR", ROOT.parent / "shared" / "policies"))
 """The folder of the reference actors: where the variable says, else beside the project."""
 

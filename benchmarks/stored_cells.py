@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.places import TRAINED
 from snn_policy.bundle import read_bundle
 from snn_policy.evaluation.results import Comparison, Evaluation
 from snn_policy.exported import names, path
@@ -85,10 +86,10 @@ def stored(cell: CellResult) -> dict[str, Any]:
 
 
 def teacher_of(name: str) -> str | None:
-    """Return the shipped actor that a shipped student was made from; None of all others."""
-    if name not in names():
+    """Return the shipped actor that a student, shipped or in `examples/trained`, was made from; None of all others."""
+    if name not in names() and not (TRAINED / name).exists():
         return None
-    return read_bundle(path(name)).card.get("compression", {}).get("teacher")
+    return read_bundle(path(name) if name in names() else TRAINED / name).card.get("compression", {}).get("teacher")
 
 
 def variant_of(record: Mapping[str, Any]) -> str:
