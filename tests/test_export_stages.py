@@ -43,8 +43,8 @@ def network(kind: str, alpha: float = 0.5, seed: int = 0, dyadic: bool = False) 
 def exported(of: SpikingNetwork, folder: Path, **options: Any) -> Path:
     """Write the graphs alone, without the bundle that lies beside them."""
 
-    def write(place: Path, *_: Any) -> None:
-        for name, content in _[-1].items():
+    def write(place: Path, *given: Any, xz: bool) -> None:
+        for name, content in given[-1].items():
             (place / name).write_bytes(content)
 
     with patch.object(export, "write_bundle", write):
