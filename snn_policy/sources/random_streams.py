@@ -61,7 +61,8 @@ def drawing_nothing(module: Any) -> Iterator[None]:
                 moved.append(stream.name)
                 stream.put(state)
     if moved:
-        reason = f"it is random: it draws from {', '.join(dict.fromkeys(moved))} whenever it is called"
+        streams = ", ".join(dict.fromkeys(moved))
+        reason = f"it is random: it draws from {streams} whenever it is called, as diffusion and Gaussian policies do"
         raise UnsupportedLayerError("forward", type(module).__name__, reason, _REMEDY)
 
 
