@@ -24,6 +24,8 @@ from snn_policy.sweeps.read_results import SweepResults, read_sweep
 
 ANN = "ANN"
 DEFAULT_VARIANT, WITHOUT_RESIDUAL = "sigma-delta 0.02", "sigma-delta 0.02 α=0"
+CHOSEN = " α chosen"
+"""In place of the α that a sweep has chosen."""
 FORMER = " plain"
 """Ends the names of older rows: the neuron before the residual, with γ = 1 wherever it saved a spike."""
 COSTS = ("decisions", "spikes", "synaptic_operations", "multiply_accumulates", "iterations", "events")
@@ -126,16 +128,17 @@ def iterations_of(calibration: Mapping[str, Any] | None) -> str:
 
 def written(document: Document) -> bytes:
     """Return the file: a line per cell and per older row, so that changes show where they are."""
-    lists = {name: document[name] for name in ("cells",) if document[name]}
-    head = {name: value for name, value in document.items() if name not in (*lists, "older")}
-    text = json.dumps(head, ensure_ascii=False, allow_nan=False)[:-1]
-    for name, values in lists.items():
-        text += f',\n"{name}": [\n' + ",\n".join(one_line(value) for value in values) + "\n]"
+    cells = document["cells"]
+    head = {name: value for name, value in document.items() if name != "older" and not (name == "cells" and cells)}
+    text = one_line(head)[:-1] + (f',\n"cells": {line_by_line(cells)}' if cells else "")
     if "older" in document:
         about = {name: value for name, value in document["older"].items() if name != "rows"}
-        rows = ",\n".join(one_line(row) for row in document["older"]["rows"])
-        text += f',\n"older": {one_line(about)[:-1]}, "rows": [\n{rows}\n]}}'
+        text += f',\n"older": {one_line(about)[:-1]}, "rows": {line_by_line(document["older"]["rows"])}}}'
     return f"{text}\n}}\n".encode()
+
+
+def line_by_line(values: Sequence[Any]) -> str:
+    return "[\n" + ",\n".join(one_line(value) for value in values) + "\n]"
 
 
 def one_line(value: Any) -> str:
@@ -180,7 +183,7 @@ def without_those_measured(older: Sequence[Row], rows: Sequence[Row]) -> list[Ro
 
 def slot(variant: str) -> str:
     """Return a row's place in its actor's table: a chosen α has one, and the former neuron that of today's."""
-    return re.sub(r"^(IF T=\d+) α=(?!0$)[\d.]+$", r"\1 α chosen", variant.removesuffix(FORMER))
+    return re.sub(r"^(IF T=\d+) α=(?!0$)[\d.]+$", rf"\1{CHOSEN}", variant.removesuffix(FORMER))
 
 
 def row_of(found: Comparison) -> Row:
