@@ -30,7 +30,7 @@ from snn_policy.cli import main
 from snn_policy.compression import pictures
 from snn_policy.compression.checkpoints import CHECKPOINT_FILE, RUN_FILE
 from snn_policy.compression.compress import run_compression
-from snn_policy.compression.distillation import LEAST_SCALE, Distillation
+from snn_policy.compression.distillation import Distillation
 from snn_policy.compression.judging import energy_share, synaptic_operations
 from snn_policy.compression.loss import COUNTS
 from snn_policy.compression.maps import ConvolutionMap
@@ -38,6 +38,7 @@ from snn_policy.compression.pictures import Pictures, moved, states_of, thinned
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import blocked, operations, prune
 from snn_policy.compression.settings import MOST_PICTURE_BYTES, CompressionSettings, Target, numbers_of_states
+from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
 from snn_policy.spiking import sigma_delta
 from tests.actors import random_actor
@@ -295,8 +296,7 @@ def test_a_pair_is_moved_alike_and_the_teacher_says_what_it_does_there() -> None
 @pytest.mark.parametrize("env", [None, Square])
 def test_a_resumed_run_on_pictures_is_bit_equal(env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snn_policy.compression.compress.CHECKPOINT_EVERY", 100)
-    monkeypatch.setattr("snn_policy.compression.judging.PICTURES_SHARE", 0.1)
-    monkeypatch.setattr("snn_policy.compression.distillation.PICTURES_SHARE", 0.1)
+    monkeypatch.setattr("snn_policy.compression.pictures.Pictures.judged", 0.1)
     settings = small("energy:0.03" if env is None else "retention:0.5", steps=200, tolerance=0.03)
     teacher, rows = picture_actor(channels=(8, 8)), recording(300)
 
@@ -330,7 +330,7 @@ def test_the_quanta_of_thousands_of_pixels_are_found_at_once(size: int) -> None:
     run = Distillation(teacher, Pictures(teacher, rows), small(tolerance=0.001), None)
     run._begin_first_stretch()
     now, found = run.progress, run.progress.scale
-    assert found < LEAST_SCALE
+    assert found < States.least_scale
     run._learn_from(convert(teacher, rows, tolerance=0.001), now.above)
     assert now.scale == pytest.approx(found, rel=1e-3)
     assert 0.5 < now.correction < 2

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from snn_policy.actor import Actor
 from snn_policy.compression import plan
-from snn_policy.compression.judging import PICTURES_SHARE, Judge, Verdict, energy_share
+from snn_policy.compression.judging import Judge, Verdict, energy_share
 from snn_policy.compression.loss import COUNTS
-from snn_policy.compression.pictures import Pictures
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import operations, prune
 from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings, own_tolerance
@@ -37,10 +36,8 @@ ENOUGH = 0.99
 MARGIN = 0.98
 """Of a wanted energy that is aimed at: open-loop estimates are that exact."""
 CORRECTIONS = 0.2, 5.0
-LEAST_SCALE, MOST_SCALE = 0.05, 20.0
-"""By which s may change at once."""
-LEAST_PICTURE_SCALE = 1e-3
-"""The errors of tens of thousands of pixels add up: their quanta are that much finer."""
+MOST_SCALE = 20.0
+"""By which s may change at once; at least by `States.least_scale`."""
 USUAL_ENERGY = 0.1
 """Of a converted teacher that sees vectors; where pictures stand still for the most part, a spike weighs more."""
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
@@ -106,8 +103,7 @@ class Distillation:
         self._count = COUNTS[settings.count]
         self._error_unit = settings.tolerance or DEFAULT_TOLERANCE
         self._dense = float(nanojoules(teacher.dense_macs, 0) / nanojoules(0, 1))
-        share = PICTURES_SHARE if isinstance(states, Pictures) else 1.0
-        self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed, share)
+        self._judge = None if env is None else Judge(teacher, env, JUDGE_SEED + settings.seed, states.judged)
 
     kept: Kept | None
 
@@ -177,7 +173,7 @@ class Distillation:
                 slope = self.states.error.derivative(self.student(self.states.inputs_at(rows))[1])
             slope = slope.square().sum(1).mean(0).sqrt()
             prune(self.student, found, slope, self.settings.block, allowed / now.correction * self._dense)
-        if not stretch.pruning(now.step) or isinstance(self.states, Pictures):
+        if not stretch.pruning(now.step) or self.states.quiet:
             change = (now.energy / allowed) ** WEIGHT_GAIN
             now.weight = float(np.clip(now.weight * change, LEAST_WEIGHT, MOST_WEIGHT))
 
@@ -187,7 +183,7 @@ class Distillation:
         rows = self._conversion_states()
         policy = convert(self.teacher, rows, tolerance=self.tolerance)
         now.above = energy_share(policy, self.teacher, rows)
-        if isinstance(self.states, Pictures):
+        if self.states.quiet:
             now.spike_unit = max(1.0, USUAL_ENERGY / max(now.above, 1e-6))
         if self.student.copied:
             self._learn_from(policy, now.above)
@@ -220,7 +216,7 @@ class Distillation:
         """Take the quanta from the converted student, and how its energy there differs from the expected."""
         states = self.states
         indices = states.conversion_rows[1:]
-        if isinstance(states, Pictures):
+        if states.quiet:
             indices = indices[:: -(-len(indices) // states.profiled)]
         before, after = states.inputs_at(indices - 1), states.inputs_at(indices)
 
@@ -228,8 +224,8 @@ class Distillation:
             return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
 
         now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
-        least = LEAST_PICTURE_SCALE if isinstance(states, Pictures) else LEAST_SCALE
-        now.scale *= float(np.clip(float((quanta * measured().precision[0]).median()), least, MOST_SCALE))
+        change = float((quanta * measured().precision[0]).median())
+        now.scale *= float(np.clip(change, states.least_scale, MOST_SCALE))
         expected = operations(self.student, measured().rate) / self._dense
         now.correction = float(np.clip(energy / max(expected, 1e-12), *CORRECTIONS))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snn_policy.actor import Actor
 from snn_policy.ann.convolution import Conv2d
+from snn_policy.compression.judging import PICTURES_SHARE
 from snn_policy.compression.loss import ActionError
 from snn_policy.compression.maps import map_of
 from snn_policy.compression.settings import MOST_PICTURE_BYTES
@@ -39,6 +40,8 @@ class Pictures(States):
     """
 
     converted = 300
+    quiet, judged = True, PICTURES_SHARE
+    least_scale = 1e-3  # the errors of tens of thousands of pixels add up: their quanta are that much finer
 
     def __init__(self, teacher: Actor, observations: npt.NDArray, capacity: int = 0) -> None:
         self.teacher, self._count = teacher, len(observations)

@@ -31,9 +31,12 @@ class States:
             the few where an episode begins.
         inputs: (N, inputs) normalised; `actions`: (N, actions) the teacher's, in units.
         profiled: how many are enough for a profile; `converted`: for a conversion.
+        quiet: most of an observation stays as it was. `judged`: the share of the judge's usual episodes that is run.
+        least_scale: by which s may change at once.
     """
 
     profiled, converted = 2_048, 6_000
+    quiet, judged, least_scale = False, 1.0, 0.05
 
     def __init__(self, teacher: Actor, observations: FloatArray) -> None:
         self.teacher, self.observations = teacher, observations
