@@ -25,6 +25,7 @@ from benchmarks.fill_page import read_stored
 from benchmarks.page_tables import energy_rows
 from benchmarks.places import pictures_of
 from benchmarks.plots import write_themes
+from snn_policy.evaluation.statistics import retention
 from snn_policy.reporting.axes import finish
 from snn_policy.reporting.themes import Theme
 
@@ -47,7 +48,7 @@ def default_point(actor: str) -> tuple[float, float] | None:
     for row in energy_rows(read_stored("energy")):
         if row["policy"] == actor:
             energies, ann = row["energies"]["fp32-45nm"], row["ann"]["mean"]
-            return energies["snn"] / energies["ann_dense"], 1 - (ann - row["snn"]["mean"]) / abs(ann)
+            return energies["snn"] / energies["ann_dense"], retention(ann, row["snn"]["mean"])
     return None
 
 

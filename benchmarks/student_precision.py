@@ -13,7 +13,6 @@ import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,20 +24,13 @@ from snn_policy import Actor, SpikingPolicy, convert, load_actor
 from snn_policy.atomic_files import write_atomically
 from snn_policy.calibration.open_loop import forward
 from snn_policy.compression.loss import ActionError
-from snn_policy.compression.rounding import rounded
+from snn_policy.compression.rounding import rounded_actor
 from snn_policy.protocol import FloatArray
 
 MEASURED = RESULTS / "student_precision.json"
 ALL_BITS, FLOAT16_BITS = 24, 11
 BITS = ALL_BITS, FLOAT16_BITS, 10, 8, 7, 6, 5
 RECORDED, SEED = 6_000, 777
-
-
-def with_bits(actor: Actor, bits: int) -> Actor:
-    """Return the actor with weights of so many significant bits."""
-    if bits == ALL_BITS:
-        return actor
-    return replace(actor, graph=tuple(replace(layer, weight=rounded(layer.weight, bits)) for layer in actor.layers))
 
 
 def actions(actor: Actor, error: ActionError, observations: FloatArray) -> FloatArray:
@@ -66,7 +58,7 @@ def measure(place: Path) -> dict[str, Any]:
     original, own = (actions(actor, error, observations) for actor in (teacher, student))
     rows = []
     for bits in BITS:
-        small = with_bits(student, bits)
+        small = student if bits == ALL_BITS else rounded_actor(student, bits)
         found = actions(small, error, observations)
         against_own, against_original = (float(np.sqrt(np.mean((found - other) ** 2))) for other in (own, original))
         size = stored_bytes(small, observations, bits)

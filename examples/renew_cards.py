@@ -24,7 +24,7 @@ from cards import returns_card
 from export_compressed import ship
 
 from snn_policy import Actor, SpikingPolicy, compare, convert
-from snn_policy.compression.rounding import SIGNIFICANT_BITS, rounded
+from snn_policy.compression.rounding import SIGNIFICANT_BITS, rounded_actor
 from snn_policy.exported import names, path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,9 +77,8 @@ def renew(name: str, episodes: int, tolerance: float | None) -> None:
 
 def rounded_student(actor: Actor) -> Actor:
     """Return a student with the weights that today's `compress` would keep of it, and a record that says so."""
-    layers = tuple(replace(layer, weight=rounded(layer.weight)) for layer in actor.layers)
     record = {**actor.provenance["compression"], "significant_bits": SIGNIFICANT_BITS}
-    return replace(actor, graph=layers, provenance={**actor.provenance, "compression": record})
+    return replace(rounded_actor(actor), provenance={**actor.provenance, "compression": record})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ w → q · round(w / q), q = max(2^(e−8), 2^−24) where 2^(e−1) ≤ |w| < 2
 docs/compression.md has what that does to actions and to files.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from snn_policy.actor import Actor
 from snn_policy.protocol import FloatArray
 
 SIGNIFICANT_BITS = 8
@@ -18,3 +21,8 @@ def rounded(weight: FloatArray, bits: int = SIGNIFICANT_BITS) -> FloatArray:
     _, exponent = np.frexp(weight)
     step = np.maximum(np.ldexp(1.0, exponent - bits), SMALLEST)
     return (np.round(weight / step) * step + 0.0).astype(np.float32)
+
+
+def rounded_actor(actor: Actor, bits: int = SIGNIFICANT_BITS) -> Actor:
+    """Return an actor that is a chain of layers with the weights of all of them rounded; biases stay."""
+    return replace(actor, graph=tuple(replace(layer, weight=rounded(layer.weight, bits)) for layer in actor.layers))

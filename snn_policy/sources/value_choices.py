@@ -14,7 +14,7 @@ from snn_policy.sources.graph_nodes import Activated, Unfinished
 from snn_policy.sources.operations import Float64
 from snn_policy.sources.refusals import jumping, refusal
 from snn_policy.sources.value_functions import activated, clipped
-from snn_policy.sources.value_pieces import Pieces, combined, common, exceeds, is_mask, piecewise
+from snn_policy.sources.value_pieces import RELU, SIGN, Pieces, combined, common, exceeds, is_mask, piecewise
 
 MOST_EXACT = 15
 """From this threshold on, torch's softplus is its definition to within float32."""
@@ -190,13 +190,12 @@ def of_two(x: Value, y: Value, larger: bool, path: str) -> Value:
 
 def _larger(one: Pieces, other: Pieces, sign: float) -> Pieces:
     count = len(one.slopes)
-    relu = Pieces.alike(count, [0.0], [(0.0, 0.0), (1.0, 0.0)])
-    over = relu.of(one.plus(other.scaled(-np.ones(count))).scaled(np.full(count, sign)))
+    over = Pieces.alike(count, *RELU).of(one.plus(other.scaled(-np.ones(count))).scaled(np.full(count, sign)))
     return other.plus(over.scaled(np.full(count, sign)))
 
 
 def sign(x: Value, path: str) -> Value:
-    return piecewise(x, [0.0], [(0.0, -1.0), (0.0, 1.0)], path, "Sign")
+    return piecewise(x, *SIGN, path, "Sign")
 
 
 def shrunk(x: Value, reach: float, bias: float, path: str, kind: str = "Hardshrink") -> Value:

@@ -101,6 +101,8 @@ def _within(knots: Float64) -> Float64:
 
 STEP = [0.0], [(0.0, 0.0), (0.0, 1.0)]
 SIGN = [0.0], [(0.0, -1.0), (0.0, 1.0)]
+RELU = [0.0], [(0.0, 0.0), (1.0, 0.0)]
+"""Knots, and lines between them (slope, offset)."""
 
 
 def piecewise(
@@ -185,7 +187,7 @@ def _own(node: Node, index: IntArray) -> Pieces | None:
         number = node.activation.parameter
         match node.activation.name:
             case "relu":
-                return Pieces.alike(n, [0.0], [(0.0, 0.0), (1.0, 0.0)])
+                return Pieces.alike(n, *RELU)
             case "leaky_relu":
                 return Pieces.alike(n, [0.0], [(number, 0.0), (1.0, 0.0)])
             case "clip":
