@@ -36,6 +36,8 @@ FAMILIES = {
 }
 ABOVE = dict.fromkeys(FAMILIES, 9) | {"SNM, timesteps": 22, "IF with α = 0, timesteps": -18}
 """How far above its dots a family's labels stand, in points: none hides another's."""
+DECADES_PER_LETTER = 0.02
+"""Of energy: a label that is nearer than that to the one before stands on the other side of the dots."""
 MOST = 2 / 3
 """Share of the actors that a variant must have been measured on."""
 ENERGY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -106,8 +108,11 @@ def draw_family(axes: Axes, rows: list[Row], family: str, variants: dict[str, st
         return
     x, y, labels = zip(*medians, strict=True)
     axes.plot(x, y, "o-", color=colour, markersize=8, linewidth=2, label=family)
+    crossed, before = False, 1e-9
     for place, label in zip(zip(x, y, strict=True), labels, strict=True):
-        axes.annotate(label, place, xytext=(0, ABOVE[family]), textcoords="offset points",
+        crossed = not crossed and abs(np.log10(place[0] / before)) < DECADES_PER_LETTER * len(label)
+        height, before = -9 - ABOVE[family] if crossed else ABOVE[family], place[0]
+        axes.annotate(label, place, xytext=(0, height), textcoords="offset points",
                       color=colour, ha="center", fontsize=10, fontweight="bold")  # fmt: skip
 
 
