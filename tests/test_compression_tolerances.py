@@ -12,7 +12,7 @@ from snn_policy.compression.judging import energy_share
 from snn_policy.compression.plan import Stretch
 from snn_policy.compression.profile import Profile
 from snn_policy.compression.states import States
-from snn_policy.compression.tolerances import conversion, fitted_conversion, own_tolerance
+from snn_policy.compression.tolerances import conversion, finest_conversion, own_tolerance, tolerances_worth_having
 from tests.actors import random_actor
 from tests.test_compression import small, walk
 
@@ -26,26 +26,33 @@ def test_a_conversion_is_as_fine_as_half_of_the_students_own_error(error: float,
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("share", [0.75, 0.85, 0.95])
-def test_a_coarser_conversion_meets_the_wanted_energy_within_two_hundredths(share: float, seed: int) -> None:
+def test_the_finest_conversion_that_a_wanted_energy_allows_needs_nearly_all_of_it(share: float, seed: int) -> None:
     actor, rows = random_actor(widths=(48, 48), seed=seed), walk(1_500, 11, seed)
-    finest = conversion(actor, actor, rows, own_tolerance(0.09))
-    found = fitted_conversion(actor, actor, rows, 0.09, share * finest.energy)
-    assert 0.98 * share * finest.energy <= found.energy <= share * finest.energy
+    finest = conversion(actor, actor, rows, 0.045)
+    found = finest_conversion(actor, actor, rows, (0.045, 0.09), share * finest.energy)
+    assert 0.97 * share * finest.energy <= found.energy <= share * finest.energy
     assert 0.045 < found.tolerance < 0.09
     assert found.energy == energy_share(found.policy, actor, rows)
     assert found.policy.conversion["tolerance"] == found.tolerance
 
 
-@pytest.mark.parametrize("error", [0.01, 0.05, 0.09])
-def test_where_the_energy_is_there_the_conversion_is_as_fine_as_half_of_the_error(error: float) -> None:
+@pytest.mark.parametrize(("most", "tolerance"), [(1.0, 0.03), (1e-6, 0.06)])
+def test_where_all_or_none_fit_it_is_the_finest_or_the_coarsest(most: float, tolerance: float) -> None:
     actor, rows = random_actor(widths=(48, 48)), walk(1_500, 11)
-    assert fitted_conversion(actor, actor, rows, error, 1.0).tolerance == own_tolerance(error)
+    assert finest_conversion(actor, actor, rows, (0.03, 0.06), most).tolerance == tolerance
 
 
-@pytest.mark.parametrize(("error", "coarsest"), [(0.01, 0.02), (0.06, 0.06), (0.09, 0.09), (0.4, 0.1)])
-def test_no_conversion_errs_more_than_its_student(error: float, coarsest: float) -> None:
-    actor, rows = random_actor(widths=(48, 48)), walk(1_500, 11)
-    assert fitted_conversion(actor, actor, rows, error, 1e-6).tolerance == pytest.approx(coarsest)
+@pytest.mark.parametrize(
+    ("error", "spending", "finest", "coarsest"),
+    [
+        (0.004, True, 0.005, 0.02), (0.012, True, 0.006, 0.02), (0.03, True, 0.015, 0.03), (0.09, True, 0.045, 0.09),
+        (0.012, False, 0.02, 0.02), (0.03, False, 0.02, 0.03), (0.09, False, 0.045, 0.09), (0.4, False, 0.05, 0.1),
+    ],
+)  # fmt: skip
+def test_tolerances_lie_between_half_of_the_students_error_and_all_of_it(
+    error: float, spending: bool, finest: float, coarsest: float
+) -> None:
+    assert tolerances_worth_having(error, spending) == pytest.approx((finest, coarsest))
 
 
 def test_the_tolerance_that_is_trained_for_does_not_fall_when_pruning_is_over() -> None:

@@ -19,7 +19,13 @@ from snn_policy.compression.pruning import operations, prune
 from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States, spiking_episodes
 from snn_policy.compression.student import Student
-from snn_policy.compression.tolerances import Conversion, conversion, fitted_conversion, own_tolerance
+from snn_policy.compression.tolerances import (
+    Conversion,
+    conversion,
+    finest_conversion,
+    own_tolerance,
+    tolerances_worth_having,
+)
 from snn_policy.energy import nanojoules
 from snn_policy.environments import EnvironmentSource
 from snn_policy.offline.td3bc_networks import FlatAdam, FlatParameters
@@ -252,9 +258,9 @@ class Distillation:
         """Return the conversion that is judged: of the given tolerance, or of one that meets the wanted energy."""
         if self.settings.tolerance is not None:
             return self.converted()
-        now, student = self.progress, self.student.actor()
-        allowed = now.goal * MARGIN / now.closed_loop
-        return fitted_conversion(student, self.teacher, self._conversion_states(), now.error, allowed)
+        now, student, rows = self.progress, self.student.actor(), self._conversion_states()
+        worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
+        return finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
 
     def _judge_student(self) -> None:
         """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""
