@@ -24,7 +24,7 @@ from snn_policy.compression.loss import COUNTS, ActionError
 from snn_policy.compression.plan import Stretch
 from snn_policy.compression.profile import profile
 from snn_policy.compression.pruning import blocked, operations, prune
-from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states, own_tolerance
+from snn_policy.compression.settings import CompressionSettings, Target, numbers_of_states
 from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
 from snn_policy.energy import nanojoules
@@ -588,11 +588,6 @@ def test_changes_are_expected_only_where_they_save_a_tenth_as_a_conversion_choos
 @pytest.mark.parametrize(("energy", "reached"), [(0.0199, True), (0.0201, True), (0.0203, False), (0.03, False)])
 def test_an_energy_is_reached_within_a_hundredth(energy: float, reached: bool) -> None:
     assert Verdict(energy).needs_at_most(0.02) is reached
-
-
-@pytest.mark.parametrize(("error", "tolerance"), [(0.0, 0.02), (0.03, 0.02), (0.06, 0.03), (0.09, 0.045), (0.3, 0.05)])
-def test_a_conversion_is_as_fine_as_half_of_the_students_own_error(error: float, tolerance: float) -> None:
-    assert own_tolerance(error) == pytest.approx(tolerance)
 
 
 @pytest.mark.parametrize("given", [0.02, 0.1])

@@ -40,6 +40,7 @@ from snn_policy.compression.pruning import blocked, operations, prune
 from snn_policy.compression.settings import MOST_PICTURE_BYTES, CompressionSettings, Target, numbers_of_states
 from snn_policy.compression.states import States
 from snn_policy.compression.student import Student
+from snn_policy.compression.tolerances import Conversion
 from snn_policy.spiking import sigma_delta
 from tests.actors import random_actor
 from tests.compiled_policy import CompiledPolicy
@@ -331,7 +332,7 @@ def test_the_quanta_of_thousands_of_pixels_are_found_at_once(size: int) -> None:
     run._begin_first_stretch()
     now, found = run.progress, run.progress.scale
     assert found < States.least_scale
-    run._learn_from(convert(teacher, rows, tolerance=0.001), now.above)
+    run._learn_from(Conversion(convert(teacher, rows, tolerance=0.001), 0.001, now.above))
     assert now.scale == pytest.approx(found, rel=1e-3)
     assert 0.5 < now.correction < 2
 

@@ -48,7 +48,8 @@ Count = Annotated[str, typer.Option(help="What is kept low: spikes, or events (n
 Tolerance = Annotated[
     float | None,
     typer.Option(
-        help="Of the conversion that the student is made for.", show_default="half of its own error, 0.02 to 0.05"
+        help="Of the conversion that the student is made for.",
+        show_default="half of its own error or, to meet the energy, up to all of it",
     ),
 ]
 Observations = Annotated[

@@ -29,7 +29,7 @@ from snn_policy.environments import EnvironmentSource
 from snn_policy.errors import SourceError
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, is_sealed, parse_json, reading, sealed
 
-FORMAT, FORMAT_VERSION = "snn-policy-compression", 1
+FORMAT, FORMAT_VERSION = "snn-policy-compression", 2
 RUN_FILE = "compression.json"
 
 

@@ -79,8 +79,9 @@ def compress(
         block: weights of one neuron to so many consecutive neurons are pruned together; 16 suit a processor's
             registers.
         count: what is kept low, "spikes" or "events" (neurons that say anything at all in a decision).
-        tolerance: of the conversion that the student is made for; by default half of the student's own action error,
-            from 0.02 to 0.05. `convert` finds it in `provenance`.
+        tolerance: of the conversion that the student is made for; by default the finest that the
+            wanted energy allows, from a half of the student's own action error (0.02 to 0.05) up to all of it.
+            `convert` finds it in `provenance`.
         directory: where checkpoints go; with `resume` a run that was stopped there goes on.
 
     Returns:

@@ -12,14 +12,20 @@ from torch import Tensor
 
 from snn_policy.actor import Actor
 from snn_policy.compression import plan
-from snn_policy.compression.judging import Judge, Verdict, energy_share
+from snn_policy.compression.judging import Judge, Verdict
 from snn_policy.compression.loss import COUNTS
 from snn_policy.compression.profile import Profile, profile
 from snn_policy.compression.pruning import operations, prune
-from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings, own_tolerance
+from snn_policy.compression.settings import ADD_EVERY, ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States, spiking_episodes
 from snn_policy.compression.student import Student
-from snn_policy.convert import convert
+from snn_policy.compression.tolerances import (
+    Conversion,
+    conversion,
+    finest_conversion,
+    own_tolerance,
+    tolerances_worth_having,
+)
 from snn_policy.energy import nanojoules
 from snn_policy.environments import EnvironmentSource
 from snn_policy.offline.td3bc_networks import FlatAdam, FlatParameters
@@ -64,6 +70,8 @@ class Progress:
         retries: students in a row that failed at the present goal.
         added: how often the student's states were added.
         spike_unit: by this λ is multiplied; 1 but for pictures.
+        coarse: the tolerance that pruning ended with, below which training does not go; 0: none yet.
+        closed_loop: the latest judged episodes' energy over that of their conversion, open loop.
     """
 
     step: int = 0
@@ -79,6 +87,8 @@ class Progress:
     retries: int = 0
     added: int = 0
     spike_unit: float = 1.0
+    coarse: float = 0.0
+    closed_loop: float = 1.0
     finished: bool = False
     verdicts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -156,9 +166,12 @@ class Distillation:
 
     @property
     def tolerance(self) -> float:
-        """Return the tolerance of a conversion now: the given one, or what suits the student's own error."""
-        given = self.settings.tolerance
-        return own_tolerance(self.progress.error) if given is None else given
+        """Return what the student is trained for now: the given tolerance, or what suits its own error.
+
+        The error falls when pruning is over; a tolerance that fell with it would ask for energy that weights need.
+        """
+        given, now = self.settings.tolerance, self.progress
+        return max(now.coarse, own_tolerance(now.error)) if given is None else given
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
         """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy.
@@ -168,6 +181,7 @@ class Distillation:
         now = self.progress
         allowed = stretch.energy(now.step) * MARGIN
         if stretch.pruning(now.step):
+            now.coarse = own_tolerance(now.error)
             rows = torch.from_numpy(rng.integers(1, len(self.states), self.states.profiled // 4))
             with torch.no_grad():
                 slope = self.states.error.derivative(self.student(self.states.inputs_at(rows))[1])
@@ -180,13 +194,12 @@ class Distillation:
     def _begin_first_stretch(self) -> None:
         """Begin at the energy of the converted teacher, which a copy has, too."""
         now, target, steps = self.progress, self.settings.target, self.settings.steps
-        rows = self._conversion_states()
-        policy = convert(self.teacher, rows, tolerance=self.tolerance)
-        now.above = energy_share(policy, self.teacher, rows)
+        found = conversion(self.teacher, self.teacher, self._conversion_states(), self.tolerance)
+        now.above = found.energy
         if self.states.quiet:
             now.spike_unit = max(1.0, USUAL_ENERGY / max(now.above, 1e-6))
         if self.student.copied:
-            self._learn_from(policy, now.above)
+            self._learn_from(found)
         share = (
             1.0 if self.env is None else plan.FIRST_STRETCH[target.kind]
         )  # with nothing to judge there is one stretch
@@ -200,19 +213,16 @@ class Distillation:
         due = self.env is not None and now.added < ADDITIONS and now.step * ADD_EVERY >= steps * (now.added + 1)
         if not (over or (due and self.settings.added)):
             return
-        policy = self.converted()
         if due and self.settings.added and now.step < steps:
-            self._add_states(policy)
-        rows = self._conversion_states()
-        real = energy_share(policy, self.teacher, rows)
-        self._learn_from(policy, real)
+            self._add_states(self.converted().policy)
+        self._learn_from(self.converted())
         if over:
-            self._judge_student(policy, real)
+            self._judge_student()
 
     def _conversion_states(self) -> np.ndarray:
         return self.states.observations[self.states.conversion_rows.numpy()]
 
-    def _learn_from(self, policy: SpikingPolicy, energy: float) -> None:
+    def _learn_from(self, found: Conversion) -> None:
         """Take the quanta from the converted student, and how its energy there differs from the expected."""
         states = self.states
         indices = states.conversion_rows[1:]
@@ -223,11 +233,11 @@ class Distillation:
         def measured() -> Profile:
             return profile(self.student, states.error, before, after, states.offset, self._quanta, self._count)
 
-        now, quanta = self.progress, torch.from_numpy(policy.network.neurons.quanta[0])  # pyright: ignore
+        now, quanta = self.progress, torch.from_numpy(found.policy.network.neurons.quanta[0])  # pyright: ignore
         change = float((quanta * measured().precision[0]).median())
         now.scale *= float(np.clip(change, states.least_scale, MOST_SCALE))
         expected = operations(self.student, measured().rate) / self._dense
-        now.correction = float(np.clip(energy / max(expected, 1e-12), *CORRECTIONS))
+        now.correction = float(np.clip(found.energy * now.closed_loop / max(expected, 1e-12), *CORRECTIONS))
 
     def _add_states(self, policy: SpikingPolicy) -> None:
         """Add the converted student's own episodes, and what the teacher does there (DAgger)."""
@@ -240,18 +250,26 @@ class Distillation:
             episodes.close()
         self.progress.added += 1
 
-    def converted(self) -> SpikingPolicy:
+    def converted(self) -> Conversion:
         """Return the present student as the spiking policy that `convert` makes of it."""
-        rows = self._conversion_states()
-        return convert(self.student.actor(), rows, tolerance=self.tolerance)
+        return conversion(self.student.actor(), self.teacher, self._conversion_states(), self.tolerance)
 
-    def _judge_student(self, policy: SpikingPolicy, energy: float) -> None:
+    def _fitted(self) -> Conversion:
+        """Return the conversion that is judged: of the given tolerance, or of one that meets the wanted energy."""
+        if self.settings.tolerance is not None:
+            return self.converted()
+        now, student, rows = self.progress, self.student.actor(), self._conversion_states()
+        worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
+        return finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
+
+    def _judge_student(self) -> None:
         """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""
-        now, target = self.progress, self.settings.target
+        now, target, found = self.progress, self.settings.target, self._fitted()
         wanted = target.value if target.kind == "retention" else ENOUGH
-        verdict = Verdict(energy) if self._judge is None else self._judge.verdict(policy, wanted)
-        verdict = replace(verdict, tolerance=self.tolerance)
-        now.correction = float(np.clip(now.correction * verdict.energy / energy, *CORRECTIONS))
+        verdict = Verdict(found.energy) if self._judge is None else self._judge.verdict(found.policy, wanted)
+        verdict = replace(verdict, tolerance=found.tolerance)
+        before, now.closed_loop = now.closed_loop, float(np.clip(verdict.energy / found.energy, *CORRECTIONS))
+        now.correction = float(np.clip(now.correction * now.closed_loop / before, *CORRECTIONS))
         now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})
         if self._better(verdict):
             masks = [kept.clone() for kept in self.student.kept]

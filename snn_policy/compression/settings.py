@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from snn_policy.checks import number, require, whole
-from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
 EXPECTED = "expected 'energy:E' with E in (0, 1), such as energy:0.03, or 'retention:R' with R in (0, 1], such as retention:0.99"  # fmt: skip  # noqa: E501
 
@@ -14,8 +13,6 @@ OBSERVATIONS, ADDED = 60_000, 20_000
 """States recorded, and added at a time. A student with a sixth of the weights learns a few ten thousand by heart."""
 STEPS = 20_000
 """By default; shorter runs get fewer states, in proportion."""
-COARSEST, OWN_ERROR_SHARE = 0.05, 0.5
-"""See `own_tolerance`."""
 MOST_VALUES = 2**24
 """Numbers in all recorded states together; actors with large observations get fewer states."""
 MOST_PICTURE_BYTES = 2**29
@@ -68,8 +65,8 @@ class CompressionSettings:
         seed: of everything: recording, minibatches, the students' episodes, the judging ones.
         block: weights of one source to so many consecutive outputs are pruned together (1, 8, 16, 32).
         count: "spikes" or "events": what the loss counts, and the predictors are chosen by.
-        tolerance: of the conversion that the student is made for; None: half of the student's own action error, from
-            0.02 to 0.05 (`own_tolerance`).
+        tolerance: of the conversion that the student is made for; None: from a half of the student's own action error
+            up to all of it (`tolerances`).
         observations: recorded of the teacher; `added`: of the student's own episodes, each of `ADDITIONS` times.
         batch: pairs of consecutive states in a step.
     """
@@ -96,15 +93,6 @@ class CompressionSettings:
                 continue
             value = number(name, getattr(self, name))
             require(0 < value <= 1, f"{name} {value!r}: expected a number in (0, 1]")
-
-
-def own_tolerance(error: float) -> float:
-    """Return the tolerance that suits a student of that RMS action error.
-
-    The conversion's error adds to it as independent ones do: half of it makes the sum 12 % larger. Finer spikes cost
-    energy, which buys weights that make the student's own error smaller.
-    """
-    return max(DEFAULT_TOLERANCE, min(COARSEST, OWN_ERROR_SHARE * error))
 
 
 def numbers_of_states(size: int, steps: int, most: int = MOST_VALUES) -> tuple[int, int]:
