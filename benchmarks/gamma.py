@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from snn_policy.calibration import open_loop
 from snn_policy.calibration.recordings import pieces
@@ -22,33 +20,32 @@ def gamma_where_it_saves(share: float) -> Iterator[None]:
         open_loop.LEAST_SAVING = before
 
 
-@contextmanager
-def gamma_by_events() -> Iterator[None]:
-    """Convert inside with γ = 1 where it saves more than `LEAST_SAVING` of a neuron's events, not of its spikes.
+class EventsEncoder(open_loop.StageEncoder):
+    """Choose predictors by events: decisions in which a neuron says anything at all."""
 
-    A neuron that sends changes says something where its memory moves; one that sends values, where its value is not
-    zero.
-    """
-    before = open_loop.StageEncoder.cheapest
+    def cheapest(self, groups: tuple[int, int]) -> FloatArray:
+        """Return γ per neuron: 1 where that saves more than `LEAST_SAVING` of its events.
 
-    def fewest_events(encoder: open_loop.StageEncoder, groups: tuple[int, int]) -> FloatArray:
-        afresh, changes = (encoder.neurons(encoder.everywhere(gamma)) for gamma in (0, 1))
-        told = {0: np.zeros(len(afresh.gamma)), 1: np.zeros(len(afresh.gamma))}
-        for rows in pieces(encoder.h, most=open_loop.BLOCK_VALUES):
-            values, known = encoder._values(rows), changes.memory.copy()
-            told[0] += moved(encoder._encoded(values, afresh))
-            told[1] += moved(np.diff(encoder._encoded(values, changes), axis=0, prepend=known[None]))
-            encoder.passes.advance(len(values))
-        saved = open_loop.group_means(told[1] - (1 - open_loop.LEAST_SAVING) * told[0], groups)
+        A neuron that sends changes says something where its memory moves; one that sends values, where its value is
+        not zero.
+        """
+        afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
+        values_told, changes_told = np.zeros((2, len(afresh.gamma)))
+        for rows in pieces(self.h, most=open_loop.BLOCK_VALUES):
+            values, known = self._values(rows), changes.memory[None].copy()
+            values_told += np.count_nonzero(self._encoded(values, afresh), axis=0)
+            moves = np.diff(self._encoded(values, changes), axis=0, prepend=known)
+            changes_told += np.count_nonzero(moves, axis=0)
+            self.passes.advance(len(values))
+        saved = open_loop.group_means(changes_told - (1 - open_loop.LEAST_SAVING) * values_told, groups)
         return (saved < 0).astype(np.float32)
 
-    open_loop.StageEncoder.cheapest = fewest_events
+
+@contextmanager
+def gamma_by_events() -> Iterator[None]:
+    """Convert chains of layers inside with predictors chosen by events."""
+    before, open_loop.StageEncoder = open_loop.StageEncoder, EventsEncoder
     try:
         yield
     finally:
-        open_loop.StageEncoder.cheapest = before
-
-
-def moved(sent: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Count per neuron the decisions of (decisions, neurons) in which it says anything."""
-    return np.count_nonzero(sent, axis=0)
+        open_loop.StageEncoder = before
