@@ -44,6 +44,7 @@ TABLES: Mapping[str, tuple[Table, ...]] = {
         Table(README, "results", short_table),
     ),
     "dm_control": (Table(DOCS / "dm_control.md", "results", suite_tables),),
+    "dm_control_pixels": (Table(DOCS / "dm_control.md", "pixels", suite_tables),),
     "energy": (
         Table(README, "energy", energy_table),
         Table(DOCS / "energy.md", "energy", lambda document: energy_table(document, everything=True)),

@@ -25,14 +25,16 @@ AS_SHIPPED = {"qcfs": "if"}
 """Kinds of neurons that shipped policies of that training have, where it is not the sigma-delta neuron."""
 SWEEPS = {
     "results": ("[results](results.md)", "1.5"),
-    "dm_control": ("[the Control Suite](dm_control.md)", "3"),
+    "dm_control": ("[the Control Suite](dm_control.md)", "0.1"),
+    "dm_control_pixels": ("[the Control Suite from pixels](dm_control.md)", "2.5"),
     "energy": ("[energy](energy.md), the first table of the README", "0.1"),
     "neuron": ("[the neuron](neuron.md)", "3"),
     "compression": ("[compression](compression.md)", "2"),
 }
 """Every sweep: its pages, and estimated core-hours."""
 SIZES = {
-    "dm_control": ("160 at most, of which it reports 50", "2,240"),
+    "dm_control": ("96 at most, of which it reports 30", "1,344"),
+    "dm_control_pixels": ("64 at most, of which it reports 20", "768"),
     "neuron": ("390", "78,000"),
     "compression": ("35", "3,500"),
 }

@@ -110,7 +110,8 @@ def test_a_row_that_no_cell_stands_for_would_be_found(actor: str, variant: str) 
     ("name", "cells", "episodes"),
     [
         ("results", "265", "26,500"),
-        ("dm_control", "160", "2,240"),
+        ("dm_control", "96", "1,344"),
+        ("dm_control_pixels", "64", "768"),
         ("energy", "56", "1,120"),
         ("neuron", "390", "78,000"),
         ("compression", "35", "3,500"),
