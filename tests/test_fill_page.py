@@ -53,6 +53,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+def table_of_states(folder: Path) -> str:
+    """What stands between the markers of the sweep called dm_control; the page has the table of pictures, too."""
+    return (folder / "dm_control.md").read_text().split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0]
+
+
 def test_the_command_stores_the_cells_and_fills_the_pages(swept: Path, tmp_path: Path) -> None:
     code, said = command(swept, "--out", tmp_path)
     assert (code, said.split(" 0.0")[0]) == (0, "dm_control: 5 cells (5 of 4 episodes),")
@@ -65,12 +70,13 @@ def test_the_command_stores_the_cells_and_fills_the_pages(swept: Path, tmp_path:
     assert len(document["code"]) == len(document["versions"]) == 1
     assert len(document["code"][0]["snn_policy"]) >= 16
     assert {"numpy", "gymnasium"} < set(document["versions"][0])
-    page = (tmp_path / "dm_control.md").read_text()
-    assert page.count("### ") == 1
-    assert "### small on CartPole-v1" in page
-    assert "- IF T=8 α=0.6 against α=0: " in page
+    page, of_states = (tmp_path / "dm_control.md").read_text(), table_of_states(tmp_path)
+    assert of_states.count("### ") == 1
+    assert "### small on CartPole-v1" in of_states
+    assert "- IF T=8 α=0.6 against α=0: " in of_states
+    assert page.partition("## From pixels")[2].count("### pixels-") == 3
     assert page.splitlines()[0] == "# Results on the DeepMind Control Suite"
-    assert "| 160 at most, of which it reports 50 | 2,240 | 0.00, measured |" in (tmp_path / LIST.name).read_text()
+    assert "| 96 at most, of which it reports 30 | 1,344 | 0.00, measured |" in (tmp_path / LIST.name).read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["dm_control.json", "dm_control.md", LIST.name]
 
 
@@ -144,7 +150,7 @@ def test_older_rows_go_when_a_cell_has_taken_their_place(
     after = json.loads((tmp_path / "dm_control.json").read_bytes())
     found = [f"{row['actor']}/{row['variant']}" for row in after.get("older", {}).get("rows", [])]
     assert found == left
-    assert (tmp_path / "dm_control.md").read_text().count("(older)") == len(left)
+    assert table_of_states(tmp_path).count("(older)") == len(left)
     assert after.get("older", {"what": "measured by hand"})["what"] == "measured by hand"
 
 
