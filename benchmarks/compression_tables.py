@@ -145,6 +145,23 @@ def former() -> str:
     return table(heads, rows)
 
 
+def seeds() -> str:
+    """Return the table of students at their targets that were made with several seeds."""
+    lines = [line for line in read_lines() if line["count"] == "spikes" and line["block"] == 16
+             and line["target"] == WANTED[line["actor"]][0]]  # fmt: skip
+    several = {line["actor"] for line in lines if line["seed"] != 0}
+    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["seed"]))
+    rows = [
+        [line["actor"], str(line["seed"]), f"{line['energy']:.3f}", kept(line), kept(line, "student_"), failures(line),
+         f"{tolerance(line):.3f}", judged(line), "–" if line["cpu_seconds"] is None else str(line["cpu_seconds"])]
+        for line in lines if line["actor"] in several
+    ]  # fmt: skip
+    heads = ["actor", "seed", "energy", "retention, spiking", "retention, compressed ANN",
+             "failed: original · spiking · compressed ANN", "tolerance", "judged: retention, episodes",
+             "CPU seconds"]  # fmt: skip
+    return table(heads, rows)
+
+
 def falls() -> str:
     """Return the table of failures with Wilson's 95 % intervals: students at their targets, and longer runs."""
     rows = []
@@ -194,19 +211,16 @@ def counts() -> str:
 
 
 def blocks() -> str:
-    """Return the table of blocks of several sizes."""
-    timed = {(row["teacher"], row["block"]): row["times"] for row in read_rows() if row["policy"].endswith("-0")}
-    lines = at_target(read_lines(), count="spikes")
-    several = [line["actor"] for line in lines if line["block"] != 16]
-    rows = []
-    for line in sorted(lines, key=lambda line: ([*WANTED].index(line["actor"]), line["block"])):
-        if line["actor"] in several:
-            times = timed.get((line["actor"], line["block"]))
-            ratio = "" if times is None else f"{times[ACT]['ratio']:.2f}"
-            rows.append([line["actor"], str(line["block"]), f"{line['energy']:.3f}", kept(line), failures(line),
-                         f"{line['record']['density']:.2f}", ratio])  # fmt: skip
-    heads = ["actor", "block", "energy", "retention", "failed: original · spiking · compressed ANN", "weights left",
-             "`policy.act`, × the ANN in ONNX Runtime"]  # fmt: skip
+    """Return the table of blocks of several sizes, of the former rule."""
+    lines = at_target(read_lines(FORMER), count="spikes")
+    sizes = {actor: {line["block"] for line in lines if line["actor"] == actor} for actor in WANTED}
+    rows = [
+        [line["actor"], str(line["block"]), f"{line['energy']:.3f}", kept(line), failures(line),
+         f"{line['record']['density']:.2f}"]
+        for line in sorted(lines, key=lambda line: ([*WANTED].index(line["actor"]), line["block"]))
+        if 16 in sizes[line["actor"]] and len(sizes[line["actor"]]) > 1
+    ]  # fmt: skip
+    heads = ["actor", "block", "energy", "retention", "failed: original · spiking · compressed ANN", "weights left"]
     return table(heads, rows)
 
 
@@ -251,6 +265,7 @@ def shipped() -> str:
 TEXTS: dict[str, Callable[[], str]] = {
     "compression": targets,
     "compression-curve": curve,
+    "compression-seeds": seeds,
     "compression-falls": falls,
     "compression-precision": precision,
     "compression-former": former,

@@ -51,6 +51,8 @@ TABLES: Mapping[str, tuple[Table, ...]] = {
     ),
 }
 """The tables that a sweep fills, by its name."""
+DRAWN_FROM: Mapping[str, str] = {"results": "python -m benchmarks.plot_energy_return"}
+"""What draws the pictures of a sweep's cells anew."""
 LIST = DOCS / "sweeps.md"
 """The page with the list of all sweeps."""
 
@@ -147,7 +149,10 @@ def main(
         out.mkdir(parents=True, exist_ok=True)
     try:
         for directory in directories or ():
-            print(told(fill(directory, out)))
+            document = fill(directory, out)
+            print(told(document))
+            if out is None and document["sweep"] in DRAWN_FROM:
+                print(f"next: {DRAWN_FROM[document['sweep']]}")
         if not directories:
             fill_from_stored(out)
     except (ValueError, SourceError) as error:

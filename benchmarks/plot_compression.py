@@ -33,6 +33,7 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST, MOST = 0.95, 1.03
 """Retentions shown; what lies below is drawn at the edge, as a triangle."""
 SPIKING, COMPRESSED, DEFAULT = "compressed, spiking", "compressed ANN, skipping zeros", "default conversion"
+BEFORE = "hollow: by the former rule"
 
 
 def main(out: Annotated[Path | None, typer.Option(help="directory of the pictures; docs by default")] = None) -> None:
@@ -59,7 +60,7 @@ def draw(lines: Sequence[Line], theme: Theme, target: Path) -> None:
         wanted: dict[str, Any] = {"actor": actor, "block": 16, "count": "spikes"}
         draw_actor(axes, chosen(lines, **wanted), chosen(read_lines(FORMER), **wanted), actor, theme)
     handles, labels = next(pair for axes in panels.flat if (pair := axes.get_legend_handles_labels())[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=theme.ink)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, labelcolor=theme.ink)
     for axes in panels[-1]:
         axes.set_xlabel("energy, of the dense original's (fp32-45nm)", color=theme.ink)
     for axes in panels[:, 0]:
@@ -75,7 +76,8 @@ def draw_actor(axes: Axes, lines: Sequence[Line], former: Sequence[Line], actor:
     for prefix, label, colour, marker in (("", SPIKING, theme.colours[0], "o"),
                                           ("student_", COMPRESSED, theme.colours[1], "s")):  # fmt: skip
         draw_students(axes, lines, prefix, fmt=f"{marker}-", color=colour, label=label)
-        draw_students(axes, former, prefix, fmt=marker, color=colour, markerfacecolor="none")
+        named = None if prefix else BEFORE
+        draw_students(axes, former, prefix, fmt=marker, color=colour, markerfacecolor="none", label=named)
     start = default_point(actor)
     if start is not None:
         axes.plot(start[0], start[1], "D", color=theme.colours[2], markersize=6, label=DEFAULT)
