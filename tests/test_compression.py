@@ -375,6 +375,14 @@ FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "no numbers": lambda tensors, progress: progress.update(weight=float("nan")),
     "a verdict of texts": lambda tensors, progress: progress["kept"]["verdict"].update(energy="low"),
     "verdicts that are none": lambda tensors, progress: progress.update(verdicts=[{"retention": "all"}]),
+    "a closed loop that needs nothing": lambda tensors, progress: progress.update(closed_loop=0.0),
+    "a correction of a million": lambda tensors, progress: progress.update(correction=1e6),
+    "no scale": lambda tensors, progress: progress.update(scale=0.0),
+    "a tolerance above all": lambda tensors, progress: progress.update(coarse=2.0),
+    "a stretch without steps": lambda tensors, progress: progress.update(finished=False, begin=100),
+    "finished without a student": lambda tensors, progress: progress.pop("kept"),
+    "a verdict of no tolerance": lambda tensors, progress: progress["kept"]["verdict"].update(tolerance=0.0),
+    "a verdict of negative energy": lambda tensors, progress: progress["kept"]["verdict"].update(energy=-0.1),
     "a forged verdict": lambda tensors, progress: progress.update(kept={"verdict": {"what": 1}, "step": 0}),
 }  # fmt: skip
 

@@ -284,3 +284,23 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(
     assert main(["sweep", str(write_sweep(tmp_path)), "--dry-run", "--out", str(tmp_path / "out")]) == 0
     assert "8 cells, 48 episodes" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (f"tolerance = {[(1 + n) / 20_000 for n in range(10_001)]}", "10,001"),
+        (f"tolerance = {[(1 + n) / 200 for n in range(101)]}\nalpha = {[n / 200 for n in range(101)]}", "10,201"),
+        (
+            f"neuron = 'if'\ntimesteps = {[*range(1, 401)]}\nalpha = {[n / 400 for n in range(400)]}",
+            "160,000",
+        ),
+    ],
+)
+def test_a_table_that_makes_too_many_settings_is_refused_before_they_are_made(
+    settings: str, count: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "huge.toml"
+    file.write_text(f'[[actors]]\nsource = "td3-Pendulum-v1"\n[[settings]]\n{settings}\n')
+    with pytest.raises(ValueError, match=f"its lists make {count} settings; at most 10,000"):
+        read_plan(file)

@@ -20,11 +20,12 @@ from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle import describe_actor
 from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
-from snn_policy.compression.distillation import Distillation, Kept, Progress
+from snn_policy.compression.distillation import CORRECTIONS, Distillation, Kept, Progress
 from snn_policy.compression.judging import Verdict
 from snn_policy.compression.pictures import states_of
 from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
+from snn_policy.compression.tolerances import COARSEST
 from snn_policy.environments import EnvironmentSource
 from snn_policy.errors import SourceError
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, is_sealed, parse_json, reading, sealed
@@ -176,6 +177,8 @@ def restore(
     with reading(directory / CHECKPOINT_FILE, "checkpoint"):
         kept = given.pop("kept", None)
         progress = _progress(given)
+        if progress.finished and kept is None:
+            raise ValueError("finished, but no student is kept")
         states = _states(teacher, tensors["observations"].numpy(), settings, progress.added)
         run = Distillation(teacher, states, settings, env)
         run.progress, run.optimiser.steps = progress, progress.step
@@ -208,9 +211,15 @@ def _progress(given: dict[str, Any]) -> Progress:
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or isinstance(value, bool) != (kind is bool) or (kind in (int, float) and not 0 <= value < 1e9):
             raise ValueError(f"{field.name} is {value!r}")
+    low, high = CORRECTIONS
+    fits = low <= read.correction <= high and low <= read.closed_loop <= high
+    if not fits or not read.scale > 0 or read.coarse > COARSEST:
+        raise ValueError(f"correction {read.correction}, closed_loop {read.closed_loop}, scale {read.scale} or "
+                         f"coarse {read.coarse} is nothing that a run comes to")  # fmt: skip
     for verdict in read.verdicts:
         _verdict({name: value for name, value in verdict.items() if name not in ("step", "density")})
-    if read.added > ADDITIONS or not read.begin <= read.step <= read.end:
+    goes_on = read.finished or read.step < read.end
+    if read.added > ADDITIONS or not read.begin <= read.step <= read.end or not goes_on:
         raise ValueError(f"step {read.step} of {read.begin} to {read.end} does not fit")
     return read
 
@@ -221,7 +230,10 @@ def _verdict(given: dict[str, Any]) -> Verdict:
         known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
         if not known and not (name == "retention" and value is None):
             raise ValueError(f"{name} is {value!r}")
-    return Verdict(**given)
+    read = Verdict(**given)
+    if read.energy < 0 or not 0 < read.tolerance <= 1:
+        raise ValueError(f"a verdict of energy {read.energy} and tolerance {read.tolerance}")
+    return read
 
 
 def _like(name: str, tensors: dict[str, Tensor], own: Tensor) -> Tensor:

@@ -266,6 +266,8 @@ def _state(run: "Distillation") -> dict[str, Any]:
 
 def _result(run: "Distillation", env: str | None) -> Actor:
     """Return the kept student, and in its provenance what was done and found."""
+    from snn_policy.compression.distillation import ENOUGH
+
     assert run.kept is not None
     settings, kept = run.settings, run.kept
     run.parameters.values.copy_(kept.values)
@@ -273,8 +275,9 @@ def _result(run: "Distillation", env: str | None) -> Actor:
     target, verdict = settings.target, kept.verdict
     reached = verdict.passes(target.value) if target.kind == "retention" else verdict.needs_at_most(target.value)
     if not reached:
-        got = f"energy {verdict.energy:.3f}, retention {verdict.retention}"
-        warn(f"{run.teacher.name}: {target} was not reached ({got}); give more steps, or ask less")
+        warn(f"{run.teacher.name}: {target} was not reached ({verdict}); give more steps, or ask less")
+    elif target.kind == "energy" and verdict.surely_loses(ENOUGH):
+        warn(f"{run.teacher.name}: {target} was reached, but return is lost ({verdict}); give more steps or energy")
     record = {
         "method": "distilled and pruned (docs/compression.md)",
         "teacher": run.teacher.name,

@@ -215,9 +215,10 @@ class Distillation:
             return
         if due and self.settings.added and now.step < steps:
             self._add_states(self.converted().policy)
-        self._learn_from(self.converted())
         if over:
             self._judge_student()
+        else:
+            self._learn_from(self.converted())
 
     def _conversion_states(self) -> np.ndarray:
         return self.states.observations[self.states.conversion_rows.numpy()]
@@ -254,11 +255,26 @@ class Distillation:
         """Return the present student as the spiking policy that `convert` makes of it."""
         return conversion(self.student.actor(), self.teacher, self._conversion_states(), self.tolerance)
 
+    def _own_states(self, student: Actor) -> np.ndarray:
+        """Return what `convert(student, student.collect(env))` will see, so that what is judged is what users get.
+
+        Of a recording alone, and of pictures, which have to be drawn, the states that it was trained on.
+        """
+        if self.env is None or self.states.quiet:
+            return self._conversion_states()
+        return student.collect(self.env)
+
     def _fitted(self) -> Conversion:
-        """Return the conversion that is judged: of the given tolerance, or of one that meets the wanted energy."""
+        """Learn from the conversion that users get, and return the one that is judged.
+
+        Of the given tolerance, or of one that meets the wanted energy.
+        """
+        now, student = self.progress, self.student.actor()
+        rows = self._own_states(student)
+        found = conversion(student, self.teacher, rows, self.tolerance)
+        self._learn_from(found)
         if self.settings.tolerance is not None:
-            return self.converted()
-        now, student, rows = self.progress, self.student.actor(), self._conversion_states()
+            return found
         worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
         return finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
 

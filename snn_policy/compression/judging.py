@@ -62,9 +62,17 @@ class Verdict:
         kept = self.retention is not None and self.retention >= wanted
         return kept and self.failed <= self.teacher_failed + MORE_FAILURES
 
+    def surely_loses(self, wanted: float) -> bool:
+        """Return whether less than the wanted share of the return is kept, beyond two standard errors."""
+        return self.retention is not None and self.retention + 2 * self.standard_error < wanted
+
     def needs_at_most(self, energy: float) -> bool:
         """Return whether the energy is at most so large a share, within a hundredth of it."""
         return self.energy <= ENERGY_SLACK * energy
+
+    def __str__(self) -> str:
+        judged = f", {self.retention or 0:.3f} ± {self.standard_error:.3f} of the return in {self.episodes} episodes"
+        return f"energy {self.energy:.3g}{'' if self.retention is None else judged}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,6 +5,7 @@ inside it is one value per layer or stage: `alpha = [[0.3, 0.5]]` makes one. Ins
 `calibration = {adaptive = [1, 3]}` is one, `calibration = [{iterations = 1}, {adaptive = [1, 3]}]` makes two.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -29,6 +30,8 @@ from snn_policy.spiking.settings import (
 from snn_policy.spiking.spike_calibration import SpikeCalibration
 from snn_policy.sweeps.tables import Table
 
+MOST_SETTINGS = 10_000
+"""Of one table: more are a slip, and would fill the memory before anything is said."""
 COMPRESSION_KEYS = ("target", "steps", "seed", "block", "count")
 
 
@@ -97,6 +100,10 @@ def read_settings(table: Table, number: int) -> Iterator[Setting]:
     axes = [[(name, value) for value in given] for name, given in choices.items() if name in table]
     compressions = _choices(table, "compression", False)
     table.end()
+    count = math.prod(map(len, axes)) * len(compressions)
+    if count > MOST_SETTINGS:
+        remedy = f"at most {MOST_SETTINGS:,}; give shorter lists, or one value per layer as a list inside the list"
+        raise ValueError(table.told(f"its lists make {count:,} settings; {remedy}"))
     for chosen in product(*axes):
         given = dict(chosen)
         if KINDS[neuron] is SigmaDelta and not {"tolerance", "threshold"} & given.keys():
