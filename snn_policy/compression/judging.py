@@ -26,7 +26,7 @@ from snn_policy.protocol import FloatArray
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 
-EPISODES, FEWEST_TO_PASS, MOST_EPISODES = 10, 50, 100
+EPISODES, FEWEST_TO_PASS, MOST_EPISODES = 10, 80, 100
 PICTURES_SHARE = 0.4
 MORE_FAILURES = 0.02
 ENERGY_SLACK = 1.01
