@@ -4,20 +4,22 @@ import warnings
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from snn_policy import convert, load_actor
 from snn_policy.compression.compress import _result, run_compression
 from snn_policy.compression.distillation import JUDGE_SEED, Kept
-from snn_policy.compression.judging import Verdict
+from snn_policy.compression.judging import Verdict, energy_share
 from snn_policy.compression.student import Student
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
+from snn_policy.evaluation.statistics import retention
 from snn_policy.exported import path as shipped
 from snn_policy.offline.td3bc_networks import FlatParameters
 from tests.actors import random_actor
-from tests.test_compression import PENDULUM, small
+from tests.test_compression import PENDULUM, small, walk
 
 
 @pytest.mark.filterwarnings("ignore:.* was not reached")
@@ -30,6 +32,26 @@ def test_the_recorded_energy_and_return_are_those_of_the_conversion_that_users_g
     found = evaluate(policy, PENDULUM, episodes=record["episodes"], seed=JUDGE_SEED)
     energy = float(nanojoules(0, found.synaptic_operations) / nanojoules(teacher.dense_macs, 0))
     assert energy == pytest.approx(record["energy"], rel=1e-3)
+    ann = evaluate(teacher, PENDULUM, episodes=record["episodes"], seed=JUDGE_SEED)
+    assert retention(np.mean(ann.returns), np.mean(found.returns)) == pytest.approx(record["retention"], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.* was not reached")
+@pytest.mark.parametrize("rows", [3_000, 9_000, 14_000])
+def test_of_a_recording_alone_the_recorded_energy_is_that_on_all_of_it(rows: int) -> None:
+    teacher, recording = random_actor(widths=(16, 16)), walk(rows, 11)
+    recording[: rows // 2] *= 3
+    student = run_compression(teacher, small("energy:0.1", steps=100), None, recording)
+    energy = energy_share(convert(student, recording), teacher, recording)
+    assert energy == pytest.approx(student.provenance["compression"]["energy"], rel=1e-6)
+
+
+def test_what_convert_says_of_a_run_s_own_states_is_not_said_by_the_run() -> None:
+    teacher, recording = random_actor(widths=(16, 16)), walk(600, 11)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_compression(teacher, small("energy:0.3", steps=100, tolerance=1e-4), None, recording)
+    assert [str(warning.message) for warning in caught if "tolerance" in str(warning.message)] == []
 
 
 def told(target: str, verdict: Verdict) -> list[str]:

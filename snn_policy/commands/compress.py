@@ -73,7 +73,7 @@ def compress(
     resume: Resume = False,
     json: JsonOption = None,
 ) -> None:
-    """Distil a sparse, quiet student of an actor, and convert it: two to three times less energy. Needs torch.
+    """Distil a sparse, quiet student of an actor, and convert it: two to four times less energy. Needs torch.
 
     The student learns the actor's actions on the actor's states and on its own, and is pruned on the way; at intervals
     its spiking conversion runs episodes beside the actor. The given model is not changed. Some minutes on one core;

@@ -273,10 +273,12 @@ class Distillation:
         rows = self._own_states(student)
         found = conversion(student, self.teacher, rows, self.tolerance)
         self._learn_from(found)
-        if self.settings.tolerance is not None:
-            return found
-        worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
-        return finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
+        if self.settings.tolerance is None:
+            worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
+            found = finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
+        if self.env is None and not self.states.quiet:  # users convert on all of their recording
+            return conversion(student, self.teacher, self.states.observations, found.tolerance)
+        return found
 
     def _judge_student(self) -> None:
         """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""

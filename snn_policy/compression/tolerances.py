@@ -5,6 +5,7 @@ The conversion's error adds to the student's as independent ones do: half of it 
 error they bring nothing.
 """
 
+import warnings
 from typing import NamedTuple
 
 from snn_policy.actor import Actor
@@ -36,8 +37,13 @@ class Conversion(NamedTuple):
 
 
 def conversion(student: Actor, teacher: Actor, rows: FloatArray, tolerance: float) -> Conversion:
-    """Return the conversion of that tolerance, calibrated and measured on the observations (N, *shape)."""
-    policy = convert(student, rows, tolerance=tolerance)
+    """Return the conversion of that tolerance, calibrated and measured on the observations (N, *shape).
+
+    What `convert` would say of these observations it says when the student that is kept is converted.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        policy = convert(student, rows, tolerance=tolerance)
     return Conversion(policy, tolerance, energy_share(policy, teacher, rows))
 
 
