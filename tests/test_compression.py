@@ -378,7 +378,6 @@ FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "a closed loop that needs nothing": lambda tensors, progress: progress.update(closed_loop=0.0),
     "a correction of a million": lambda tensors, progress: progress.update(correction=1e6),
     "no scale": lambda tensors, progress: progress.update(scale=0.0),
-    "a tolerance above all": lambda tensors, progress: progress.update(coarse=2.0),
     "a stretch without steps": lambda tensors, progress: progress.update(finished=False, begin=100),
     "finished without a student": lambda tensors, progress: progress.pop("kept"),
     "a verdict of no tolerance": lambda tensors, progress: progress["kept"]["verdict"].update(tolerance=0.0),

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from snn_policy import convert
 from snn_policy.compression.compress import run_compression
 from snn_policy.compression.distillation import Distillation
 from snn_policy.compression.judging import energy_share
-from snn_policy.compression.plan import Stretch
-from snn_policy.compression.profile import Profile
 from snn_policy.compression.states import States
 from snn_policy.compression.tolerances import conversion, finest_conversion, own_tolerance, tolerances_worth_having
 from tests.actors import random_actor
@@ -53,25 +50,6 @@ def test_tolerances_lie_between_half_of_the_students_error_and_all_of_it(
     error: float, spending: bool, finest: float, coarsest: float
 ) -> None:
     assert tolerances_worth_having(error, spending) == pytest.approx((finest, coarsest))
-
-
-def test_the_tolerance_that_is_trained_for_does_not_fall_when_pruning_is_over() -> None:
-    actor = random_actor(widths=(48, 48))
-    run = Distillation(actor, States(actor, walk(1_500, 11)), small(), None)
-    run._begin_first_stretch()
-    stretch = Stretch(0, 1_000, 0.2, 0.1)
-
-    def tighten(step: int, error: float) -> float:
-        run.progress.step, run.progress.error = step, error
-        run._tighten(found, stretch, np.random.default_rng(0))
-        return run.tolerance
-
-    found: Profile = run._profile(np.random.default_rng(0))
-    assert tighten(100, 0.05) == pytest.approx(0.025)
-    assert tighten(200, 0.08) == pytest.approx(0.04)
-    assert tighten(300, 0.06) == pytest.approx(0.03)
-    assert tighten(700, 0.05) == pytest.approx(0.03)
-    assert tighten(800, 0.09) == pytest.approx(0.045)
 
 
 @pytest.mark.parametrize("share", [0.7, 0.8, 0.9])

@@ -25,7 +25,6 @@ from snn_policy.compression.judging import Verdict
 from snn_policy.compression.pictures import states_of
 from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
-from snn_policy.compression.tolerances import COARSEST
 from snn_policy.environments import EnvironmentSource
 from snn_policy.errors import SourceError
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, checked, is_sealed, parse_json, reading, sealed
@@ -213,9 +212,9 @@ def _progress(given: dict[str, Any]) -> Progress:
             raise ValueError(f"{field.name} is {value!r}")
     low, high = CORRECTIONS
     fits = low <= read.correction <= high and low <= read.closed_loop <= high
-    if not fits or not read.scale > 0 or read.coarse > COARSEST:
-        raise ValueError(f"correction {read.correction}, closed_loop {read.closed_loop}, scale {read.scale} or "
-                         f"coarse {read.coarse} is nothing that a run comes to")  # fmt: skip
+    if not fits or not read.scale > 0:
+        numbers = f"correction {read.correction}, closed_loop {read.closed_loop} or scale {read.scale}"
+        raise ValueError(f"{numbers} is nothing that a run comes to")
     for verdict in read.verdicts:
         _verdict({name: value for name, value in verdict.items() if name not in ("step", "density")})
     goes_on = read.finished or read.step < read.end

@@ -70,7 +70,6 @@ class Progress:
         retries: students in a row that failed at the present goal.
         added: how often the student's states were added.
         spike_unit: by this λ is multiplied; 1 but for pictures.
-        coarse: the tolerance that pruning ended with, below which training does not go; 0: none yet.
         closed_loop: the latest judged episodes' energy over that of their conversion, open loop.
     """
 
@@ -87,7 +86,6 @@ class Progress:
     retries: int = 0
     added: int = 0
     spike_unit: float = 1.0
-    coarse: float = 0.0
     closed_loop: float = 1.0
     finished: bool = False
     verdicts: list[dict[str, Any]] = field(default_factory=list)
@@ -166,12 +164,9 @@ class Distillation:
 
     @property
     def tolerance(self) -> float:
-        """Return what the student is trained for now: the given tolerance, or what suits its own error.
-
-        The error falls when pruning is over; a tolerance that fell with it would ask for energy that weights need.
-        """
-        given, now = self.settings.tolerance, self.progress
-        return max(now.coarse, own_tolerance(now.error)) if given is None else given
+        """Return what the student is trained for now: the given tolerance, or what suits its own error."""
+        given = self.settings.tolerance
+        return own_tolerance(self.progress.error) if given is None else given
 
     def _tighten(self, found: Profile, stretch: plan.Stretch, rng: np.random.Generator) -> None:
         """Prune to what the plan allows; where nothing is pruned any more, let the spikes' weight keep the energy.
@@ -181,7 +176,6 @@ class Distillation:
         now = self.progress
         allowed = stretch.energy(now.step) * MARGIN
         if stretch.pruning(now.step):
-            now.coarse = own_tolerance(now.error)
             rows = torch.from_numpy(rng.integers(1, len(self.states), self.states.profiled // 4))
             with torch.no_grad():
                 slope = self.states.error.derivative(self.student(self.states.inputs_at(rows))[1])
