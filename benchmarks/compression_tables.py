@@ -28,7 +28,7 @@ from snn_policy.sweeps.profiles import wilson
 
 PAGE = DOCS / "compression.md"
 FORMER = RESULTS / "compression-former-rule.jsonl"
-"""Students of the rule of before: tolerance 0.02, whatever their own error."""
+"""Students of rules before."""
 PER_OPERATION = 4.6 / 0.9
 """Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
 Line = Mapping[str, Any]
@@ -131,7 +131,7 @@ def curve() -> str:
 
 
 def former() -> str:
-    """Return the table of students of the rule of before that differ in seed, block or count, at the actor's target."""
+    """Return the table of students of rules before that differ in seed, block or count, at the actor's target."""
     lines = [line for line in read_lines(FORMER) if line["target"] == WANTED[line["actor"]][0]]
     lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["count"], line["block"], line["seed"]))
     rows = [
@@ -146,19 +146,18 @@ def former() -> str:
 
 
 def seeds() -> str:
-    """Return the table of students at their targets that were made with several seeds."""
-    lines = [line for line in read_lines() if line["count"] == "spikes" and line["block"] == 16
-             and line["target"] == WANTED[line["actor"]][0]]  # fmt: skip
-    several = {line["actor"] for line in lines if line["seed"] != 0}
-    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["seed"]))
+    """Return the table of students at their targets that were made with several seeds, of both rules."""
+    lines = [(line, rule) for rule, file in (("today's", MEASURED), ("former", FORMER)) for line in read_lines(file)
+             if (line["count"], line["block"], line["target"]) == ("spikes", 16, WANTED[line["actor"]][0])]  # fmt: skip
+    several = {line["actor"] for line, _ in lines if line["seed"] != 0}
+    lines.sort(key=lambda pair: ([*WANTED].index(pair[0]["actor"]), pair[0]["seed"], pair[1]))
     rows = [
-        [line["actor"], str(line["seed"]), f"{line['energy']:.3f}", kept(line), kept(line, "student_"), failures(line),
-         f"{tolerance(line):.3f}", judged(line), "–" if line["cpu_seconds"] is None else str(line["cpu_seconds"])]
-        for line in lines if line["actor"] in several
+        [line["actor"], str(line["seed"]), rule, f"{line['energy']:.3f}", kept(line), kept(line, "student_"),
+         failures(line), f"{tolerance(line):.3f}", judged(line)]
+        for line, rule in lines if line["actor"] in several
     ]  # fmt: skip
-    heads = ["actor", "seed", "energy", "retention, spiking", "retention, compressed ANN",
-             "failed: original · spiking · compressed ANN", "tolerance", "judged: retention, episodes",
-             "CPU seconds"]  # fmt: skip
+    heads = ["actor", "seed", "rule", "energy", "retention, spiking", "retention, compressed ANN",
+             "failed: original · spiking · compressed ANN", "tolerance", "judged: retention, episodes"]  # fmt: skip
     return table(heads, rows)
 
 
