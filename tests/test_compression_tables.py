@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compression, compression_speed, compression_tables
+from benchmarks import compression, compression_tables
 from benchmarks.compression_tables import PAGE, TEXTS, at_target, read_lines
 from benchmarks.markers import between
 
@@ -71,12 +71,22 @@ def test_spikes_and_events_are_shares_of_the_original(monkeypatch: pytest.Monkey
     assert "| events | 0.51 | 0.22 |" in events
 
 
-def test_blocks_are_shown_where_several_were_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compression_speed, "MEASURED", tmp_path / "none.json")
+def test_blocks_of_former_students_are_shown_where_several_were_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     measured(monkeypatch, tmp_path, LINE, {**LINE, "actor": "ppo-Hopper-v3", "target": "energy:0.025"})
+    monkeypatch.setattr(compression_tables, "FORMER", compression_tables.MEASURED)
     assert len(compression_tables.blocks().splitlines()) == 2
     measured(monkeypatch, tmp_path, LINE, {**LINE, "block": 8}, {**LINE, "block": 32})
     assert [row.split("|")[2].strip() for row in compression_tables.blocks().splitlines()[2:]] == ["8", "16", "32"]
+
+
+def test_seeds_are_shown_where_several_were_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "none.jsonl")
+    measured(monkeypatch, tmp_path, LINE, {**LINE, "actor": "ppo-Hopper-v3", "target": "energy:0.025"})
+    assert len(compression_tables.seeds().splitlines()) == 2
+    measured(monkeypatch, tmp_path, LINE, {**LINE, "seed": 1}, {**LINE, "seed": 1, "block": 8})
+    assert [row.split("|")[2].strip() for row in compression_tables.seeds().splitlines()[2:]] == ["0", "1"]
 
 
 @pytest.mark.parametrize(
