@@ -152,7 +152,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "episodes as a float": ({"episodes": 10.0}, "", ["episodes = 10.0"]),
     "too few episodes": ({"episodes": 1}, "", ["episodes = 1", "2 to"]),
     "a truth for a number": ({"batch": True}, "", ["batch = True"]),
-    "seeds of another type": ({"seeds": 5000}, "", ["seeds = 5000", "list of whole numbers"]),
+    "seeds of another type": ({"seeds": 5000}, "", ["seeds = 5000", "list of at least one whole number"]),
     "no seeds": ({"seeds": []}, "", ["seeds = []"]),
     "a negative seed": ({"seeds": [-1]}, "", ["seeds = [-1]"]),
     "a seed beyond all": ({"seeds": [2**31]}, "", ["seeds"]),

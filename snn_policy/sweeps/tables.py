@@ -92,7 +92,7 @@ class Table:
         def fits(value: Any) -> bool:
             return _filled(value) and all(whole(item, low, high) for item in value)
 
-        return list(self.take(key, fits, f"expected a list of whole numbers, {low:,} to {high:,}", default))
+        return list(self.take(key, fits, f"expected a list of at least one whole number, {low:,} to {high:,}", default))
 
     def table(self, key: str) -> "Table | None":
         """Return a table inside this one, None where there is none."""
