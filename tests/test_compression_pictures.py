@@ -358,7 +358,7 @@ def test_a_student_of_a_pixel_environment_is_judged_there() -> None:
     settings = small("retention:0.8", steps=200, observations=300)
     student = run_compression(teacher, settings, Square)
     record = student.provenance["compression"]
-    assert (record["env"], record["reached"], record["episodes"]) == ("Square", True, 20)
+    assert (record["env"], record["reached"], record["episodes"]) == ("Square", True, 40)
     assert record["states"] >= 300 + 100
     dense = energy_share(convert(teacher, recording(300)), teacher, recording(300))
     assert record["energy"] < 0.8 * dense
