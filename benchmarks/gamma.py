@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 from snn_policy.calibration import open_loop
 from snn_policy.calibration.recordings import pieces
-from snn_policy.protocol import FloatArray
 
 
 @contextmanager
@@ -23,22 +23,20 @@ def gamma_where_it_saves(share: float) -> Iterator[None]:
 class EventsEncoder(open_loop.StageEncoder):
     """Choose predictors by events: decisions in which a neuron says anything at all."""
 
-    def cheapest(self, groups: tuple[int, int]) -> FloatArray:
-        """Return γ per neuron: 1 where that saves more than `LEAST_SAVING` of its events.
+    def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return each neuron's events on the recording, (neurons,): where values are sent afresh, and where changes.
 
         A neuron that sends changes says something where its memory moves; one that sends values, where its value is
         not zero.
         """
         afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
-        values_told, changes_told = np.zeros((2, len(afresh.gamma)))
+        told = np.zeros((2, len(afresh.gamma)), np.int64)
         for rows in pieces(self.h, most=open_loop.BLOCK_VALUES):
             values, known = self._values(rows), changes.memory[None].copy()
-            values_told += np.count_nonzero(self._encoded(values, afresh), axis=0)
-            moves = np.diff(self._encoded(values, changes), axis=0, prepend=known)
-            changes_told += np.count_nonzero(moves, axis=0)
+            told[0] += np.count_nonzero(self._encoded(values, afresh), axis=0)
+            told[1] += np.count_nonzero(np.diff(self._encoded(values, changes), axis=0, prepend=known), axis=0)
             self.passes.advance(len(values))
-        saved = open_loop.group_means(changes_told - (1 - open_loop.LEAST_SAVING) * values_told, groups)
-        return (saved < 0).astype(np.float32)
+        return told[0], told[1]
 
 
 @contextmanager

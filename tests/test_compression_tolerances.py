@@ -1,5 +1,6 @@
 """The tolerance that a student's conversion is judged and kept with: half of its own error, or coarser."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_conversion_is_as_fine_as_half_of_the_students_own_error(error: float,
 def test_the_finest_conversion_that_a_wanted_energy_allows_needs_nearly_all_of_it(share: float, seed: int) -> None:
     actor, rows = random_actor(widths=(48, 48), seed=seed), walk(1_500, 11, seed)
     finest = conversion(actor, actor, rows, 0.045)
-    found = finest_conversion(actor, actor, rows, (0.045, 0.09), share * finest.energy)
+    found = finest_conversion(partial(conversion, actor, actor, rows), (0.045, 0.09), share * finest.energy)
     assert 0.97 * share * finest.energy <= found.energy <= share * finest.energy
     assert 0.045 < found.tolerance < 0.09
     assert found.energy == energy_share(found.policy, actor, rows)
@@ -36,7 +37,7 @@ def test_the_finest_conversion_that_a_wanted_energy_allows_needs_nearly_all_of_i
 @pytest.mark.parametrize(("most", "tolerance"), [(1.0, 0.03), (1e-6, 0.06)])
 def test_where_all_or_none_fit_it_is_the_finest_or_the_coarsest(most: float, tolerance: float) -> None:
     actor, rows = random_actor(widths=(48, 48)), walk(1_500, 11)
-    assert finest_conversion(actor, actor, rows, (0.03, 0.06), most).tolerance == tolerance
+    assert finest_conversion(partial(conversion, actor, actor, rows), (0.03, 0.06), most).tolerance == tolerance
 
 
 @pytest.mark.parametrize(

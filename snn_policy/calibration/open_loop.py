@@ -205,14 +205,19 @@ class StageEncoder:
 
     def cheapest(self, groups: tuple[int, int]) -> FloatArray:
         """Return γ per neuron, equal within a group: 1 where that saves spikes, see `LEAST_SAVING`."""
+        afresh, changes = self.costs()
+        least = LEAST_SAVING if len(self.h) >= SHORT else 0.0
+        return (group_means(changes - (1 - least) * afresh, groups) < 0).astype(np.float32)
+
+    def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return each neuron's spikes on the recording, (neurons,): where values are sent afresh, and where changes."""
         afresh, changes = (self.neurons(self.everywhere(gamma)) for gamma in (0, 1))
         for rows in pieces(self.h, most=BLOCK_VALUES):
             values = self._values(rows)
             self._encoded(values, afresh)
             self._encoded(values, changes)
             self.passes.advance(len(values))
-        least = LEAST_SAVING if len(self.h) >= SHORT else 0.0
-        return (group_means(changes.spikes - (1 - least) * afresh.spikes, groups) < 0).astype(np.float32)
+        return afresh.spikes, changes.spikes
 
     def everywhere(self, gamma: int) -> FloatArray:
         return np.full(len(self.of.quanta[self.stage]), gamma, np.float32)

@@ -4,6 +4,7 @@ Everything random depends on the seed and the step alone, so that a run resumes 
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -265,11 +266,16 @@ class Distillation:
         """
         now, student = self.progress, self.student.actor()
         rows = self._own_states(student)
-        found = conversion(student, self.teacher, rows, self.tolerance)
+
+        @cache  # the tolerance that is trained for is often the finest that is tried
+        def of(tolerance: float) -> Conversion:
+            return conversion(student, self.teacher, rows, tolerance)
+
+        found = of(self.tolerance)
         self._learn_from(found)
         if self.settings.tolerance is None:
             worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
-            found = finest_conversion(student, self.teacher, rows, worth, now.goal * MARGIN / now.closed_loop)
+            found = finest_conversion(of, worth, now.goal * MARGIN / now.closed_loop)
         if self.env is None and not self.states.quiet:  # users convert on all of their recording
             return conversion(student, self.teacher, self.states.observations, found.tolerance)
         return found

@@ -6,6 +6,7 @@ error they bring nothing.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 from snn_policy.actor import Actor
@@ -56,20 +57,18 @@ def tolerances_worth_having(error: float, spending: bool) -> tuple[float, float]
     return finest, max(own_tolerance(error), min(COARSEST_FITTED, error))
 
 
-def finest_conversion(
-    student: Actor, teacher: Actor, rows: FloatArray, tolerances: tuple[float, float], most: float
-) -> Conversion:
+def finest_conversion(of: Callable[[float], Conversion], tolerances: tuple[float, float], most: float) -> Conversion:
     """Return the finest conversion that needs at most so much energy, from the first tolerance to the second.
 
-    Where all of them need more, the coarsest.
+    Where all of them need more, the coarsest. `of` makes the conversion of a tolerance.
     """
     fine, coarse = tolerances
-    found = conversion(student, teacher, rows, fine)
+    found = of(fine)
     if found.energy <= most or coarse <= fine:
         return found
-    found = conversion(student, teacher, rows, coarse)
+    found = of(coarse)
     for _ in range(HALVINGS if found.energy <= most else 0):
-        middle = conversion(student, teacher, rows, (fine * coarse) ** 0.5)
+        middle = of((fine * coarse) ** 0.5)
         if middle.energy <= most:
             found, coarse = middle, middle.tolerance
         else:
