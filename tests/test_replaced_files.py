@@ -19,7 +19,7 @@ import pytest
 from snn_policy import OnnxPolicy, SourceError, SpikingPolicy
 from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle import document
-from snn_policy.bundle.files import name_with_sum, replace_files, sha256
+from snn_policy.bundle.files import SAME_READS, name_with_sum, read_whole, replace_files, sha256
 from snn_policy.commands.serve import read_policy
 from snn_policy.sources import load_actor
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
@@ -216,6 +216,38 @@ def test_a_readers_old_name_for_weights_that_were_just_replaced_is_no_error(
 
     monkeypatch.setattr(document, "_read", replaced_in_between)
     assert bundled(tmp_path) == "mt"
+
+
+@pytest.mark.parametrize("turns", [("mt", "sigma-delta"), ("sigma-delta",), ("mt", "mt", "sigma-delta")])
+def test_a_policy_that_comes_back_while_it_is_read_was_replaced_all_the_same(
+    turns: tuple[str, ...], both: tuple[Written, Written], tmp_path: Path
+) -> None:
+    by_name = {written.neuron: written for written in both}
+    both[0].write(tmp_path)
+    torn = list(range(12))
+
+    def read() -> str:
+        if not torn:
+            return "whole"
+        torn.pop()
+        for name in turns:
+            by_name[name].write(tmp_path)
+        raise FileNotFoundError
+
+    assert read_whole(tmp_path, read, FileNotFoundError) == "whole"
+
+
+def test_a_policy_that_nobody_replaces_is_not_read_for_ever(both: tuple[Written, Written], tmp_path: Path) -> None:
+    both[0].write(tmp_path)
+    reads = list[int]()
+
+    def read() -> None:
+        reads.append(0)
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path, read, FileNotFoundError)
+    assert len(reads) == SAME_READS
 
 
 def test_weights_that_are_nobodys_are_not_touched(both: tuple[Written, Written], tmp_path: Path) -> None:

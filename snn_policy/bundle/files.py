@@ -74,17 +74,26 @@ def read_whole(
     Raises:
         what `read` raised last: the files have stayed as they are, or are replaced all the time.
     """
-    before, reads, same = _policy_content(directory), 0, 0
+    before, reads, same = _policy_file(directory), 0, 0
     while True:
         try:
             return read()
         except retried:
-            after, reads = _policy_content(directory), reads + 1
+            after, reads = _policy_file(directory), reads + 1
             same = same + 1 if after == before else 0
             if after is None or same == SAME_READS or reads == MOST_READS:
                 raise
         before = after
         time.sleep(PAUSE)
+
+
+def _policy_file(directory: Path) -> tuple[int, ...] | None:
+    """Return which file `policy.json` is: not its content, which comes back where writers take turns."""
+    try:
+        found = (directory / POLICY_FILE).stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 def _policy_content(directory: Path) -> bytes | None:
