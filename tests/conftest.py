@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,9 +17,16 @@ from snn_policy.wrappers.rendering import NoRendererError, choose_backend
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before anything imports dm_control, and before worker processes start, which inherit the choice."""
+    """Before anything imports dm_control, and before worker processes start, which inherit both choices."""
     choose_backend()
+    heed_interrupts()
     build_core()
+
+
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT, and so would every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build_core() -> None:

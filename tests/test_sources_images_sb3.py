@@ -59,7 +59,8 @@ def test_a_cnn_policy_and_its_zip_act_as_the_model_predicts(name: str, tmp_path:
     if name == "sac-floats":
         obs = (obs / 128 - 1).astype(np.float32)
     predicted, _ = model.predict(obs, deterministic=True)
-    assert np.abs(live.act(obs) - predicted).max() <= 1e-5 * (1 + np.abs(predicted).max())  # bytes up to 255 go in
+    exactness = 1e-4 if name == "sac-bytes-as-they-are" else 1e-5  # bytes up to 255 go in, and sums grow as large
+    assert np.abs(live.act(obs) - predicted).max() <= exactness * (1 + np.abs(predicted).max())
     assert np.array_equal(live.act(obs), saved.act(obs))
     assert len(np.unique(predicted, axis=0)) > 1
     assert (live.normaliser is None) == ("floats" in name or "as-they-are" in name)

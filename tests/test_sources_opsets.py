@@ -123,4 +123,6 @@ def test_what_was_read_converts_and_keeps_its_decisions_in_bundles_and_graphs(na
     policies = policy, SpikingPolicy.load(tmp_path / "bundle"), OnnxPolicy(tmp_path / "graph")
     actions = [np.array([one.act(row) for row in walk[:200]]) for one in policies]
     assert np.array_equal(actions[0], actions[1])
-    assert np.mean(abs(actions[0] - actions[2]).max(-1) < 1e-4) > 0.97
+    difference = abs(actions[0] - actions[2]).max(-1)  # a spike that rounding moves is felt until the cell forgets it
+    assert np.mean(difference < 1e-4) > 0.9
+    assert difference.max() < 0.005
