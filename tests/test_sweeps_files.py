@@ -169,7 +169,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     ),
     "an actor's name of two lines": ({"actors": [{"source": "small", "name": "a\nb"}]}, "", ["name", "printable"]),
     "an actor's name without end": ({"actors": [{"source": "small", "name": "a" * 1500}]}, "", ["name", "printable"]),
-    "one actor twice": ({"actors": [{"source": "small"}] * 2}, "", ["small stands there twice", "name"]),
+    "one actor twice": ({"actors": [{"source": "small"}] * 2}, "", ["small and small are the same actor", "leave one"]),
+    "one actor by two names": (
+        {"actors": [{"source": "small"}, {"source": "small", "name": "other"}]}, "",
+        ["small and other are the same actor in CartPole-v1", "count as two", "leave one of them out"],
+    ),
+    "two actors by one name": (
+        {"actors": [{"source": "small"}, {"source": "wide", "name": "small"}]}, "", ["small stands there twice", "name"],
+    ),
     "no environment of that id": ({"environments": ["CartPole-v99"]}, "", ["CartPole-v99", "cannot be made"]),
     "an environment that does not fit": ({"environments": ["Pendulum-v1"]}, "", ["Pendulum-v1", "does not fit"]),
     "an environment's option": (
@@ -215,6 +222,7 @@ def test_a_mistake_is_one_line_with_file_key_and_remedy(
     mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes, settings, expected = MISTAKES[mistake]
+    write_actor(tmp_path, "wide", seed=1)
     file = write_sweep(tmp_path, f"\n{settings}", **changes)
     assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()

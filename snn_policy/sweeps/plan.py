@@ -118,6 +118,7 @@ def read_plan(file: Path, select: Seeds | None = None) -> Plan:
         table.fail("settings", "[select] has nothing to choose from; add [[settings]]")
     left_out: list[str] = []
     actors = tuple(_actor(entry, places, settings, skip, left_out) for entry in entries)
+    _check_no_actor_counts_twice(table, actors)
     _check_distinct(table, "actors", [actor.name for actor in actors])
     return Plan(name, text, actors, seeds, protocol, selection, tuple(left_out))
 
@@ -194,6 +195,18 @@ def _check_distinct(table: Table, key: str, names: Sequence[str], shown: Sequenc
             twice = (shown or names)[index]
             remedy = "give one of them another name = …" if key == "actors" else "leave one of them out"
             raise ValueError(table.told(f"{key}: {twice} stands there twice; {remedy}"))
+
+
+def _check_no_actor_counts_twice(table: Table, actors: Sequence[PlannedActor]) -> None:
+    """Refuse one actor twice in one environment, by whatever names: statistics over actors would count it twice."""
+    known = dict[tuple[str, str], str]()
+    for actor in actors:
+        for place in actor.places:
+            other = known.get((actor.digest, place.label))
+            if other is not None:
+                twice = f"{other} and {actor.name} are the same actor in {place.label}, and would count as two"
+                raise ValueError(table.told(f"actors: {twice}; leave one of them out"))
+            known[actor.digest, place.label] = actor.name
 
 
 def _actor(
