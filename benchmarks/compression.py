@@ -1,6 +1,6 @@
 """What compression brings: energy, return, events and the compressed ANN beside it, of published actors.
 
-    python -m benchmarks.compression                     # four actors, one to four minutes each on a free core
+    python -m benchmarks.compression                     # four actors, two to five minutes each on a free core
     python -m benchmarks.compression --actors ppo-Hopper-v3 --target retention:0.99
 
 Every line of `benchmarks/results/compression.jsonl` is one student, on 100 episodes whose seeds neither training
@@ -23,16 +23,17 @@ import typer
 
 from benchmarks.places import REFERENCE_ACTORS, RESULTS, ROOT
 from snn_policy import Actor, compress, convert, load_actor
+from snn_policy.compression.settings import STEPS
 from snn_policy.evaluation.evaluate import compare
 from snn_policy.evaluation.statistics import failed_share
 from snn_policy.versions import installed_versions
 
 MEASURED = RESULTS / "compression.jsonl"
 WANTED = {
-    "tqc-HalfCheetah-v3": ("energy:0.045", 30_000),
-    "sac-Walker2d-v3": ("energy:0.02", 20_000),
-    "ppo-Hopper-v3": ("energy:0.025", 20_000),
-    "trpo-Swimmer-v3": ("energy:0.06", 20_000),
+    "tqc-HalfCheetah-v3": ("energy:0.045", 60_000),
+    "sac-Walker2d-v3": ("energy:0.02", STEPS),
+    "ppo-Hopper-v3": ("energy:0.025", STEPS),
+    "trpo-Swimmer-v3": ("energy:0.06", STEPS),
 }
 """Target and gradient steps at most: HalfCheetah's student needs more of them (docs/compression.md)."""
 SEED, EPISODES = 40_000, 100

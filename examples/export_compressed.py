@@ -17,6 +17,7 @@ import typer
 from cards import returns_card
 
 from snn_policy import Actor, SpikingPolicy, compare, compress, convert
+from snn_policy.compression.settings import STEPS
 from snn_policy.exported import path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,7 @@ PRECISION = "float16"
 def main(
     name: Annotated[str, typer.Argument(help="a shipped policy with vector observations")],
     target: Annotated[str, typer.Option(help="energy:E or retention:R")] = "retention:0.99",
-    steps: Annotated[int, typer.Option(help="gradient steps at most")] = 20_000,
+    steps: Annotated[int, typer.Option(help="gradient steps at most")] = STEPS,
     seed: Annotated[int, typer.Option(help="of the compression")] = 0,
     tolerance: Annotated[float | None, typer.Option(help="of the conversion, instead of the student's own")] = None,
     episodes: Annotated[int, typer.Option(help="episodes of the returns in the card")] = 100,

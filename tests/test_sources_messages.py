@@ -19,6 +19,7 @@ from snn_policy.ann.layers import Head, Linear, Normaliser
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources import load_actor
 from tests.test_sources_sb3 import Arm
+from tests.test_sources_spelled import exported
 
 
 def small(**options: Any) -> dict[str, Any]:
@@ -309,3 +310,29 @@ def test_an_actor_prints_as_one_line() -> None:
 def test_a_state_dict_is_told_to_be_weights_without_their_network() -> None:
     with pytest.raises(TypeError, match="weights without their network; build the network"):
         load_actor(nn.Linear(3, 2).state_dict())
+
+
+class Less(nn.Module):
+    """Applies what is not a layer: bounds in the wrong order, or the mean over a batch of one taken away."""
+
+    def __init__(self, crossed: bool) -> None:
+        super().__init__()
+        self.crossed = crossed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, 1, -1) if self.crossed else x - x.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("crossed", "told"), [(True, "above its upper bound; swap"), (False, r"x − x\.mean\(0\) leaves")]
+)
+@pytest.mark.parametrize("kind", ["module", "trace", "graph"])
+def test_what_makes_every_action_the_same_is_refused(crossed: bool, told: str, kind: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(5, 8), Less(crossed), nn.Linear(8, 2)).eval()
+    if kind == "trace":
+        torch.jit.trace(net, torch.zeros(1, 5)).save(str(tmp_path / "p.pt"))  # pyright: ignore
+    source = {"module": net, "trace": tmp_path / "p.pt", "graph": tmp_path / "p.onnx"}[kind]
+    if kind == "graph":
+        exported(net, tmp_path / "p.onnx")
+    with pytest.raises((SourceError, UnsupportedLayerError), match=told):
+        load_actor(source)

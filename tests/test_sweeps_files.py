@@ -175,7 +175,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         ["small and other are the same actor in CartPole-v1", "count as two", "leave one of them out"],
     ),
     "two actors by one name": (
-        {"actors": [{"source": "small"}, {"source": "wide", "name": "small"}]}, "", ["small stands there twice", "name"],
+        {"actors": [{"source": "small"}, {"source": "wide", "name": "small"}]}, "",
+        ["small stands there twice", "another name"],
     ),
     "no environment of that id": ({"environments": ["CartPole-v99"]}, "", ["CartPole-v99", "cannot be made"]),
     "an environment that does not fit": ({"environments": ["Pendulum-v1"]}, "", ["Pendulum-v1", "does not fit"]),

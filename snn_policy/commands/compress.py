@@ -23,6 +23,7 @@ from snn_policy.commands.common import (
     read_recording,
     write_json,
 )
+from snn_policy.compression.settings import STEPS
 
 if TYPE_CHECKING:
     from snn_policy.actor import Actor
@@ -64,7 +65,7 @@ def compress(
     out: Out,
     env: EnvironmentOption = None,
     target: TargetOption = "retention:0.99",
-    steps: Steps = 20_000,
+    steps: Steps = STEPS,
     seed: Seed = 0,
     block: Block = 16,
     count: Count = "spikes",

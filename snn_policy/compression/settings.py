@@ -11,8 +11,10 @@ ADDITIONS, ADD_EVERY = 8, 10
 """How often the student's states are added at most: each time another tenth of the steps is over."""
 OBSERVATIONS, ADDED = 60_000, 20_000
 """States recorded, and added at a time. A student with a sixth of the weights learns a few ten thousand by heart."""
-STEPS = 20_000
-"""By default; shorter runs get fewer states, in proportion."""
+STEPS = 40_000
+"""By default."""
+STEPS_FOR_ALL = 20_000
+"""Of runs that get all these states; shorter ones get fewer, in proportion."""
 MOST_VALUES = 2**24
 """Numbers in all recorded states together; actors with large observations get fewer states."""
 MOST_PICTURE_BYTES = 2**29
@@ -101,5 +103,5 @@ def numbers_of_states(size: int, steps: int, most: int = MOST_VALUES) -> tuple[i
     Args:
         most: numbers in all of them together; of pictures `MOST_PICTURE_BYTES`, with their size in bytes.
     """
-    share = min(1.0, steps / STEPS, most / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
+    share = min(1.0, steps / STEPS_FOR_ALL, most / (size * (OBSERVATIONS + ADDITIONS * ADDED)))
     return max(2, int(share * OBSERVATIONS)), int(share * ADDED)

@@ -90,7 +90,7 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
             raise SourceError(f"{name}: {operation.path} ({operation.kind}) {what}")
         if isinstance(operation, Clip) and not (operation.low <= operation.high).all():
             raise SourceError(
-                f"{name}: {operation.path} ({operation.kind}): its lower bound is not below its upper bound"
+                f"{name}: {operation.path} ({operation.kind}): its lower bound is above its upper bound; swap the two"
             )
         if isinstance(operation, Affine | Convolve):
             axes = 2 if isinstance(operation, Affine) else 4

@@ -62,8 +62,11 @@ class MapMaker:
             made.append((key, self._map(key, parts)))
         made = [(key, one) for key, one in made if isinstance(one, Select) or _weighs(one)] or made[:1]
         if not made:
-            reason = "its values do not depend on the observation"
-            raise UnsupportedLayerError(path, "constant", reason, "Leave it out of the policy")
+            raise UnsupportedLayerError(
+                path, "constant",
+                "its values do not depend on the observation (of one row, x − x.mean(0) leaves nothing)",
+                "Leave it out of the policy; to normalise, take statistics of the training, as BatchNorm1d keeps them",
+            )  # fmt: skip
         return [Connection(source, one, delayed, port) for (source, delayed), one in _with_bias(made, parts.bias)]
 
     def _map(self, key: Key, parts: _Parts) -> Linear | Select:

@@ -283,7 +283,7 @@ def clipped(x: Value, low: Any, high: Any, path: str, kind: str) -> Value:
     if (bottom == -np.inf).all() and (top == np.inf).all():
         return x
     if not (bottom <= top).all():
-        raise SourceError(f"{path} ({kind}): its lower bound is not below its upper bound")
+        raise SourceError(f"{path} ({kind}): its lower bound is above its upper bound; swap the two")
     if (bottom == 0).all() and (top == np.inf).all():
         return activated(x, "relu", 0.0, path, kind)
     return unfinished("clip", x, path, kind, (bottom, top))
