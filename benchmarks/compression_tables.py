@@ -7,15 +7,16 @@ One Markdown text per pair of markers (`benchmarks.markers`), from stored figure
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.compression import MEASURED, WANTED
 from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
 from benchmarks.measure_core import ACT, CORE, EXPORTED, SKIPPING
-from benchmarks.places import DOCS, RESULTS, ROOT, TRAINED
+from benchmarks.places import DOCS, ROOT, TRAINED
 from benchmarks.published_tables import table
 from benchmarks.student_falls import MEASURED as FALLS
 from benchmarks.student_precision import MEASURED as PRECISION
@@ -27,22 +28,19 @@ from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 from snn_policy.sweeps.profiles import wilson
 
 PAGE = DOCS / "compression.md"
-FORMER = RESULTS / "compression-former-rule.jsonl"
-"""Students of rules before."""
 PER_OPERATION = 4.6 / 0.9
 """Picojoules of a multiply-accumulate by those of a spike and synapse, fp32-45nm."""
 Line = Mapping[str, Any]
 
 
-def read_lines(file: Path | None = None) -> list[dict[str, Any]]:
-    """Return the measured students of the file, by default of today's rule; of the same run the latest.
+def read_lines() -> list[dict[str, Any]]:
+    """Return the measured students; of the same run the latest.
 
     A run that is measured again from its checkpoint knows no processor time: that of the line before stays, if the
     record is the same.
     """
-    file = file or MEASURED
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in map(json.loads, file.read_text().splitlines() if file.exists() else ()):
+    for line in map(json.loads, MEASURED.read_text().splitlines() if MEASURED.exists() else ()):
         run = tuple(line[key] for key in RUN)
         before = found.get(run)
         if line["cpu_seconds"] is None and before is not None and before["record"] == line["record"]:
@@ -115,64 +113,52 @@ def targets() -> str:
 
 def curve() -> str:
     """Return the table of every student by spikes and in blocks of 16, by actor and energy: the picture's points."""
-    lines = [(line, rule) for rule, file in (("today's", MEASURED), ("former", FORMER))
-             for line in chosen(read_lines(file), block=16, count="spikes")]  # fmt: skip
-    lines.sort(key=lambda pair: ([*WANTED].index(pair[0]["actor"]), pair[0]["energy"]))
+    lines = chosen(read_lines(), block=16, count="spikes")
+    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["energy"]))
     rows = [
-        [line["actor"], line["target"].partition(":")[2], rule, f"{line['energy']:.3f}", kept(line), failures(line),
+        [line["actor"], line["target"].partition(":")[2], f"{line['energy']:.3f}", kept(line), failures(line),
          f"{line['student_energy']:.3f}", kept(line, "student_"), f"{line['record']['density']:.2f}",
-         f"{line['int8_sram_of_student']:.2f}"]
-        for line, rule in lines
-    ]  # fmt: skip
-    heads = ["actor", "wanted", "rule", "energy", "retention", "failed: original · spiking · compressed ANN",
-             "energy, compressed ANN", "retention, compressed ANN", "weights left",
-             "`int8-45nm-sram`, of the compressed ANN"]  # fmt: skip
-    return table(heads, rows)
-
-
-def former() -> str:
-    """Return the table of students of rules before that differ in seed, block or count, at the actor's target."""
-    lines = [line for line in read_lines(FORMER) if line["target"] == WANTED[line["actor"]][0]]
-    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["count"], line["block"], line["seed"]))
-    rows = [
-        [line["actor"], str(line["seed"]), str(line["block"]), line["count"], f"{line['energy']:.3f}", kept(line),
-         failures(line), f"{line['events_of_zero_skipping']:.2f}", f"{line['int8_sram_of_student']:.2f}"]
+         f"{line['int8_sram_of_student']:.2f}", f"{line['record']['steps']:,}"]
         for line in lines
     ]  # fmt: skip
-    heads = ["actor", "seed", "block", "the loss counts", "energy", "retention",
-             "failed: original · spiking · compressed ANN", "events · fan-out, of the original ANN's products",
-             "`int8-45nm-sram`, of the compressed ANN"]  # fmt: skip
+    heads = ["actor", "wanted", "energy", "retention", "failed: original · spiking · compressed ANN",
+             "energy, compressed ANN", "retention, compressed ANN", "weights left",
+             "`int8-45nm-sram`, of the compressed ANN", "steps"]  # fmt: skip
     return table(heads, rows)
 
 
 def seeds() -> str:
-    """Return the table of students at their targets that were made with several seeds, of both rules."""
-    lines = [(line, rule) for rule, file in (("today's", MEASURED), ("former", FORMER)) for line in read_lines(file)
-             if (line["count"], line["block"], line["target"]) == ("spikes", 16, WANTED[line["actor"]][0])]  # fmt: skip
-    several = {line["actor"] for line, _ in lines if line["seed"] != 0}
-    lines.sort(key=lambda pair: ([*WANTED].index(pair[0]["actor"]), pair[0]["seed"], pair[1]))
+    """Return the table of students that were made with several seeds."""
+    lines = [line for line in read_lines() if (line["count"], line["block"]) == ("spikes", 16)]
+    several = {(line["actor"], line["target"]) for line in lines if line["seed"] != 0}
+    lines.sort(key=lambda line: ([*WANTED].index(line["actor"]), line["target"], line["seed"]))
     rows = [
-        [line["actor"], str(line["seed"]), rule, f"{line['energy']:.3f}", kept(line), kept(line, "student_"),
-         failures(line), f"{tolerance(line):.3f}", judged(line)]
-        for line, rule in lines if line["actor"] in several
+        [line["actor"], line["target"].partition(":")[2], str(line["seed"]), f"{line['energy']:.3f}", kept(line),
+         kept(line, "student_"), failures(line), f"{tolerance(line):.3f}", judged(line)]
+        for line in lines if (line["actor"], line["target"]) in several
     ]  # fmt: skip
-    heads = ["actor", "seed", "rule", "energy", "retention, spiking", "retention, compressed ANN",
+    heads = ["actor", "wanted", "seed", "energy", "retention, spiking", "retention, compressed ANN",
              "failed: original · spiking · compressed ANN", "tolerance", "judged: retention, episodes"]  # fmt: skip
     return table(heads, rows)
 
 
 def falls() -> str:
-    """Return the table of failures with Wilson's 95 % intervals: students at their targets, and longer runs."""
+    """Return the table of failures with Wilson's 95 % intervals, on seeds of their own."""
     rows = []
-    for line in at_target(read_lines(), block=16, count="spikes"):
-        judgement = line["record"]
-        for seeds, found, ann in (("the table's", line, "ann_failed"), ("judged", judgement, "teacher_failed")):
-            shares = [failed_of(found[key], found["episodes"]) for key in (ann, "failed")]
-            rows.append([line["actor"], seeds, str(found["episodes"]), *shares])
     for line in map(json.loads, FALLS.read_text().splitlines() if FALLS.exists() else ()):
         shares = [failed_of(line[key] / line["episodes"], line["episodes"]) for key in ("ann_failed", "failed")]
-        rows.append([line["actor"], f"{line['seed']}…", str(line["episodes"]), *shares])
-    return table(["actor", "seeds", "episodes", "original failed", "student failed"], rows)
+        rows.append([line["actor"], line["target"].partition(":")[2], str(line["training_seed"]), f"{line['steps']:,}",
+                     retained(line), str(line["episodes"]), *shares])  # fmt: skip
+    rows.sort(key=lambda row: ([*WANTED].index(row[0]), int(row[3].replace(",", ""))))
+    heads = ["actor", "wanted", "seed", "steps", "retention", "episodes", "original failed", "student failed"]
+    return table(heads, rows)
+
+
+def retained(line: Line) -> str:
+    """Return the retention of the listed returns, with its standard error over the pairs."""
+    ann, snn = (np.array(line[key]) for key in ("ann_returns", "snn_returns"))
+    shares = 1 + (snn - ann) / abs(ann.mean())
+    return f"{shares.mean():.3f} ± {shares.std() / np.sqrt(len(shares)):.3f}"
 
 
 def failed_of(share: float, episodes: int) -> str:
@@ -210,8 +196,8 @@ def counts() -> str:
 
 
 def blocks() -> str:
-    """Return the table of blocks of several sizes, of the former rule."""
-    lines = at_target(read_lines(FORMER), count="spikes")
+    """Return the table of blocks of several sizes."""
+    lines = at_target(read_lines(), count="spikes")
     sizes = {actor: {line["block"] for line in lines if line["actor"] == actor} for actor in WANTED}
     rows = [
         [line["actor"], str(line["block"]), f"{line['energy']:.3f}", kept(line), failures(line),
@@ -267,7 +253,6 @@ TEXTS: dict[str, Callable[[], str]] = {
     "compression-seeds": seeds,
     "compression-falls": falls,
     "compression-precision": precision,
-    "compression-former": former,
     "compression-counts": counts,
     "compression-blocks": blocks,
     "compression-speed": speed,

@@ -2,8 +2,7 @@
 
     python -m benchmarks.plot_compression              # writes docs/compression_{light,dark}.svg
 
-Bars are standard errors over episodes, paired by seed; hollow points are students of the rule of before
-(`results/compression-former-rule.jsonl`). The default conversion, where `results/energy.json` has it,
+Bars are standard errors over episodes, paired by seed. The default conversion, where `results/energy.json` has it,
 begins the spiking curve; a dotted line is the original ANN that skips zeros. Needs matplotlib.
 """
 
@@ -20,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.compression import MEASURED, WANTED
-from benchmarks.compression_tables import FORMER, Line, chosen, read_lines
+from benchmarks.compression_tables import Line, chosen, read_lines
 from benchmarks.fill_page import read_stored
 from benchmarks.page_tables import energy_rows
 from benchmarks.places import pictures_of
@@ -33,7 +32,6 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST, MOST = 0.95, 1.03
 """Retentions shown; what lies below is drawn at the edge, as a triangle."""
 SPIKING, COMPRESSED, DEFAULT = "compressed, spiking", "compressed ANN, skipping zeros", "default conversion"
-BEFORE = "hollow: by the former rule"
 
 
 def main(out: Annotated[Path | None, typer.Option(help="directory of the pictures; docs by default")] = None) -> None:
@@ -58,7 +56,7 @@ def draw(lines: Sequence[Line], theme: Theme, target: Path) -> None:
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True, sharey=True)
     for axes, actor in zip(panels.flat, WANTED, strict=True):
         wanted: dict[str, Any] = {"actor": actor, "block": 16, "count": "spikes"}
-        draw_actor(axes, chosen(lines, **wanted), chosen(read_lines(FORMER), **wanted), actor, theme)
+        draw_actor(axes, chosen(lines, **wanted), actor, theme)
     handles, labels = next(pair for axes in panels.flat if (pair := axes.get_legend_handles_labels())[0])
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, labelcolor=theme.ink)
     for axes in panels[-1]:
@@ -69,15 +67,13 @@ def draw(lines: Sequence[Line], theme: Theme, target: Path) -> None:
     plt.close(figure)
 
 
-def draw_actor(axes: Axes, lines: Sequence[Line], former: Sequence[Line], actor: str, theme: Theme) -> None:
+def draw_actor(axes: Axes, lines: Sequence[Line], actor: str, theme: Theme) -> None:
     """Draw an actor's students by their energy, and the line at 0.99."""
     axes.set_facecolor("none")
     axes.axhline(0.99, color=theme.faint, linewidth=1, linestyle="--")
     for prefix, label, colour, marker in (("", SPIKING, theme.colours[0], "o"),
                                           ("student_", COMPRESSED, theme.colours[1], "s")):  # fmt: skip
         draw_students(axes, lines, prefix, fmt=f"{marker}-", color=colour, label=label)
-        named = None if prefix else BEFORE
-        draw_students(axes, former, prefix, fmt=marker, color=colour, markerfacecolor="none", label=named)
     start = default_point(actor)
     if start is not None:
         axes.plot(start[0], start[1], "D", color=theme.colours[2], markersize=6, label=DEFAULT)

@@ -38,7 +38,8 @@ def main(
         found = compare(teacher, policy, str(teacher.env_id), episodes=episodes, seed=SEED)
         ann, snn = found.ann.returns, found.snn.returns
         line = {
-            "actor": record["teacher"], "target": record["target"], "seed": SEED, "episodes": episodes,
+            "actor": record["teacher"], "target": record["target"], "training_seed": record["seed"],
+            "steps": record["steps"], "seed": SEED, "episodes": episodes,
             "ann_failed": int(failures(ann, ann).sum()), "failed": int(failures(snn, ann).sum()),
             "energy": found.energy_share, "ann_returns": ann, "snn_returns": snn, "versions": installed_versions(),
         }  # fmt: skip

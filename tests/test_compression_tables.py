@@ -71,22 +71,18 @@ def test_spikes_and_events_are_shares_of_the_original(monkeypatch: pytest.Monkey
     assert "| events | 0.51 | 0.22 |" in events
 
 
-def test_blocks_of_former_students_are_shown_where_several_were_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_blocks_are_shown_where_several_were_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     measured(monkeypatch, tmp_path, LINE, {**LINE, "actor": "ppo-Hopper-v3", "target": "energy:0.025"})
-    monkeypatch.setattr(compression_tables, "FORMER", compression_tables.MEASURED)
     assert len(compression_tables.blocks().splitlines()) == 2
     measured(monkeypatch, tmp_path, LINE, {**LINE, "block": 8}, {**LINE, "block": 32})
     assert [row.split("|")[2].strip() for row in compression_tables.blocks().splitlines()[2:]] == ["8", "16", "32"]
 
 
 def test_seeds_are_shown_where_several_were_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "none.jsonl")
     measured(monkeypatch, tmp_path, LINE, {**LINE, "actor": "ppo-Hopper-v3", "target": "energy:0.025"})
     assert len(compression_tables.seeds().splitlines()) == 2
     measured(monkeypatch, tmp_path, LINE, {**LINE, "seed": 1}, {**LINE, "seed": 1, "block": 8})
-    assert [row.split("|")[2].strip() for row in compression_tables.seeds().splitlines()[2:]] == ["0", "1"]
+    assert [row.split("|")[3].strip() for row in compression_tables.seeds().splitlines()[2:]] == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -109,48 +105,26 @@ def test_a_row_has_the_tolerance_that_its_student_was_made_for(
     assert f" {shown} | 0.991 ± 0.004, 50 |" in row
 
 
-def test_the_curve_has_every_target_by_energy_and_says_by_which_rule(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    measured(monkeypatch, tmp_path, LINE, {**LINE, "target": "energy:0.05", "energy": 0.049}, {**LINE, "block": 8})
-    (tmp_path / "former.jsonl").write_text(json.dumps({**LINE, "target": "energy:0.03", "energy": 0.029}))
-    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "former.jsonl")
+def test_the_curve_has_every_target_by_energy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    others = [{"target": "energy:0.05", "energy": 0.049}, {"block": 8}, {"target": "energy:0.03", "energy": 0.029}]
+    measured(monkeypatch, tmp_path, LINE, *({**LINE, **other} for other in others))
     rows = [row.split(" | ") for row in compression_tables.curve().splitlines()[2:]]
-    assert [row[1:4] for row in rows] == [["0.02", "today's", "0.020"], ["0.03", "former", "0.029"],
-                                          ["0.05", "today's", "0.049"]]  # fmt: skip
+    assert [row[1:3] for row in rows] == [["0.02", "0.020"], ["0.03", "0.029"], ["0.05", "0.049"]]
 
 
-def test_students_of_before_are_at_their_actors_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    others = [{}, {"seed": 1}, {"block": 8}, {"count": "events"}, {"target": "energy:0.05"}]
-    (tmp_path / "former.jsonl").write_text("".join(json.dumps({**LINE, **other}) + "\n" for other in others))
-    monkeypatch.setattr(compression_tables, "FORMER", tmp_path / "former.jsonl")
-    rows = [row.split(" | ")[1:4] for row in compression_tables.former().splitlines()[2:]]
-    assert rows == [["0", "16", "events"], ["0", "8", "spikes"], ["0", "16", "spikes"], ["1", "16", "spikes"]]
+def test_falls_are_listed_by_steps_with_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    line = {"actor": "sac-Walker2d-v3", "target": "energy:0.02", "training_seed": 0, "seed": 90_000, "episodes": 4,
+            "ann_failed": 0, "failed": 1, "ann_returns": [100, 100, 100, 100]}  # fmt: skip
+    students = [{"steps": 32_000, "snn_returns": [100] * 4}, {"steps": 16_000, "snn_returns": [100, 100, 100, 60]}]
+    (tmp_path / "falls.jsonl").write_text("".join(json.dumps({**line, **student}) + "\n" for student in students))
+    monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "falls.jsonl")
+    rows = [row.split(" | ")[3:6] for row in compression_tables.falls().splitlines()[2:]]
+    assert rows == [["16,000", "0.900 ± 0.087", "4"], ["32,000", "1.000 ± 0.000", "4"]]
 
 
 @pytest.mark.parametrize(
     ("failed", "episodes", "shown"),
     [(0, 400, "0: 0.0 % [0.0, 1.0]"), (4, 400, "4: 1.0 % [0.4, 2.5]"), (1, 100, "1: 1.0 % [0.2, 5.4]")],
 )
-def test_falls_have_wilsons_interval(
-    failed: int, episodes: int, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    line = {"actor": "a", "seed": 90_000, "episodes": episodes, "ann_failed": 0, "failed": failed}
-    (tmp_path / "falls.jsonl").write_text(json.dumps(line))
-    monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "falls.jsonl")
-    measured(monkeypatch, tmp_path)
-    (row,) = compression_tables.falls().splitlines()[2:]
-    assert row.startswith(f"| a | 90000… | {episodes} | 0: 0.0 % [0.0,")
-    assert row.endswith(f"| {shown} |")
-
-
-def test_falls_of_the_judgement_stand_beside_those_of_the_table(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(compression_tables, "FALLS", tmp_path / "none.jsonl")
-    judgement = {**LINE["record"], "failed": 0.06, "teacher_failed": 0.02}
-    measured(monkeypatch, tmp_path, {**LINE, "record": judgement}, {**LINE, "block": 8}, {**LINE, "seed": 1})
-    assert compression_tables.falls().splitlines()[2:] == [
-        "| sac-Walker2d-v3 | the table's | 100 | 0: 0.0 % [0.0, 3.7] | 1: 1.0 % [0.2, 5.4] |",
-        "| sac-Walker2d-v3 | judged | 50 | 1: 2.0 % [0.4, 10.5] | 3: 6.0 % [2.1, 16.2] |",
-    ]
+def test_falls_have_wilsons_interval(failed: int, episodes: int, shown: str) -> None:
+    assert compression_tables.failed_of(failed / episodes, episodes) == shown
