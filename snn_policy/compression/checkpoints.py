@@ -20,7 +20,15 @@ from snn_policy.atomic_files import sole_writer, write_atomically
 from snn_policy.bundle import describe_actor
 from snn_policy.bundle.files import CHECKPOINT_FILE
 from snn_policy.checks import require
-from snn_policy.compression.distillation import CORRECTIONS, Distillation, Kept, Progress
+from snn_policy.compression.distillation import (
+    CORRECTIONS,
+    LEAST_WEIGHT,
+    MOST_SPIKE_UNIT,
+    MOST_WEIGHT,
+    Distillation,
+    Kept,
+    Progress,
+)
 from snn_policy.compression.judging import Verdict
 from snn_policy.compression.pictures import states_of
 from snn_policy.compression.settings import ADDITIONS, CompressionSettings
@@ -210,11 +218,11 @@ def _progress(given: dict[str, Any]) -> Progress:
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or isinstance(value, bool) != (kind is bool) or (kind in (int, float) and not 0 <= value < 1e9):
             raise ValueError(f"{field.name} is {value!r}")
-    low, high = CORRECTIONS
-    fits = low <= read.correction <= high and low <= read.closed_loop <= high
-    if not fits or not read.scale > 0:
-        numbers = f"correction {read.correction}, closed_loop {read.closed_loop} or scale {read.scale}"
-        raise ValueError(f"{numbers} is nothing that a run comes to")
+    bounds = {"correction": CORRECTIONS, "closed_loop": CORRECTIONS, "weight": (LEAST_WEIGHT, MOST_WEIGHT),
+              "spike_unit": (1.0, MOST_SPIKE_UNIT), "scale": (np.finfo(np.float32).tiny, np.inf)}  # fmt: skip
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(read, name) <= high:
+            raise ValueError(f"{name} {getattr(read, name)} is nothing that a run comes to")
     for verdict in read.verdicts:
         _verdict({name: value for name, value in verdict.items() if name not in ("step", "density")})
     goes_on = read.finished or read.step < read.end
