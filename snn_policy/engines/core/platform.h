@@ -53,6 +53,11 @@ typedef int32_t snn_integers __attribute__((vector_size(4 * SNN_VECTOR), aligned
 #if !defined(SNN_VECTOR) && !defined(__SSE2__) && !defined(__ARM_NEON) && !defined(_MSC_VER)
 #define SNN_SCALAR /* one float at a time: loops that skip work pay, loops side by side do not */
 #endif
+#if defined(SNN_SCALAR) && (defined(__GNUC__) || defined(__clang__))
+#define SNN_APART static __attribute__((unused, noinline)) /* a loop that needs all of a small processor's registers */
+#else
+#define SNN_APART SNN_FUNCTION
+#endif
 
 #define SNN_INFINITY_BITS 0x7F800000
 #define SNN_MAGNITUDE_BITS 0x7FFFFFFF

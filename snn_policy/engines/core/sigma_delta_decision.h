@@ -90,11 +90,11 @@ SNN_FUNCTION int32_t snn_find_reached(const float *h, const float *gamma, const 
 #if defined(SNN_SCALAR)
 /* As `snn_find_reached`, of neurons that have no offset and carry a residual: one pass, which leaves out most of the
  * work where nothing is owed. */
-SNN_FUNCTION int32_t snn_find_reached_at_once(const float *SNN_RESTRICT h, const float *SNN_RESTRICT gamma,
-                                              const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit,
-                                              float alpha, int32_t n, float *SNN_RESTRICT memory,
-                                              float *SNN_RESTRICT residual, int32_t *SNN_RESTRICT list,
-                                              const snn_reached *r) {
+SNN_APART int32_t snn_find_reached_at_once(const float *SNN_RESTRICT h, const float *SNN_RESTRICT gamma,
+                                           const float *SNN_RESTRICT quantum, const float *SNN_RESTRICT unit,
+                                           float alpha, int32_t n, float *SNN_RESTRICT memory,
+                                           float *SNN_RESTRICT residual, int32_t *SNN_RESTRICT list,
+                                           const snn_reached *r){
     int32_t count = 0, j;
     for (j = 0; j < n; j++) {
         const float kept = gamma[j] * memory[j], owed = (h[j] - kept) + alpha * residual[j];
