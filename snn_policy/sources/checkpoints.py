@@ -18,6 +18,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.left_over import refuse_left_over
 from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -46,7 +47,12 @@ _OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")
 
 @dataclass(frozen=True)
 class _Statistics:
-    """Describe how a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach)."""
+    """Describe how a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach).
+
+    Attributes:
+        beside: what it stores with them, which says the same.
+        named: the folder that says whose they are; of others of that kind a line tells what is assumed.
+    """
 
     mean: str
     spread: str
@@ -55,13 +61,17 @@ class _Statistics:
     within: bool
     reach: float
     libraries: str
+    beside: tuple[str, ...] = ()
+    named: str = ""
 
 
 _KINDS = (
-    _Statistics("_mean", "_std", False, 1e-2, False, np.inf, "rsl_rl"),
-    _Statistics("running_mean", "running_var", True, 1e-5, True, 5.0, "rl_games, Sample Factory"),
+    _Statistics("_mean", "_std", False, 1e-2, False, np.inf, "rsl_rl", ("_var",)),
+    _Statistics(
+        "running_mean", "running_var", True, 1e-5, True, 5.0, "rl_games, Sample Factory", (), "running_mean_std"
+    ),
     _Statistics("running_mean", "running_variance", True, 1e-8, False, 5.0, "skrl"),
-    _Statistics("mean", "var", True, 1e-8, True, 10.0, "safe-control-gym"),
+    _Statistics("mean", "var", True, 1e-8, True, 10.0, "safe-control-gym", (), "obs_normalizer"),
 )
 
 
@@ -107,9 +117,12 @@ def _actor(
     weights = flattened(root)
     network = chosen_network(weights, prefix)
     hidden, last = _activations(activation, network, weights)
-    own = _own_statistics(weights, network) if normaliser is None else []
+    used = set[str]()
+    own = _own_statistics(weights, network, used) if normaliser is None else []
     size, before = normalised(normaliser or (), shape)
-    operations = [*before, *own, *_layers(weights, network, hidden), *_output(weights, network, last)]
+    operations = [*before, *own, *_layers(weights, network, hidden, used), *_output(weights, network, last, used)]
+    bounded = facts["low"] is not None or facts["high"] is not None
+    refuse_left_over(root, weights, used, network, prefix, normalised=normaliser is not None, bounded=bounded)
     return assemble(operations, name=name, observation_shape=size, **facts)
 
 
@@ -136,12 +149,14 @@ def _activations(given: Any, network: Network, weights: Weights) -> tuple[str, s
     return names[0], last
 
 
-def _layers(weights: Weights, network: Network, hidden: str) -> list[Operation]:
+def _layers(weights: Weights, network: Network, hidden: str, used: set[str]) -> list[Operation]:
     operations: list[Operation] = []
     for layer in network.layers:
         key = weight_name(weights, layer)
         matrix = values_of(weights[key])
-        bias = weights.get(key.rpartition(".")[0] + ".bias" if "." in key else "bias")
+        bias_key = key.rpartition(".")[0] + ".bias" if "." in key else "bias"
+        bias = weights.get(bias_key)
+        used |= {key, bias_key}
         if bias is not None and shape_of(bias) != (matrix.shape[0 if key.endswith("weight") else 1],):
             raise SourceError(f"{layer}: its bias of shape {shape_of(bias)} does not fit its weight {matrix.shape}")
         matrix = matrix.T if key.endswith("kernel") else matrix
@@ -151,7 +166,7 @@ def _layers(weights: Weights, network: Network, hidden: str) -> list[Operation]:
     return operations
 
 
-def _output(weights: Weights, network: Network, last: str | None) -> list[Operation]:
+def _output(weights: Weights, network: Network, last: str | None, used: set[str]) -> list[Operation]:
     """Return what follows the last layer: half of it where it holds spreads, too; a tanh by stored constants."""
     operations: list[Operation] = []
     width, end = network.sizes[-1], network.layers[-1]
@@ -168,7 +183,9 @@ def _output(weights: Weights, network: Network, last: str | None) -> list[Operat
     where = network.layers[0].rpartition(".")[0]
     folder = next((prefix for prefix in _folders(where) if f"{prefix}action_scale" in weights), None)
     if folder is not None and f"{folder}action_bias" in weights:
-        factor, offset = (values_of(weights[f"{folder}{key}"]).reshape(-1) for key in ("action_scale", "action_bias"))
+        names = [f"{folder}action_scale", f"{folder}action_bias"]
+        used |= {*names}
+        factor, offset = (values_of(weights[key]).reshape(-1) for key in names)
         return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
     if last is not None:
         operations += activate("output activation", last, *ACTIVATIONS[last])
@@ -181,7 +198,7 @@ def _folders(path: str) -> list[str]:
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
 
 
-def _own_statistics(weights: Weights, network: Network) -> list[Operation]:
+def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
     """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
     size, found = network.sizes[0], list[tuple[str, _Statistics]]()
     for key in weights:
@@ -198,9 +215,15 @@ def _own_statistics(weights: Weights, network: Network) -> list[Operation]:
         named = ", ".join(folder for folder, _ in found)
         raise SourceError(f"several observation statistics fit: {named}; pass normaliser=(mean, variance), or False")
     folder, kind = found[0]
-    mean, spread = (
-        values_of(weights[f"{folder}.{key}" if folder else key]).reshape(-1) for key in (kind.mean, kind.spread)
-    )
+    within = f"{folder}." if folder else ""
+    used |= {within + key for key in (kind.mean, kind.spread, *kind.beside)}
+    mean, spread = (values_of(weights[within + key]).reshape(-1) for key in (kind.mean, kind.spread))
+    if kind.named and not folder.endswith(kind.named):
+        rule = f"ε {kind.epsilon:g} and a clip to ±{kind.reach:g}, as in {kind.libraries}"
+        warn(
+            f"{within}{kind.mean}, {kind.spread}: the file does not say how they are used; taken: {rule}; "
+            "if they are used otherwise, pass normaliser="
+        )
     if kind.squared:
         spread = np.sqrt(spread + kind.epsilon) if kind.within else np.sqrt(spread) + kind.epsilon
     else:

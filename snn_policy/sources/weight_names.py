@@ -21,8 +21,9 @@ Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
 _POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
-_OTHERS = re.compile(
-    r"critic|value|(^|[._])(v|q|q\d|qf|vf|qf\d|q_net\d?)([._]|$)|targ|optim|discriminator|std|sigma|teacher|reward"
+OTHERS = re.compile(
+    r"critic|value|(^|[._])(v|q|q\d|qf|vf|qf\d|q_net\d?)([._]|$)|targ|optim|discriminator|std|sigma|teacher|reward|"
+    r"(^|[._])(rnd|disc)([._]|$)"
 )
 _ENDS = re.compile(r"(^|[._])(mu|mean|action|actions|action_net|fc_mean|fc_mu|mu_layer|mean_layer|mean_linear|loc|"
                    r"distribution_linear|policy_layer|out|output|output_layer|head|last_layer|fc_out)$")  # fmt: skip
@@ -103,9 +104,9 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
         found = [part for part in found if part.prefix == wanted] or found
     else:
         _refuse_recurrent(weights)
-        found = _networks(weights, lambda name: not _OTHERS.search(name.lower()))
+        found = _networks(weights, lambda name: not OTHERS.search(name.lower()))
     if not found:
-        others = _networks(weights, lambda name: bool(_OTHERS.search(name.lower())))
+        others = _networks(weights, lambda name: bool(OTHERS.search(name.lower())))
         known = ", ".join(map(str, others)) or f"none among {len(weights)} arrays"
         under = "" if prefix is None else f" under {prefix!r}"
         raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
@@ -122,7 +123,7 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
 def _refuse_recurrent(weights: Weights) -> None:
     for key, value in weights.items():
         match = _RECURRENT.match(key)
-        if match and not _OTHERS.search(key.lower()) and "memory_c" not in key and len(shape_of(value)) == 2:
+        if match and not OTHERS.search(key.lower()) and "memory_c" not in key and len(shape_of(value)) == 2:
             gates, rest = divmod(shape_of(value)[0], max(1, shape_of(value)[1]))
             kind = {4: "LSTM", 3: "GRU"}.get(gates, "RNN") if rest == 0 else "RNN"
             raise refusal(match[1] or key, kind)
@@ -153,7 +154,7 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
 def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> list[Network]:
     """Return these layers' network; none if they are of something else than a policy, which may hold anything."""
     kept = []
-    other = _OTHERS.search(name.lower()) is not None
+    other = OTHERS.search(name.lower()) is not None
     for layer in layers:
         shape = shape_of(weights[weight_name(weights, layer)])
         if len(shape) == 2:
@@ -195,7 +196,7 @@ def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | No
         base
         for base in plain
         if _ENDS.search(base.lower())
-        and not _OTHERS.search(base.lower().rpartition(".")[2])
+        and not OTHERS.search(base.lower().rpartition(".")[2])
         and len(shape_of(weights[weight_name(weights, base)])) == 2
         and layer_shape(weights, base)[1] == width
     ]
