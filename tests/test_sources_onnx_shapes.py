@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from snn_policy.errors import UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources import load_actor
 from tests.onnx_graphs import CONSTANTS, HIDDEN, MEAN, difference, exported, graph, node
 
@@ -260,3 +260,42 @@ def test_statistics_can_be_put_in_front_of_a_graph(tmp_path: Path) -> None:
     plain, normalised = load_actor(path), load_actor(path, normaliser=(np.full(6, 2.0), np.full(6, 4.0)))
     observations = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     assert np.abs(normalised.act(observations) - plain.act((observations - 2) / 2)).max() <= 1e-5
+
+
+class Mirrored(nn.Module):
+    """The mean of a network and its mirror image, as symmetric gaits have them: entries in another order, by lists."""
+
+    order: torch.Tensor
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.net, self.how = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)), how
+        self.register_buffer("order", torch.tensor([2, 0, 1, 5, 4, 3]))
+        self.register_buffer("signs", torch.tensor([1.0, -1.0, 1.0, -1.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "a list":
+            return self.net(x) + self.net(x[:, self.order])[:, [3, 2, 1, 0]] * self.signs
+        if self.how == "of a history":
+            return self.net(x.reshape(-1, 2, 3)[:, :, [2, 0, 1]].flatten(1))
+        return self.net(x[..., [-1, 0, -2, 1, 2, 3]])
+
+
+@pytest.mark.parametrize("how", ["a list", "of a history", "from the end"])
+def test_entries_in_another_order_are_read_as_torchs_newer_exporter_writes_them(how: str, tmp_path: Path) -> None:
+    net = Mirrored(how).eval()
+    torch.onnx.export(net, (torch.zeros(1, 6),), str(tmp_path / "p.onnx"), dynamo=True, verbose=False)
+    assert "GatherND" in {node.op_type for node in onnx.load(tmp_path / "p.onnx").graph.node}
+    obs = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
+    wanted = net(torch.from_numpy(obs)).detach().numpy()
+    assert np.allclose([load_actor(tmp_path / "p.onnx").act(row) for row in obs], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("index", [[[6]], [[-7]], [[2**40]]])
+def test_entries_that_are_not_there_are_refused_in_one_line(index: list[list[int]], tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], ["index"], value=onnx.numpy_helper.from_array(np.array(index))),
+             node("Transpose", "obs", "t"), node("GatherND", "t", "index", "g"), node("Transpose", "g", "x"),
+             node("MatMul", "x", "ONE", "action")]  # fmt: skip
+    with pytest.raises((SourceError, UnsupportedLayerError)) as refused:
+        load_actor(graph(nodes, tmp_path / "p.onnx", ONE=np.ones((1, 2), np.float32)))
+    assert "\n" not in str(refused.value)

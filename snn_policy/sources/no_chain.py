@@ -25,6 +25,8 @@ _KINDS = ("state spaces", "attention", "mixture of experts", "diffusion")
 """In reasons that name the kind of policy that it is."""
 _JUMPS = "it jumps", "it rounds"
 _SPELLED = "activation is not supported"
+_CHOICE = "chooses by the observation"
+"""What takes entries by constant lists is taken for a choice until it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
             raise refused from None
         remedy = f"As a graph of stages it may be read, but {error}"
         raise UnsupportedLayerError(refused.path, refused.kind, refused.reason, remedy) from None
-    if actor.graph.is_chain and not (junction or named or _SPELLED in str(refused)):
+    if actor.graph.is_chain and not (junction or named or _SPELLED in str(refused) or _CHOICE in str(refused)):
         raise refused
     return actor
 

@@ -97,6 +97,14 @@ def _gather_elements(path: str, inputs: list[Any], options: dict[str, Any]) -> V
     return inputs[0].moved(np.take_along_axis(inputs[0].places, np.asarray(inputs[1], np.int64), axis))
 
 
+def _gather_nd(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
+    """Take entries by constant indices, as torch's exporter writes x[:, list]: between two transpositions."""
+    if not isinstance(inputs[0], Value) or isinstance(inputs[1], Value) or int(options.get("batch_dims", 0)):
+        raise refusal(path, "GatherND")
+    index = np.moveaxis(np.asarray(inputs[1], np.int64), -1, 0)
+    return inputs[0].moved(inputs[0].places[tuple(index)])
+
+
 def _split(path: str, inputs: list[Any], options: dict[str, Any]) -> list[Value]:
     axis, sizes = int(options.get("axis", 0)), _given(inputs, 1, options, "split")
     if sizes is None:
@@ -272,7 +280,8 @@ def _shrink(path: str, inputs: list[Any], options: dict[str, Any]) -> Value:
 
 RULES: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
-    "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "Split": _split,
+    "Transpose": _transpose, "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements,
+    "GatherND": _gather_nd, "Split": _split,
     "Expand": _expand, "Tile": _tile, "Pad": _pad, "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements,
     "Where": _where, "Greater": _plainly("gt"), "Less": _plainly("lt"),
     "GreaterOrEqual": _plainly("ge"), "LessOrEqual": _plainly("le"), "Not": _plainly("logical_not"),
