@@ -8,7 +8,6 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 
 import copy
 import inspect
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from snn_policy.sources.operations import Operation
 from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.refusals import COMPLEX, refusal
 from snn_policy.sources.torch_hidden import refuse_hidden_state
+from snn_policy.sources.torch_nodes import REMEDY, TorchNodeReader, remembered, written
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 CHECKED_VALUES = 2**19
 _POLICY_NAMES = ("actor", "policy", "pi", "mean", "mu")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
 
 
 def read_torch_module(
@@ -69,7 +68,6 @@ def read_torch_module(
     try:
         refuse_several(observation_shape)
         operations = _torch_operations(*_trace(twin))
-        _refuse_written(twin)
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
         with drawing_nothing(twin):
@@ -127,7 +125,7 @@ def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
     try:
         twin = copy.deepcopy(module, _states_without_history(module))
     except Exception as problem:
-        raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", _REMEDY) from problem
+        raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", REMEDY) from problem
     hooked = set()
     for path, part in twin.named_modules():
         for hooks in (getattr(part, key, {}) for key in _HOOKS):
@@ -202,26 +200,12 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
         if recurrent is not None:
             raise refusal(*recurrent) from problem
         reason = f"torch.fx cannot follow it ({_line(problem)})"
-        raise UnsupportedLayerError("forward", kind, reason, _REMEDY) from problem
+        raise UnsupportedLayerError("forward", kind, reason, REMEDY) from problem
     return graph, holder
-
-
-def _refuse_written(twin: "nn.Module") -> None:
-    """Refuse a module that has kept something of its trace: at the next decision it would read it."""
-    from torch import fx
-
-    for path, part in twin.named_modules():
-        for name, held in (*part._buffers.items(), *vars(part).items()):
-            parts = held if isinstance(held, tuple | list | deque) else [held]
-            if any(isinstance(one, fx.Proxy) for one in parts):
-                reason = "it is recurrent: what is written there is read at the next decision"
-                raise UnsupportedLayerError(f"{path}.{name}".lstrip("."), "memory", reason, _REMEDY)
 
 
 def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
     """Return the operations between observation and action, in order of execution."""
-    from snn_policy.sources.torch_nodes import TorchNodeReader
-
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
     recurrent = _recurrent(root)
@@ -233,7 +217,10 @@ def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
         raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
     reader = TorchNodeReader(graph, root)
     reader.require_observation(value)
-    return read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
+    operations = read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
+    for name in written(root):
+        raise remembered(name)
+    return operations
 
 
 def _depends_on(path: str, graph: "fx.Graph") -> bool:
