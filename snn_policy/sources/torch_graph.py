@@ -30,6 +30,7 @@ from snn_policy.sources.stage_builder import build
 from snn_policy.sources.state_calls import Call, either
 from snn_policy.sources.symbolic import Symbolic
 from snn_policy.sources.torch_hidden import refuse_hidden_state
+from snn_policy.sources.torch_hooks import Hooks
 from snn_policy.sources.torch_states import ModuleCaller, dtype_of
 from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
@@ -38,7 +39,7 @@ Slot = tuple[str, str, int]
 """A module's path, its attribute, and which of several tensors in that; −1 where it is the tensor itself."""
 
 
-def read_module_graph(twin: nn.Module, asked: Asked, output: str | None = None) -> Actor:
+def read_module_graph(twin: nn.Module, asked: Asked, output: str | None, hooks: Hooks) -> Actor:
     """Read a module, already an inert copy in evaluation mode, whose forward maps observations to actions.
 
     States that forward takes and returns are memories; `output` says which of several other results is the action.
@@ -47,10 +48,10 @@ def read_module_graph(twin: nn.Module, asked: Asked, output: str | None = None) 
         UnsupportedLayerError: a function that no rule reads, a branch on values, or hidden state that is not its own.
         SourceError: the observation's size is not known, or its state's.
     """
-    return either(ModuleCaller(twin, asked.observation_shape), lambda caller: _read(twin, caller, asked, output))
+    return either(ModuleCaller(twin, asked.observation_shape), lambda caller: _read(twin, caller, asked, output, hooks))
 
 
-def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | None) -> Actor:
+def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | None, hooks: Hooks) -> Actor:
     normaliser = asked.normaliser
 
     def follow(parts: Mapping[str, tuple[int, ...]], memories: Memories[Slot]) -> Reading[Slot]:
@@ -66,6 +67,13 @@ def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | Non
     with drawing_nothing(checked.twin):
         compare(actor, _runner(checked, call, inputs, output), normaliser, "its forward")
     refuse_hidden_state(twin, _first_action(call, inputs, output), asked.name)
+
+    def hooked(own: nn.Module) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+        if read.memories:
+            _reset(own)
+        return _runner(ModuleCaller(own, copied=False), call, inputs, output)
+
+    hooks.compare(actor, hooked, normaliser)
     call.tell(asked.name)
     return actor
 
