@@ -1,6 +1,6 @@
 """Torch modules: traced by torch.fx on a copy, walked from the action back to the observation, checked on random input.
 
-The user's module is neither run nor changed: the copy is put in evaluation mode and loses its hooks. Another keeps them,
+The user's module is neither run nor changed: the copy is put in evaluation mode and loses its hooks. Another keeps them
 for a comparison.
 
 `torch.export` was tried: it needs an example, whose shape a module does not tell, takes 2.6 s for what torch.fx traces
@@ -25,6 +25,7 @@ from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.refusals import refusal
+from snn_policy.sources.several_results import quietly_chosen
 from snn_policy.sources.torch_hidden import refuse_hidden_state
 from snn_policy.sources.torch_hooks import Hooks, inert_copy
 from snn_policy.sources.torch_nodes import REMEDY, TorchNodeReader, remembered, written
@@ -68,7 +69,7 @@ def read_torch_module(
     asked = Asked(title, observation_shape, low, high, env_id, normaliser)
     try:
         refuse_several(observation_shape)
-        operations = _torch_operations(*_trace(twin))
+        operations = _torch_operations(*_trace(twin), output)
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
         with drawing_nothing(twin):
@@ -76,7 +77,7 @@ def read_torch_module(
         fresh = inert_copy(module, told=False)
         refuse_hidden_state(fresh, lambda part: _decided(part, given, dtype), title)
     except (UnsupportedLayerError, SourceError) as refused:
-        from snn_policy.sources.torch_graph import read_module_graph
+        from snn_policy.sources.torch_graph import Decisive, read_module_graph
 
         first = refused
         decisive: list[ValueError] = []
@@ -84,9 +85,9 @@ def read_torch_module(
         def again() -> Actor:
             try:
                 return read_module_graph(inert_copy(module, told=False), asked, output, hooks)
-            except (UnsupportedLayerError, SourceError) as error:
-                decisive.extend([error] if _decides(error) else [])
-                raise
+            except Decisive as problem:
+                decisive.append(problem.error)
+                raise problem.error from None
 
         try:
             return called(lambda: otherwise(first, again), lambda: _names(module))
@@ -97,11 +98,6 @@ def read_torch_module(
     decider = lambda own: lambda row: _decided(own, row.reshape(1, *actor.observation_shape), dtype)  # noqa: E731
     hooks.compare(actor, decider, normaliser, _precision(dtype))
     return actor
-
-
-def _decides(error: UnsupportedLayerError | SourceError) -> bool:
-    """Return whether a graph was refused for what a chain would be refused for, too: nothing else is to be told."""
-    return isinstance(error, UnsupportedLayerError) and error.kind == "hook"
 
 
 def _names(module: "nn.Module") -> Iterator[str]:
@@ -179,8 +175,8 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
     return graph, holder
 
 
-def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
-    """Return the operations between observation and action, in order of execution."""
+def _torch_operations(graph: "fx.Graph", root: "nn.Module", chosen: str | None) -> list[Operation]:
+    """Return the operations between observation and action, in order of execution; `chosen` is which result that is."""
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
     recurrent = _recurrent(root)
@@ -190,6 +186,7 @@ def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
         kind = type(value).__name__
         remedy = "Wrap it so that forward returns the deterministic action only"
         raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+    quietly_chosen(value, chosen)
     reader = TorchNodeReader(graph, root)
     reader.require_observation(value)
     operations = read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
