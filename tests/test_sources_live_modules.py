@@ -1,7 +1,9 @@
 """Live torch modules: an observation's size that is only a guess, and results that are not there."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -164,3 +166,31 @@ def test_a_result_that_is_not_there_is_refused(kind: type[Chain], there: str) ->
         load_actor(kind().eval(), output="value")
     first = there.partition(",")[0]
     assert load_actor(kind().eval(), output=first).low.size == 2
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[tuple[Any, dict[str, Any]]]:
+    module = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)).eval()
+    script: Any = torch.jit.script(module)
+    script.save(str(tmp_path / "script.pt"))
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    tanh = {"activation": "tanh"}
+    return [(module, {}), (script, {}), (tmp_path / "script.pt", {}), (tmp_path / "weights.pt", tanh),
+            (module.state_dict(), tanh)]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [8, np.int64(8), [8], np.array([8]), torch.Size([8])], ids=repr)
+def test_a_vector_may_be_told_by_its_length(sources: list[tuple[Any, dict[str, Any]]], given: Any) -> None:
+    for source, options in sources:
+        assert load_actor(source, observation_shape=given, **options).observation_shape == (8,)
+        with pytest.raises(SourceError, match="takes 8 inputs"):
+            load_actor(source, observation_shape=7, **options)
+
+
+@pytest.mark.parametrize("given", [8.0, "8", True, (8.5,), [[8]], {8}, np.zeros((2, 2))], ids=repr)
+def test_what_is_no_shape_is_refused_in_one_line(sources: list[tuple[Any, dict[str, Any]]], given: Any) -> None:
+    for source, options in sources:
+        with pytest.raises(
+            TypeError, match=r"^observation_shape: expected sizes like \(8,\) or \(3, 84, 84\), got .+$"
+        ):
+            load_actor(source, observation_shape=given, **options)
