@@ -94,6 +94,26 @@ def test_one_value_that_would_be_repeated_is_not_guessed() -> None:
     assert load_actor(Repeated().eval(), observation_shape=(8,)).observation_shape == (8,)
 
 
+class S4(Repeated):
+    pass
+
+
+class Attention(Repeated):
+    pass
+
+
+class Mixture(Repeated):
+    pass
+
+
+@pytest.mark.parametrize("kind", [S4, Attention, Mixture])
+def test_a_name_does_not_explain_an_open_size(kind: type[Repeated]) -> None:
+    with pytest.raises(UnsupportedLayerError, match="pass observation_shape=") as caught:
+        load_actor(kind().eval())
+    assert "by the name" not in str(caught.value)
+    assert load_actor(kind().eval(), observation_shape=8).observation_shape == (8,)
+
+
 class One(nn.Module):
     """It takes one value, as its weights say; what is made of it may be repeated."""
 
