@@ -150,6 +150,41 @@ def test_hooks_are_called_once_for_every_decision_of_the_comparison(kind: type[C
     assert seen == [(1, 8)] * CALLS
 
 
+class Writes(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        self.past.copy_(0.5 * self.past + self.n(x))
+        return self.past.clone()
+
+
+@pytest.mark.parametrize("kind", [Chain, Residual, Writes])
+@pytest.mark.filterwarnings("ignore")
+def test_hooks_of_a_traced_module_are_compared(kind: type[Chain]) -> None:
+    module: Any = torch.jit.trace(kind().eval(), torch.zeros(1, 8), check_trace=False)
+    module.register_forward_hook(lambda *_: None)
+    assert load_actor(module, observation_shape=8).observation_shape == (8,)
+    module.register_forward_pre_hook(lambda _, given: (given[0] / 5,))
+    with pytest.raises(UnsupportedLayerError, match=r"module \(hook\).*Remove it, or put"):
+        load_actor(module, observation_shape=8)
+
+
+class Exported(Chain):
+    def as_jit(self) -> nn.Module:
+        return copy.deepcopy(self.n)
+
+
+def test_hooks_of_a_model_that_exports_itself_are_refused_and_those_of_its_parts_compared() -> None:
+    model = Exported().eval()
+    model.n.register_forward_hook(lambda *_: None)
+    assert load_actor(model).observation_shape == (8,)
+    handle = model.register_forward_hook(lambda *_: None)
+    with pytest.raises(UnsupportedLayerError, match=r"Exported \(hook\).*as_jit.*Remove it first"):
+        load_actor(model)
+    handle.remove()
+    model.n.register_forward_hook(lambda *given: given[-1] * 2)
+    with pytest.raises(UnsupportedLayerError, match=r"module \(hook\) cannot be converted"):
+        load_actor(model)
+
+
 def test_hooks_around_a_compiled_module_count() -> None:
     module = compiled(Chain().eval())
     module.register_forward_hook(lambda *_: None)

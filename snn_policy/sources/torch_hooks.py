@@ -16,7 +16,9 @@ from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 from snn_policy.sources.graph_check import TOLERANCE, compare
 from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.refusals import COMPLEX
+from snn_policy.sources.several_results import quietly_chosen
 from snn_policy.sources.torch_nodes import REMEDY
+from snn_policy.sources.torch_states import dtype_of
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
 _FORWARD = ("_forward_hooks", "_forward_pre_hooks")
@@ -53,7 +55,7 @@ class Hooks:
         paths = self.paths
         if not paths:
             return
-        own = _copied(self.module)
+        own = _traced(self.module) if isinstance(self.module, torch.jit.ScriptModule) else _copied(self.module)
         remedy = "Remove it, or put what it does into forward"
         try:
             with drawing_nothing(own):
@@ -78,6 +80,36 @@ def inert_copy(module: nn.Module, told: bool = True) -> nn.Module:
     for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
         if tensor.is_complex():
             raise UnsupportedLayerError(name, *COMPLEX)
+    return twin
+
+
+def compare_traced(
+    module: Any, actor: Actor, output: str | None = None, normaliser: Sequence[ObservationStatistics] = ()
+) -> None:
+    """Compare an actor with a module that `torch.jit.trace` made, where that has hooks: its archive has none.
+
+    Raises:
+        UnsupportedLayerError: they differ, or a hook fails.
+    """
+    hooks, shape = Hooks(module), actor.observation_shape
+
+    def decider(own: nn.Module) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+        dtype = dtype_of(own)
+        return lambda row: (
+            quietly_chosen(own(torch.as_tensor(row.reshape(1, *shape)).to(dtype)), output).double().numpy()
+        )
+
+    if hooks.paths:
+        warn(f"hooks on {', '.join(hooks.paths)} are not part of the conversion")
+        with torch.no_grad():
+            hooks.compare(actor, decider, normaliser)
+
+
+def _traced(module: Any) -> nn.Module:
+    """Return a copy of a traced module, with its hooks."""
+    twin = copy.deepcopy(module).cpu()
+    for key in (*_FORWARD, *_FLAGS):
+        getattr(twin, key).update(getattr(module, key))
     return twin
 
 
