@@ -204,3 +204,95 @@ def test_constants_stay_constants(way: Any, tmp_path: Path) -> None:
     actor = load_actor(tmp_path / "p.pt", observation_shape=(6,))
     assert not actor.recurrent
     assert worst(actor, built(Constants), 20) <= 1e-6
+
+
+def stepwise(module: nn.Module, rounds: int = 20) -> float:
+    """Return by how much actor and module differ at most, decision by decision, over two episodes."""
+    actor, own, rng = load_actor(module.eval()), copy.deepcopy(module), np.random.default_rng(3)
+    largest = 0.0
+    for _ in range(2):
+        own.reset()  # pyright: ignore
+        state = actor.initial_state(1)
+        for row in rng.standard_normal((rounds, 1, 6)).astype(np.float32):
+            action, state = actor.step(row, state)
+            with torch.no_grad():
+                largest = max(largest, float(np.abs(action - own(torch.as_tensor(row)).numpy()).max()))
+    return largest
+
+
+class Adds(nn.Module):
+    """A state that a chain of layers is joined with, without anything between; subclasses differ in how."""
+
+    h: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm = nn.Linear(6, 3), nn.BatchNorm1d(6)
+        self.register_buffer("h", torch.zeros(1, 3))
+        self.plain = torch.zeros(1, 3)
+
+    def reset(self) -> None:
+        self.h, self.plain = torch.zeros(1, 3), torch.zeros(1, 3)
+
+
+class Integrates(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = self.h + torch.tanh(self.a(x))
+        return self.h
+
+
+class IntegratesAfter(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = torch.tanh(self.a(x)) + self.h
+        return self.h
+
+
+class Alternates(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = self.a(x) - self.h
+        return self.h
+
+
+class Limits(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = self.h + torch.clamp(torch.tanh(self.a(x)) - self.h, -0.1, 0.1)
+        return self.h
+
+
+class Increments(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h += self.a(x)
+        return self.h
+
+
+class IntegratesPlain(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.plain = self.plain + self.a(x)
+        return self.plain
+
+
+class KeepsTheGreatest(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = torch.maximum(self.h, self.a(x))
+        return self.h
+
+
+class Shifts(Adds):
+    def forward(self, x: Tensor) -> Tensor:
+        self.norm.running_mean = self.norm.running_mean + 0.1 * x  # pyright: ignore
+        return self.a(self.norm(x))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Integrates, IntegratesAfter, Alternates, Limits, Increments, IntegratesPlain, KeepsTheGreatest],
+    ids=lambda kind: kind.__name__,
+)
+def test_what_a_state_is_joined_with_directly_is_a_memory(kind: type[Adds]) -> None:
+    torch.manual_seed(0)
+    assert stepwise(kind()) <= 1e-5
+
+
+def test_statistics_that_forward_moves_by_hand_are_refused_in_one_line() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"norm\.running_mean \(memory\).*it is recurrent"):
+        load_actor(Shifts().eval())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
@@ -30,7 +31,7 @@ def load_actor(
     *,
     vecnormalize: Any = None,
     normaliser: Any = None,
-    observation_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    observation_shape: int | Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     low: npt.ArrayLike | None = None,
     high: npt.ArrayLike | None = None,
     env_id: str | None = None,
@@ -48,7 +49,8 @@ def load_actor(
             by themselves, in a live algorithm's environment or beside a zip (docs/policies.md says where); False uses
             none.
         vecnormalize: the same, by its older name; not for ONNX.
-        observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width).
+        observation_shape: one observation's shape, where the source does not say; of images, (channels, height, width);
+            of vectors their length will do.
             Of torch, TorchScript and ONNX policies with several inputs, the shape of each under its name: observations
             are then dictionaries.
         low, high: action bounds. Torch and ONNX policies are clipped to them; elsewhere they stand in for stored ones.
@@ -65,7 +67,7 @@ def load_actor(
         TypeError: another kind of source, or an argument that this kind does not take.
     """
     given: dict[str, Any] = {
-        "observation_shape": observation_shape, "low": low, "high": high, "env_id": env_id, "name": name,
+        "observation_shape": _shape(observation_shape), "low": low, "high": high, "env_id": env_id, "name": name,
         "vecnormalize": vecnormalize, "normaliser": normaliser, "output": output,
         "activation": activation, "prefix": prefix,
     }  # fmt: skip
@@ -76,6 +78,22 @@ def load_actor(
         if isinstance(source, str | Path):
             return _read_path(file_meant(Path(source)), options)
         return _read_object(source, options)
+
+
+def _shape(given: Any) -> Any:
+    """Return a shape, of a vector's length too; shapes of several inputs as they are.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if given is None or isinstance(given, Mapping):
+        return given
+    sizes = [given] if isinstance(given, int | np.integer) else given
+    known = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str | bytes)
+    if not known or any(isinstance(size, bool) or not isinstance(size, int | np.integer) for size in sizes):
+        told = " ".join(repr(given).split())[:80]
+        raise TypeError(f"observation_shape: expected sizes like (8,) or (3, 84, 84), got {told}")
+    return given if sizes is given else (int(given),)
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:

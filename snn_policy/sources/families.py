@@ -37,6 +37,8 @@ _FAMILIES = (
     ),
 )  # fmt: skip
 _NAMED = ("state space", "attention", "mixture of experts", "a mixture", "diffusion", "transformer")
+_OPEN = "the observation's size is not known; pass observation_shape"
+"""In refusals that no kind of policy explains: with its size, the policy may be read."""
 _MOST_NAMES = 20_000
 
 
@@ -60,14 +62,15 @@ def called(read: Callable[[], Actor], names: Callable[[], Iterable[str]]) -> Act
 
     Raises:
         UnsupportedLayerError: it is refused.
-        SourceError: it is refused, and its parts' names tell nothing.
+        SourceError: it is refused, and its parts' names tell nothing, or its observation's size is all that lacks.
     """
     try:
         return read()
     except (UnsupportedLayerError, SourceError) as error:
         told = str(error)
         own = isinstance(error, UnsupportedLayerError)
-        if (any(word in told for word in _NAMED) and not (own and error.kind == "outer product")) or _of_file(error):
+        named = any(word in told for word in _NAMED) and not (own and error.kind == "outer product")
+        if named or _OPEN in told or _of_file(error):
             raise
         found = family_of(names())
         if found is None:

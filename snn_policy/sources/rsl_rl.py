@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from snn_policy.errors import SourceError, warn
+from snn_policy.errors import SourceError, UnsupportedLayerError, warn
 
 _EXPORTS = ("as_jit", "as_onnx")
 
@@ -14,9 +14,13 @@ def exportable(module: Any) -> Any:
 
     Raises:
         SourceError: the model's own export fails.
+        UnsupportedLayerError: the model has forward hooks, which its export lacks.
     """
     export = next((getattr(module, name) for name in _EXPORTS if callable(getattr(module, name, None))), None)
     if export is not None:
+        if getattr(module, "_forward_hooks", None) or getattr(module, "_forward_pre_hooks", None):
+            reason = f"what {export.__name__}() exports is without it, and cannot be compared with the model"
+            raise UnsupportedLayerError(type(module).__name__, "hook", reason, "Remove it first")
         try:
             return export()
         except Exception as problem:

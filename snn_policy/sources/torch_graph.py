@@ -30,15 +30,28 @@ from snn_policy.sources.stage_builder import build
 from snn_policy.sources.state_calls import Call, either
 from snn_policy.sources.symbolic import Symbolic
 from snn_policy.sources.torch_hidden import refuse_hidden_state
+from snn_policy.sources.torch_hooks import Hooks
 from snn_policy.sources.torch_states import ModuleCaller, dtype_of
-from snn_policy.sources.torch_symbolic import Follower, Traced, traced_constant
+from snn_policy.sources.torch_symbolic import Follower, Misfit, Traced, traced_constant
 from snn_policy.sources.vecnormalize import ObservationStatistics
 
 Slot = tuple[str, str, int]
 """A module's path, its attribute, and which of several tensors in that; −1 where it is the tensor itself."""
 
 
-def read_module_graph(twin: nn.Module, asked: Asked, output: str | None = None) -> Actor:
+class Decisive(Exception):
+    """Say why a module is refused, whatever else it could be refused for, and with whatever observations.
+
+    Attributes:
+        error: what its user is told.
+    """
+
+    def __init__(self, error: UnsupportedLayerError | SourceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def read_module_graph(twin: nn.Module, asked: Asked, output: str | None, hooks: Hooks) -> Actor:
     """Read a module, already an inert copy in evaluation mode, whose forward maps observations to actions.
 
     States that forward takes and returns are memories; `output` says which of several other results is the action.
@@ -46,17 +59,23 @@ def read_module_graph(twin: nn.Module, asked: Asked, output: str | None = None) 
     Raises:
         UnsupportedLayerError: a function that no rule reads, a branch on values, or hidden state that is not its own.
         SourceError: the observation's size is not known, or its state's.
+        Decisive: there is no such output, or hooks make other actions.
     """
-    return either(ModuleCaller(twin, asked.observation_shape), lambda caller: _read(twin, caller, asked, output))
+    return either(ModuleCaller(twin, asked.observation_shape), lambda caller: _read(twin, caller, asked, output, hooks))
 
 
-def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | None) -> Actor:
+def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | None, hooks: Hooks) -> Actor:
     normaliser = asked.normaliser
 
     def follow(parts: Mapping[str, tuple[int, ...]], memories: Memories[Slot]) -> Reading[Slot]:
         return _follow(twin, caller, parts, memories, normaliser, output)
 
-    inputs = sizes_found(caller.inputs, caller.given, _widths(twin), lambda parts: follow(parts, {})[:2])
+    def guess(parts: Mapping[str, tuple[int, ...]]) -> Any:
+        found = follow(parts, {})[:2]
+        _refuse_repeated(parts, lambda wider: follow(wider, {}))
+        return found
+
+    inputs = sizes_found(caller.inputs, caller.given, _widths(twin), guess)
     read = remembering(lambda memories: follow(inputs.parts, memories), _path)
     if read.memories and _reset(twin):
         read = remembering(lambda memories: follow(inputs.parts, memories), _path)
@@ -66,6 +85,16 @@ def _read(twin: nn.Module, caller: ModuleCaller, asked: Asked, output: str | Non
     with drawing_nothing(checked.twin):
         compare(actor, _runner(checked, call, inputs, output), normaliser, "its forward")
     refuse_hidden_state(twin, _first_action(call, inputs, output), asked.name)
+
+    def hooked(own: nn.Module) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]:
+        if read.memories:
+            _reset(own)
+        return _runner(ModuleCaller(own, copied=False), call, inputs, output)
+
+    try:
+        hooks.compare(actor, hooked, normaliser)
+    except UnsupportedLayerError as error:
+        raise Decisive(error) from None
     call.tell(asked.name)
     return actor
 
@@ -77,7 +106,24 @@ def _path(slot: Slot) -> str:
 def _widths(twin: nn.Module) -> list[int]:
     """Return sizes that the observation may have: what the layers take, and lengths of constants beside them."""
     sizes = [int(weight.shape[1]) for _, weight in twin.named_parameters() if weight.ndim == 2]
-    return sizes + [int(buffer.shape[-1]) for _, buffer in twin.named_buffers() if buffer.ndim in (1, 2)]
+    return sizes + [int(buffer.shape[-1]) for _, buffer in twin.named_buffers() if buffer.ndim]
+
+
+def _refuse_repeated(
+    parts: Mapping[str, tuple[int, ...]], follow: Callable[[Mapping[str, tuple[int, ...]]], Any]
+) -> None:
+    """Refuse an observation of one value that is guessed, where it would be repeated beside several others.
+
+    Raises:
+        Misfit: two values do not fit there.
+    """
+    for name in (name for name, shape in parts.items() if shape == (1,)):
+        try:
+            follow({**parts, name: (2,)})
+        except Misfit:
+            raise
+        except ValueError:
+            continue
 
 
 def _follow(
@@ -140,12 +186,14 @@ def _noting(follower: Follower, path: str) -> Any:
 
 
 def _action(result: Any, stateful: bool, output: str | None) -> Value:
-    if isinstance(result, tuple | list | dict):
-        if not stateful and output is None:
-            kind = type(result).__name__
-            remedy = "Wrap it so that forward returns the deterministic action only, or pass output="
-            raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+    if isinstance(result, tuple | list | dict) and not stateful and output is None:
+        kind = type(result).__name__
+        remedy = "Wrap it so that forward returns the deterministic action only, or pass output="
+        raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+    try:
         result = quietly_chosen(result, output)
+    except SourceError as error:
+        raise (error if output is None else Decisive(error)) from None
     if not isinstance(result, Traced):
         raise UnsupportedLayerError("forward", "constant", "its action does not depend on the observation", "")
     return result.symbolic.value

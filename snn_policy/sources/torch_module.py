@@ -1,6 +1,7 @@
 """Torch modules: traced by torch.fx on a copy, walked from the action back to the observation, checked on random input.
 
-The user's module is neither run nor changed: the copy is put in evaluation mode and loses its hooks.
+The user's module is neither run nor changed: the copy is put in evaluation mode and loses its hooks. Another keeps them
+for a comparison.
 
 `torch.export` was tried: it needs an example, whose shape a module does not tell, takes 2.6 s for what torch.fx traces
 in 0.02 s, and its operators (`aten.…`) would need a second list of names, weights among the graph's inputs.
@@ -8,7 +9,6 @@ in 0.02 s, and its operators (`aten.…`) would need a second list of names, wei
 
 import copy
 import inspect
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.actor import Actor
-from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra, warn
+from snn_policy.errors import SourceError, UnsupportedLayerError, needs_extra
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.families import called
@@ -24,8 +24,11 @@ from snn_policy.sources.narrow_casts import refuse_autocast
 from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.random_streams import drawing_nothing
-from snn_policy.sources.refusals import COMPLEX, refusal
+from snn_policy.sources.refusals import refusal
+from snn_policy.sources.several_results import quietly_chosen
 from snn_policy.sources.torch_hidden import refuse_hidden_state
+from snn_policy.sources.torch_hooks import Hooks, inert_copy
+from snn_policy.sources.torch_nodes import REMEDY, TorchNodeReader, remembered, written
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 
 if TYPE_CHECKING:
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
 
 CHECKED_VALUES = 2**19
 _POLICY_NAMES = ("actor", "policy", "pi", "mean", "mu")
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
 
 
 def read_torch_module(
@@ -63,25 +64,39 @@ def read_torch_module(
     except ImportError as problem:
         raise needs_extra("torch") from problem
     _require_forward(module)
-    twin = _inert_copy(module)
+    twin, hooks = inert_copy(module), Hooks(module)
     title = name or type(module).__name__
     asked = Asked(title, observation_shape, low, high, env_id, normaliser)
     try:
         refuse_several(observation_shape)
-        operations = _torch_operations(*_trace(twin))
-        _refuse_written(twin)
+        operations = _torch_operations(*_trace(twin), output)
         shape, before = normalised(normaliser, observation_shape)
         actor = assemble([*before, *operations], observation_shape=shape, **asked.facts)
         with drawing_nothing(twin):
             given, dtype = _check(actor, twin, title, normaliser)
-        fresh = _inert_copy(module, told=False)
-        refuse_hidden_state(fresh, lambda part: _output(part, given, dtype).double().numpy(), title)
+        fresh = inert_copy(module, told=False)
+        refuse_hidden_state(fresh, lambda part: _decided(part, given, dtype), title)
     except (UnsupportedLayerError, SourceError) as refused:
-        from snn_policy.sources.torch_graph import read_module_graph
+        from snn_policy.sources.torch_graph import Decisive, read_module_graph
 
         first = refused
-        again = lambda: read_module_graph(_inert_copy(module, told=False), asked, output)  # noqa: E731
-        return called(lambda: otherwise(first, again), lambda: _names(module))
+        decisive: list[ValueError] = []
+
+        def again() -> Actor:
+            try:
+                return read_module_graph(inert_copy(module, told=False), asked, output, hooks)
+            except Decisive as problem:
+                decisive.append(problem.error)
+                raise problem.error from None
+
+        try:
+            return called(lambda: otherwise(first, again), lambda: _names(module))
+        except (UnsupportedLayerError, SourceError):
+            if decisive:
+                raise decisive[0] from None
+            raise
+    decider = lambda own: lambda row: _decided(own, row.reshape(1, *actor.observation_shape), dtype)  # noqa: E731
+    hooks.compare(actor, decider, normaliser, _precision(dtype))
     return actor
 
 
@@ -113,52 +128,6 @@ def _recurrent(module: "nn.Module") -> tuple[str, str] | None:
 
     found = (pair for pair in module.named_modules() if isinstance(pair[1], nn.RNNBase | nn.RNNCellBase))
     return next(((path or "module", type(layer).__name__) for path, layer in found), None)
-
-
-def _inert_copy(module: "nn.Module", told: bool = True) -> "nn.Module":
-    """Return a copy on the CPU, in evaluation mode, without hooks, which a warning names where they are `told`."""
-    import torch
-
-    kind = type(module).__name__
-    if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedLayerError("module", kind, "a scripted module cannot be traced", "Pass the original module")
-    module = getattr(module, "_orig_mod", module)  # torch.compile
-    _refuse_computed_weights(module)
-    try:
-        twin = copy.deepcopy(module, _states_without_history(module))
-    except Exception as problem:
-        raise UnsupportedLayerError("module", kind, f"it cannot be copied ({_line(problem)})", _REMEDY) from problem
-    hooked = set()
-    for path, part in twin.named_modules():
-        for hooks in (getattr(part, key, {}) for key in _HOOKS):
-            hooked |= {path or "module"} if hooks else set()
-            hooks.clear()
-    if hooked and told:
-        warn(f"hooks on {', '.join(sorted(hooked))} are not part of the conversion")
-    for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
-        if tensor.is_complex():
-            raise UnsupportedLayerError(name, *COMPLEX)
-    return twin.cpu().eval()
-
-
-def _states_without_history(module: "nn.Module") -> dict[int, Any]:
-    """Return copies, by identity, of tensors that a forward with gradients left in modules: they cannot be copied."""
-    import torch
-
-    held: list[Any] = []
-    for part in module.modules():
-        for value in (*part._buffers.values(), *vars(part).values()):
-            held += value if isinstance(value, tuple | list) else [value]
-    tensors = [one for one in held if isinstance(one, torch.Tensor) and not one.is_leaf]
-    return {id(one): one.detach().clone() for one in tensors}
-
-
-def _refuse_computed_weights(module: "nn.Module") -> None:
-    for path, part in module.named_modules():
-        for hook in part._forward_pre_hooks.values():
-            if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
-                remedy = "Call torch.nn.utils.remove_weight_norm (or remove_spectral_norm) on it first"
-                raise UnsupportedLayerError(path or "module", "weight norm", "a hook computes its weights", remedy)
 
 
 def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
@@ -202,26 +171,12 @@ def _trace(twin: "nn.Module") -> "tuple[fx.Graph, nn.Module]":
         if recurrent is not None:
             raise refusal(*recurrent) from problem
         reason = f"torch.fx cannot follow it ({_line(problem)})"
-        raise UnsupportedLayerError("forward", kind, reason, _REMEDY) from problem
+        raise UnsupportedLayerError("forward", kind, reason, REMEDY) from problem
     return graph, holder
 
 
-def _refuse_written(twin: "nn.Module") -> None:
-    """Refuse a module that has kept something of its trace: at the next decision it would read it."""
-    from torch import fx
-
-    for path, part in twin.named_modules():
-        for name, held in (*part._buffers.items(), *vars(part).items()):
-            parts = held if isinstance(held, tuple | list | deque) else [held]
-            if any(isinstance(one, fx.Proxy) for one in parts):
-                reason = "it is recurrent: what is written there is read at the next decision"
-                raise UnsupportedLayerError(f"{path}.{name}".lstrip("."), "memory", reason, _REMEDY)
-
-
-def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
-    """Return the operations between observation and action, in order of execution."""
-    from snn_policy.sources.torch_nodes import TorchNodeReader
-
+def _torch_operations(graph: "fx.Graph", root: "nn.Module", chosen: str | None) -> list[Operation]:
+    """Return the operations between observation and action, in order of execution; `chosen` is which result that is."""
     output = next(node for node in graph.nodes if node.op == "output")
     value = output.args[0]
     recurrent = _recurrent(root)
@@ -231,9 +186,13 @@ def _torch_operations(graph: "fx.Graph", root: "nn.Module") -> list[Operation]:
         kind = type(value).__name__
         remedy = "Wrap it so that forward returns the deterministic action only"
         raise UnsupportedLayerError("forward", kind, "it returns several values", remedy)
+    quietly_chosen(value, chosen)
     reader = TorchNodeReader(graph, root)
     reader.require_observation(value)
-    return read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
+    operations = read_backwards(reader.read, value, lambda node: node.op == "placeholder", len(graph.nodes))
+    for name in written(root):
+        raise remembered(name)
+    return operations
 
 
 def _depends_on(path: str, graph: "fx.Graph") -> bool:
@@ -249,7 +208,7 @@ def _depends_on(path: str, graph: "fx.Graph") -> bool:
 
 def _check(
     actor: Actor, twin: "nn.Module", name: str, normaliser: Sequence[ObservationStatistics]
-) -> "tuple[torch.Tensor, torch.dtype]":
+) -> "tuple[npt.NDArray[Any], torch.dtype]":
     """Compare with the copy on random observations, for what a trace cannot see (values changed in place, say).
 
     Returns:
@@ -266,11 +225,11 @@ def _check(
         given = statistics.fitted(actor.observation_shape)(given)
     dtype = next((parameter.dtype for parameter in twin.parameters() if parameter.is_floating_point()), torch.float32)
     try:
-        own = _output(twin, torch.as_tensor(given), dtype).double().numpy()
+        own = _decided(twin, given, dtype)
     except Exception as problem:
         raise SourceError(f"{name}: its forward fails on observations {shape} ({_line(problem)})") from problem
     actions, _ = actor.step(observations, ())
-    precision = max(1e-3, 4 * torch.finfo(dtype).eps)
+    precision = _precision(dtype)
     if actor.discrete:
         agree = own.size == actions.size and float(np.mean(own.reshape(actions.shape) == actions)) > 0.9
     else:
@@ -279,20 +238,27 @@ def _check(
     if not agree:
         reason = "its output differs from what its layers, as traced, compute"
         raise UnsupportedLayerError("forward", name, reason, "Avoid in-place operations, randomness and hidden state")
-    return torch.as_tensor(given), dtype
+    return given, dtype
 
 
-def _output(twin: "nn.Module", given: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+def _precision(dtype: "torch.dtype") -> float:
+    import torch
+
+    return max(1e-3, 4 * torch.finfo(dtype).eps)
+
+
+def _decided(twin: "nn.Module", given: npt.NDArray[Any], dtype: "torch.dtype") -> npt.NDArray[np.float64]:
     """Return what the copy makes of observations: in its own precision, half ones in float32 where allowed."""
     import torch
 
+    observations = torch.as_tensor(given)
     with torch.no_grad():
         if dtype in (torch.bfloat16, torch.float16):
             try:
-                return copy.deepcopy(twin).float()(given.float())
+                return copy.deepcopy(twin).float()(observations.float()).double().numpy()
             except RuntimeError:
                 pass  # it casts by itself
-        return twin(given.to(dtype))
+        return twin(observations.to(dtype)).double().numpy()
 
 
 def _line(problem: Exception) -> str:

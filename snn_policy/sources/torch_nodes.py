@@ -1,7 +1,8 @@
 """One node of a torch.fx graph, to primitive operations and the node that its input comes from."""
 
 import operator
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from snn_policy.sources.operations import Flatten, Operation, Select, Unflatten,
 from snn_policy.sources.refusals import divided_by_zero, joined, refusal, rounding
 from snn_policy.sources.torch_layers import function_operations, layer_operations
 
+REMEDY = "Keep forward free of branches and conversions that depend on values, or pass an ONNX export of the module"
 _ALIASES = {
     "iadd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "multiply": "mul", "truediv": "div",
     "itruediv": "div", "divide": "div", "true_divide": "div", "clip": "clamp", "maximum": "clamp_min",
@@ -34,7 +36,7 @@ class TorchNodeReader:
     """Know which values of the graph depend on the observation; evaluate the others."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
-        self.root, self._narrow = root, narrow_weights(root)
+        self.root, self._narrow, self._written = root, narrow_weights(root), list(written(root))
         self.observed: set[fx.Node] = set()
         for node in graph.nodes:
             if node.op == "placeholder" or any(source in self.observed for source in node.all_input_nodes):
@@ -50,6 +52,9 @@ class TorchNodeReader:
         """Return the operations of one node, in order, and the node whose value they take."""
         if node.op == "call_module":
             path, layer = str(node.target), self.root.get_submodule(str(node.target))
+            for place in self._written:
+                if place.startswith(f"{path}."):
+                    raise remembered(place)
             return layer_operations(layer, path), self._only_input(node, path, type(layer).__name__)
         kind, path = self.kind(node), _path(node)
         if not self._narrow:
@@ -102,6 +107,8 @@ class TorchNodeReader:
         if argument in self.observed:
             raise joined(path, self.kind(argument))
         if argument.op == "get_attr":
+            if str(argument.target) in self._written:
+                raise remembered(str(argument.target))
             found: Any = self.root
             for part in str(argument.target).split("."):
                 found = getattr(found, part)
@@ -243,6 +250,21 @@ class TorchNodeReader:
             return np.split(np.arange(width), ends)[index]
 
         return Select(indices, path=path, kind=kind)
+
+
+def written(module: nn.Module) -> Iterator[str]:
+    """Yield the names of what a module has kept of its trace: at the next decision it would read it."""
+    for path, part in module.named_modules():
+        for name, held in (*part._buffers.items(), *vars(part).items()):
+            parts = held if isinstance(held, tuple | list | deque) else [held]
+            if any(isinstance(one, fx.Proxy) for one in parts):
+                yield f"{path}.{name}".lstrip(".")
+
+
+def remembered(name: str) -> UnsupportedLayerError:
+    """Return the refusal of something that a module has kept of its trace."""
+    reason = "it is recurrent: what is written there is read at the next decision"
+    return UnsupportedLayerError(name, "memory", reason, REMEDY)
 
 
 def scaling(kind: str, path: str, constant: Any, first: bool) -> Operation:

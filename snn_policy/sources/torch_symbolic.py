@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from snn_policy.errors import UnsupportedLayerError
+from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.affine_values import Value
 from snn_policy.sources.narrow_casts import refuse_autocast, refuse_narrow
 from snn_policy.sources.refusals import refusal
 from snn_policy.sources.symbolic import Symbolic, filled_like, held, leaves, observed, plain
-from snn_policy.sources.value_movements import MOVES
+from snn_policy.sources.value_movements import MOVES, SizeWanted
 from snn_policy.sources.value_operators import applied
 
 _FACTS = {"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized", "size",
@@ -27,7 +27,12 @@ _FACTS = {"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad", "layou
           "__hash__", "_backward_hooks", "is_xla", "type", "is_same_size", "__repr__", "itemsize"}  # fmt: skip
 _NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__contains__", "__format__",
             "equal", "allclose", "is_nonzero"}  # fmt: skip
+_REPEATS = ("expand", "expand_as", "broadcast_to", "broadcast_tensors")
 _DUNDER = re.compile(r"__(i?)(\w+?)__")
+
+
+class Misfit(SizeWanted):
+    """Say that values do not fit beside others, as one alone would: it would be repeated."""
 
 
 class Traced(torch.Tensor):
@@ -64,6 +69,16 @@ class Follower(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, in_place = _name(func)
         given = dict(kwargs or {})
+        try:
+            return self._followed(func, name, in_place, args, given)
+        except ValueError as problem:
+            size = None if isinstance(problem, UnsupportedLayerError | SourceError) else _beside(name, args, given)
+            if size is None:
+                raise
+            line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
+            raise Misfit(f"{self.path}: {line}", size or None) from problem
+
+    def _followed(self, func: Any, name: str, in_place: bool, args: Any, given: dict[str, Any]) -> Any:
         if "rand" in name or name in ("normal", "bernoulli", "multinomial", "poisson", "uniform", "exponential"):
             raise refusal(self.path, name)
         if not any(isinstance(one, Traced) for one in leaves([args, given])):
@@ -138,6 +153,19 @@ class Follower(TorchFunctionMode):
         if type(result) is torch.Tensor and result.device.type == "cpu" and not result.requires_grad:
             return self._traced(Symbolic.holding(result.numpy().copy()))
         return result
+
+
+def _beside(name: str, args: Any, given: dict[str, Any]) -> int | None:
+    """Return how long an observed tensor must be to fit beside others: 0 where nothing tells, None where it fits."""
+    if name in _REPEATS:
+        return 0
+    tensors = _symbols(args), _symbols(given)
+    symbols = [one for one in leaves(list(tensors)) if isinstance(one, Symbolic)]
+    if name == "setitem":
+        symbols = [tensors[0][0].entry(_index(tensors[0][1])), *symbols[-1:]]
+    seen = [one.shape[-1] for one in symbols if one.shape and observed([one])]
+    others = [one.shape[-1] for one in symbols if one.shape]
+    return next((other for size in seen for other in others if other not in (1, size)), None)
 
 
 def traced_constant(tensor: torch.Tensor) -> Traced:

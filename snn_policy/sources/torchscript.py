@@ -85,10 +85,14 @@ def _names(program: Program) -> Iterator[str]:
 
 def read_live_script(module: Any, *, name: str | None = None, **options: Any) -> Actor:
     """Read a module that `torch.jit` has scripted, traced or loaded, by way of an archive of it."""
+    from snn_policy.sources.torch_hooks import compare_traced
+
     with TemporaryDirectory() as directory:
         path = Path(directory) / "module.pt"
         module.save(str(path))
-        return read_torchscript(path, name=name or str(getattr(module, "original_name", "module")), **options)
+        actor = read_torchscript(path, name=name or str(getattr(module, "original_name", "module")), **options)
+    compare_traced(module, actor, options.get("output"), options.get("normaliser", ()))
+    return actor
 
 
 def _followed(program: Program, shape: tuple[int, ...] | None, output: str | None) -> Observed:
