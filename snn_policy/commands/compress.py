@@ -157,5 +157,7 @@ def _show(state: dict[str, Any]) -> None:
 
 def _print_summary(small: "Actor", out: Path) -> None:
     record = small.provenance["compression"]
+    error = "" if record["error"] is None else f", action error {record['error']:.3f}"
     kept = "" if record["retention"] is None else f", {record['retention']:.3f} of the return ({record['episodes']} episodes)"  # fmt: skip  # noqa: E501
-    print(f"{out}: {record['density']:.0%} of {record['teacher']}'s weights, energy {record['energy']:.3g}{kept}")
+    energy = f"energy {record['energy']:.3g}"
+    print(f"{out}: {record['density']:.0%} of {record['teacher']}'s weights, {energy}{error}{kept}")
