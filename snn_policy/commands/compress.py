@@ -19,6 +19,7 @@ from snn_policy.commands.common import (
     check_target,
     environment_of,
     is_bundle,
+    naming,
     read_actor,
     read_recording,
     write_json,
@@ -104,7 +105,7 @@ def compress(
     if env is not None:
         actor = replace(actor, env_id=env)
     recording = None if observations is None else read_recording(observations, actor.observation_shape)
-    with _telling_what_is_kept(out / CHECKPOINTS):
+    with _telling_what_is_kept(out / CHECKPOINTS), naming(observations):
         small = compress_actor(
             actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
             tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
