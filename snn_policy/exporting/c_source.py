@@ -24,7 +24,7 @@ from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreEr
 from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.engines.core.records import CELLS
 from snn_policy.exporting import c_libraries, c_texts
-from snn_policy.protocol import Array, FloatArray
+from snn_policy.protocol import Array, FloatArray, as_batch
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 WORK_ROWS = 12
@@ -69,11 +69,14 @@ def export_c(
             padded rows (but for boards: "arduino"), and no zeros. The bits are the same.
 
     Raises:
-        ValueError: a prefix that is no C identifier, another layout, or a C policy that does not act as this one.
+        ValueError: a prefix that is no C identifier, another layout, observations that do not fit, or a C policy that
+            does not act as this one.
     """
     fits = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", prefix) is not None and not prefix.lower().startswith("snn_")
     require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
     require(layout in LAYOUTS, f"layout {layout!r}: expected {' or '.join(LAYOUTS)}")
+    if observations is not None:
+        observations, _ = as_batch(observations, bundle.actor.observation_shape, "observations")
     place = Path(directory)
     wide = layout == "plain" if vectors is None else vectors
     blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=vectors is not True).layout()
@@ -127,7 +130,8 @@ def verify_c(
         NoCompilerError: no compiler.
     """
     twin = EventEngine(bundle.network).session(1)
-    given = _walk(bundle) if observations is None else np.asarray(observations, np.float32)
+    shape = bundle.actor.observation_shape
+    given = _walk(bundle) if observations is None else as_batch(observations, shape, "observations")[0]
     stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         target = Path(scratch, "policy.so")
