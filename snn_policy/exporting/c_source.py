@@ -17,6 +17,7 @@ import numpy as np
 from snn_policy.ann.cells import Elementwise
 from snn_policy.atomic_files import write_together
 from snn_policy.bundle import Bundle
+from snn_policy.bundle.other_exports import network_digest
 from snn_policy.checks import require
 from snn_policy.engines.core import build
 from snn_policy.engines.core.buffers import LANES, aligned, count_size
@@ -102,7 +103,8 @@ def _files(
 ) -> dict[str, str]:  # fmt: skip
     """Return the texts to write, by path."""
     described = _described(bundle)
-    header, source = c_texts.header(prefix, sizes, described), _source(bundle, blocks, prefix)
+    header = c_texts.header(prefix, sizes, described, network_digest(bundle.network))
+    source = _source(bundle, blocks, prefix)
     if arrangement == "arduino":
         return c_libraries.arduino_library(prefix, described, header, source)
     return {
