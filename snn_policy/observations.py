@@ -13,7 +13,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, is_array_api_obj
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from snn_policy.protocol import LARGEST_OBSERVATION, joined
+from snn_policy.protocol import LARGEST_OBSERVATION, joined, unmasked
 
 FEW_VALUES = 1000
 _DEVICE_REMEDY = (
@@ -26,8 +26,9 @@ def host_array(value: Any, name: str) -> npt.NDArray[Any]:
     """Return the value as a NumPy array; tensors on the CPU share their memory with it where they can.
 
     Raises:
-        ValueError: an array on another device, or no array at all.
+        ValueError: an array on another device, masked values, or no array at all.
     """
+    unmasked(value, name)
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
     device = getattr(value, "device", None)

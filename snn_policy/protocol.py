@@ -204,13 +204,14 @@ class KeyedShape(tuple[int, ...]):
         """Return one observation (n,) or a batch (N, n) of the arrays under the keys.
 
         Raises:
-            ValueError: a key is missing or unknown, or an array has another shape than the others tell.
+            ValueError: a key is missing or unknown, or masked, or an array has another shape than the others.
         """
         if set(obs) != set(self.parts):
             raise ValueError(f"{name}: expected the keys {', '.join(self.parts)}, got {', '.join(map(str, obs))}")
         rows: list[npt.NDArray[Any]] = []
         for key, shape in self.parts.items():
             held = obs[key]
+            unmasked(held, f"{name} {key!r}")
             values = np.asarray(held.detach().cpu() if hasattr(held, "detach") else held)
             if values.shape[max(0, values.ndim - len(shape)) :] != shape or values.ndim > len(shape) + 1:
                 raise ValueError(f"{name} {key!r}: expected shape {shape} or (N, *{shape}), got {values.shape}")
@@ -225,13 +226,37 @@ def joined(obs: Any, shape: tuple[int, ...], name: str = "observation") -> Any:
     return shape.joined(obs, name) if isinstance(shape, KeyedShape) and isinstance(obs, Mapping) else obs
 
 
+def unmasked(values: Any, name: str) -> Any:
+    """Return an array, or lists of them, as it is.
+
+    Raises:
+        ValueError: values are masked: NumPy takes whatever lies under the mask for them.
+    """
+    masked = _masked(values)
+    if masked:
+        how = "fill them in, such as with array.filled(value), or leave their rows out"
+        raise ValueError(f"{name}: values masked as missing, {masked} of them; {how}")
+    return values
+
+
+def _masked(values: Any) -> int:
+    """Return how many values are masked, by `np.ma` or by any array that has a mask."""
+    if isinstance(values, list | tuple):
+        return sum(map(_masked, values))
+    if type(values) is np.ndarray or not isinstance(values, np.ndarray):
+        return 0
+    mask = np.asarray(getattr(values, "mask", False))
+    return int(np.count_nonzero(mask)) if mask.dtype == np.bool_ else 0
+
+
 def as_batch(obs: npt.ArrayLike, shape: tuple[int, ...], name: str = "observation") -> tuple[FloatArray, bool]:
     """Check one observation (*shape) or a batch (N, *shape); give (N, *shape) float32 and whether it was a batch.
 
     Raises:
-        ValueError: another shape, an empty batch, not numbers, NaN, infinity or beyond `LARGEST_OBSERVATION`
+        ValueError: another shape, an empty batch, not numbers, masked, NaN, infinity or beyond `LARGEST_OBSERVATION`
             (naming where).
     """
+    unmasked(obs, name)
     try:
         values = np.asarray(joined(obs, shape, name))
     except (TypeError, ValueError, RuntimeError) as problem:
@@ -272,9 +297,9 @@ def as_mask(mask: npt.ArrayLike, rows: int | None, name: str = "mask") -> Mask:
     """Check a boolean mask of shape (rows,); `rows=None` accepts any length.
 
     Raises:
-        ValueError: not boolean, or another shape.
+        ValueError: not boolean, masked, or another shape.
     """
-    values = np.asarray(mask)
+    values = np.asarray(unmasked(mask, name))
     fits = values.size > 0 if rows is None else values.size == rows
     if values.dtype != np.bool_ or values.ndim != 1 or not fits:
         raise ValueError(

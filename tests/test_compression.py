@@ -384,6 +384,8 @@ FORGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "a stretch without steps": lambda tensors, progress: progress.update(finished=False, begin=100),
     "finished without a student": lambda tensors, progress: progress.pop("kept"),
     "a verdict of no tolerance": lambda tensors, progress: progress["kept"]["verdict"].update(tolerance=0.0),
+    "a verdict of negative error": lambda tensors, progress: progress["kept"]["verdict"].update(error=-0.1),
+    "episodes that tell nothing": lambda tensors, progress: progress["kept"]["verdict"].update(episodes=9, failed=None),
     "a verdict of negative energy": lambda tensors, progress: progress["kept"]["verdict"].update(energy=-0.1),
     "a forged verdict": lambda tensors, progress: progress.update(kept={"verdict": {"what": 1}, "step": 0}),
 }  # fmt: skip

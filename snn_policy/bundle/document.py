@@ -30,6 +30,7 @@ from snn_policy.bundle.files import (
 from snn_policy.bundle.graph_record import compact
 from snn_policy.bundle.needs import NEEDS_VERSION, check_needs, needs_of
 from snn_policy.bundle.networks import carries, describe_network, read_network
+from snn_policy.bundle.other_exports import warn_of_other_exports
 from snn_policy.bundle.xz import compress, decompress
 from snn_policy.checks import whole
 from snn_policy.errors import SourceError
@@ -68,7 +69,7 @@ def write_bundle(
     dtype: str = "float32",
     xz: bool = False,
 ) -> None:
-    """Replace what the directory holds with this policy, as a whole.
+    """Replace what the directory holds with this policy, as a whole; warn of another's C, TorchScript or NIR there.
 
     Args:
         graphs: what the document says of the ONNX files beside it; `graph_files`: their content, by name.
@@ -103,6 +104,7 @@ def write_bundle(
     document["sha256"] = _digest(document)
     packed = compress(weights) if xz else None
     replace_files(directory, json.dumps(document, indent=1).encode(), weights, graph_files or {}, packed=packed)
+    warn_of_other_exports(directory, network)
 
 
 def _version(network: SpikingNetwork, sparse: bool) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.protocol import IntArray, Mask
+from snn_policy.protocol import IntArray, Mask, unmasked
 
 MOST_LANES = 32
 """Episodes are run side by side in at most so many rows."""
@@ -33,9 +33,9 @@ class EpisodeRecording(np.ndarray):
         """Return a view of the observations; the starts are copied.
 
         Raises:
-            ValueError: other starts than one truth value per observation.
+            ValueError: masked observations; other starts than one truth value per observation.
         """
-        recording = np.asarray(observations).view(cls)
+        recording = np.asarray(unmasked(observations, "observations")).view(cls)
         if episode_starts is not None:
             recording.episode_starts = checked_starts(episode_starts, len(recording))
         return recording
@@ -73,9 +73,9 @@ def checked_starts(episode_starts: Any, rows: int) -> Mask:
     """Return a copy as (rows,) bool.
 
     Raises:
-        ValueError: another shape, or values that are no truth values.
+        ValueError: another shape, or values that are no truth values or masked.
     """
-    starts = np.array(episode_starts)
+    starts = np.array(unmasked(episode_starts, "episode_starts"))
     if starts.shape != (rows,):
         raise ValueError(f"episode_starts: shape {starts.shape}, expected one per observation, ({rows},)")
     if starts.dtype.kind not in "biuf" or not np.isin(starts, (0, 1)).all():

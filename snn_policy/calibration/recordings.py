@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.calibration.episodes import EpisodeRecording, checked_starts
-from snn_policy.protocol import FloatArray, KeyedShape, Mask, as_batch
+from snn_policy.protocol import FloatArray, KeyedShape, Mask, as_batch, unmasked
 
 CHUNK_ROWS, CHUNK_VALUES = 2048, 2**22
 MOST_SCRATCH_BYTES = 2**26
@@ -33,11 +33,12 @@ def as_recordings(observations: Any, shape: tuple[int, ...], episode_starts: Any
         episode_starts: (N,) whether an episode begins there.
 
     Raises:
-        ValueError: another shape, NaN or infinity, or no observation at all; starts that do not fit.
+        ValueError: another shape, NaN, infinity or masked values, or no observation at all; starts that do not fit.
     """
     if isinstance(observations, np.ndarray):
         starts = getattr(observations, "episode_starts", None)
-        return _with_starts(_checked(np.asarray(observations), shape, "observations"), starts, episode_starts)
+        plain = np.asarray(unmasked(observations, "observations"))
+        return _with_starts(_checked(plain, shape, "observations"), starts, episode_starts)
     if isinstance(observations, Mapping):
         return _with_starts(_checked(_keyed(observations, shape), shape, "observations"), None, episode_starts)
     episodic = hasattr(observations, "iterate_episodes")
@@ -91,6 +92,7 @@ def _way_out(observations: Any) -> str:
 
 def _checked(part: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
     """Return (N, *shape): images stay bytes, in a quarter of the memory."""
+    unmasked(part, name)
     images = isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.size > 0
     if images and shape in (part.shape, part.shape[1:]):
         return part.reshape(-1, *shape)

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -181,7 +182,30 @@ def read_recording(path: Path, shape: tuple[int, ...]) -> Any:
 
     Args:
         shape: the policy's observation shape.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: naming the file: no recording, or not one of usable observations of that shape.
     """
+    from snn_policy.calibration.recordings import as_recordings
+
+    found = _recorded(path, shape)
+    with naming(path):
+        return as_recordings(found, shape)
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Name the file in what is said of its observations; None where they are from an environment."""
+    try:
+        yield
+    except ValueError as problem:
+        if path is None or not str(problem).startswith("observations"):
+            raise
+        raise ValueError(f"{path}: {problem}") from None
+
+
+def _recorded(path: Path, shape: tuple[int, ...]) -> Any:
     from snn_policy.calibration import recording_files
 
     if not path.is_dir():

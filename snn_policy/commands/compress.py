@@ -19,6 +19,7 @@ from snn_policy.commands.common import (
     check_target,
     environment_of,
     is_bundle,
+    naming,
     read_actor,
     read_recording,
     write_json,
@@ -104,7 +105,7 @@ def compress(
     if env is not None:
         actor = replace(actor, env_id=env)
     recording = None if observations is None else read_recording(observations, actor.observation_shape)
-    with _telling_what_is_kept(out / CHECKPOINTS):
+    with _telling_what_is_kept(out / CHECKPOINTS), naming(observations):
         small = compress_actor(
             actor, place, target=wanted, observations=recording, steps=steps, seed=seed, block=block, count=count,
             tolerance=tolerance, directory=out / CHECKPOINTS, resume=resume, progress=True, report=_show,
@@ -157,5 +158,7 @@ def _show(state: dict[str, Any]) -> None:
 
 def _print_summary(small: "Actor", out: Path) -> None:
     record = small.provenance["compression"]
+    error = "" if record["error"] is None else f", action error {record['error']:.3f}"
     kept = "" if record["retention"] is None else f", {record['retention']:.3f} of the return ({record['episodes']} episodes)"  # fmt: skip  # noqa: E501
-    print(f"{out}: {record['density']:.0%} of {record['teacher']}'s weights, energy {record['energy']:.3g}{kept}")
+    energy = f"energy {record['energy']:.3g}"
+    print(f"{out}: {record['density']:.0%} of {record['teacher']}'s weights, {energy}{error}{kept}")

@@ -29,7 +29,7 @@ from snn_policy.compression.distillation import (
     Kept,
     Progress,
 )
-from snn_policy.compression.judging import Verdict
+from snn_policy.compression.judging import EPISODES_ONLY, Verdict
 from snn_policy.compression.pictures import states_of
 from snn_policy.compression.settings import ADDITIONS, CompressionSettings
 from snn_policy.compression.states import States
@@ -232,14 +232,15 @@ def _progress(given: dict[str, Any]) -> Progress:
 
 
 def _verdict(given: dict[str, Any]) -> Verdict:
-    """Read a verdict of plain, finite numbers; the retention may be unknown."""
+    """Read a verdict of plain, finite numbers; some may be unknown, those of episodes where none were run."""
+    unknown = ("retention", "error", *(() if given.get("episodes") else EPISODES_ONLY))
     for name, value in given.items():
         known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-        if not known and not (name == "retention" and value is None):
+        if not known and not (name in unknown and value is None):
             raise ValueError(f"{name} is {value!r}")
-    read = Verdict(**given)
-    if read.energy < 0 or not 0 < read.tolerance <= 1:
-        raise ValueError(f"a verdict of energy {read.energy} and tolerance {read.tolerance}")
+    read = Verdict(**{name: value for name, value in given.items() if value is not None})
+    if read.energy < 0 or (read.error or 0) < 0 or not 0 < read.tolerance <= 1:
+        raise ValueError(f"a verdict of energy {read.energy}, tolerance {read.tolerance} and error {read.error}")
     return read
 
 

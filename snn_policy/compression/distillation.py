@@ -260,8 +260,8 @@ class Distillation:
             return self._conversion_states()
         return student.collect(self.env)
 
-    def _fitted(self) -> Conversion:
-        """Learn from the conversion that users get, and return the one that is judged.
+    def _fitted(self) -> tuple[Conversion, float]:
+        """Learn from the conversion that users get; return the one that is judged, and the student's error there.
 
         Of the given tolerance, or of one that meets the wanted energy.
         """
@@ -278,15 +278,17 @@ class Distillation:
             worth = tolerances_worth_having(now.error, spending=self.settings.target.kind == "energy")
             found = finest_conversion(of, worth, now.goal * MARGIN / now.closed_loop)
         if self.env is None and not self.states.quiet:  # users convert on all of their recording
-            return conversion(student, self.teacher, self.states.observations, found.tolerance)
-        return found
+            rows = self.states.observations
+            found = conversion(student, self.teacher, rows, found.tolerance)
+        return found, self.states.error_of(student, rows)
 
     def _judge_student(self) -> None:
         """Keep the student at a stretch's end if it is the best so far, and set out the next stretch or stop."""
-        now, target, found = self.progress, self.settings.target, self._fitted()
+        now, target = self.progress, self.settings.target
+        found, error = self._fitted()
         wanted = target.value if target.kind == "retention" else ENOUGH
         verdict = Verdict(found.energy) if self._judge is None else self._judge.verdict(found.policy, wanted)
-        verdict = replace(verdict, tolerance=found.tolerance)
+        verdict = replace(verdict, tolerance=found.tolerance, error=error)
         before, now.closed_loop = now.closed_loop, float(np.clip(verdict.energy / found.energy, *CORRECTIONS))
         now.correction = float(np.clip(now.correction * now.closed_loop / before, *CORRECTIONS))
         now.verdicts.append({"step": now.step, "density": self.student.density, **verdict.as_dict()})

@@ -29,6 +29,8 @@ from snn_policy.spiking.settings import DEFAULT_TOLERANCE
 EPISODES, FEWEST_TO_PASS, MOST_EPISODES = 10, 80, 100
 PICTURES_SHARE = 0.4
 MORE_FAILURES = 0.02
+EPISODES_ONLY = ("standard_error", "failed", "teacher_failed")
+"""Of a verdict: what episodes alone tell."""
 ENERGY_SLACK = 1.01
 """The energies of two sets of episodes differ by as much."""
 
@@ -42,6 +44,8 @@ class Verdict:
         failed, teacher_failed: shares of episodes below the teacher's median by more than 20 % of it.
         energy: as a share of the dense teacher's.
         tolerance: of the conversion that was judged.
+        error: RMS of the student's action error on the states of that conversion, in the actions' units
+            (`ActionError`); None in checkpoints of earlier releases.
     """
 
     energy: float
@@ -51,6 +55,7 @@ class Verdict:
     teacher_failed: float = 0.0
     episodes: int = 0
     tolerance: float = DEFAULT_TOLERANCE
+    error: float | None = None
 
     @property
     def lower_bound(self) -> float:
@@ -75,7 +80,8 @@ class Verdict:
         return f"energy {self.energy:.3g}{'' if self.retention is None else judged}"
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return plain data, None for what no episodes told."""
+        return asdict(self) | ({} if self.episodes else dict.fromkeys(EPISODES_ONLY))
 
 
 class Judge:

@@ -60,6 +60,17 @@ class States:
         self.inputs = torch.cat((self.inputs, inputs))
         self.actions = torch.cat((self.actions, self.error.action(outputs)))
 
+    def error_of(self, student: Actor, observations: npt.NDArray[Any]) -> float:
+        """Return the RMS of the student's action error on observations (N, *shape), in units."""
+        total, count = 0.0, 0
+        for chunk in chunks(observations):
+            inputs = self.teacher.inputs(chunk)
+            done, taught = (
+                self.error.action(torch.from_numpy(forward(actor, inputs)[-1])) for actor in (student, self.teacher)
+            )
+            total, count = total + float((done - taught).square().sum(dtype=torch.float64)), count + taught.numel()
+        return (total / count) ** 0.5
+
     @property
     def conversion_rows(self) -> Tensor:
         """Return the rows that a student's conversion is calibrated on, nearly all consecutive: the latest."""

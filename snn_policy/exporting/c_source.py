@@ -17,6 +17,7 @@ import numpy as np
 from snn_policy.ann.cells import Elementwise
 from snn_policy.atomic_files import write_together
 from snn_policy.bundle import Bundle
+from snn_policy.bundle.other_exports import network_digest
 from snn_policy.checks import require
 from snn_policy.engines.core import build
 from snn_policy.engines.core.buffers import LANES, aligned, count_size
@@ -24,7 +25,7 @@ from snn_policy.engines.core.engine import REDERIVE_AFTER, EventEngine, NoCoreEr
 from snn_policy.engines.core.layout import Layout, Writer
 from snn_policy.engines.core.records import CELLS
 from snn_policy.exporting import c_libraries, c_texts
-from snn_policy.protocol import Array, FloatArray
+from snn_policy.protocol import Array, FloatArray, as_batch
 from snn_policy.spiking.neurons import SigmaDeltaNeurons
 
 WORK_ROWS = 12
@@ -69,11 +70,14 @@ def export_c(
             padded rows (but for boards: "arduino"), and no zeros. The bits are the same.
 
     Raises:
-        ValueError: a prefix that is no C identifier, another layout, or a C policy that does not act as this one.
+        ValueError: a prefix that is no C identifier, another layout, observations that do not fit, or a C policy that
+            does not act as this one.
     """
     fits = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", prefix) is not None and not prefix.lower().startswith("snn_")
     require(fits, f"prefix {prefix!r}: expected a C identifier that does not begin with snn_")
     require(layout in LAYOUTS, f"layout {layout!r}: expected {' or '.join(LAYOUTS)}")
+    if observations is not None:
+        observations, _ = as_batch(observations, bundle.actor.observation_shape, "observations")
     place = Path(directory)
     wide = layout == "plain" if vectors is None else vectors
     blocks = Writer(bundle.network, REDERIVE_AFTER, LANES if wide else 1, compact=vectors is not True).layout()
@@ -99,7 +103,8 @@ def _files(
 ) -> dict[str, str]:  # fmt: skip
     """Return the texts to write, by path."""
     described = _described(bundle)
-    header, source = c_texts.header(prefix, sizes, described), _source(bundle, blocks, prefix)
+    header = c_texts.header(prefix, sizes, described, network_digest(bundle.network))
+    source = _source(bundle, blocks, prefix)
     if arrangement == "arduino":
         return c_libraries.arduino_library(prefix, described, header, source)
     return {
@@ -127,7 +132,8 @@ def verify_c(
         NoCompilerError: no compiler.
     """
     twin = EventEngine(bundle.network).session(1)
-    given = _walk(bundle) if observations is None else np.asarray(observations, np.float32)
+    shape = bundle.actor.observation_shape
+    given = _walk(bundle) if observations is None else as_batch(observations, shape, "observations")[0]
     stream = given[np.arange(max(LEAST_DECISIONS, len(given))) % len(given)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         target = Path(scratch, "policy.so")

@@ -35,7 +35,7 @@ def before_core(macros: Iterable[str]) -> str:
     return _BEFORE_CORE + "".join(f"#define {macro} 1\n" for macro in macros)
 
 
-def header(prefix: str, sizes: dict[str, int], described: str) -> str:
+def header(prefix: str, sizes: dict[str, int], described: str, digest: str) -> str:
     """Return policy.h."""
     upper = prefix.upper()
     macros = "\n".join(f"#define {upper}_{name} {value}" for name, value in sizes.items())
@@ -43,6 +43,7 @@ def header(prefix: str, sizes: dict[str, int], described: str) -> str:
  *
  * No heap, no libm, no global state; C99 and C++. One {prefix}_state per robot; {prefix}_reset begins an episode.
  * The same bits on every compiler and processor: compile with -ffp-contract=off and without -ffast-math.
+ * {digest}
  */
 #ifndef {upper}_POLICY_H
 #define {upper}_POLICY_H

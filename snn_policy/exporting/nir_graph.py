@@ -21,6 +21,7 @@ from snn_policy.ann.convolution import Conv2d
 from snn_policy.ann.layers import Layer
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
+from snn_policy.bundle.other_exports import NETWORK_KEY, network_digest
 from snn_policy.checks import require
 from snn_policy.errors import UnsupportedLayerError, needs_extra
 from snn_policy.exporting.nir_check import verify_nir
@@ -196,6 +197,7 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
         "residual": neurons.residual, "head": head.kind,
         "observation_shape": np.array(actor.observation_shape), "action_shape": np.array(actor.action_shape),
         "residual_rule": RULES[f"residual_{neurons.residual}"], "head_rule": RULES[f"head_{head.kind}"],
+        NETWORK_KEY: network_digest(bundle.network),
         **{f"{name}_rule": RULES[name] for name in ("input", "reset", "spike", "order", "v_start", "output")},
     }  # fmt: skip
     if neurons.alpha:

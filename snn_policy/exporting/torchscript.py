@@ -18,6 +18,7 @@ import numpy as np
 from snn_policy.atomic_files import write_atomically
 from snn_policy.bundle import Bundle
 from snn_policy.bundle.files import POLICY_FILE
+from snn_policy.bundle.other_exports import NETWORK_KEY, network_digest
 from snn_policy.checks import number, require
 from snn_policy.errors import needs_extra
 from snn_policy.exporting.description import Description
@@ -82,11 +83,12 @@ def export_torchscript(
 
     widths = network.memory_widths
     description = describe(network, "decision", widths, None, False, period)
+    about = {**metadata(description), NETWORK_KEY: network_digest(network)}
     saved = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and what robots load
         module = script_module(network, widths, LARGEST_OBSERVATION)
-        torch.jit.save(module, saved, _extra_files={POLICY_FILE: json.dumps(metadata(description), indent=1)})
+        torch.jit.save(module, saved, _extra_files={POLICY_FILE: json.dumps(about, indent=1)})
         content = _without_source_paths(saved.getvalue())
         found = _verify(network, content, description, observations) if verify else ()
     for result in found:

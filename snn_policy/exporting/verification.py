@@ -100,7 +100,7 @@ def verify(network: SpikingNetwork, path: Path, observations: npt.NDArray[Any]) 
 def compare(network: SpikingNetwork, session: Decider, observations: npt.NDArray[Any]) -> Verification:
     """Compare any exported form of the network with it, as `verify` does a graph."""
     rows = session.description.batch or 1
-    recorded = np.asarray(observations, np.float32)
+    recorded, _ = as_batch(observations, network.actor.observation_shape, "observations")
     tally, state = _Tally(network, session, recorded), network.initial_state(rows)
     for obs in recorded:
         batch = np.repeat(obs[None], rows, axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.checks import frozen_array
-from snn_policy.protocol import LARGEST_OBSERVATION, FloatArray, Mask, Policy
+from snn_policy.protocol import LARGEST_OBSERVATION, FloatArray, Mask, Policy, unmasked
 
 STD_FLOOR = 1e-3
 """Added to every standard deviation, as TD3+BC does (Fujimoto & Gu 2021, appendix A)."""
@@ -199,7 +199,7 @@ def concatenate(parts: Sequence[Transitions], name: str, quality: str | None = N
 
 
 def _numbers(values: Any, name: str, axes: int | None) -> FloatArray:
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values, name))
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: expected real numbers, got {array.dtype}; store it as float32")
     if axes is not None and array.ndim != axes:
@@ -214,7 +214,7 @@ def _numbers(values: Any, name: str, axes: int | None) -> FloatArray:
 
 
 def _flags(values: Any, name: str) -> Mask:
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values, name))
     binary = array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
     if array.ndim != 1 or not binary:
         raise ValueError(f"{name}: expected one boolean per transition, got {array.dtype} of shape {array.shape}")
