@@ -53,6 +53,10 @@ POLICIES: dict[str, dict[str, Tensor]] = {
     "PReLU": parts(fc1=nn.Linear(8, 16), act=nn.PReLU(), fc2=nn.Linear(16, 3)),
     "a convolution in front": parts(net=mlp(), conv=nn.Conv1d(1, 2, 5)),
     "attention in front": parts(net=mlp(), attn=nn.MultiheadAttention(8, 2)),
+    "an encoder of the goal": parts(target_encoder=nn.Linear(4, 8), net=mlp()),
+    "statistics of joints": parts(net=mlp(), q_mean=torch.ones(4), v_mean=torch.ones(4)),
+    "a scaler of the observation": parts(net=mlp(), obs_scaler_mean=torch.ones(8), obs_scaler_scale=torch.ones(8)),
+    "an embedding of the wanted return": parts(return_embed=nn.Linear(1, 8), net=mlp()),
     "two heads": parts(fc1=nn.Linear(8, 16), fc2=nn.Linear(16, 16), value=nn.Linear(16, 1), advantage=nn.Linear(16, 4)),
 }
 
@@ -88,6 +92,11 @@ BESIDE: dict[str, dict[str, Any]] = {
     "an optimiser": {"optimizer.state.0.exp_avg": torch.zeros(16, 8), "optim.step": torch.tensor(1.0)},
     "the entropy's weight": {"log_alpha": torch.zeros(1), "alpha": torch.tensor(0.2), "log_ent_coef": torch.zeros(1)},
     "generators": {"rng_state": torch.zeros(5056, dtype=torch.uint8), "ret_rms.mean": torch.zeros(())},
+    "an optimiser by another name": {"actor_opt.0.square_avg": torch.zeros(16, 8), "opt_state.0.mu": torch.zeros(16)},
+    "a value network by another name": {"baseline.weight": torch.zeros(1, 8), "qnet.bias": torch.zeros(1)},
+    "of the environment": {"env_state.command_scale": torch.ones(3), "curriculum.weights": torch.ones(9)},
+    "of the training": {"lr": torch.tensor(1e-3), "val_loss": torch.tensor(0.1), "empty": torch.zeros(0)},
+    "a mixed precision's scaler": {"scaler.scale": torch.tensor(65536.0), "rew_rms.var": torch.ones(())},
     "curiosity": {"rnd.predictor.0.weight": torch.zeros(4, 8), "disc.0.weight": torch.zeros(1, 8)},
 }
 
@@ -144,3 +153,26 @@ def test_a_message_names_some_of_many() -> None:
     state = parts(net=mlp(), **{f"part_{letter}": torch.ones(2) for letter in "abcdef"})
     with pytest.raises(UnsupportedLayerError, match=r"part_d \(2,\) and 2 more"):
         load_actor(state, activation="relu")
+
+
+@pytest.mark.parametrize(
+    "folder", ["rnd_state_dict.state_normalizer", "teacher_obs_normalizer", "assymetric_vf.vf.norm"]
+)
+@pytest.mark.parametrize("names", [("_mean", "_std"), ("running_mean", "running_var")])
+def test_statistics_of_another_network_do_not_normalise_the_policy(folder: str, names: tuple[str, str]) -> None:
+    net = mlp()
+    state = {f"actor.{key}": value for key, value in net.state_dict().items()}
+    state |= {f"{folder}.{names[0]}": torch.full((8,), 5.0), f"{folder}.{names[1]}": torch.full((8,), 2.0)}
+    try:
+        actor = load_actor(state, activation="relu")
+    except UnsupportedLayerError:
+        return
+    assert np.allclose(actor.act(OBS), net(torch.from_numpy(OBS)).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("home", ["ema_policy", "privileged_actor", "q_net", "teacher"])
+def test_a_network_of_such_a_name_loses_nothing_of_that_name(home: str) -> None:
+    state = {f"{home}.net.{key}": value for key, value in mlp().state_dict().items()}
+    state[f"{home}.encoder.weight"] = torch.eye(8)
+    with pytest.raises(UnsupportedLayerError, match=r"encoder\.weight \(8, 8\)"):
+        load_actor(state, activation="relu", prefix=home)

@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
-_OF_CRITICS = re.compile(r"critic|value|privileged|return|amp_|disc")
+_OF_OTHERS = re.compile(r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf)([._]|$)")
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,12 @@ def _folders(path: str) -> list[str]:
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
 
 
+def _of_another(folder: str, network: Network) -> bool:
+    """Return whether statistics are of another network, by a word that this one's name lacks."""
+    theirs, own = ({match[0] for match in _OF_OTHERS.finditer(name.lower())} for name in (folder, network.layers[0]))
+    return bool(theirs - own)
+
+
 def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
     """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
     size, found = network.sizes[0], list[tuple[str, _Statistics]]()
@@ -205,7 +211,7 @@ def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[
         folder, _, last = key.rpartition(".")
         for kind in _KINDS:
             spread = f"{folder}.{kind.spread}" if folder else kind.spread
-            if last == kind.mean and spread in weights and not _OF_CRITICS.search(folder.lower()):
+            if last == kind.mean and spread in weights and not _of_another(folder, network):
                 fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
                 if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
                     found.append((folder, kind))

@@ -15,17 +15,25 @@ from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.weight_names import OTHERS, Network, Weights, shape_of
 
 _OTHERS_TOO = re.compile(
-    r"privileged|return|(^|[._])(ret_rms|amp|disc|rnd|ema|scaler|rng|log_?var|var_head|covariance|dones?|action_space|"
-    r"log_alpha|log_ent_coef|ent_coef|entropy|temperature|lagrang\w*|lambda_param|exp_avg\w*)([._]|$)|random_state|rng_state"
+    r"(^|[._])(amp|disc|rnd|ema|old|rng|np_random|log_?var|var_head|covariance|dones?|action_space|log_alpha|log_ent_coef|"
+    r"ent_coef|entropy|temperature|lagrang\w*|lambda_param|exp_avg\w*|loss|(ret|rew|cost)_(rms|norm|mean|var)\w*)([._]|$)|"
+    r"privileged_(obs_)?(norm|rms)|(^|[._])privileged_obs|returns?_(rms|norm|mean|var)|random_state|rng_state|"
+    r"(^|\.)(grad_)?scaler\.(scale|_?growth_\w+|backoff_factor)$|(^|[._])(\w+_)?opt\.|^env(_state)?\.|curriculum"
 )
 _COUNTERS = re.compile(
-    r"(^|[._])(num_batches_tracked|n_?steps?|num_\w+|counts?|steps?|iter(ations?)?|epochs?|frames?|version|seed|until|eps|"
-    r"epsilon|n|t|total_\w+|global_\w+|summed_variance|momentum)$|^alpha$"
+    r"(^|[._])(num_batches_tracked|n_?steps?|num_\w+|counts?|steps?|it|iter(ations?)?|updates?|epochs?|frames?|version|seed|"
+    r"until|eps|epsilon|n|t|n_averaged|lr|learning_rate|clip_range|kl_coef|\w*loss|max_level|mean_episode_length|momentum|"
+    r"(total|global)_(env_)?(n?um_)?(step|timestep|it|iter|epoch|episode|frame|update|sample)\w*|summed_variance)$|^alpha$"
 )
-_OF_POLICIES = re.compile(r"mean|std|var|scale|norm|low|high|max|min|shift|offset|clip|weight|bias|kernel")
+_OF_POLICIES = re.compile(
+    r"mean|std|var|scale|norm|low|high|max|min|shift|offset|clip|weight|bias|kernel|range|gain|"
+    r"(^|_)(mu|loc|avg|sd|cent(er|re))$"
+)
 """In the names of arrays that matter although they lie beside the dictionary that has the network."""
+_TARGETS = re.compile(r"(?<![A-Za-z])targ(et)?s?[._]"), re.compile(r"[._]targ(et)?s?(?=[._]|$)")
+"""What is a copy's name, if the name without it is another array's: a target_encoder may see the goal."""
 _BOUNDS = re.compile(r"(^|[._])(\w*_)?(low|high|bounds?|max_action|min_action)$")
-_STATISTICS = re.compile(r"(^|[._])\w*(mean|std|var|variance|count|eps|epsilon|std_dev)$")
+_STATISTICS = re.compile(r"(^|[._])\w*(mean|std|var|variance|count|eps|epsilon|std_dev|_clip)$")
 SHOWN = 4
 
 
@@ -54,7 +62,7 @@ def refuse_left_over(
         if name not in taken
         and (own is None or name.startswith(own))
         and (name.startswith(home) or _OF_POLICIES.search(name.lower().rpartition(".")[2]))
-        and not _is_something_else(name, shape_of(value))
+        and not _is_something_else(name, shape_of(value), network, weights)
         and not (normalised and _STATISTICS.search(name.lower()))
         and not (bounded and _BOUNDS.search(name.lower()))
     ]
@@ -75,7 +83,16 @@ def _other_way(network: Network, prefix: str | None) -> str:
     return f"; or, if the policy is that network alone, pass prefix={network.prefix!r}"
 
 
-def _is_something_else(name: str, shape: tuple[int, ...]) -> bool:
-    lower = name.lower()
-    counter = _COUNTERS.search(lower) is not None and int(np.prod(shape)) <= 1
-    return counter or OTHERS.search(lower) is not None or _OTHERS_TOO.search(lower) is not None
+def _is_something_else(name: str, shape: tuple[int, ...], network: Network, weights: Weights) -> bool:
+    """Return whether a name says so, by a word that the network's own name lacks."""
+    lower, size = name.lower(), int(np.prod(shape))
+    if size == 0 or (size == 1 and _COUNTERS.search(lower)):
+        return True
+    words = _words(lower) - _words(network.layers[0].lower())
+    if words == {"targ"}:
+        return any((copied := rule.sub("", name, count=1)) != name and copied in weights for rule in _TARGETS)
+    return bool(words)
+
+
+def _words(name: str) -> set[str]:
+    return {match[0].strip("._") for rule in (OTHERS, _OTHERS_TOO) for match in rule.finditer(name)}

@@ -22,8 +22,8 @@ Weights = dict[str, Any]
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
 _POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
 OTHERS = re.compile(
-    r"critic|value|(^|[._])(v|q|q\d|qf|vf|qf\d|q_net\d?)([._]|$)|targ|optim|discriminator|std|sigma|teacher|reward|"
-    r"(^|[._])(rnd|disc)([._]|$)"
+    r"critic|value|baseline|(^|[._])[vq]f?\d?(\.|$|_(\d|net|func|head|targ|optim))|(^|[._])[vq]net|targ|optim|opt_state|"
+    r"discriminator|std|sigma|teacher|reward|(^|[._])(rnd|disc)([._]|$)"
 )
 _ENDS = re.compile(r"(^|[._])(mu|mean|action|actions|action_net|fc_mean|fc_mu|mu_layer|mean_layer|mean_linear|loc|"
                    r"distribution_linear|policy_layer|out|output|output_layer|head|last_layer|fc_out)$")  # fmt: skip
