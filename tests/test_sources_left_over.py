@@ -1,5 +1,6 @@
 """Checkpoints: what lies beside the chain of layers that was found is read, known as something else, or refused."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +177,26 @@ def test_a_network_of_such_a_name_loses_nothing_of_that_name(home: str) -> None:
     state[f"{home}.encoder.weight"] = torch.eye(8)
     with pytest.raises(UnsupportedLayerError, match=r"encoder\.weight \(8, 8\)"):
         load_actor(state, activation="relu", prefix=home)
+
+
+class Moments:
+    """As Gymnasium's and Stable-Baselines3's running statistics."""
+
+    mean, var, count = np.zeros(8), np.ones(8), 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("obs_rms", Moments(), r"obs_rms \(Moments\) is not applied.*normaliser="), ("obs_mean", [0.0] * 8, "normaliser="),
+     ("action_scale", 0.25, "low= and high="), ("max_action", np.float32(2), "low= and high="),
+     ("normalizer", Moments(), "normaliser="), ("action_scale", None, None), ("epoch", 7, None), ("obs_norm", True, None), ("action_names", ["hip"], None)],
+)  # fmt: skip
+def test_bare_numbers_and_objects_that_a_policy_may_apply_are_told(name: str, value: Any, told: str | None) -> None:
+    model = {f"actor.{key}": array for key, array in mlp().state_dict().items()}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_actor({"model": model, name: value}, activation="relu")
+        load_actor({"model": model, name: value}, activation="relu", normaliser=False, low=[-1] * 3, high=[1] * 3)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (told is not None)
+    assert told is None or re.search(told, said[0])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
-from snn_policy.sources.left_over import refuse_left_over
+from snn_policy.sources.left_over import refuse_left_over, warn_of_bare_values
 from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
@@ -122,7 +122,9 @@ def _actor(
     size, before = normalised(normaliser or (), shape)
     operations = [*before, *own, *_layers(weights, network, hidden, used), *_output(weights, network, last, used)]
     bounded = facts["low"] is not None or facts["high"] is not None
-    refuse_left_over(root, weights, used, network, prefix, normalised=normaliser is not None, bounded=bounded)
+    given = {"normalised": normaliser is not None, "bounded": bounded}
+    refuse_left_over(root, weights, used, network, prefix, **given)
+    warn_of_bare_values(root, **given)
     return assemble(operations, name=name, observation_shape=size, **facts)
 
 

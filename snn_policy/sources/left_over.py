@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_policy.errors import UnsupportedLayerError
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, shape_of
+from snn_policy.errors import UnsupportedLayerError, warn
+from snn_policy.sources.weight_names import OTHERS, Network, Weights, is_array, shape_of
 
 _OTHERS_TOO = re.compile(
     r"(^|[._])(amp|disc|rnd|ema|old|rng|np_random|log_?var|var_head|covariance|dones?|action_space|log_alpha|log_ent_coef|"
@@ -34,6 +34,10 @@ _TARGETS = re.compile(r"(?<![A-Za-z])targ(et)?s?[._]"), re.compile(r"[._]targ(et
 """What is a copy's name, if the name without it is another array's: a target_encoder may see the goal."""
 _BOUNDS = re.compile(r"(^|[._])(\w*_)?(low|high|bounds?|max_action|min_action)$")
 _STATISTICS = re.compile(r"(^|[._])\w*(mean|std|var|variance|count|eps|epsilon|std_dev|_clip)$")
+_BARE_STATISTICS = re.compile(
+    r"obs\w*_?(rms|norm\w*|mean|std|var\w*|stats?)|(obs\w*_)?normali[sz]er|state_(mean|std|var)"
+)
+_BARE_SCALES = re.compile(r"action_(scale|bias|low|high|range)|max_action|(low|high|min|max)_action")
 SHOWN = 4
 
 
@@ -75,6 +79,23 @@ def refuse_left_over(
         f"nothing was read from {listed}, which may be a part of the policy",
         "Build the network, call its load_state_dict, and pass the module" + _other_way(network, prefix),
     )  # fmt: skip
+
+
+def warn_of_bare_values(root: Any, *, normalised: bool, bounded: bool) -> None:
+    """Tell of numbers and objects beside the weights that by their names a policy may apply: they are not read.
+
+    Args:
+        normalised, bounded: the user gave the observation statistics, or the actions' bounds.
+    """
+    for key, value in root.items() if isinstance(root, Mapping) else ():
+        name = str(key)[:100].lower()
+        statistics = not normalised and _BARE_STATISTICS.fullmatch(name) is not None
+        scales = not bounded and _BARE_SCALES.fullmatch(name) is not None
+        if not (statistics or scales) or value is None or isinstance(value, str | bool | Mapping) or is_array(value):
+            continue
+        remedy = "give it as normaliser=" if statistics else "give low= and high=, or pass the module"
+        what = f"the checkpoint's {name} ({type(value).__name__}) is not applied"
+        warn(f"{what}; if the policy is to be used with it, {remedy}")
 
 
 def _other_way(network: Network, prefix: str | None) -> str:

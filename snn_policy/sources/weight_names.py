@@ -67,12 +67,13 @@ def flattened(root: Any) -> Weights:
         if isinstance(value, Mapping):
             parts = [(str(key)[:200].replace("/", "."), inner) for key, inner in value.items()]
             waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in reversed(parts)]
-        elif _is_array(value):
+        elif is_array(value):
             found[name] = value
     return found
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
+    """Return whether a value holds numbers in a shape, whatever library it is of."""
     if isinstance(value, Array):
         return value.values is not None
     return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
