@@ -189,7 +189,8 @@ class Moments:
     ("name", "value", "told"),
     [("obs_rms", Moments(), r"obs_rms \(Moments\) is not applied.*normaliser="), ("obs_mean", [0.0] * 8, "normaliser="),
      ("action_scale", 0.25, "low= and high="), ("max_action", np.float32(2), "low= and high="),
-     ("normalizer", Moments(), "normaliser="), ("action_scale", None, None), ("epoch", 7, None), ("obs_norm", True, None), ("action_names", ["hip"], None)],
+     ("normalizer", Moments(), "normaliser="),
+     ("action_scale", None, None), ("epoch", 7, None), ("obs_norm", True, None), ("action_names", ["hip"], None)],
 )  # fmt: skip
 def test_bare_numbers_and_objects_that_a_policy_may_apply_are_told(name: str, value: Any, told: str | None) -> None:
     model = {f"actor.{key}": array for key, array in mlp().state_dict().items()}
