@@ -9,9 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from benchmarks.compression import MEASURED, WANTED
+from benchmarks.compression import MEASURED, WANTED, paired
 from benchmarks.compression_speed import SPARSE, read_rows
 from benchmarks.conditions import told
 from benchmarks.markers import replaced
@@ -156,9 +154,8 @@ def falls() -> str:
 
 def retained(line: Line) -> str:
     """Return the retention of the listed returns, with its standard error over the pairs."""
-    ann, snn = (np.array(line[key]) for key in ("ann_returns", "snn_returns"))
-    shares = 1 + (snn - ann) / abs(ann.mean())
-    return f"{shares.mean():.3f} ± {shares.std() / np.sqrt(len(shares)):.3f}"
+    retention, error = paired(line["ann_returns"], line["snn_returns"])
+    return f"{retention:.3f} ± {error:.3f}"
 
 
 def failed_of(share: float, episodes: int) -> str:

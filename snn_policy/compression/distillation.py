@@ -47,7 +47,8 @@ MOST_SCALE = 20.0
 """By which s may change at once; at least by `States.least_scale`."""
 USUAL_ENERGY = 0.1
 """Of a converted teacher that sees vectors; where pictures stand still for the most part, a spike weighs more."""
-MOST_SPIKE_UNIT = USUAL_ENERGY / 1e-6
+LEAST_ENERGY = 1e-6
+MOST_SPIKE_UNIT = USUAL_ENERGY / LEAST_ENERGY
 DAGGER_SEED, JUDGE_SEED, CONVERSION_SEED = 1_000_000, 2_000_000, 3_000_000
 
 
@@ -193,7 +194,7 @@ class Distillation:
         found = conversion(self.teacher, self.teacher, self._conversion_states(), self.tolerance)
         now.above = found.energy
         if self.states.quiet:
-            now.spike_unit = min(MOST_SPIKE_UNIT, max(1.0, USUAL_ENERGY / max(now.above, 1e-9)))
+            now.spike_unit = max(1.0, USUAL_ENERGY / max(now.above, LEAST_ENERGY))
         if self.student.copied:
             self._learn_from(found)
         share = (

@@ -32,7 +32,7 @@ from snn_policy.sources.operations import (
     bounded,
     bounds_alike,
 )
-from snn_policy.sources.refusals import ACTIVATIONS, refusal
+from snn_policy.sources.refusals import ACTIVATIONS, CROSSED, refusal
 from snn_policy.sources.shapes import observation_shape as shape_of
 from snn_policy.sources.shapes import on_flat_rows
 
@@ -89,9 +89,7 @@ def _check_finite(operations: Sequence[Operation], name: str) -> None:
             what = f"holds NaN or infinity{_where(operation)}; this file is of no use"
             raise SourceError(f"{name}: {operation.path} ({operation.kind}) {what}")
         if isinstance(operation, Clip) and not (operation.low <= operation.high).all():
-            raise SourceError(
-                f"{name}: {operation.path} ({operation.kind}): its lower bound is above its upper bound; swap the two"
-            )
+            raise SourceError(f"{name}: {operation.path} ({operation.kind}): {CROSSED}")
         if isinstance(operation, Affine | Convolve):
             axes = 2 if isinstance(operation, Affine) else 4
             if operation.weight.ndim != axes or operation.bias.shape != operation.weight.shape[:1]:

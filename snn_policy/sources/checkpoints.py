@@ -30,6 +30,7 @@ from snn_policy.sources.weight_names import (
     shape_of,
     values_of,
     weight_name,
+    words_beyond,
 )
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
 
@@ -200,12 +201,6 @@ def _folders(path: str) -> list[str]:
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
 
 
-def _of_another(folder: str, network: Network) -> bool:
-    """Return whether statistics are of another network, by a word that this one's name lacks."""
-    theirs, own = ({match[0] for match in _OF_OTHERS.finditer(name.lower())} for name in (folder, network.layers[0]))
-    return bool(theirs - own)
-
-
 def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
     """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
     size, found = network.sizes[0], list[tuple[str, _Statistics]]()
@@ -213,7 +208,7 @@ def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[
         folder, _, last = key.rpartition(".")
         for kind in _KINDS:
             spread = f"{folder}.{kind.spread}" if folder else kind.spread
-            if last == kind.mean and spread in weights and not _of_another(folder, network):
+            if last == kind.mean and spread in weights and not words_beyond(folder, network.layers[0], _OF_OTHERS):
                 fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
                 if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
                     found.append((folder, kind))

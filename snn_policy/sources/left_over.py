@@ -6,13 +6,13 @@ something else.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError, warn
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, is_array, shape_of
+from snn_policy.sources.weight_names import OTHERS, Network, Weights, is_array, shape_of, words_beyond
 
 _OTHERS_TOO = re.compile(
     r"(^|[._])(amp|disc|rnd|ema|old|rng|np_random|log_?var|var_head|covariance|dones?|action_space|log_alpha|log_ent_coef|"
@@ -42,7 +42,7 @@ SHOWN = 4
 
 
 def refuse_left_over(
-    root: Any, weights: Weights, used: Iterable[str], network: Network, prefix: str | None, *,
+    root: Any, weights: Weights, used: Set[str], network: Network, prefix: str | None, *,
     normalised: bool, bounded: bool,
 ) -> None:  # fmt: skip
     """Refuse arrays that were not used and may be the policy's.
@@ -56,14 +56,13 @@ def refuse_left_over(
     Raises:
         UnsupportedLayerError: it names them.
     """
-    taken = set(used)
     own = None if prefix is None else prefix.rstrip(".")
     first = network.layers[0].partition(".")[0]
     home = f"{first}." if isinstance(root, Mapping) and isinstance(root.get(first), Mapping) else ""
     missed = [
         name
         for name, value in weights.items()
-        if name not in taken
+        if name not in used
         and (own is None or name.startswith(own))
         and (name.startswith(home) or _OF_POLICIES.search(name.lower().rpartition(".")[2]))
         and not _is_something_else(name, shape_of(value), network, weights)
@@ -106,14 +105,10 @@ def _other_way(network: Network, prefix: str | None) -> str:
 
 def _is_something_else(name: str, shape: tuple[int, ...], network: Network, weights: Weights) -> bool:
     """Return whether a name says so, by a word that the network's own name lacks."""
-    lower, size = name.lower(), int(np.prod(shape))
-    if size == 0 or (size == 1 and _COUNTERS.search(lower)):
+    size = int(np.prod(shape))
+    if size == 0 or (size == 1 and _COUNTERS.search(name.lower())):
         return True
-    words = _words(lower) - _words(network.layers[0].lower())
+    words = words_beyond(name, network.layers[0], OTHERS, _OTHERS_TOO)
     if words == {"targ"}:
         return any((copied := rule.sub("", name, count=1)) != name and copied in weights for rule in _TARGETS)
     return bool(words)
-
-
-def _words(name: str) -> set[str]:
-    return {match[0].strip("._") for rule in (OTHERS, _OTHERS_TOO) for match in rule.finditer(name)}

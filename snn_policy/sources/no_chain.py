@@ -46,6 +46,18 @@ class Asked:
         return {"name": self.name, "low": self.low, "high": self.high, "env_id": self.env_id}
 
 
+class Decisive(Exception):
+    """Say why a module is refused, whatever else it could be refused for, and with whatever observations.
+
+    Attributes:
+        error: what its user is told.
+    """
+
+    def __init__(self, error: UnsupportedLayerError | SourceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def refuse_several(observation_shape: Any) -> None:
     """Raise where the shapes of several inputs are given: a chain has one."""
     if isinstance(observation_shape, Mapping):
@@ -58,12 +70,15 @@ def otherwise(refused: UnsupportedLayerError | SourceError, read: Callable[[], A
     Raises:
         UnsupportedLayerError: it is refused as a graph, too: that refusal, or the first if it says more.
         SourceError: it fits as neither.
+        Decisive: reading has found that it is to be refused, whatever it is read as.
     """
     if isinstance(refused, SourceError):
         if any(text in str(refused) for text in _MISFITS):
             raise refused
         try:
             return _quietly(read)
+        except Decisive:
+            raise
         except Exception:
             raise refused from None
     junction = any(text in str(refused) for text in _JUNCTIONS) and refused.kind != "Flatten"

@@ -7,6 +7,7 @@ import numpy as np
 from snn_policy.errors import UnsupportedLayerError
 from snn_policy.sources.operations import entries
 
+CROSSED = "its lower bound is above its upper bound; swap the two"
 _REORDERED = "it changes the order of axes"
 _CHANNEL_FIRST = "Give the policy channel-first images (C, H, W), and flatten them in that order"
 ACTIVATIONS = "ReLU, tanh, sigmoid, ELU, SiLU or leaky ReLU"

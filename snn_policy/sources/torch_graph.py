@@ -22,7 +22,7 @@ from snn_policy.sources.graph_check import compare, sizes_found
 from snn_policy.sources.graph_inputs import Inputs, joined_inputs
 from snn_policy.sources.graph_memories import RESETS, Memories, Reading, remembering
 from snn_policy.sources.narrow_casts import narrow_weights
-from snn_policy.sources.no_chain import Asked
+from snn_policy.sources.no_chain import Asked, Decisive
 from snn_policy.sources.passed_states import at, leaves_of, mapped
 from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.several_results import quietly_chosen
@@ -37,18 +37,6 @@ from snn_policy.sources.vecnormalize import ObservationStatistics
 
 Slot = tuple[str, str, int]
 """A module's path, its attribute, and which of several tensors in that; −1 where it is the tensor itself."""
-
-
-class Decisive(Exception):
-    """Say why a module is refused, whatever else it could be refused for, and with whatever observations.
-
-    Attributes:
-        error: what its user is told.
-    """
-
-    def __init__(self, error: UnsupportedLayerError | SourceError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 def read_module_graph(twin: nn.Module, asked: Asked, output: str | None, hooks: Hooks) -> Actor:

@@ -76,7 +76,7 @@ def inert_copy(module: nn.Module, told: bool = True) -> nn.Module:
         for key in (*_FORWARD, *_BACKWARD):
             getattr(part, key, {}).clear()
     if hooked and told:
-        warn(f"hooks on {', '.join(hooked)} are not part of the conversion")
+        _tell(hooked)
     for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
         if tensor.is_complex():
             raise UnsupportedLayerError(name, *COMPLEX)
@@ -100,9 +100,13 @@ def compare_traced(
         )
 
     if hooks.paths:
-        warn(f"hooks on {', '.join(hooks.paths)} are not part of the conversion")
+        _tell(hooks.paths)
         with torch.no_grad():
             hooks.compare(actor, decider, normaliser)
+
+
+def _tell(paths: Sequence[str]) -> None:
+    warn(f"hooks on {', '.join(paths)} are not part of the conversion")
 
 
 def _traced(module: Any) -> nn.Module:

@@ -21,7 +21,7 @@ from snn_policy.sources.assemble import assemble
 from snn_policy.sources.backwards import read_backwards
 from snn_policy.sources.families import called
 from snn_policy.sources.narrow_casts import refuse_autocast
-from snn_policy.sources.no_chain import Asked, otherwise, refuse_several
+from snn_policy.sources.no_chain import Asked, Decisive, otherwise, refuse_several
 from snn_policy.sources.operations import Operation
 from snn_policy.sources.random_streams import drawing_nothing
 from snn_policy.sources.refusals import refusal
@@ -77,24 +77,14 @@ def read_torch_module(
         fresh = inert_copy(module, told=False)
         refuse_hidden_state(fresh, lambda part: _decided(part, given, dtype), title)
     except (UnsupportedLayerError, SourceError) as refused:
-        from snn_policy.sources.torch_graph import Decisive, read_module_graph
+        from snn_policy.sources.torch_graph import read_module_graph
 
         first = refused
-        decisive: list[ValueError] = []
-
-        def again() -> Actor:
-            try:
-                return read_module_graph(inert_copy(module, told=False), asked, output, hooks)
-            except Decisive as problem:
-                decisive.append(problem.error)
-                raise problem.error from None
-
+        again = lambda: read_module_graph(inert_copy(module, told=False), asked, output, hooks)  # noqa: E731
         try:
             return called(lambda: otherwise(first, again), lambda: _names(module))
-        except (UnsupportedLayerError, SourceError):
-            if decisive:
-                raise decisive[0] from None
-            raise
+        except Decisive as problem:
+            raise problem.error from None
     decider = lambda own: lambda row: _decided(own, row.reshape(1, *actor.observation_shape), dtype)  # noqa: E731
     hooks.compare(actor, decider, normaliser, _precision(dtype))
     return actor

@@ -13,7 +13,7 @@ from snn_policy.sources.affine_values import Node, Value, joined, only_term, who
 from snn_policy.sources.graph_nodes import Activated, Filtered, NormPart, Summed, Unfinished, Weighted, bare
 from snn_policy.sources.images import Filter, convolve, placed
 from snn_policy.sources.operations import Activate, AdaptivePool, AveragePool, Convolve, Float64, Scale, activate
-from snn_policy.sources.refusals import refusal
+from snn_policy.sources.refusals import CROSSED, refusal
 from snn_policy.sources.value_movements import SizeWanted
 
 MOST_WEIGHTS = 2**26
@@ -283,7 +283,7 @@ def clipped(x: Value, low: Any, high: Any, path: str, kind: str) -> Value:
     if (bottom == -np.inf).all() and (top == np.inf).all():
         return x
     if not (bottom <= top).all():
-        raise SourceError(f"{path} ({kind}): its lower bound is above its upper bound; swap the two")
+        raise SourceError(f"{path} ({kind}): {CROSSED}")
     if (bottom == 0).all() and (top == np.inf).all():
         return activated(x, "relu", 0.0, path, kind)
     return unfinished("clip", x, path, kind, (bottom, top))

@@ -79,6 +79,14 @@ def is_array(value: Any) -> bool:
     return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
 
 
+def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
+    """Return the words that the rules find in a name and not in the network's own."""
+    theirs, ours = (
+        {match[0].strip("._") for rule in rules for match in rule.finditer(one.lower())} for one in (name, own)
+    )
+    return theirs - ours
+
+
 def shape_of(value: Any) -> tuple[int, ...]:
     held: Any = value.values if isinstance(value, Array) else value
     return tuple(int(size) for size in held.shape)
