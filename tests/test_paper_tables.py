@@ -12,7 +12,18 @@ import pytest
 from benchmarks.places import DOCS, RESULTS
 from examples.paper_tables.__main__ import main
 from examples.paper_tables.printed import TABLE_1, TABLE_2, Score
-from examples.paper_tables.table import COLUMNS, Cell, Result, TrainingRun, finished, matching, newest, plan, record
+from examples.paper_tables.table import (
+    COLUMNS,
+    Cell,
+    Result,
+    TrainingRun,
+    finished,
+    last_evaluations,
+    matching,
+    milestones,
+    plan,
+    record,
+)
 from examples.paper_tables.table_pages import layouts, page, summary
 from examples.paper_tables.table_retention import count_lines, retention_lines
 from snn_policy.offline.scores import normalised_score, score_to_return
@@ -65,9 +76,8 @@ def test_a_cell_is_done_only_at_these_steps_and_with_enough_episodes():
 
 
 def test_the_tables_show_the_longest_run_beside_the_paper():
-    results = [result("QCFS", 20, 60.0), result("QCFS", 10, 50.0), result("adaptive", 20, 61.0)]
-    assert next(iter(newest(results).values())).steps == 20
-    assert summary([result(score=40.0), result(score=60.0, seed=1)], "QCFS") == Score(50.0, 10.0)
+    results = [result("QCFS", 20_000, 60.0), result("QCFS", 10_000, 50.0), result("adaptive", 20_000, 61.0)]
+    assert summary([[result(score=40.0)], [result(score=60.0, seed=1)]], "QCFS") == Score(50.0, 10.0)
     first, second = layouts(results)
     assert first.rows[0].cells[first.columns.index("QCFS")] == (Score(60.0, 0.0), Score(112.1, 1.3))
     assert second.rows[0].cells[second.columns.index("adaptive")] == (Score(61.0, 0.0), Score(112.19, 0.33))
@@ -75,6 +85,58 @@ def test_the_tables_show_the_longest_run_beside_the_paper():
     assert "| expert | Hopper | – / 112.2±0.2 | 60.0±0.0 / 112.1±1.3 |" in text
     assert "Adaptive I spent 1.50 iterations" in text
     assert "printed as 229.68" in text
+
+
+@pytest.mark.parametrize(
+    ("measured", "averaged"),
+    [
+        ([200], [200]),
+        ([100, 200], [200]),
+        ([50, 100, 150, 180, 185, 190, 195, 200], [180, 185, 190, 195, 200]),
+        ([190, 200], [200]),
+        ([170, 175, 180, 190, 195, 200], [190, 195, 200]),
+        ([170, 175, 180, 185, 190, 195, 200], [180, 185, 190, 195, 200]),
+        ([195, 200, 195], [195, 200]),
+        ([197, 200], [197, 200]),
+    ],
+)
+def test_a_score_is_the_mean_of_the_last_five_evaluations_that_are_near_each_other(
+    measured: list[int], averaged: list[int]
+) -> None:
+    results = [result("QCFS", 1000 * steps, steps + index) for index, steps in enumerate(measured)]
+    (found,) = last_evaluations(results).values()
+    assert [cell.steps for cell in found] == [1000 * steps for steps in averaged]
+    newest = {cell.steps: cell.scores[0] for cell in results}
+    expected = [newest[1000 * steps] for steps in averaged]
+    assert summary([found], "QCFS") == Score(pytest.approx(np.mean(expected)), pytest.approx(np.std(expected)))
+    (row,) = layouts(results)[0].rows
+    assert row.extent == (f"{1000 * averaged[-1]:,}", str(len(averaged)), "1")
+
+
+def test_retention_pairs_the_evaluations_that_both_have() -> None:
+    ann = [result("QCFS", steps, score) for steps, score in ((10_000, 10.0), (15_000, 20.0), (20_000, 60.0))]
+    both = [result("I=1", steps, score) for steps, score in ((15_000, 10.0), (20_000, 30.0))]
+    old = [result("I=2", steps, score) for steps, score in ((10_000, 10.0), (15_000, 20.0))]
+    headings, line = retention_lines([*ann, *both, *old])
+    shown = dict(zip(headings, line, strict=True))
+    returns = [score_to_return("Hopper-v5", [score])[0] for score in (40.0, 20.0)]
+    assert shown["I=1"] == f"{returns[1] / returns[0]:.3f}"
+    assert shown["I=2"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "curve", "expected"),
+    [
+        (200_000, 5, 50_000, [50_000, 100_000, 150_000, 180_000, 185_000, 190_000, 195_000, 200_000]),
+        (200_000, 1, 0, [200_000]),
+        (100_000, 1, 50_000, [50_000, 100_000]),
+        (12_000, 5, 50_000, [2_000, 7_000, 12_000]),
+        (2, 5, 50_000, [2]),
+        (0, 5, 50_000, [0]),
+    ],
+)
+def test_a_run_is_measured_along_its_way(steps: int, evaluations: int, curve: int, expected: list[int]) -> None:
+    assert milestones(steps, evaluations, curve) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,9 +155,9 @@ def test_a_column_says_how_many_training_seeds_a_row_has_at_least(
     rows = [row for layout in layouts(results) for row in layout.rows]
     assert [row.seeds for row in rows] == ([shown, len(seeds["I=1"])] if "I=1" in seeds else [shown])
     text = page(results)
-    assert text.count("| steps | training seeds |") == 2
+    assert text.count("| steps | evaluations | training seeds |") == 2
     assert f"| – / 112.2±0.2 | {score} / 112.1±1.3 |" in text
-    assert f"| 10 | {shown} |" in text
+    assert f"| 10 | 1 | {shown} |" in text
 
 
 def test_a_learning_curve_is_one_seeds() -> None:
@@ -223,6 +285,24 @@ def test_the_command_fills_the_table_and_goes_on_where_it_stopped(tmp_path: Path
     assert {element["column"] for element in second[2:]} == {"I=1", "adaptive", "direct"}
     assert {element["column"]: element["iterations"] is None for element in second}["adaptive"] is False
     assert "| medium | Hopper |" in out.read_text()
+
+
+def test_a_run_is_measured_at_every_milestone_before_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco")
+    from snn_policy.offline.datasets import save_dataset
+
+    save_dataset(hopper(), tmp_path / "Hopper-v5-medium")
+    command = ["--tasks", "Hopper-v5", "--qualities", "medium", "--episodes", "1", "--columns", "ReLU,QCFS",
+               "--datasets", str(tmp_path), "--out", str(tmp_path / "table"), "--json", "-"]  # fmt: skip
+    for workers, steps, curve in ((1, 6, 2), (2, 10, 4)):
+        more = ["--steps", str(steps), "--curve", str(curve), "--evaluations", "1", "--workers", str(workers)]
+        assert main([*command, *more]) == 0
+        cells = json.loads(capsys.readouterr().out)["cells"]
+        for column in ("ReLU", "QCFS"):
+            measured = [cell["steps"] for cell in cells if cell["column"] == column]
+            assert measured == [2, 4, 6, 8, 10][: 3 if steps == 6 else None]
 
 
 def test_nothing_to_do_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

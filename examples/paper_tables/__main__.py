@@ -25,6 +25,10 @@ Tasks = Annotated[str, typer.Option(metavar="ID[,ID…]", help="Environments.")]
 Qualities = Annotated[str, typer.Option(metavar="Q[,Q…]", help="Of the datasets.")]
 Columns = Annotated[str, typer.Option(metavar="C[,C…]", help="Of the tables.")]
 Steps = Annotated[int, typer.Option(help="Gradient steps per run; the paper has 1000000. 0 trains nothing.", min=0)]
+Evaluations = Annotated[
+    int, typer.Option(help="Averaged: the last of each run, 5000 steps apart; the paper has 5.", min=1)
+]
+Curve = Annotated[int, typer.Option(metavar="N", help="Measure every N steps before them, too; 0: not.", min=0)]
 Episodes = Annotated[int, typer.Option(help="Per cell and seed.", min=1)]
 Seeds = Annotated[str, typer.Option(metavar="S[,S…]", help="Training seeds.")]
 Workers = Annotated[int, typer.Option(help="Runs and cells at a time.", min=1)]
@@ -43,6 +47,8 @@ def tables(
     qualities: Qualities = ALL_QUALITIES,
     columns: Columns = ALL_COLUMNS,
     steps: Steps = 100_000,
+    evaluations: Evaluations = 5,
+    curve: Curve = 50_000,
     episodes: Episodes = 10,
     seeds: Seeds = "0",
     workers: Workers = 1,
@@ -54,13 +60,15 @@ def tables(
 ) -> None:
     """Train what is missing, measure what is missing, and print both tables beside the paper's numbers.
 
+    A score is the mean of a run's last evaluations; those before them are its learning curve.
+
     May be killed at any time: run it again to go on. Runs with more steps than asked for are measured as they are.
 
     [bold]Example[/]: python -m examples.paper_tables --tasks Hopper-v5 --qualities medium --steps 20000 --workers 2
     """
     from rich.console import Console
 
-    from examples.paper_tables.table import finished, plan
+    from examples.paper_tables.table import finished, milestones, plan
     from examples.paper_tables.table_pages import page as markdown
     from examples.paper_tables.table_pages import terminal_tables
     from examples.paper_tables.table_retention import terminal_tables as retention_tables
@@ -71,7 +79,8 @@ def tables(
         check_directory(page.resolve().parent)
     note = Console(stderr=True)
     cells = plan(_names(tasks), _names(qualities), _names(columns), _numbers("seeds", seeds), episodes)
-    _fill(_possible(cells, datasets, out, steps, note), note, datasets, out, steps, workers, device)
+    possible = _possible(cells, datasets, out, steps, note)
+    _fill(possible, note, datasets, out, milestones(steps, evaluations, curve), workers, device)
     results = finished(out)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +119,8 @@ def _fill(cells: "list[Cell]", note: "Console", *how: Any) -> None:
     from examples.paper_tables.table import Result, work
     from snn_policy.progress import counting
 
-    runs = len({cell.run for cell in cells})
-    with counting("runs and cells", len(cells) + runs) as advance:
+    runs, stages = len({cell.run for cell in cells}), len(how[2])
+    with counting("runs and cells", stages * (len(cells) + runs)) as advance:
         for name, outcome in work(cells, *how):
             is_cell = isinstance(outcome, Result)
             note.print(f"{name}: " + (f"score {outcome.mean:.1f}" if is_cell else f"{outcome:,} gradient steps"))

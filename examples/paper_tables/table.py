@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,12 @@ CALIBRATED = ("I=0", "I=1", "I=2", "I=3")
 ACTIVATION_OF = {"ReLU": "relu", "direct": "spiking"} | dict.fromkeys(("QCFS", *COLUMNS[3:]), "qcfs")
 ADAPTIVE = (1, 3)
 CELLS_FILE = "cells.jsonl"
+EVALUATIONS, EVALUATED_EVERY = 5, 5_000
+"""How many evaluations a score is the mean of, and the gradient steps between two: the paper's."""
 EVALUATION_SEED, RECORDING_SEED = 5_000, 20_000
 RECORDED_STEPS, COUNTED_OBSERVATIONS = 10_000, 1_000
+Key = tuple[str, str, str, int]
+"""Task, quality, column and training seed."""
 _one_reads_at_a_time = threading.Lock()
 
 
@@ -152,14 +156,26 @@ def matching(results: Iterable[Result], cell: Cell, steps: int) -> Result | None
     return found[-1] if found else None
 
 
-def newest(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Result]:
-    """Return the result with the most steps of every task, quality, column and seed; of several the last."""
-    best: dict[tuple[str, str, str, int], Result] = {}
+def last_evaluations(results: Iterable[Result]) -> dict[Key, list[Result]]:
+    """Return the evaluations that a score is the mean of, by their steps, of every task, quality, column and seed.
+
+    The last five, as in the paper, of those at most EVALUATED_EVERY gradient steps apart; so of a run that was
+    measured once, or of a learning curve with wider steps, the last alone. Measured again at the same steps: the last.
+    """
+    found: dict[Key, dict[int, Result]] = {}
     for result in results:
         key = result.task, result.quality, result.column, result.seed
-        if key not in best or result.steps >= best[key].steps:
-            best[key] = result
-    return best
+        found.setdefault(key, {})[result.steps] = result
+    last: dict[Key, list[Result]] = {}
+    for key, by_steps in found.items():
+        newest_first = sorted(by_steps, reverse=True)
+        chosen = newest_first[:1]
+        for steps in newest_first[1:EVALUATIONS]:
+            if chosen[-1] - steps > EVALUATED_EVERY:
+                break
+            chosen.append(steps)
+        last[key] = [by_steps[steps] for steps in reversed(chosen)]
+    return last
 
 
 def steps_of(directory: Path) -> int:
@@ -246,28 +262,55 @@ def policy_of(column: str, path: Path, task: str) -> "Policy":
     )
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A run up to so many gradient steps: trained there, and its cells measured before it is trained further."""
+
+    run: TrainingRun
+    steps: int
+
+
+def milestones(steps: int, evaluations: int, curve: int) -> list[int]:
+    """Return the gradient steps to measure at: the last few up to `steps`, and every `curve` before them (0: none)."""
+    last = [steps - EVALUATED_EVERY * index for index in range(evaluations)]
+    early = range(curve, min(last), curve) if curve else ()
+    return sorted({*early, *(count for count in last if count > 0), steps})
+
+
 def work(
-    cells: list[Cell], datasets: Path, directory: Path, steps: int, workers: int, device: str = "cpu"
+    cells: list[Cell], datasets: Path, directory: Path, steps: Sequence[int], workers: int, device: str = "cpu"
 ) -> Iterator[tuple[str, Result | int]]:
     """Train and measure all that is missing; yields each run's name with its steps, each cell's with its result.
 
     Results are recorded in `directory` before they are yielded. On a GPU the runs are threads of this process, which
     share it: the kernels of several processes would take turns.
+
+    Args:
+        steps: gradient steps at which every run is measured, ascending. A run that is already beyond one of them is
+            measured where it is.
     """
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
     from multiprocessing import get_context
 
     known = finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    todo: deque[TrainingRun | Cell] = deque(dict.fromkeys(cell.run for cell in cells))
-    running: dict[Future[Any], TrainingRun | Cell] = {}
+    todo: deque[Stage | Cell] = deque(Stage(run, steps[0]) for run in dict.fromkeys(cell.run for cell in cells))
+    running: dict[Future[Any], Stage | Cell] = {}
+    unmeasured: dict[TrainingRun, int] = {}
+    reached: dict[TrainingRun, int] = {}
+
+    def go_on(run: TrainingRun) -> None:
+        further = [count for count in steps if count > reached[run]]
+        if not unmeasured[run] and further:
+            todo.appendleft(Stage(run, further[0]))
+
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, ThreadPoolExecutor(workers) as threads:
         trainers = pool if device == "cpu" else threads
         while todo or running:
             while todo and len(running) < workers:
                 job = todo.popleft()
-                if isinstance(job, TrainingRun):
-                    running[trainers.submit(train, job, datasets, directory, steps, device)] = job
+                if isinstance(job, Stage):
+                    running[trainers.submit(train, job.run, datasets, directory, job.steps, device)] = job
                 else:
                     running[pool.submit(measure, job, directory)] = job
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -275,11 +318,16 @@ def work(
                 if isinstance(job, Cell):
                     record(directory, outcome)
                     yield f"{job.run.name} {job.column}", outcome
+                    unmeasured[job.run] -= 1
+                    go_on(job.run)
                     continue
-                yield job.name, outcome
-                for cell in reversed([element for element in cells if element.run == job]):
+                yield job.run.name, outcome
+                reached[job.run], unmeasured[job.run] = outcome, 0
+                for cell in reversed([element for element in cells if element.run == job.run]):
                     present = matching(known, cell, outcome)
                     if present is None:
-                        todo.appendleft(cell)  # measured before the next run is trained
+                        todo.appendleft(cell)  # measured before this or the next run is trained
+                        unmeasured[job.run] += 1
                     else:
-                        yield f"{job.name} {cell.column}", present
+                        yield f"{job.run.name} {cell.column}", present
+                go_on(job.run)

@@ -19,7 +19,7 @@ from examples.paper_tables.printed import (
     Printed,
     Score,
 )
-from examples.paper_tables.table import COUNTED_OBSERVATIONS, EVALUATION_SEED, Result, newest
+from examples.paper_tables.table import COUNTED_OBSERVATIONS, EVALUATION_SEED, Result, last_evaluations
 from examples.paper_tables.table_retention import (
     COUNTS_TITLE,
     RETENTION_TITLE,
@@ -29,7 +29,7 @@ from examples.paper_tables.table_retention import (
 from snn_policy.offline.scores import NOTE
 
 NONE = "–"
-LAST = ("steps", "training seeds")
+LAST = ("steps", "evaluations", "training seeds")
 TITLES = (
     "Table 1: calibrated networks and baselines",
     "Table 2: fixed and adaptive I",
@@ -44,13 +44,19 @@ EXTENT = "here ± spread / the paper's ± spread; – where there is none (yet)"
 
 
 class Row(NamedTuple):
-    """One task and quality: our score and the paper's per column, the fewest gradient steps and training seeds."""
+    """One task and quality: our score and the paper's per column; fewest steps, evaluations and training seeds."""
 
     quality: str
     task: str
     cells: tuple[tuple[Score | None, Score | None], ...]
     steps: int
+    evaluations: int
     seeds: int
+
+    @property
+    def extent(self) -> tuple[str, str, str]:
+        """Return what stands in the last columns."""
+        return f"{self.steps:,}", str(self.evaluations), str(self.seeds)
 
 
 class Layout(NamedTuple):
@@ -63,37 +69,38 @@ class Layout(NamedTuple):
 
 def layouts(results: Iterable[Result]) -> list[Layout]:
     """Both tables, with the rows that have any result here."""
-    best = list(newest(results).values())
+    last = list(last_evaluations(results).values())
     return [
-        Layout(TITLES[0], (*TABLE_1_COLUMNS, "I=3"), _rows(best, (*TABLE_1_COLUMNS, "I=3"), TABLE_1)),
-        Layout(TITLES[1], TABLE_2_COLUMNS, _rows(best, TABLE_2_COLUMNS, TABLE_2)),
+        Layout(TITLES[0], (*TABLE_1_COLUMNS, "I=3"), _rows(last, (*TABLE_1_COLUMNS, "I=3"), TABLE_1)),
+        Layout(TITLES[1], TABLE_2_COLUMNS, _rows(last, TABLE_2_COLUMNS, TABLE_2)),
     ]
 
 
-def _rows(results: list[Result], columns: tuple[str, ...], printed: Printed) -> list[Row]:
+def _rows(runs: list[list[Result]], columns: tuple[str, ...], printed: Printed) -> list[Row]:
     rows = []
     for quality in QUALITIES:
         for task in TASKS:
-            own = [
-                result for result in results if result.quality == quality and result.task.rpartition("-v")[0] == task
-            ]
-            shown = [cell for cell in own if cell.column in columns]
+            own = [run for run in runs if run[-1].quality == quality and run[-1].task.rpartition("-v")[0] == task]
+            shown = [run for run in own if run[-1].column in columns]
             if shown:
                 cells = tuple((summary(own, column), printed.get((quality, task, column))) for column in columns)
-                seeds = min(len({cell.seed for cell in shown if cell.column == column})
-                            for column in {cell.column for cell in shown})  # fmt: skip
-                rows.append(Row(quality, task, cells, min(cell.steps for cell in shown), seeds))
+                seeds = min(sum(run[-1].column == column for run in shown)
+                            for column in {run[-1].column for run in shown})  # fmt: skip
+                steps, evaluations = min(run[-1].steps for run in shown), min(map(len, shown))
+                rows.append(Row(quality, task, cells, steps, evaluations, seeds))
     return rows
 
 
-def summary(results: Iterable[Result], column: str) -> Score | None:
-    """Mean over all episodes; spread over training seeds where there are several, else over episodes."""
-    chosen = [result for result in results if result.column == column]
-    if not chosen:
+def summary(runs: Iterable[list[Result]], column: str) -> Score | None:
+    """Return the mean over the evaluations of every run, and over runs, that is training seeds.
+
+    The spread is over training seeds where there are several, else over the episodes of all evaluations.
+    """
+    scores = [[score for cell in run for score in cell.scores] for run in runs if run[-1].column == column]
+    if not scores:
         return None
-    means = [cell.mean for cell in chosen]
-    spread = np.std(means) if len(means) > 1 else np.std(chosen[0].scores)
-    return Score(float(np.mean(means)), float(spread))
+    means = [np.mean(found) for found in scores]
+    return Score(float(np.mean(means)), float(np.std(means if len(means) > 1 else scores[0])))
 
 
 def _text(score: Score | None) -> str:
@@ -110,7 +117,7 @@ def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
             table.add_column(heading, justify="left" if heading in ("quality", "task") else "right")
         for row in layout.rows:
             cells = [f"{_text(ours)}\n[dim]{_text(theirs)}[/]" for ours, theirs in row.cells]
-            table.add_row(row.quality, row.task, *cells, f"{row.steps:,}", str(row.seeds))
+            table.add_row(row.quality, row.task, *cells, *row.extent)
         yield table
 
 
@@ -123,7 +130,7 @@ def page(results: Iterable[Result]) -> str:
         parts += ["", f"## {layout.title}", "", _line(headings), _line(["---"] * len(headings))]
         for row in layout.rows:
             cells = [f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells]
-            parts.append(_line((row.quality, row.task, *cells, f"{row.steps:,}", str(row.seeds))))
+            parts.append(_line((row.quality, row.task, *cells, *row.extent)))
     for title, lines in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
         parts += ["", f"## {title}", "", _line(lines[0]), _line(["---"] * len(lines[0])), *map(_line, lines[1:])]
     parts += ["", RETENTION_NOTE, "", *_differences(results), *_progress(results)]
@@ -141,8 +148,9 @@ def _introduction(results: list[Result]) -> str:
         "(L = 4), converted to IF neurons at T = 4 and calibrated with ρ = 4 and I iterations. `direct`: a spiking "
         "actor trained with a surrogate gradient. Made by `python -m examples.paper_tables`; every cell reads "
         f"*{EXTENT}*. D4RL normalised scores of {' or '.join(map(str, episodes))} episodes (environment seeds "
-        f"{EVALUATION_SEED}…); the spread is over training seeds where there are several (last column: the fewest in "
-        "the row), else over episodes."
+        f"{EVALUATION_SEED}…), averaged over a run's last five evaluations, 5,000 gradient steps apart, where it has "
+        "them; the spread is over training seeds where there are several, else over episodes. Last columns: the fewest "
+        "in the row."
     )
 
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from examples.paper_tables.printed import QUALITIES, TASKS
-from examples.paper_tables.table import CALIBRATED, Result, newest
+from examples.paper_tables.table import CALIBRATED, Result, last_evaluations
 from snn_policy.evaluation.statistics import retention
 from snn_policy.offline.scores import score_to_return
 
@@ -24,9 +24,9 @@ def retention_lines(results: Iterable[Result]) -> Lines:
     for quality, task, found in _runs(results):
         if "QCFS" not in found:
             continue
-        ann = _returns(found["QCFS"])
+        ann = np.concatenate([_returns(cell) for cell in found["QCFS"]])
         spread = float(np.std(ann) / abs(np.mean(ann)))
-        kept = [_retention(ann, found.get(column), found["QCFS"]) for column in CONVERTED]
+        kept = [_retention(found["QCFS"], found.get(column, [])) for column in CONVERTED]
         energies = [_number(found.get(column), "energy", ".0f") for column in ("QCFS", "I=1", "sigma-delta")]
         lines.append((quality, task, f"{np.mean(ann):,.0f} ± {spread:.0%}", *kept, " · ".join(energies)))
     return lines
@@ -54,18 +54,15 @@ def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
         yield table
 
 
-def _runs(results: Iterable[Result]) -> Iterator[tuple[str, str, dict[str, Result]]]:
-    """Quality, task and the results per column of every first training seed."""
-    best = newest(results)
+def _runs(results: Iterable[Result]) -> Iterator[tuple[str, str, dict[str, list[Result]]]]:
+    """Quality, task and the last evaluations per column of every first training seed."""
+    last = list(last_evaluations(results).values())
     for quality in QUALITIES:
         for task in TASKS:
-            seeds = {cell.seed for cell in best.values() if cell.quality == quality and _task(cell) == task}
-            if seeds:
-                chosen = min(seeds)
-                own = [
-                    cell for cell in best.values() if (cell.quality, _task(cell), cell.seed) == (quality, task, chosen)
-                ]
-                yield quality, task, {cell.column: cell for cell in own}
+            own = [run for run in last if (run[-1].quality, _task(run[-1])) == (quality, task)]
+            if own:
+                first = min(run[-1].seed for run in own)
+                yield quality, task, {run[-1].column: run for run in own if run[-1].seed == first}
 
 
 def _task(result: Result) -> str:
@@ -76,13 +73,17 @@ def _returns(result: Result) -> np.ndarray:
     return score_to_return(result.task, result.scores)
 
 
-def _retention(ann: np.ndarray, snn: Result | None, of: Result) -> str:
-    """Of networks made from the same checkpoint, on the same episodes."""
-    if snn is None or snn.steps != of.steps or len(snn.scores) != len(ann):
+def _retention(ann: list[Result], snn: list[Result]) -> str:
+    """Of networks made from the same checkpoints, on the same episodes; the last one among them."""
+    other = {cell.steps: cell for cell in snn}
+    pairs = [(cell, other[cell.steps]) for cell in ann if cell.steps in other]
+    pairs = [pair for pair in pairs if len(pair[0].scores) == len(pair[1].scores)]
+    if not pairs or pairs[-1][0] is not ann[-1]:
         return NONE
-    return f"{float(retention(ann.mean(), _returns(snn).mean())):.3f}"
+    means = [np.concatenate([_returns(cell) for cell in column]).mean() for column in zip(*pairs, strict=True)]
+    return f"{float(retention(*means)):.3f}"
 
 
-def _number(result: Result | None, field: str, form: str) -> str:
-    value = None if result is None else getattr(result, field)
-    return NONE if value is None else format(value, form)
+def _number(run: list[Result] | None, field: str, form: str) -> str:
+    values = [value for cell in run or () if (value := getattr(cell, field)) is not None]
+    return format(np.mean(values), form) if values else NONE

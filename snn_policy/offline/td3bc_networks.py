@@ -5,6 +5,7 @@ A flat array makes the optimiser step and the Polyak average one operation each,
 
 import copy
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_policy.ann.qcfs import QCFS
+from snn_policy.offline.products import Linear, affine, by_onednn, product
 from snn_policy.offline.spiking_actor import SpikingActor
 
 ActorActivation = Literal["relu", "qcfs", "spiking"]
@@ -22,31 +24,58 @@ _ALIGNMENT = 16  # floats: 64 bytes, so that every view is aligned alike and sum
 class _StackedCritics(torch.autograd.Function):
     """Map x (N, inputs) by n ReLU networks to q (n, N); w1 (n, inputs, H), w2 (n, H, H), w3 (n, H), b likewise.
 
-    Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each.
+    Written out because autograd's batched matrix-vector products for w3 cost a quarter of a hidden layer each. The
+    networks are worked through one by one where oneDNN multiplies, else together.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        w1, b1, w2, b2, w3, b3 = parameters
-        h1 = torch.baddbmm(b1, x.expand(len(w1), *x.shape), w1).relu_()
-        h2 = torch.baddbmm(b2, h1, w2).relu_()
-        ctx.save_for_backward(x, h1, h2, w1, w2, w3)
-        return torch.stack([torch.mv(h, w) for h, w in zip(h2, w3, strict=True)]).add_(b3)
+        kept, values = [], []
+        for w1, b1, w2, b2, w3, b3 in _groups(x, parameters):
+            h1 = affine(x, w1, b1, relu=True)
+            h2 = affine(h1, w2, b2, relu=True)
+            values.append(_by_rows(h2, w3).add_(b3))
+            kept += [h1, h2]
+        ctx.save_for_backward(x, *kept, *parameters)
+        return _together(x, values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, h1, h2, w1, w2, w3 = ctx.saved_tensors
-        g3 = gradients[0]
-        g2 = _through_relu(g3[:, :, None] * w3[:, None, :], h2)
-        g1 = _through_relu(torch.bmm(g2, w2.mT), h1)
-        of_x = torch.bmm(g1, w1.mT).sum(0) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1]:
+        x, *saved = ctx.saved_tensors
+        kept, parameters = saved[:-6], saved[-6:]
+        groups, found, of_x = _groups(x, parameters), [], None
+        for index, ((w1, _, w2, _, w3, _), g3) in enumerate(zip(groups, _groups(x, gradients), strict=True)):
+            h1, h2 = kept[2 * index : 2 * index + 2]
+            g2 = _through_relu(g3[0][..., :, None] * w3[..., None, :], h2)
+            g1 = _through_relu(product(g2, w2.mT), h1)
+            if ctx.needs_input_grad[0]:
+                here = product(g1, w1.mT)
+                here = here.sum(0) if here.dim() > 2 else here
+                of_x = here if of_x is None else of_x.add_(here)
+            if ctx.needs_input_grad[1]:
+                of_biases = [g.sum(-2, keepdim=True) for g in (g1, g2)]
+                of_w3, of_b3 = _by_rows(h2.mT, g3[0]), g3[0].sum(-1, keepdim=True)
+                found.append((product(x.mT, g1), of_biases[0], product(h1.mT, g2), of_biases[1], of_w3, of_b3))
+        if not found:
             return of_x, *[None] * 6
-        of_w3 = torch.stack([torch.mv(h.mT, g) for h, g in zip(h2, g3, strict=True)])
-        of_w1 = torch.bmm(x.mT.expand(len(w1), *x.mT.shape), g1)
-        of_w2 = torch.bmm(h1.mT, g2)
-        of_biases = [g.sum(1, keepdim=True) for g in (g1, g2, g3)]
-        return of_x, of_w1, of_biases[0], of_w2, of_biases[1], of_w3, of_biases[2]
+        return of_x, *(_together(x, parts) for parts in zip(*found, strict=True))
+
+
+def _groups(x: Tensor, parameters: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Return what is worked through at a time: the arrays of one network after another, or all as they are."""
+    if by_onednn(x):
+        return [tuple(parameter[index] for parameter in parameters) for index in range(len(parameters[0]))]
+    return [tuple(parameters)]
+
+
+def _together(x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Return the groups' results as one array of all networks."""
+    return torch.stack(tuple(parts)) if by_onednn(x) else parts[0]
+
+
+def _by_rows(h: Tensor, w: Tensor) -> Tensor:
+    """Return h·w, (…, N, H) and (…, H) to (…, N)."""
+    return torch.mv(h, w) if h.dim() == 2 else torch.matmul(h, w[..., None])[..., 0]
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
@@ -94,7 +123,7 @@ def make_actor(
         return SpikingActor(sizes, levels, initial_lambda)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        layers.append(nn.Linear(fan_in, fan_out))
+        layers.append(Linear(fan_in, fan_out))
         layers.append(QCFS(levels, initial_lambda) if activation == "qcfs" else nn.ReLU())
     return nn.Sequential(*layers[:-1], nn.Tanh())
 
