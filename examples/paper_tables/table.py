@@ -112,13 +112,13 @@ def plan(
     ]
 
 
-def finished(directory: Path) -> list[Result]:
-    """Return the cells finished so far; a last line cut off by a kill is left out.
+def finished(place: Path) -> list[Result]:
+    """Return the cells finished so far, of a directory or a file; a last line cut off by a kill is left out.
 
     Raises:
         ValueError: a line that is no cell.
     """
-    path, results = directory / CELLS_FILE, []
+    path, results = place / CELLS_FILE if place.is_dir() else place, []
     if not path.exists():
         return results
     lines = path.read_text().split("\n")
@@ -131,13 +131,18 @@ def finished(directory: Path) -> list[Result]:
     return results
 
 
+def lines_of(results: Iterable[Result]) -> bytes:
+    """Return the file with these cells, a line each."""
+    return b"".join(json.dumps(asdict(result)).encode() + b"\n" for result in results)
+
+
 def record(directory: Path, result: Result) -> None:
     """Append one line, whole; what an earlier kill left of a line is cut off first."""
     with (directory / CELLS_FILE).open("ab+") as file:
         file.seek(0)
         complete = file.read().rfind(b"\n") + 1
         file.truncate(complete)
-        file.write(json.dumps(asdict(result)).encode() + b"\n")
+        file.write(lines_of([result]))
         file.flush()
         os.fsync(file.fileno())
 

@@ -122,19 +122,28 @@ def terminal_tables(results: Iterable[Result]) -> Iterator[Table]:
 
 
 def page(results: Iterable[Result]) -> str:
-    """Return the Markdown page with both tables and what differs from the paper."""
+    """Return the Markdown page with all tables and what differs from the paper."""
     results = list(results)
     parts = ["# Calibrated spiking reinforcement learning: the paper's tables, made here", "", _introduction(results)]
+    for title, lines in markdown_tables(results).items():
+        parts += ["", f"## {title}", "", *lines]
+    parts += ["", RETENTION_NOTE, "", *_differences(results)]
+    if curves := learning_curves(results):
+        parts += ["", "## How the ANNs' scores moved with the steps", "", *curves]
+    return "\n".join(parts) + "\n"
+
+
+def markdown_tables(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Return the lines of all four tables in Markdown, by their titles."""
+    results, tables = list(results), {}
     for layout in layouts(results):
         headings = ("quality", "task", *layout.columns, *LAST)
-        parts += ["", f"## {layout.title}", "", _line(headings), _line(["---"] * len(headings))]
-        for row in layout.rows:
-            cells = [f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells]
-            parts.append(_line((row.quality, row.task, *cells, *row.extent)))
-    for title, lines in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
-        parts += ["", f"## {title}", "", _line(lines[0]), _line(["---"] * len(lines[0])), *map(_line, lines[1:])]
-    parts += ["", RETENTION_NOTE, "", *_differences(results), *_progress(results)]
-    return "\n".join(parts) + "\n"
+        cells = [[f"{_text(ours)} / {_text(theirs)}" for ours, theirs in row.cells] for row in layout.rows]
+        lines = [(row.quality, row.task, *own, *row.extent) for row, own in zip(layout.rows, cells, strict=True)]
+        tables[layout.title] = [headings, ["---"] * len(headings), *lines]
+    for title, (first, *lines) in ((RETENTION_TITLE, retention_lines(results)), (COUNTS_TITLE, count_lines(results))):
+        tables[title] = [first, ["---"] * len(first), *lines]
+    return {title: [_line(cells) for cells in lines] for title, lines in tables.items()}
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -154,7 +163,7 @@ def _introduction(results: list[Result]) -> str:
     )
 
 
-def _progress(results: list[Result]) -> list[str]:
+def learning_curves(results: list[Result]) -> list[str]:
     """Return one line per task, quality, ANN and seed that was measured after several numbers of gradient steps."""
     lines = []
     for quality in QUALITIES:
@@ -165,7 +174,7 @@ def _progress(results: list[Result]) -> list[str]:
                 if len(found) > 1:
                     course = ", ".join(f"{mean:.1f} after {steps:,}" for steps, mean in sorted(found.items()))
                     lines.append(f"- {quality} {task}, {column}, seed {seed}: {course}")
-    return ["", "## How the ANNs' scores moved with the steps", "", *lines] if lines else []
+    return lines
 
 
 def _differences(results: list[Result]) -> list[str]:
