@@ -1,14 +1,17 @@
 """Thresholds from recorded observations against brute force: all activations in memory, plain NumPy (methods.md §3)."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from snn_policy import SpikingPolicy, convert
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import quantised
 from snn_policy.ann.layers import Linear
 from snn_policy.calibration.thresholds import CANDIDATES, recorded_thresholds
+from snn_policy.exported import path
 from tests.actors import make_head, random_actor, walk
 
 ROWS = 5000  # more than one chunk
@@ -72,3 +75,26 @@ def test_one_observation_is_enough(rule: str) -> None:
     for theta in recorded_thresholds(ACTOR, OBSERVATIONS[:1], rule, 4):
         assert np.isfinite(theta).all()
         assert (theta >= 0).all()
+
+
+@pytest.mark.parametrize("neuron", [{"neuron": "if"}, {"neuron": "snm"}, {"neuron": "mt", "coding": "differential"}])
+@pytest.mark.parametrize(("rows", "warns"), [(50, True), (200, True), (499, True), (500, False), (2000, False)])
+def test_thresholds_from_less_than_some_episodes_are_doubted(neuron: dict[str, Any], rows: int, warns: bool) -> None:
+    actor = SpikingPolicy.load(path("td3-Pendulum-v1")).network.actor
+    observations = np.random.default_rng(0).uniform(-1, 1, (rows, 3)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        convert(actor, observations, **neuron)
+    found = [str(warning.message) for warning in told if "cut off there" in str(warning.message)]
+    assert len(found) == warns
+    assert all(f"only {rows} different observations" in text and "actor.collect(env" in text for text in found)
+
+
+def test_sigma_delta_neurons_and_trained_thresholds_do_not_depend_on_a_few_rows() -> None:
+    for name, neuron in (("td3-Pendulum-v1", "sigma-delta"), ("qcfs-Hopper-v5", "if")):
+        actor = SpikingPolicy.load(path(name)).network.actor
+        observations = np.random.default_rng(0).normal(0, 1, (100, *actor.observation_shape)).astype(np.float32)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            convert(actor, observations, neuron=neuron)
+        assert not [warning for warning in told if "cut off there" in str(warning.message)]

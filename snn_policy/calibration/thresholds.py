@@ -20,7 +20,7 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.ann.activations import quantised
 from snn_policy.ann.layers import Layer
-from snn_policy.calibration.recording_doubts import dead_layer, few_rows, warn_of
+from snn_policy.calibration.recording_doubts import dead_layer, few_rows, warn_of, warn_of_few_for_thresholds
 from snn_policy.calibration.recordings import CHUNK_ROWS, HANDFUL, chunks, distinct_rows
 from snn_policy.progress import Passes
 from snn_policy.protocol import FloatArray
@@ -30,6 +30,9 @@ CANDIDATES = np.linspace(0.2, 1.0, 33, dtype=np.float32)
 HISTOGRAM_BINS = 4096
 STILL = 1e-2
 """Recordings that move what the first layer gets by a smaller share of its size hardly move it at all."""
+EPISODES_OF_ROWS = 500
+"""Different observations of vectors below which thresholds are doubted: on six reference actors 50 of an episode's
+first kept −1.3 to 1.0 of the return (T = 16), 200 0.7 and more but on Pendulum −1.3, 500 0.97 and more."""
 SPREAD_ROWS, SPREAD_VALUES = 2048, 2**24
 REACH = 2.0
 """Half-ranges (before a tanh: ones) that y spreads over; on recordings of trained actors 0.9 to 2.9."""
@@ -54,10 +57,11 @@ def recorded_thresholds(
     """
     recorded = _Recorded(actor, observations, passes or Passes())
     found = _by_rule(recorded, rule, timesteps)
-    rows, moves = distinct_rows(observations, HANDFUL), _moves(recorded)
+    rows, moves = distinct_rows(observations, EPISODES_OF_ROWS), _moves(recorded)
     dead = [index for index, theta in enumerate(found) if not theta.any()]
     short = rows < HANDFUL or not moves
     if not short and not dead:
+        warn_of_few_for_thresholds(rows, EPISODES_OF_ROWS, actor)
         return _per_neuron(actor, found)
     spread = _by_rule(_spread(recorded, dead), rule, timesteps)
     completed = [
