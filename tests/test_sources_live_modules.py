@@ -207,10 +207,21 @@ def test_a_vector_may_be_told_by_its_length(sources: list[tuple[Any, dict[str, A
             load_actor(source, observation_shape=7, **options)
 
 
-@pytest.mark.parametrize("given", [8.0, "8", True, (8.5,), [[8]], {8}, np.zeros((2, 2))], ids=repr)
+@pytest.mark.parametrize(
+    "given", [8.0, "8", True, (8.5,), [[8]], {8}, np.zeros((2, 2)), -8, (0,), {}, {"x": "8"}, {8: 8}], ids=repr
+)
 def test_what_is_no_shape_is_refused_in_one_line(sources: list[tuple[Any, dict[str, Any]]], given: Any) -> None:
     for source, options in sources:
         with pytest.raises(
             TypeError, match=r"^observation_shape: expected sizes like \(8,\) or \(3, 84, 84\), got .+$"
         ):
+            load_actor(source, observation_shape=given, **options)
+
+
+@pytest.mark.parametrize("given", [{"x": 8}, {"x": (3,), "y": [5]}], ids=repr)
+def test_shapes_by_name_are_for_what_has_named_inputs(sources: list[tuple[Any, dict[str, Any]]], given: Any) -> None:
+    for source, options in sources:
+        one_input = "activation" in options
+        told = "a checkpoint has one input; expected its sizes, like" if one_input else "expected the input"
+        with pytest.raises(TypeError if one_input else SourceError, match=told):
             load_actor(source, observation_shape=given, **options)

@@ -81,19 +81,21 @@ def load_actor(
 
 
 def _shape(given: Any) -> Any:
-    """Return a shape, of a vector's length too; shapes of several inputs as they are.
+    """Return a shape, of a vector's length too; of several inputs by name, that of each.
 
     Raises:
         TypeError: it is none.
     """
-    if given is None or isinstance(given, Mapping):
+    if isinstance(given, Mapping) and given and all(isinstance(name, str) for name in given):
+        return {name: _shape(shape) for name, shape in given.items()}
+    if given is None:
         return given
-    sizes = [given] if isinstance(given, int | np.integer) else given
+    sizes = [int(given)] if isinstance(given, int | np.integer) and not isinstance(given, bool) else given
     known = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str | bytes)
-    if not known or any(isinstance(size, bool) or not isinstance(size, int | np.integer) for size in sizes):
+    if not known or any(isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1 for size in sizes):
         told = " ".join(repr(given).split())[:80]
         raise TypeError(f"observation_shape: expected sizes like (8,) or (3, 84, 84), got {told}")
-    return given if sizes is given else (int(given),)
+    return given if sizes is given else tuple(sizes)
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:
@@ -226,9 +228,14 @@ def _read_weights(source: Any, options: dict[str, Any]) -> Actor:
     return read_checkpoint(source, **read, **without)
 
 
+OF_ONE_INPUT = ("a checkpoint", "a reference actor")
+
+
 def _takes(options: dict[str, Any], source: str, *names: str) -> None:
     for name in options.keys() - set(names):
         raise TypeError(f"{name}: {source} does not take this argument ({', '.join(names) or 'it takes none'})")
+    if isinstance(options.get("observation_shape"), Mapping) and source in OF_ONE_INPUT:
+        raise TypeError(f"observation_shape: {source} has one input; expected its sizes, like (8,), not sizes by name")
 
 
 def _has_base(source: Any, name: str, package: str) -> bool:
