@@ -90,12 +90,13 @@ def _shape(given: Any) -> Any:
         return {name: _shape(shape) for name, shape in given.items()}
     if given is None:
         return given
-    sizes = [int(given)] if isinstance(given, int | np.integer) and not isinstance(given, bool) else given
+    one = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    sizes: Any = (int(given),) if one else given
     known = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str | bytes)
     if not known or any(isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1 for size in sizes):
         told = " ".join(repr(given).split())[:80]
         raise TypeError(f"observation_shape: expected sizes like (8,) or (3, 84, 84), got {told}")
-    return given if sizes is given else tuple(sizes)
+    return sizes
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:
