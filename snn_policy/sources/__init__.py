@@ -86,12 +86,12 @@ def _shape(given: Any) -> Any:
     Raises:
         TypeError: it is none.
     """
+    one = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    sizes: Any = (int(given),) if one else given
     if isinstance(given, Mapping) and given and all(isinstance(name, str) for name in given):
         return {name: _shape(shape) for name, shape in given.items()}
     if given is None:
         return given
-    one = isinstance(given, int | np.integer) and not isinstance(given, bool)
-    sizes: Any = (int(given),) if one else given
     known = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str | bytes)
     if not known or any(isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1 for size in sizes):
         told = " ".join(repr(given).split())[:80]
