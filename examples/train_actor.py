@@ -59,6 +59,7 @@ def train(
     from stable_baselines3.common.noise import NormalActionNoise
 
     from snn_policy.environments import make_environment
+    from snn_policy.offline.products import multiplied_here
     from snn_policy.versions import installed_versions
 
     torch.set_num_threads(1)
@@ -123,6 +124,7 @@ def train(
         model = SAC("MlpPolicy", env, learning_starts=start, **shared)
     else:
         raise typer.BadParameter(f"{algorithm!r}: td3 or sac")
+    multiplied_here(model.policy)
     settings = {
         "env": env_id,
         "algorithm": algorithm,

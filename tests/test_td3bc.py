@@ -137,6 +137,21 @@ def test_products_are_those_of_torch_however_a_matrix_lies(order: str):
     torch.testing.assert_close(products.affine(a, b, bias, relu=True), (a @ b + bias).relu())
 
 
+def test_a_module_multiplied_here_is_the_same_module_of_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(network((7, 24, 3)), torch.nn.Linear(3, 2, bias=False), torch.nn.Tanh())
+    x, names = torch.randn(50, 7), list(module.state_dict())
+    before = module(x)
+    gradients = torch.autograd.grad(before.square().sum(), list(module.parameters()))
+    assert products.multiplied_here(module) is module
+    assert sum(isinstance(layer, products.Linear) for layer in module.modules()) == 2
+    assert list(module.state_dict()) == names
+    torch.testing.assert_close(module(x), before)
+    torch.testing.assert_close(torch.autograd.grad(module(x).square().sum(), list(module.parameters())), gradients)
+    torch.testing.assert_close(module(x[0]), before[0])
+    torch.testing.assert_close(module(x.view(5, 10, 7)), before.view(5, 10, 2))
+
+
 def test_a_view_with_gaps_takes_no_hundredfold_time():
     """oneDNN has no fast product for one: 23 ms where 0.03 are needed."""
     rows, g = torch.randn(256, 42), torch.randn(256, 256)

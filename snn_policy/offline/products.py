@@ -58,3 +58,11 @@ class Linear(nn.Linear):
         if by_onednn(input):
             return _Affine.apply(input, self.weight, self.bias)  # pyright: ignore[reportReturnType]
         return super().forward(input)
+
+
+def multiplied_here(module: nn.Module) -> nn.Module:
+    """Return a module, its torch.nn.Linear layers with a bias turned into `Linear`: names and parameters stay."""
+    for layer in module.modules():
+        if type(layer) is nn.Linear and layer.bias is not None:
+            layer.__class__ = Linear
+    return module
