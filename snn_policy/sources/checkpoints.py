@@ -27,11 +27,10 @@ from snn_policy.sources.weight_names import (
     Weights,
     chosen_network,
     flattened,
-    shape_of,
-    values_of,
     weight_name,
     words_beyond,
 )
+from snn_policy.sources.weight_values import shape_of, values_of
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
 
 ACTIVATIONS: dict[str, tuple[str, float]] = {
@@ -156,14 +155,14 @@ def _layers(weights: Weights, network: Network, hidden: str, used: set[str]) -> 
     operations: list[Operation] = []
     for layer in network.layers:
         key = weight_name(weights, layer)
-        matrix = values_of(weights[key])
+        matrix = values_of(weights, key)
         bias_key = key.rpartition(".")[0] + ".bias" if "." in key else "bias"
         bias = weights.get(bias_key)
         used |= {key, bias_key}
         if bias is not None and shape_of(bias) != (matrix.shape[0 if key.endswith("weight") else 1],):
             raise SourceError(f"{layer}: its bias of shape {shape_of(bias)} does not fit its weight {matrix.shape}")
         matrix = matrix.T if key.endswith("kernel") else matrix
-        operations.append(affine(layer, "Linear", matrix, None if bias is None else values_of(bias)))
+        operations.append(affine(layer, "Linear", matrix, None if bias is None else values_of(weights, bias_key)))
         if layer != network.layers[-1]:
             operations += activate(f"{layer} activation", hidden, *ACTIVATIONS[hidden])
     return operations
@@ -188,7 +187,7 @@ def _output(weights: Weights, network: Network, last: str | None, used: set[str]
     if folder is not None and f"{folder}action_bias" in weights:
         names = [f"{folder}action_scale", f"{folder}action_bias"]
         used |= {*names}
-        factor, offset = (values_of(weights[key]).reshape(-1) for key in names)
+        factor, offset = (values_of(weights, key, whole=True).reshape(-1) for key in names)
         return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
     if last is not None:
         operations += activate("output activation", last, *ACTIVATIONS[last])
@@ -220,7 +219,7 @@ def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[
     folder, kind = found[0]
     within = f"{folder}." if folder else ""
     used |= {within + key for key in (kind.mean, kind.spread, *kind.beside)}
-    mean, spread = (values_of(weights[within + key]).reshape(-1) for key in (kind.mean, kind.spread))
+    mean, spread = (values_of(weights, within + key, whole=True).reshape(-1) for key in (kind.mean, kind.spread))
     if kind.named and not folder.endswith(kind.named):
         rule = f"ε {kind.epsilon:g} and a clip to ±{kind.reach:g}, as in {kind.libraries}"
         warn(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError, warn
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, is_array, shape_of, words_beyond
+from snn_policy.sources.weight_names import OTHERS, Network, Weights, words_beyond
+from snn_policy.sources.weight_values import is_array, shape_of
 
 _OTHERS_TOO = re.compile(
     r"(^|[._])(amp|disc|rnd|ema|old|rng|np_random|log_?var|var_head|covariance|dones?|action_space|log_alpha|log_ent_coef|"

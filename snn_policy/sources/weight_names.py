@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.refusals import refusal
-from snn_policy.sources.torch_archive import Tensor
+from snn_policy.sources.refusals import QUANTISED, refusal
 from snn_policy.sources.unpickling import Array
+from snn_policy.sources.weight_values import is_array, quantised_among, refuse_quantised, shape_of
 
 MOST_ENTRIES, DEEPEST = 100_000, 16
 Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
+_OF_LAYERS = ("weight", "kernel", "bias")
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
 _POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
 OTHERS = re.compile(
@@ -67,16 +66,9 @@ def flattened(root: Any) -> Weights:
         if isinstance(value, Mapping):
             parts = [(str(key)[:200].replace("/", "."), inner) for key, inner in value.items()]
             waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in reversed(parts)]
-        elif is_array(value):
+        elif is_array(value) or (isinstance(value, Array) and name.rpartition(".")[2] in _OF_LAYERS):
             found[name] = value
     return found
-
-
-def is_array(value: Any) -> bool:
-    """Return whether a value holds numbers in a shape, whatever library it is of."""
-    if isinstance(value, Array):
-        return value.values is not None
-    return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
 
 
 def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
@@ -85,19 +77,6 @@ def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
         {match[0].strip("._") for rule in rules for match in rule.finditer(one.lower())} for one in (name, own)
     )
     return theirs - ours
-
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    held: Any = value.values if isinstance(value, Array) else value
-    return tuple(int(size) for size in held.shape)
-
-
-def values_of(value: Any) -> Any:
-    """Return what is held as an array of float64."""
-    held: Any = value.values if isinstance(value, Array | Tensor) else value
-    if hasattr(held, "detach"):
-        held = held.detach().cpu().double().numpy()
-    return np.asarray(held, np.float64)
 
 
 def chosen_network(weights: Weights, prefix: str | None) -> Network:
@@ -118,6 +97,9 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
         others = _networks(weights, lambda name: bool(OTHERS.search(name.lower())))
         known = ", ".join(map(str, others)) or f"none among {len(weights)} arrays"
         under = "" if prefix is None else f" under {prefix!r}"
+        quantised = quantised_among(weights)
+        if quantised is not None:
+            raise UnsupportedLayerError(quantised, *QUANTISED)
         raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
     if len(found) == 1:
         return found[0]
@@ -144,7 +126,7 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
     plain: list[str] = []
     for key in weights:
         base, _, last = key.rpartition(".")
-        if last not in ("weight", "kernel"):
+        if last not in _OF_LAYERS[:2]:
             continue
         number = _NUMBER.search(base)
         if number is None:
@@ -166,6 +148,8 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
     other = OTHERS.search(name.lower()) is not None
     for layer in layers:
         shape = shape_of(weights[weight_name(weights, layer)])
+        if not other:
+            refuse_quantised(weights, weight_name(weights, layer))
         if len(shape) == 2:
             kept.append(layer)
         elif other or "optim" in name:
