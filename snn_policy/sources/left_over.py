@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError, warn
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, words_beyond
+from snn_policy.sources.weight_names import OTHERS, Network, Weights, layer_shape, weight_name, words_beyond
 from snn_policy.sources.weight_values import is_array, shape_of
 
 _OTHERS_TOO = re.compile(
@@ -71,13 +71,15 @@ def refuse_left_over(
         and not (bounded and _BOUNDS.search(name.lower()))
     ]
     if not missed:
+        _tell_of_head(weights, used, network, prefix)
         return
     more = f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else ""
     listed = ", ".join(f"{name} {shape_of(weights[name])}" for name in missed[:SHOWN]) + more
+    other_way = _other_way(weights, missed, network, prefix)
     raise UnsupportedLayerError(
         "checkpoint", f"beside the network {network}",
         f"nothing was read from {listed}, which may be a part of the policy",
-        "Build the network, call its load_state_dict, and pass the module" + _other_way(network, prefix),
+        "Build the network, call its load_state_dict, and pass the module" + other_way,
     )  # fmt: skip
 
 
@@ -98,10 +100,36 @@ def warn_of_bare_values(root: Any, *, normalised: bool, bounded: bool) -> None:
         warn(f"{what}; if the policy is to be used with it, {remedy}")
 
 
-def _other_way(network: Network, prefix: str | None) -> str:
-    if prefix is not None:
+def _other_way(weights: Weights, missed: list[str], network: Network, prefix: str | None) -> str:
+    """Return the prefix that leaves out what was missed; none where that is a layer before the network, or its head."""
+    if prefix is not None or not network.prefix or _adjoining(weights, missed, network):
         return ""
     return f"; or, if the policy is that network alone, pass prefix={network.prefix!r}"
+
+
+def _tell_of_head(weights: Weights, used: Set[str], network: Network, prefix: str | None) -> None:
+    """Tell of a layer that takes what the network gives, where the user's prefix leaves it out."""
+    if prefix is None:
+        return
+    names = [name for name in weights if name not in used]
+    names = [name for name in names if not _is_something_else(name, shape_of(weights[name]), network, weights)]
+    heads = [
+        layer for layer in _adjoining(weights, names, network) if layer_shape(weights, layer)[1] == network.sizes[-1]
+    ]
+    if heads:
+        what = (
+            f"prefix={prefix!r} leaves out {heads[0]}, which takes the {network.sizes[-1]} values that {network} gives"
+        )
+        warn(f"{what}; if it is the policy's head, build the network, call its load_state_dict, and pass the module")
+
+
+def _adjoining(weights: Weights, names: list[str], network: Network) -> list[str]:
+    """Return the layers among these arrays that take what the network gives, or give what it takes."""
+    layers = [name.rpartition(".")[0] for name in names if name.rpartition(".")[2] in ("weight", "kernel")]
+    matrices = [layer for layer in layers if len(shape_of(weights[weight_name(weights, layer)])) == 2]
+    sizes = {layer: layer_shape(weights, layer) for layer in matrices}
+    return [layer for layer, (outputs, inputs) in sizes.items()
+            if inputs == network.sizes[-1] or outputs == network.sizes[0]]  # fmt: skip
 
 
 def _is_something_else(name: str, shape: tuple[int, ...], network: Network, weights: Weights) -> bool:

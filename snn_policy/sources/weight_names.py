@@ -19,13 +19,15 @@ Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
 _OF_LAYERS = ("weight", "kernel", "bias")
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
-_POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
+_POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|means?|actions?|loc)([._]|$)")
 OTHERS = re.compile(
     r"critic|value|baseline|(^|[._])[vq]f?\d?(\.|$|_(\d|net|func|head|targ|optim))|(^|[._])[vq]net|targ|optim|opt_state|"
     r"discriminator|std|sigma|teacher|reward|(^|[._])(rnd|disc)([._]|$)"
 )
-_ENDS = re.compile(r"(^|[._])(mu|mean|action|actions|action_net|fc_mean|fc_mu|mu_layer|mean_layer|mean_linear|loc|"
-                   r"distribution_linear|policy_layer|out|output|output_layer|head|last_layer|fc_out)$")  # fmt: skip
+_ENDS = re.compile(
+    r"(^|[._])((actor|policy|pi|mu|means?|actions?|loc)(_(net|layer|linear|logits|fc))?|distribution_linear|"
+    r"out|output|output_layer|head|last_layer)$"
+)
 _RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
 
 
@@ -101,14 +103,40 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
         if quantised is not None:
             raise UnsupportedLayerError(quantised, *QUANTISED)
         raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
-    if len(found) == 1:
-        return found[0]
+    whole = found[0] if len(found) == 1 else _joined(found)
+    if whole is not None:
+        return whole
     listed = ", ".join(map(str, found))
-    named = [part for part in found if _POLICY.search(part.prefix.lower())]
-    rest = [part for part in found if part not in named]
-    if len(named) == 1 and prefix is None and not rest:
-        return named[0]
-    raise SourceError(f"several networks fit: {listed}; pass prefix= with the one that is the whole policy")
+    feeding = [(one, other) for one in found for other in found if one.sizes[-1] == other.sizes[0] and one != other]
+    if feeding:
+        one, other = (network.prefix or "the one without a prefix" for network in feeding[0])
+        remedy = f"{one} gives as many values as {other} takes, so neither may be the whole policy; {_MODULE.lower()}"
+    else:
+        remedy = "pass prefix= with the one that is the whole policy"
+    raise SourceError(f"several networks fit: {listed}; {remedy}")
+
+
+def _joined(found: list[Network]) -> Network | None:
+    """Return the network of a trunk and its head, where there are these two, and the names say that it is the head."""
+    pairs = [
+        (trunk, head)
+        for trunk in found
+        for head in found
+        if trunk is not head and trunk.sizes[-1] == head.sizes[0] and _is_head(head, trunk)
+    ]
+    if len(found) != 2 or len(pairs) != 1:
+        return None
+    trunk, head = pairs[0]
+    common = trunk.prefix.split(".")[: _shared(trunk.prefix.split("."), head.prefix.split("."))]
+    return Network(".".join(common), trunk.layers + head.layers, trunk.sizes + head.sizes[1:])
+
+
+def _is_head(head: Network, trunk: Network) -> bool:
+    """Return whether a network is one layer, and named like an action where the trunk is not."""
+    parts, others = head.prefix.lower().split("."), trunk.prefix.lower().split(".")
+    common = _shared(parts, others)
+    named, doubtful = (any(_ENDS.search(part) for part in names[common:]) for names in (parts, others))
+    return named and not doubtful and len(head.layers) == 1
 
 
 def _refuse_recurrent(weights: Weights) -> None:
@@ -190,11 +218,15 @@ def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | No
         for base in plain
         if _ENDS.search(base.lower())
         and not OTHERS.search(base.lower().rpartition(".")[2])
+        and not words_beyond(base, first, OTHERS)
+        and (_POLICY.search(base.lower()) or f"{first}.".startswith(base.rpartition(".")[0]))
         and len(shape_of(weights[weight_name(weights, base)])) == 2
         and layer_shape(weights, base)[1] == width
     ]
     shared = {base: _shared(base.split("."), first.split(".")) for base in fitting}
     nearest = [base for base in fitting if shared[base] == max(shared.values())]
+    if len(nearest) > 1:
+        nearest = [base for base in nearest if _POLICY.search(base.lower().rpartition(".")[2])]
     return nearest[0] if len(nearest) == 1 else None
 
 
