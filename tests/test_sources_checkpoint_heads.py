@@ -1,6 +1,7 @@
 """Checkpoints of a trunk and heads: the policy's head is read by its name, or the trunk is not taken for the whole."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,46 @@ def test_a_prefix_of_the_users_that_leaves_out_a_head_is_told(head: Arrays) -> N
 def test_a_network_without_a_prefix_gets_no_suggestion_of_one() -> None:
     with pytest.raises(UnsupportedLayerError, match=r"scale_x \(8,\).*pass the module$"):
         load_actor(chain("", 8, 16, 3) | {"scale_x": torch.ones(8)}, activation="relu")
+
+
+COPIES = ("actor_old", "actor_target", "actor2", "actors", "actor_backup")
+
+
+@pytest.mark.parametrize("other", COPIES)
+@pytest.mark.parametrize("above", ["", "agent."])
+def test_a_prefix_is_a_whole_word(other: str, above: str) -> None:
+    arrays = chain(f"{above}actor.", 8, 16, 3)
+    agrees(load_actor(arrays | chain(f"{above}{other}.", 8, 16, 3), activation="relu", prefix=f"{above}actor"),
+           arrays, f"{above}actor.0", f"{above}actor.2")  # fmt: skip
+    headed = {
+        name: chain(f"{above}{name}.", 8, 16, 16) | linear(f"{above}{name}.mu", 16, 3) for name in (other, "actor")
+    }
+    for name, own in headed.items():
+        actor = load_actor(headed["actor"] | headed[other], activation="relu", prefix=f"{above}{name}")
+        agrees(actor, own, f"{above}{name}.0", f"{above}{name}.2", f"{above}{name}.mu")
+
+
+@pytest.mark.parametrize("other", [*COPIES, "estimator"])
+def test_statistics_and_heads_of_a_network_called_alike_are_not_the_policys(other: str) -> None:
+    arrays = chain("actor.", 8, 16, 3)
+    theirs = chain(f"{other}.", 8, 3) | linear(f"{other}.mu", 3, 3)
+    theirs |= {f"{other}.obs_normalizer.mean": torch.full((8,), 5.0), f"{other}.obs_normalizer.var": torch.ones(8)}
+    with warnings.catch_warnings(action="ignore"):
+        agrees(load_actor(arrays | theirs, activation="relu", prefix="actor"), arrays, "actor.0", "actor.2")
+    own = {"actor.obs_normalizer.mean": torch.ones(8), "actor.obs_normalizer.var": torch.ones(8)}
+    actor = load_actor(chain("actor.", 8, 3) | own | chain(f"{other}.", 8, 3), activation="relu", prefix="actor")
+    assert actor.normaliser is not None
+    assert np.allclose(actor.normaliser.mean, 1)
+
+
+@pytest.mark.parametrize("name", ["actor_scale", "actor_norm.weight", "actor.encoder.weight"])
+def test_what_is_called_after_the_prefix_and_is_no_network_is_still_missed(name: str) -> None:
+    with pytest.raises(UnsupportedLayerError, match=rf"nothing was read from {name}"):
+        load_actor(chain("actor.", 8, 16, 3) | {name: torch.ones(8)}, activation="relu", prefix="actor")
+
+
+def test_numbered_layers_keep_what_is_called_like_them() -> None:
+    arrays = chain("fc", 8, 16, 16, step=1, first=1) | linear("fc_mean", 16, 3)
+    agrees(load_actor(arrays, activation="relu", prefix="fc"), arrays, "fc1", "fc2", "fc_mean")
+    with pytest.raises(UnsupportedLayerError, match=r"nothing was read from fc_scale"):
+        load_actor(arrays | {"fc_scale": torch.ones(3)}, activation="relu", prefix="fc")

@@ -27,6 +27,8 @@ from snn_policy.sources.weight_names import (
     Weights,
     chosen_network,
     flattened,
+    folders_of_layers,
+    lies_in_another,
     weight_name,
     words_beyond,
 )
@@ -42,7 +44,9 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
-_OF_OTHERS = re.compile(r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf)([._]|$)")
+_OF_OTHERS = re.compile(
+    r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf|old|ema|targ(et)?s?)([._]|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -203,13 +207,15 @@ def _folders(path: str) -> list[str]:
 def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
     """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
     size, found = network.sizes[0], list[tuple[str, _Statistics]]()
+    folders = folders_of_layers(weights)
     for key in weights:
         folder, _, last = key.rpartition(".")
         for kind in _KINDS:
             spread = f"{folder}.{kind.spread}" if folder else kind.spread
             if last == kind.mean and spread in weights and not words_beyond(folder, network.layers[0], _OF_OTHERS):
                 fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
-                if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
+                other = lies_in_another(key, network.layers[0], folders)
+                if all(fits) and not other and not any(layer.startswith(f"{folder}.") for layer in network.layers):
                     found.append((folder, kind))
     if not found:
         return []

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError, warn
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, layer_shape, weight_name, words_beyond
+from snn_policy.sources.weight_names import (
+    OTHERS,
+    Network,
+    Weights,
+    folders_of_layers,
+    layer_shape,
+    lies_in_another,
+    weight_name,
+    words_beyond,
+)
 from snn_policy.sources.weight_values import is_array, shape_of
 
 _OTHERS_TOO = re.compile(
@@ -60,11 +69,12 @@ def refuse_left_over(
     own = None if prefix is None else prefix.rstrip(".")
     first = network.layers[0].partition(".")[0]
     home = f"{first}." if isinstance(root, Mapping) and isinstance(root.get(first), Mapping) else ""
+    folders = folders_of_layers(weights)
     missed = [
         name
         for name, value in weights.items()
         if name not in used
-        and (own is None or name.startswith(own))
+        and (own is None or _under(name, own, network, folders))
         and (name.startswith(home) or _OF_POLICIES.search(name.lower().rpartition(".")[2]))
         and not _is_something_else(name, shape_of(value), network, weights)
         and not (normalised and _STATISTICS.search(name.lower()))
@@ -98,6 +108,16 @@ def warn_of_bare_values(root: Any, *, normalised: bool, bounded: bool) -> None:
         remedy = "give it as normaliser=" if statistics else "give low= and high=, or pass the module"
         what = f"the checkpoint's {name} ({type(value).__name__}) is not applied"
         warn(f"{what}; if the policy is to be used with it, {remedy}")
+
+
+def _under(name: str, prefix: str, network: Network, folders: set[str]) -> bool:
+    """Return whether a name lies under a prefix, which is whole words, or is called after it and is no other network's.
+
+    `actor_mean` may be a part of `actor`, as `fc_scale` of `fc1` and `fc2`; `actor_old.0.weight` is none.
+    """
+    if not name.startswith(prefix) or name.startswith(f"{prefix}.") or not prefix:
+        return name.startswith(prefix)
+    return not lies_in_another(name, network.layers[0], folders)
 
 
 def _other_way(weights: Weights, missed: list[str], network: Network, prefix: str | None) -> str:

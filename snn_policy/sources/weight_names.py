@@ -14,7 +14,7 @@ from snn_policy.sources.refusals import QUANTISED, refusal
 from snn_policy.sources.unpickling import Array
 from snn_policy.sources.weight_values import is_array, quantised_among, refuse_quantised, shape_of
 
-MOST_ENTRIES, DEEPEST = 100_000, 16
+MOST_ENTRIES, DEEPEST, LONGEST = 100_000, 16, 300
 Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
 _OF_LAYERS = ("weight", "kernel", "bias")
@@ -152,12 +152,14 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
     """Return all numbered chains of wanted names, each with its end, where it has one."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     plain: list[str] = []
+    networks = folders_of_layers(weights, numbered=True)
     for key in weights:
         base, _, last = key.rpartition(".")
         if last not in _OF_LAYERS[:2]:
             continue
         number = _NUMBER.search(base)
-        if number is None:
+        head = number is not None and _ENDS.search(base[number.end() :]) and base.rpartition(".")[0] in networks
+        if number is None or head:  # actor2.mu beside actor2.0 is a head of the second actor, no second layer
             plain.append(base)
         else:
             template = base[: number.start()], base[number.end() :]
@@ -213,12 +215,14 @@ _MODULE = "Build the network, call its load_state_dict, and pass the module"
 
 def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
     """Return the unnumbered layer nearest by name that takes `width` values and is named like an action."""
+    networks = folders_of_layers(weights, numbered=True)
     fitting = [
         base
         for base in plain
         if _ENDS.search(base.lower())
         and not OTHERS.search(base.lower().rpartition(".")[2])
         and not words_beyond(base, first, OTHERS)
+        and not lies_in_another(base, first, networks)
         and (_POLICY.search(base.lower()) or f"{first}.".startswith(base.rpartition(".")[0]))
         and len(shape_of(weights[weight_name(weights, base)])) == 2
         and layer_shape(weights, base)[1] == width
@@ -228,6 +232,26 @@ def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | No
     if len(nearest) > 1:
         nearest = [base for base in nearest if _POLICY.search(base.lower().rpartition(".")[2])]
     return nearest[0] if len(nearest) == 1 else None
+
+
+def folders_of_layers(weights: Weights, numbered: bool = False) -> set[str]:
+    """Return all folders that hold a matrix, of `numbered` layers alone: those are networks, no heads."""
+    found = set[str]()
+    for key in weights:
+        base, _, last = key.rpartition(".")
+        if last not in _OF_LAYERS[:2] or len(base) > LONGEST or (numbered and not base[-1:].isdigit()):
+            continue
+        if len(shape_of(weights[key])) == 2:
+            while (base := base.rpartition(".")[0]) and base not in found:
+                found.add(base)
+    return found
+
+
+def lies_in_another(name: str, layer: str, folders: set[str]) -> bool:
+    """Return whether a name lies in one of the folders and a network's layer does not."""
+    theirs = name.split(".")
+    place = _shared(theirs, layer.split("."))
+    return place < len(theirs) - 1 and ".".join(theirs[: place + 1]) in folders
 
 
 def _shared(one: list[str], other: list[str]) -> int:
