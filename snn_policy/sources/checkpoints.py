@@ -2,12 +2,10 @@
 
 rsl_rl's, rl_games', skrl's, Sample Factory's, safe-control-gym's, CleanRL's and plain state dictionaries are read, from
 `.pt` and `.pth` files, as objects, and from safetensors. None stores its activation functions: the user says them.
-Observation statistics are read by the names and the formulas of the libraries that keep them.
+Observation statistics are read by `checkpoint_statistics`.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.checkpoint_statistics import own_statistics
 from snn_policy.sources.left_over import refuse_left_over, warn_of_bare_values
-from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
+from snn_policy.sources.operations import Operation, Select, activate, affine, scale
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.sources.weight_names import (
@@ -27,10 +26,7 @@ from snn_policy.sources.weight_names import (
     Weights,
     chosen_network,
     flattened,
-    folders_of_layers,
-    lies_in_another,
     weight_name,
-    words_beyond,
 )
 from snn_policy.sources.weight_values import shape_of, values_of
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
@@ -44,39 +40,6 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
-_OF_OTHERS = re.compile(
-    r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf|old|ema|targ(et)?s?)([._]|$)"
-)
-
-
-@dataclass(frozen=True)
-class _Statistics:
-    """Describe how a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach).
-
-    Attributes:
-        beside: what it stores with them, which says the same.
-        named: the folder that says whose they are; of others of that kind a line tells what is assumed.
-    """
-
-    mean: str
-    spread: str
-    squared: bool
-    epsilon: float
-    within: bool
-    reach: float
-    libraries: str
-    beside: tuple[str, ...] = ()
-    named: str = ""
-
-
-_KINDS = (
-    _Statistics("_mean", "_std", False, 1e-2, False, np.inf, "rsl_rl", ("_var",)),
-    _Statistics(
-        "running_mean", "running_var", True, 1e-5, True, 5.0, "rl_games, Sample Factory", (), "running_mean_std"
-    ),
-    _Statistics("running_mean", "running_variance", True, 1e-8, False, 5.0, "skrl"),
-    _Statistics("mean", "var", True, 1e-8, True, 10.0, "safe-control-gym", (), "obs_normalizer"),
-)
 
 
 def read_checkpoint(
@@ -122,7 +85,7 @@ def _actor(
     network = chosen_network(weights, prefix)
     hidden, last = _activations(activation, network, weights)
     used = set[str]()
-    own = _own_statistics(weights, network, used) if normaliser is None else []
+    own = own_statistics(root, weights, network, used) if normaliser is None else []
     size, before = normalised(normaliser or (), shape)
     operations = [*before, *own, *_layers(weights, network, hidden, used), *_output(weights, network, last, used)]
     bounded = facts["low"] is not None or facts["high"] is not None
@@ -202,41 +165,3 @@ def _folders(path: str) -> list[str]:
     """Return the prefixes above a name, the nearest first."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
-
-
-def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
-    """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
-    size, found = network.sizes[0], list[tuple[str, _Statistics]]()
-    folders = folders_of_layers(weights)
-    for key in weights:
-        folder, _, last = key.rpartition(".")
-        for kind in _KINDS:
-            spread = f"{folder}.{kind.spread}" if folder else kind.spread
-            if last == kind.mean and spread in weights and not words_beyond(folder, network.layers[0], _OF_OTHERS):
-                fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
-                other = lies_in_another(key, network.layers[0], folders)
-                if all(fits) and not other and not any(layer.startswith(f"{folder}.") for layer in network.layers):
-                    found.append((folder, kind))
-    if not found:
-        return []
-    if len(found) > 1:
-        named = ", ".join(folder for folder, _ in found)
-        raise SourceError(f"several observation statistics fit: {named}; pass normaliser=(mean, variance), or False")
-    folder, kind = found[0]
-    within = f"{folder}." if folder else ""
-    used |= {within + key for key in (kind.mean, kind.spread, *kind.beside)}
-    mean, spread = (values_of(weights, within + key, whole=True).reshape(-1) for key in (kind.mean, kind.spread))
-    if kind.named and not folder.endswith(kind.named):
-        rule = f"ε {kind.epsilon:g} and a clip to ±{kind.reach:g}, as in {kind.libraries}"
-        warn(
-            f"{within}{kind.mean}, {kind.spread}: the file does not say how they are used; taken: {rule}; "
-            "if they are used otherwise, pass normaliser="
-        )
-    if kind.squared:
-        spread = np.sqrt(spread + kind.epsilon) if kind.within else np.sqrt(spread) + kind.epsilon
-    else:
-        spread = spread + kind.epsilon
-    if not (spread > 0).all():
-        raise SourceError(f"{folder}: the standard deviation is zero (or no number) at {entries(~(spread > 0))}")
-    operations: list[Operation] = [scale(folder, "normaliser", 1 / spread, -mean / spread)]
-    return operations if kind.reach == np.inf else [*operations, clip(folder, "clip", -kind.reach, kind.reach)]

@@ -5,9 +5,11 @@ layer without a number that takes what the last of them gives (`mu`, `fc_mean`, 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.refusals import QUANTISED, refusal
@@ -15,6 +17,7 @@ from snn_policy.sources.unpickling import Array
 from snn_policy.sources.weight_values import is_array, quantised_among, refuse_quantised, shape_of
 
 MOST_ENTRIES, DEEPEST, LONGEST = 100_000, 16, 300
+_HUGE = 2**60
 Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
 _OF_LAYERS = ("weight", "kernel", "bias")
@@ -55,7 +58,22 @@ def flattened(root: Any) -> Weights:
     Raises:
         SourceError: too much, too deep, or in a circle.
     """
-    found: Weights = {}
+    return {
+        name: value
+        for name, value in _leaves(root)
+        if is_array(value) or (isinstance(value, Array) and name.rpartition(".")[2] in _OF_LAYERS)
+    }
+
+
+def bare_numbers(root: Any) -> dict[str, float]:
+    """Return the single numbers among the arrays of a checkpoint, by their names."""
+    numbers = (one for one in _leaves(root) if isinstance(one[1], int | float | np.integer | np.floating))
+    return {name: float(value) for name, value in numbers
+            if not isinstance(value, bool) and not (isinstance(value, int) and abs(value) > _HUGE)}  # fmt: skip
+
+
+def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what lies in nested dictionaries by its name, in their order."""
     waiting: list[tuple[str, Any, int]] = [("", root, 0)]
     seen = 0
     while waiting:
@@ -68,9 +86,8 @@ def flattened(root: Any) -> Weights:
         if isinstance(value, Mapping):
             parts = [(str(key)[:200].replace("/", "."), inner) for key, inner in value.items()]
             waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in reversed(parts)]
-        elif is_array(value) or (isinstance(value, Array) and name.rpartition(".")[2] in _OF_LAYERS):
-            found[name] = value
-    return found
+        else:
+            yield name, value
 
 
 def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
