@@ -5,6 +5,7 @@ rsl_rl's, rl_games', skrl's, Sample Factory's, safe-control-gym's, CleanRL's and
 Observation statistics are read by `checkpoint_statistics`.
 """
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,13 @@ from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.checkpoint_statistics import own_statistics
 from snn_policy.sources.left_over import refuse_left_over, warn_of_bare_values
+from snn_policy.sources.network_choice import chosen_network
 from snn_policy.sources.operations import Operation, Select, activate, affine, scale
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.sources.weight_names import (
     Network,
     Weights,
-    chosen_network,
     flattened,
     weight_name,
 )
@@ -40,6 +41,13 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
+
+
+_SQUASHED = (
+    (re.compile(r"(^|\.)preprocess\.model\.model\."), "Tianshou's actors end in max_action·tanh, if not unbounded"),
+    (re.compile(r"(^|\.)_encoder\._(fcs|layers)\."), "d3rlpy's policies end in a tanh"),
+)
+"""Where the names of layers say what follows the last."""
 
 
 def read_checkpoint(
@@ -156,6 +164,9 @@ def _output(weights: Weights, network: Network, last: str | None, used: set[str]
         used |= {*names}
         factor, offset = (values_of(weights, key, whole=True).reshape(-1) for key in names)
         return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
+    told = next((what for names, what in _SQUASHED if names.search(network.layers[0])), None)
+    if last is None and told is not None:
+        warn(f"{end}: {told}, which the file does not hold; pass it as the second name of activation= (relu,tanh)")
     if last is not None:
         operations += activate("output activation", last, *ACTIVATIONS[last])
     return operations

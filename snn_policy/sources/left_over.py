@@ -74,6 +74,7 @@ def refuse_left_over(
         name
         for name, value in weights.items()
         if name not in used
+        and name.rpartition(".")[0] not in network.others
         and (own is None or _under(name, own, network, folders))
         and (name.startswith(home) or _OF_POLICIES.search(name.lower().rpartition(".")[2]))
         and not _is_something_else(name, shape_of(value), network, weights)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.refusals import QUANTISED, refusal
+from snn_policy.sources.refusals import refusal
 from snn_policy.sources.unpickling import Array
-from snn_policy.sources.weight_values import is_array, quantised_among, refuse_quantised, shape_of
+from snn_policy.sources.weight_values import is_array, refuse_quantised, shape_of
 
 MOST_ENTRIES, DEEPEST, LONGEST = 100_000, 16, 300
 _HUGE = 2**60
@@ -22,16 +22,15 @@ Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
 _OF_LAYERS = ("weight", "kernel", "bias")
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
-_POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|means?|actions?|loc)([._]|$)")
+POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|means?|actions?|loc)([._]|$)")
 OTHERS = re.compile(
     r"critic|value|baseline|(^|[._])[vq]f?\d?(\.|$|_(\d|net|func|head|targ|optim))|(^|[._])[vq]net|targ|optim|opt_state|"
     r"discriminator|std|sigma|teacher|reward|(^|[._])(rnd|disc)([._]|$)"
 )
-_ENDS = re.compile(
+ENDS = re.compile(
     r"(^|[._])((actor|policy|pi|mu|means?|actions?|loc)(_(net|layer|linear|logits|fc))?|distribution_linear|"
-    r"out|output|output_layer|head|last_layer)$"
+    r"out|output|output_layer|head|last|last_layer|fc)$"
 )
-_RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,13 @@ class Network:
         prefix: what their names have in common.
         layers: the layers' full names, without `.weight`.
         sizes: of the input, then of every layer's output.
+        others: the layers of networks that are known to be something else, by what they take and give.
     """
 
     prefix: str
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
+    others: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.prefix or 'without a prefix'} ({' → '.join(map(str, self.sizes))})"
@@ -98,74 +99,7 @@ def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
     return theirs - ours
 
 
-def chosen_network(weights: Weights, prefix: str | None) -> Network:
-    """Return the network that is the policy: the one under the prefix, or the only one that can be.
-
-    Raises:
-        SourceError: none, or several; it lists them.
-        UnsupportedLayerError: the policy is recurrent, convolutional, or holds a LayerNorm.
-    """
-    if prefix is not None:
-        wanted = prefix.rstrip(".")
-        found = _networks(weights, lambda name: name == wanted or name.startswith(f"{wanted}."))
-        found = [part for part in found if part.prefix == wanted] or found
-    else:
-        _refuse_recurrent(weights)
-        found = _networks(weights, lambda name: not OTHERS.search(name.lower()))
-    if not found:
-        others = _networks(weights, lambda name: bool(OTHERS.search(name.lower())))
-        known = ", ".join(map(str, others)) or f"none among {len(weights)} arrays"
-        under = "" if prefix is None else f" under {prefix!r}"
-        quantised = quantised_among(weights)
-        if quantised is not None:
-            raise UnsupportedLayerError(quantised, *QUANTISED)
-        raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
-    whole = found[0] if len(found) == 1 else _joined(found)
-    if whole is not None:
-        return whole
-    listed = ", ".join(map(str, found))
-    feeding = [(one, other) for one in found for other in found if one.sizes[-1] == other.sizes[0] and one != other]
-    if feeding:
-        one, other = (network.prefix or "the one without a prefix" for network in feeding[0])
-        remedy = f"{one} gives as many values as {other} takes, so neither may be the whole policy; {_MODULE.lower()}"
-    else:
-        remedy = "pass prefix= with the one that is the whole policy"
-    raise SourceError(f"several networks fit: {listed}; {remedy}")
-
-
-def _joined(found: list[Network]) -> Network | None:
-    """Return the network of a trunk and its head, where there are these two, and the names say that it is the head."""
-    pairs = [
-        (trunk, head)
-        for trunk in found
-        for head in found
-        if trunk is not head and trunk.sizes[-1] == head.sizes[0] and _is_head(head, trunk)
-    ]
-    if len(found) != 2 or len(pairs) != 1:
-        return None
-    trunk, head = pairs[0]
-    common = trunk.prefix.split(".")[: _shared(trunk.prefix.split("."), head.prefix.split("."))]
-    return Network(".".join(common), trunk.layers + head.layers, trunk.sizes + head.sizes[1:])
-
-
-def _is_head(head: Network, trunk: Network) -> bool:
-    """Return whether a network is one layer, and named like an action where the trunk is not."""
-    parts, others = head.prefix.lower().split("."), trunk.prefix.lower().split(".")
-    common = _shared(parts, others)
-    named, doubtful = (any(_ENDS.search(part) for part in names[common:]) for names in (parts, others))
-    return named and not doubtful and len(head.layers) == 1
-
-
-def _refuse_recurrent(weights: Weights) -> None:
-    for key, value in weights.items():
-        match = _RECURRENT.match(key)
-        if match and not OTHERS.search(key.lower()) and "memory_c" not in key and len(shape_of(value)) == 2:
-            gates, rest = divmod(shape_of(value)[0], max(1, shape_of(value)[1]))
-            kind = {4: "LSTM", 3: "GRU"}.get(gates, "RNN") if rest == 0 else "RNN"
-            raise refusal(match[1] or key, kind)
-
-
-def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
+def networks_among(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
     """Return all numbered chains of wanted names, each with its end, where it has one."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     plain: list[str] = []
@@ -175,7 +109,7 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
         if last not in _OF_LAYERS[:2]:
             continue
         number = _NUMBER.search(base)
-        head = number is not None and _ENDS.search(base[number.end() :]) and base.rpartition(".")[0] in networks
+        head = number is not None and ENDS.search(base[number.end() :]) and base.rpartition(".")[0] in networks
         if number is None or head:  # actor2.mu beside actor2.0 is a head of the second actor, no second layer
             plain.append(base)
         else:
@@ -204,10 +138,10 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
         elif len(shape) == 1 and f"{layer}.running_mean" not in weights:
             raise refusal(layer, "LayerNorm" if f"{layer}.bias" in weights else "RMSNorm")
         elif len(shape) == 1:
-            raise UnsupportedLayerError(layer, "BatchNorm", "its place among activations is not stored", _MODULE)
+            raise UnsupportedLayerError(layer, "BatchNorm", "its place among activations is not stored", MODULE)
         else:
             raise UnsupportedLayerError(
-                layer, f"Conv{len(shape) - 2}d", "its stride and padding are not stored", _MODULE
+                layer, f"Conv{len(shape) - 2}d", "its stride and padding are not stored", MODULE
             )
     if not kept:
         return []
@@ -218,7 +152,7 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
             if other:
                 return []
             reason = f"it takes {inputs} values, but the layer before gives {sizes[-1]}"
-            raise UnsupportedLayerError(layer, "Linear", reason, _MODULE)
+            raise UnsupportedLayerError(layer, "Linear", reason, MODULE)
         sizes.append(outputs)
     end = _end(weights, kept[0], sizes[-1], plain)
     if end is not None:
@@ -227,7 +161,7 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
     return [Network(name, tuple(kept), tuple(sizes))]
 
 
-_MODULE = "Build the network, call its load_state_dict, and pass the module"
+MODULE = "Build the network, call its load_state_dict, and pass the module"
 
 
 def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
@@ -236,18 +170,18 @@ def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | No
     fitting = [
         base
         for base in plain
-        if _ENDS.search(base.lower())
+        if ENDS.search(base.lower())
         and not OTHERS.search(base.lower().rpartition(".")[2])
         and not words_beyond(base, first, OTHERS)
         and not lies_in_another(base, first, networks)
-        and (_POLICY.search(base.lower()) or f"{first}.".startswith(base.rpartition(".")[0]))
+        and (POLICY.search(base.lower()) or first.startswith(base[: base.rfind(".") + 1]))
         and len(shape_of(weights[weight_name(weights, base)])) == 2
         and layer_shape(weights, base)[1] == width
     ]
-    shared = {base: _shared(base.split("."), first.split(".")) for base in fitting}
+    shared = {base: shared_words(base.split("."), first.split(".")) for base in fitting}
     nearest = [base for base in fitting if shared[base] == max(shared.values())]
     if len(nearest) > 1:
-        nearest = [base for base in nearest if _POLICY.search(base.lower().rpartition(".")[2])]
+        nearest = [base for base in nearest if POLICY.search(base.lower().rpartition(".")[2])]
     return nearest[0] if len(nearest) == 1 else None
 
 
@@ -267,11 +201,11 @@ def folders_of_layers(weights: Weights, numbered: bool = False) -> set[str]:
 def lies_in_another(name: str, layer: str, folders: set[str]) -> bool:
     """Return whether a name lies in one of the folders and a network's layer does not."""
     theirs = name.split(".")
-    place = _shared(theirs, layer.split("."))
+    place = shared_words(theirs, layer.split("."))
     return place < len(theirs) - 1 and ".".join(theirs[: place + 1]) in folders
 
 
-def _shared(one: list[str], other: list[str]) -> int:
+def shared_words(one: list[str], other: list[str]) -> int:
     count = 0
     for left, right in zip(one, other, strict=False):
         if left != right:
