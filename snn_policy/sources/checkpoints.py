@@ -18,6 +18,7 @@ from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
 from snn_policy.sources.checkpoint_statistics import own_statistics
+from snn_policy.sources.head_width import refuse_doubled_head
 from snn_policy.sources.left_over import refuse_left_over, warn_of_bare_values
 from snn_policy.sources.network_choice import chosen_network
 from snn_policy.sources.operations import Operation, Select, activate, affine, scale
@@ -95,9 +96,11 @@ def _actor(
     used = set[str]()
     own = own_statistics(root, weights, network, used) if normaliser is None else []
     size, before = normalised(normaliser or (), shape)
+    bounds = {name: facts[name] for name in ("low", "high") if facts[name] is not None}
+    if _halved(weights, network) is None:
+        refuse_doubled_head(root, weights, network, bounds, used)
     operations = [*before, *own, *_layers(weights, network, hidden, used), *_output(weights, network, last, used)]
-    bounded = facts["low"] is not None or facts["high"] is not None
-    given = {"normalised": normaliser is not None, "bounded": bounded}
+    given = {"normalised": normaliser is not None, "bounded": bool(bounds)}
     refuse_left_over(root, weights, used, network, prefix, **given)
     warn_of_bare_values(root, **given)
     return assemble(operations, name=name, observation_shape=size, **facts)
@@ -146,17 +149,12 @@ def _layers(weights: Weights, network: Network, hidden: str, used: set[str]) -> 
 def _output(weights: Weights, network: Network, last: str | None, used: set[str]) -> list[Operation]:
     """Return what follows the last layer: half of it where it holds spreads, too; a tanh by stored constants."""
     operations: list[Operation] = []
-    width, end = network.sizes[-1], network.layers[-1]
-    gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
-    brax = weight_name(weights, end).endswith("kernel") and "hidden_" in end
-    if (gaussian or brax) and width % 2 == 0:
-        half = width // 2
-        meaning = (
-            "tanh of its first half (brax's distribution)" if brax else "its first half, the means (Sample Factory's)"
-        )
-        warn(f"{end}: of {width} outputs, the action is taken to be {meaning}")
+    end, half = network.layers[-1], network.sizes[-1] // 2
+    meaning = _halved(weights, network)
+    if meaning is not None:
+        warn(f"{end}: of {network.sizes[-1]} outputs, the action is taken to be {meaning}")
         operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
-        last = "tanh" if brax and last is None else last
+        last = "tanh" if last is None and "brax" in meaning else last
     where = network.layers[0].rpartition(".")[0]
     folder = next((prefix for prefix in _folders(where) if f"{prefix}action_scale" in weights), None)
     if folder is not None and f"{folder}action_bias" in weights:
@@ -170,6 +168,17 @@ def _output(weights: Weights, network: Network, last: str | None, used: set[str]
     if last is not None:
         operations += activate("output activation", last, *ACTIVATIONS[last])
     return operations
+
+
+def _halved(weights: Weights, network: Network) -> str | None:
+    """Return what the first half of the outputs is, where the name of their layer says that the rest are spreads."""
+    end = network.layers[-1]
+    if network.sizes[-1] % 2:
+        return None
+    if weight_name(weights, end).endswith("kernel") and "hidden_" in end:
+        return "tanh of its first half (brax's distribution)"
+    gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
+    return "its first half, the means (Sample Factory's)" if gaussian else None
 
 
 def _folders(path: str) -> list[str]:

@@ -61,19 +61,19 @@ def flattened(root: Any) -> Weights:
     """
     return {
         name: value
-        for name, value in _leaves(root)
+        for name, value in leaves(root)
         if is_array(value) or (isinstance(value, Array) and name.rpartition(".")[2] in _OF_LAYERS)
     }
 
 
 def bare_numbers(root: Any) -> dict[str, float]:
     """Return the single numbers among the arrays of a checkpoint, by their names."""
-    numbers = (one for one in _leaves(root) if isinstance(one[1], int | float | np.integer | np.floating))
+    numbers = (one for one in leaves(root) if isinstance(one[1], int | float | np.integer | np.floating))
     return {name: float(value) for name, value in numbers
             if not isinstance(value, bool) and not (isinstance(value, int) and abs(value) > _HUGE)}  # fmt: skip
 
 
-def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
+def leaves(root: Any) -> Iterator[tuple[str, Any]]:
     """Yield what lies in nested dictionaries by its name, in their order."""
     waiting: list[tuple[str, Any, int]] = [("", root, 0)]
     seen = 0
