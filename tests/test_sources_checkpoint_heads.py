@@ -43,6 +43,7 @@ def test_a_head_that_is_a_sequence_of_one_layer_is_read_too(trunk: str, head: st
 @pytest.mark.parametrize(
     "beside",
     [linear("final", 16, 3), linear("actor", 16, 3) | linear("policy_head", 16, 3), linear("stem", 4, 8),
+     linear("between", 16, 16) | linear("mu", 16, 3),
      {"mixing.kernel": torch.zeros(16, 3)}],
 )  # fmt: skip
 def test_a_prefix_that_leaves_out_a_head_or_an_encoder_is_never_suggested(beside: Arrays) -> None:
@@ -74,6 +75,14 @@ def test_a_layer_of_another_network_is_not_the_policys_head(other: str) -> None:
 def test_a_prefix_of_the_users_that_leaves_out_a_head_is_told(head: Arrays) -> None:
     with pytest.warns(UserWarning, match=r"prefix='network' leaves out .*takes the 16 values.*pass the module"):
         load_actor(TRUNK | head | linear("critic", 16, 1), activation="relu", prefix="network")
+
+
+def test_many_networks_are_refused_in_a_short_line_and_equal_ones_by_a_prefix() -> None:
+    many = {key: value for index in range(40) for key, value in chain(f"net_{index}_.", 8, 3).items()}
+    with pytest.raises(SourceError, match=r"net_11 \(8 → 3\) and 28 more; pass prefix="):
+        load_actor(many, activation="relu")
+    with pytest.raises(SourceError, match=r"actor \(8 → 8 → 8\), estimator \(8 → 8 → 8\); pass prefix="):
+        load_actor(chain("actor.", 8, 8, 8) | chain("estimator.", 8, 8, 8), activation="relu")
 
 
 def test_a_network_without_a_prefix_gets_no_suggestion_of_one() -> None:

@@ -132,25 +132,23 @@ def _tell_of_head(weights: Weights, used: Set[str], network: Network, prefix: st
     """Tell of a layer that takes what the network gives, where the user's prefix leaves it out."""
     if prefix is None:
         return
-    names = [name for name in weights if name not in used]
-    names = [name for name in names if not _is_something_else(name, shape_of(weights[name]), network, weights)]
-    heads = [
-        layer for layer in _adjoining(weights, names, network) if layer_shape(weights, layer)[1] == network.sizes[-1]
-    ]
+    given = network.sizes[-1]
+    beside = _adjoining(weights, [name for name in weights if name not in used], network)
+    names = {layer: weight_name(weights, layer) for layer in beside if layer_shape(weights, layer)[1] == given}
+    heads = [layer for layer, name in names.items()
+             if not _is_something_else(name, shape_of(weights[name]), network, weights)]  # fmt: skip
     if heads:
-        what = (
-            f"prefix={prefix!r} leaves out {heads[0]}, which takes the {network.sizes[-1]} values that {network} gives"
-        )
+        what = f"prefix={prefix!r} leaves out {heads[0]}, which takes the {given} values that {network} gives"
         warn(f"{what}; if it is the policy's head, build the network, call its load_state_dict, and pass the module")
 
 
 def _adjoining(weights: Weights, names: list[str], network: Network) -> list[str]:
-    """Return the layers among these arrays that take what the network gives, or give what it takes."""
+    """Return the layers among these arrays that take what a layer of the network gives, or give what one takes."""
     layers = [name.rpartition(".")[0] for name in names if name.rpartition(".")[2] in ("weight", "kernel")]
     matrices = [layer for layer in layers if len(shape_of(weights[weight_name(weights, layer)])) == 2]
     sizes = {layer: layer_shape(weights, layer) for layer in matrices}
     return [layer for layer, (outputs, inputs) in sizes.items()
-            if inputs == network.sizes[-1] or outputs == network.sizes[0]]  # fmt: skip
+            if inputs in network.sizes[1:] or outputs in network.sizes[:-1]]  # fmt: skip
 
 
 def _is_something_else(name: str, shape: tuple[int, ...], network: Network, weights: Weights) -> bool:

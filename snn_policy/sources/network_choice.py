@@ -18,6 +18,7 @@ from snn_policy.sources.weight_names import (
 )
 from snn_policy.sources.weight_values import quantised_among, shape_of
 
+_SHOWN, _MOST = 12, 100
 _OLD = re.compile(r"_old(?=\.|$)")
 _RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
 
@@ -45,14 +46,15 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
         if quantised is not None:
             raise UnsupportedLayerError(quantised, *QUANTISED)
         raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
-    found = [part for part in found if not _is_copy(part, found)]
+    found = _without_copies(found)
     whole = found[0] if len(found) == 1 else _joined(found) or _above_its_critics(found)
     if whole is not None:
         return whole
-    listed = ", ".join(map(str, found))
-    feeding = [(one, other) for one in found for other in found if one.sizes[-1] == other.sizes[0] and one != other]
-    if feeding:
-        one, other = (network.prefix or "the one without a prefix" for network in feeding[0])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    listed = ", ".join(map(str, found[:_SHOWN])) + more
+    feeding = _feeding(found)
+    if feeding is not None:
+        one, other = (network.prefix or "the one without a prefix" for network in feeding)
         remedy = f"{one} gives as many values as {other} takes, so neither may be the whole policy; {MODULE.lower()}"
     else:
         remedy = "pass prefix= with the one that is the whole policy"
@@ -61,13 +63,15 @@ def chosen_network(weights: Weights, prefix: str | None) -> Network:
 
 def _joined(found: list[Network]) -> Network | None:
     """Return the network of a trunk and its head, where there are these two, and the names say that it is the head."""
+    if len(found) != 2:
+        return None
     pairs = [
         (trunk, head)
         for trunk in found
         for head in found
         if trunk is not head and trunk.sizes[-1] == head.sizes[0] and _is_head(head, trunk)
     ]
-    if len(found) != 2 or len(pairs) != 1:
+    if len(pairs) != 1:
         return None
     trunk, head = pairs[0]
     common = trunk.prefix.split(".")[: shared_words(trunk.prefix.split("."), head.prefix.split("."))]
@@ -87,10 +91,21 @@ def _is_head(head: Network, trunk: Network) -> bool:
     return named and not doubtful and (len(head.layers) == 1 or theirs[:1] == ["preprocess"])
 
 
-def _is_copy(network: Network, found: list[Network]) -> bool:
-    """Return whether a network's name says that it is the older copy of another one."""
-    names = {part.prefix for part in found if part.sizes == network.sizes}
-    return any((_OLD.sub("", network.prefix, count=1)) == name != network.prefix for name in names)
+def _without_copies(found: list[Network]) -> list[Network]:
+    """Return the networks without those whose names say that they are the older copies of others."""
+    own = {(part.prefix, part.sizes) for part in found}
+    plain = [_OLD.sub("", part.prefix, count=1) for part in found]
+    return [part for part, name in zip(found, plain, strict=True)
+            if name == part.prefix or (name, part.sizes) not in own]  # fmt: skip
+
+
+def _feeding(found: list[Network]) -> tuple[Network, Network] | None:
+    """Return the first network that gives as many values as one of another shape takes, and that one."""
+    takers: dict[int, list[Network]] = {}
+    for part in found[:_MOST]:
+        takers.setdefault(part.sizes[0], []).append(part)
+    pairs = ((one, other) for one in found[:_MOST] for other in takers.get(one.sizes[-1], ()))
+    return next(((one, other) for one, other in pairs if one.sizes != other.sizes), None)
 
 
 def _above_its_critics(found: list[Network]) -> Network | None:

@@ -119,11 +119,11 @@ def networks_among(weights: Weights, wanted: Callable[[str], bool]) -> list[Netw
     for (before, after), layers in groups.items():
         name = (before + after.lstrip(".") if not before.endswith(".") else before.rstrip(".") + after).rstrip("._")
         if wanted(name):
-            found += _chain(weights, name, [layers[number] for number in sorted(layers)], plain)
+            found += _chain(weights, name, [layers[number] for number in sorted(layers)], plain, networks)
     return found
 
 
-def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> list[Network]:
+def _chain(weights: Weights, name: str, layers: list[str], plain: list[str], networks: set[str]) -> list[Network]:
     """Return these layers' network; none if they are of something else than a policy, which may hold anything."""
     kept = []
     other = OTHERS.search(name.lower()) is not None
@@ -154,7 +154,7 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
             reason = f"it takes {inputs} values, but the layer before gives {sizes[-1]}"
             raise UnsupportedLayerError(layer, "Linear", reason, MODULE)
         sizes.append(outputs)
-    end = _end(weights, kept[0], sizes[-1], plain)
+    end = _end(weights, kept[0], sizes[-1], plain, networks)
     if end is not None:
         kept.append(end)
         sizes.append(layer_shape(weights, end)[0])
@@ -164,9 +164,12 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
 MODULE = "Build the network, call its load_state_dict, and pass the module"
 
 
-def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
-    """Return the unnumbered layer nearest by name that takes `width` values and is named like an action."""
-    networks = folders_of_layers(weights, numbered=True)
+def _end(weights: Weights, first: str, width: int, plain: list[str], networks: set[str]) -> str | None:
+    """Return the unnumbered layer nearest by name that takes `width` values and is named like an action.
+
+    Args:
+        networks: the folders of numbered layers, whose other layers belong to those.
+    """
     fitting = [
         base
         for base in plain
