@@ -115,3 +115,11 @@ def test_an_older_copy_is_left_out_only_beside_what_it_is_a_copy_of(name: str) -
     agrees(load_actor(alone, activation="relu"), alone, [f"{old}.0", f"{old}.2"], lambda x: x)
     with pytest.raises((SourceError, UnsupportedLayerError)):
         load_actor(own | chain(f"{old}.", 8, 12, 3), activation="relu")
+
+
+@pytest.mark.parametrize("trunk", ["encoder.actor_encoder.net.mlp", "encoder.encoder.net.mlp"])
+@pytest.mark.parametrize("width", [3, 4, 6])
+def test_rllibs_head_which_may_give_spreads_or_choices_too_is_refused_with_the_module(trunk: str, width: int) -> None:
+    arrays = chain(f"{trunk}.", 8, 16, 16) | chain("pi.net.mlp.", 16, width) | chain("vf.net.mlp.", 16, 1)
+    with pytest.raises(SourceError, match=r"gives as many values as pi\.net\.mlp takes.*pass the module$"):
+        load_actor(arrays, activation="relu")

@@ -19,6 +19,8 @@ from snn_policy.sources.weight_names import (
 from snn_policy.sources.weight_values import quantised_among, shape_of
 
 _SHOWN, _MOST = 12, 100
+_RLLIB = ["pi", "net", "mlp"]
+"""A head that gives means and spreads, or the logits of choices: which, the names do not say."""
 _OLD = re.compile(r"_old(?=\.|$)")
 _RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
 
@@ -86,6 +88,8 @@ def _is_head(head: Network, trunk: Network) -> bool:
     parts, others = head.prefix.lower().split("."), trunk.prefix.lower().split(".")
     common = shared_words(parts, others)
     rest, theirs = parts[common:], others[common:]
+    if rest[-3:] == _RLLIB:
+        return False
     named = any(ENDS.search(part) for part in rest[:1]) or POLICY.search(".".join(rest)) is not None
     doubtful = any(ENDS.search(part) for part in theirs)
     return named and not doubtful and (len(head.layers) == 1 or theirs[:1] == ["preprocess"])
