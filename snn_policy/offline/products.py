@@ -52,7 +52,7 @@ class _Affine(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """Be a torch.nn.Linear with a bias whose products, of matrices (N, inputs), are those of this module."""
+    """Map as a torch.nn.Linear with a bias does; its products, of matrices (N, inputs), are those of this module."""
 
     def forward(self, input: Tensor) -> Tensor:
         if by_onednn(input):

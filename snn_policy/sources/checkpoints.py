@@ -2,12 +2,11 @@
 
 rsl_rl's, rl_games', skrl's, Sample Factory's, safe-control-gym's, CleanRL's and plain state dictionaries are read, from
 `.pt` and `.pth` files, as objects, and from safetensors. None stores its activation functions: the user says them.
-Observation statistics are read by the names and the formulas of the libraries that keep them.
+Observation statistics are read by `checkpoint_statistics`.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,20 @@ import numpy.typing as npt
 from snn_policy.actor import Actor
 from snn_policy.errors import SourceError, warn
 from snn_policy.sources.assemble import assemble
+from snn_policy.sources.checkpoint_statistics import own_statistics
+from snn_policy.sources.head_width import refuse_doubled_head
 from snn_policy.sources.left_over import refuse_left_over, warn_of_bare_values
-from snn_policy.sources.operations import Operation, Select, activate, affine, clip, entries, scale
+from snn_policy.sources.network_choice import chosen_network
+from snn_policy.sources.operations import Operation, Select, activate, affine, scale
 from snn_policy.sources.torch_archive import TorchArchive
 from snn_policy.sources.vecnormalize import ObservationStatistics, normalised
 from snn_policy.sources.weight_names import (
     Network,
     Weights,
-    chosen_network,
     flattened,
-    shape_of,
-    values_of,
     weight_name,
-    words_beyond,
 )
+from snn_policy.sources.weight_values import shape_of, values_of
 from snn_policy.untrusted_files import LARGEST_WEIGHTS, checked, reading
 
 ACTIVATIONS: dict[str, tuple[str, float]] = {
@@ -43,37 +42,13 @@ ACTIVATIONS: dict[str, tuple[str, float]] = {
     "hardswish": ("hardswish", 0.0), "hardsigmoid": ("hardsigmoid", 0.0), "logsigmoid": ("logsigmoid", 0.0),
 }  # fmt: skip
 """By the names of training configurations."""
-_OF_OTHERS = re.compile(r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf)([._]|$)")
 
 
-@dataclass(frozen=True)
-class _Statistics:
-    """Describe how a library names and uses its observation statistics: x = clip((obs − mean) / spread, ±reach).
-
-    Attributes:
-        beside: what it stores with them, which says the same.
-        named: the folder that says whose they are; of others of that kind a line tells what is assumed.
-    """
-
-    mean: str
-    spread: str
-    squared: bool
-    epsilon: float
-    within: bool
-    reach: float
-    libraries: str
-    beside: tuple[str, ...] = ()
-    named: str = ""
-
-
-_KINDS = (
-    _Statistics("_mean", "_std", False, 1e-2, False, np.inf, "rsl_rl", ("_var",)),
-    _Statistics(
-        "running_mean", "running_var", True, 1e-5, True, 5.0, "rl_games, Sample Factory", (), "running_mean_std"
-    ),
-    _Statistics("running_mean", "running_variance", True, 1e-8, False, 5.0, "skrl"),
-    _Statistics("mean", "var", True, 1e-8, True, 10.0, "safe-control-gym", (), "obs_normalizer"),
+_SQUASHED = (
+    (re.compile(r"(^|\.)preprocess\.model\.model\."), "Tianshou's actors end in max_action·tanh, if not unbounded"),
+    (re.compile(r"(^|\.)_encoder\._(fcs|layers)\."), "d3rlpy's policies end in a tanh"),
 )
+"""Where the names of layers say what follows the last."""
 
 
 def read_checkpoint(
@@ -119,11 +94,13 @@ def _actor(
     network = chosen_network(weights, prefix)
     hidden, last = _activations(activation, network, weights)
     used = set[str]()
-    own = _own_statistics(weights, network, used) if normaliser is None else []
+    own = own_statistics(root, weights, network, used) if normaliser is None else []
     size, before = normalised(normaliser or (), shape)
+    bounds = {name: facts[name] for name in ("low", "high") if facts[name] is not None}
+    if _halved(weights, network) is None:
+        refuse_doubled_head(root, weights, network, bounds, used)
     operations = [*before, *own, *_layers(weights, network, hidden, used), *_output(weights, network, last, used)]
-    bounded = facts["low"] is not None or facts["high"] is not None
-    given = {"normalised": normaliser is not None, "bounded": bounded}
+    given = {"normalised": normaliser is not None, "bounded": bool(bounds)}
     refuse_left_over(root, weights, used, network, prefix, **given)
     warn_of_bare_values(root, **given)
     return assemble(operations, name=name, observation_shape=size, **facts)
@@ -156,14 +133,14 @@ def _layers(weights: Weights, network: Network, hidden: str, used: set[str]) -> 
     operations: list[Operation] = []
     for layer in network.layers:
         key = weight_name(weights, layer)
-        matrix = values_of(weights[key])
+        matrix = values_of(weights, key)
         bias_key = key.rpartition(".")[0] + ".bias" if "." in key else "bias"
         bias = weights.get(bias_key)
         used |= {key, bias_key}
         if bias is not None and shape_of(bias) != (matrix.shape[0 if key.endswith("weight") else 1],):
             raise SourceError(f"{layer}: its bias of shape {shape_of(bias)} does not fit its weight {matrix.shape}")
         matrix = matrix.T if key.endswith("kernel") else matrix
-        operations.append(affine(layer, "Linear", matrix, None if bias is None else values_of(bias)))
+        operations.append(affine(layer, "Linear", matrix, None if bias is None else values_of(weights, bias_key)))
         if layer != network.layers[-1]:
             operations += activate(f"{layer} activation", hidden, *ACTIVATIONS[hidden])
     return operations
@@ -172,66 +149,39 @@ def _layers(weights: Weights, network: Network, hidden: str, used: set[str]) -> 
 def _output(weights: Weights, network: Network, last: str | None, used: set[str]) -> list[Operation]:
     """Return what follows the last layer: half of it where it holds spreads, too; a tanh by stored constants."""
     operations: list[Operation] = []
-    width, end = network.sizes[-1], network.layers[-1]
-    gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
-    brax = weight_name(weights, end).endswith("kernel") and "hidden_" in end
-    if (gaussian or brax) and width % 2 == 0:
-        half = width // 2
-        meaning = (
-            "tanh of its first half (brax's distribution)" if brax else "its first half, the means (Sample Factory's)"
-        )
-        warn(f"{end}: of {width} outputs, the action is taken to be {meaning}")
+    end, half = network.layers[-1], network.sizes[-1] // 2
+    meaning = _halved(weights, network)
+    if meaning is not None:
+        warn(f"{end}: of {network.sizes[-1]} outputs, the action is taken to be {meaning}")
         operations.append(Select(lambda _: np.arange(half), path=end, kind="means"))
-        last = "tanh" if brax and last is None else last
+        last = "tanh" if last is None and "brax" in meaning else last
     where = network.layers[0].rpartition(".")[0]
     folder = next((prefix for prefix in _folders(where) if f"{prefix}action_scale" in weights), None)
     if folder is not None and f"{folder}action_bias" in weights:
         names = [f"{folder}action_scale", f"{folder}action_bias"]
         used |= {*names}
-        factor, offset = (values_of(weights[key]).reshape(-1) for key in names)
+        factor, offset = (values_of(weights, key, whole=True).reshape(-1) for key in names)
         return [*operations, *activate("tanh", "Tanh", "tanh"), scale("action_scale", "rescale", factor, offset)]
+    told = next((what for names, what in _SQUASHED if names.search(network.layers[0])), None)
+    if last is None and told is not None:
+        warn(f"{end}: {told}, which the file does not hold; pass it as the second name of activation= (relu,tanh)")
     if last is not None:
         operations += activate("output activation", last, *ACTIVATIONS[last])
     return operations
+
+
+def _halved(weights: Weights, network: Network) -> str | None:
+    """Return what the first half of the outputs is, where the name of their layer says that the rest are spreads."""
+    end = network.layers[-1]
+    if network.sizes[-1] % 2:
+        return None
+    if weight_name(weights, end).endswith("kernel") and "hidden_" in end:
+        return "tanh of its first half (brax's distribution)"
+    gaussian = end.endswith("distribution_linear") and not any(key.endswith("learned_stddev") for key in weights)
+    return "its first half, the means (Sample Factory's)" if gaussian else None
 
 
 def _folders(path: str) -> list[str]:
     """Return the prefixes above a name, the nearest first."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) + "." if count else "" for count in range(len(parts), -1, -1)]
-
-
-def _own_statistics(weights: Weights, network: Network, used: set[str]) -> list[Operation]:
-    """Return the normalisation by the statistics that the checkpoint holds for observations of this size."""
-    size, found = network.sizes[0], list[tuple[str, _Statistics]]()
-    for key in weights:
-        folder, _, last = key.rpartition(".")
-        for kind in _KINDS:
-            spread = f"{folder}.{kind.spread}" if folder else kind.spread
-            if last == kind.mean and spread in weights and not words_beyond(folder, network.layers[0], _OF_OTHERS):
-                fits = [int(np.prod(shape_of(weights[name]))) == size for name in (key, spread)]
-                if all(fits) and not any(layer.startswith(f"{folder}.") for layer in network.layers):
-                    found.append((folder, kind))
-    if not found:
-        return []
-    if len(found) > 1:
-        named = ", ".join(folder for folder, _ in found)
-        raise SourceError(f"several observation statistics fit: {named}; pass normaliser=(mean, variance), or False")
-    folder, kind = found[0]
-    within = f"{folder}." if folder else ""
-    used |= {within + key for key in (kind.mean, kind.spread, *kind.beside)}
-    mean, spread = (values_of(weights[within + key]).reshape(-1) for key in (kind.mean, kind.spread))
-    if kind.named and not folder.endswith(kind.named):
-        rule = f"ε {kind.epsilon:g} and a clip to ±{kind.reach:g}, as in {kind.libraries}"
-        warn(
-            f"{within}{kind.mean}, {kind.spread}: the file does not say how they are used; taken: {rule}; "
-            "if they are used otherwise, pass normaliser="
-        )
-    if kind.squared:
-        spread = np.sqrt(spread + kind.epsilon) if kind.within else np.sqrt(spread) + kind.epsilon
-    else:
-        spread = spread + kind.epsilon
-    if not (spread > 0).all():
-        raise SourceError(f"{folder}: the standard deviation is zero (or no number) at {entries(~(spread > 0))}")
-    operations: list[Operation] = [scale(folder, "normaliser", 1 / spread, -mean / spread)]
-    return operations if kind.reach == np.inf else [*operations, clip(folder, "clip", -kind.reach, kind.reach)]

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from snn_policy.errors import UnsupportedLayerError, warn
-from snn_policy.sources.weight_names import OTHERS, Network, Weights, is_array, shape_of, words_beyond
+from snn_policy.sources.weight_names import (
+    OTHERS,
+    Network,
+    Weights,
+    folders_of_layers,
+    layer_shape,
+    lies_in_another,
+    weight_name,
+    words_beyond,
+)
+from snn_policy.sources.weight_values import is_array, shape_of
 
 _OTHERS_TOO = re.compile(
     r"(^|[._])(amp|disc|rnd|ema|old|rng|np_random|log_?var|var_head|covariance|dones?|action_space|log_alpha|log_ent_coef|"
@@ -59,24 +69,28 @@ def refuse_left_over(
     own = None if prefix is None else prefix.rstrip(".")
     first = network.layers[0].partition(".")[0]
     home = f"{first}." if isinstance(root, Mapping) and isinstance(root.get(first), Mapping) else ""
+    folders = folders_of_layers(weights)
     missed = [
         name
         for name, value in weights.items()
         if name not in used
-        and (own is None or name.startswith(own))
+        and name.rpartition(".")[0] not in network.others
+        and (own is None or _under(name, own, network, folders))
         and (name.startswith(home) or _OF_POLICIES.search(name.lower().rpartition(".")[2]))
         and not _is_something_else(name, shape_of(value), network, weights)
         and not (normalised and _STATISTICS.search(name.lower()))
         and not (bounded and _BOUNDS.search(name.lower()))
     ]
     if not missed:
+        _tell_of_head(weights, used, network, prefix)
         return
     more = f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else ""
     listed = ", ".join(f"{name} {shape_of(weights[name])}" for name in missed[:SHOWN]) + more
+    other_way = _other_way(weights, missed, network, prefix)
     raise UnsupportedLayerError(
         "checkpoint", f"beside the network {network}",
         f"nothing was read from {listed}, which may be a part of the policy",
-        "Build the network, call its load_state_dict, and pass the module" + _other_way(network, prefix),
+        "Build the network, call its load_state_dict, and pass the module" + other_way,
     )  # fmt: skip
 
 
@@ -97,10 +111,44 @@ def warn_of_bare_values(root: Any, *, normalised: bool, bounded: bool) -> None:
         warn(f"{what}; if the policy is to be used with it, {remedy}")
 
 
-def _other_way(network: Network, prefix: str | None) -> str:
-    if prefix is not None:
+def _under(name: str, prefix: str, network: Network, folders: set[str]) -> bool:
+    """Return whether a name lies under a prefix, which is whole words, or is called after it and is no other network's.
+
+    `actor_mean` may be a part of `actor`, as `fc_scale` of `fc1` and `fc2`; `actor_old.0.weight` is none.
+    """
+    if not name.startswith(prefix) or name.startswith(f"{prefix}.") or not prefix:
+        return name.startswith(prefix)
+    return not lies_in_another(name, network.layers[0], folders)
+
+
+def _other_way(weights: Weights, missed: list[str], network: Network, prefix: str | None) -> str:
+    """Return the prefix that leaves out what was missed; none where that is a layer before the network, or its head."""
+    if prefix is not None or not network.prefix or _adjoining(weights, missed, network):
         return ""
     return f"; or, if the policy is that network alone, pass prefix={network.prefix!r}"
+
+
+def _tell_of_head(weights: Weights, used: Set[str], network: Network, prefix: str | None) -> None:
+    """Tell of a layer that takes what the network gives, where the user's prefix leaves it out."""
+    if prefix is None:
+        return
+    given = network.sizes[-1]
+    beside = _adjoining(weights, [name for name in weights if name not in used], network)
+    names = {layer: weight_name(weights, layer) for layer in beside if layer_shape(weights, layer)[1] == given}
+    heads = [layer for layer, name in names.items()
+             if not _is_something_else(name, shape_of(weights[name]), network, weights)]  # fmt: skip
+    if heads:
+        what = f"prefix={prefix!r} leaves out {heads[0]}, which takes the {given} values that {network} gives"
+        warn(f"{what}; if it is the policy's head, build the network, call its load_state_dict, and pass the module")
+
+
+def _adjoining(weights: Weights, names: list[str], network: Network) -> list[str]:
+    """Return the layers among these arrays that take what a layer of the network gives, or give what one takes."""
+    layers = [name.rpartition(".")[0] for name in names if name.rpartition(".")[2] in ("weight", "kernel")]
+    matrices = [layer for layer in layers if len(shape_of(weights[weight_name(weights, layer)])) == 2]
+    sizes = {layer: layer_shape(weights, layer) for layer in matrices}
+    return [layer for layer, (outputs, inputs) in sizes.items()
+            if inputs in network.sizes[1:] or outputs in network.sizes[:-1]]  # fmt: skip
 
 
 def _is_something_else(name: str, shape: tuple[int, ...], network: Network, weights: Weights) -> bool:

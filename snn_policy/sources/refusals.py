@@ -18,6 +18,8 @@ _RANDOM = (
 )
 
 COMPLEX = ("complex numbers", "it computes with complex numbers, as state spaces (S4) do", "Use a GRU or an LSTM")
+DEQUANTISE = "Dequantise the weights to float32, and save or pass those"
+QUANTISED = ("quantised", "scales and zero points are applied by no rule", DEQUANTISE)
 _RECURRENT = (
     "it is recurrent",
     "Hand over the module itself, or export it as TorchScript or ONNX with its state as an input and an output",

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError
-from snn_policy.sources.unpickling import Stub, load_numbers, mappings
+from snn_policy.sources.unpickling import Array, Stub, load_numbers, mappings
 from snn_policy.untrusted_files import LARGEST_TEXT, LARGEST_WEIGHTS, MEGABYTE, MOST_GROWTH, checked
 
 STORAGES = {
@@ -26,6 +26,8 @@ STORAGES = {
     "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",
 }  # fmt: skip
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_QUANTISED = ("QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage")
+_SCHEMES = ("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "qint8", "quint8", "qint32")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 
@@ -54,6 +56,11 @@ class Tensor:
         """Ignore what else a pickle says of it."""
 
     @property
+    def dtype(self) -> str:
+        """Return the name of the numbers' type, which costs no reading."""
+        return "bfloat16" if self.storage.kind == "BFloat16Storage" else np.dtype(STORAGES[self.storage.kind]).name
+
+    @property
     def values(self) -> npt.NDArray[Any]:
         flat = self.storage.read()
         size = math.prod(self.shape)
@@ -71,6 +78,18 @@ class _Parameter:
 
     def __new__(cls, tensor: Any, *_: Any) -> Any:
         return tensor
+
+
+class _Quantised(Array):
+    """Stand for a quantised tensor, to be refused by its name where it is a weight: its numbers are never read."""
+
+    dtype = "quantised"
+
+    def __init__(self, _storage: Any, _offset: Any, shape: Any, *_: Any) -> None:
+        self.shape = tuple(size for size in shape if isinstance(size, int))
+
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 class _Bytes:
@@ -91,12 +110,13 @@ _OWN: dict[tuple[str, str], Any] = (
         ("torch._utils", "_rebuild_tensor_v2"): Tensor,
         ("torch._utils", "_rebuild_tensor"): Tensor,
         ("torch._utils", "_rebuild_parameter"): _Parameter,
+        ("torch._utils", "_rebuild_qtensor"): _Quantised,
         ("torch", "Size"): _Size,
         ("torch", "device"): Stub,
         ("_codecs", "encode"): _Bytes,
     }
-    | {("torch", name): Stub for name in _DTYPES}
-    | {("torch", name): type(name, (), {"kind": name}) for name in STORAGES}
+    | {("torch", name): Stub for name in (*_DTYPES, *_SCHEMES)}
+    | {("torch", name): type(name, (), {"kind": name}) for name in (*STORAGES, *_QUANTISED)}
 )
 
 
@@ -181,8 +201,10 @@ class TorchArchive:
 
         folder = name.removesuffix(".pkl")
 
-        def storage(pid: Any) -> Storage:
+        def storage(pid: Any) -> Storage | None:
             tag, kind, key = pid[0], getattr(pid[1], "kind", None), pid[2]
+            if tag == "storage" and kind in _QUANTISED:
+                return None
             if tag != "storage" or kind not in STORAGES or not isinstance(key, str):
                 raise SourceError("holds a tensor of a kind that no policy has; refused")
             self.kinds.add(kind)

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
-from snn_policy.sources.refusals import COMPLEX
+from snn_policy.sources.refusals import COMPLEX, QUANTISED
 
+_OTHER_TYPES = {"c8": "complex64", "c16": "complex128", "O8": "object"}
+_OF_QUANTISED = ("torchao", "bitsandbytes", "quanto", "optimum", "torch.ao")
 _LARGEST_TUPLE = 10_000
 _NUMERIC = re.compile(r"[biuf][1248]")
 _INERT = ("stable_baselines3", "sb3_contrib", "gym", "gymnasium", "numpy.random")
@@ -63,6 +65,13 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         self.order = state[1] if state[1] in ("<", ">") else "="
 
+    @property
+    def told(self) -> str:
+        """Return the type's name, as float32; of what are no plain numbers, the name in the file."""
+        if _NUMERIC.fullmatch(self.name):
+            return np.dtype(self.name).name
+        return _OTHER_TYPES.get(self.name, self.name[:40] or "unknown")
+
     def read(self, content: Any) -> npt.NDArray[Any] | None:
         """Return the numbers that the bytes hold, not copied; None where they hold anything else."""
         if not _NUMERIC.fullmatch(self.name) or not isinstance(content, bytes | bytearray):
@@ -74,9 +83,12 @@ class Array:
     """Hold a NumPy array, rebuilt from shape and bytes alone."""
 
     values: npt.NDArray[Any] | None = None
+    shape: tuple[int, ...] = ()
+    dtype = "unknown"
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
+        self.shape, self.dtype = shape, dtype.told
         flat = dtype.read(content)
         self.values = None if flat is None else flat.reshape(shape, order="F" if fortran else "C")
 
@@ -131,6 +143,8 @@ class _NumbersOnly(pickle.Unpickler):
             return type(global_name, (Stub,), {"stands_for": f"{module_name}.{global_name}"})
         if global_name.startswith("Complex"):
             raise UnsupportedLayerError(f"{module_name}.{global_name}", *COMPLEX)
+        if any(module_name.startswith(f"{package}.") for package in _OF_QUANTISED):
+            raise UnsupportedLayerError(f"{module_name}.{global_name}", *QUANTISED)
         raise SourceError(f"holds {module_name}.{global_name}, which {self._what} never need; refused")
 
 

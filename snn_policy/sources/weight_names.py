@@ -5,7 +5,7 @@ layer without a number that takes what the last of them gives (`mu`, `fc_mean`, 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,24 @@ import numpy as np
 
 from snn_policy.errors import SourceError, UnsupportedLayerError
 from snn_policy.sources.refusals import refusal
-from snn_policy.sources.torch_archive import Tensor
 from snn_policy.sources.unpickling import Array
+from snn_policy.sources.weight_values import is_array, refuse_quantised, shape_of
 
-MOST_ENTRIES, DEEPEST = 100_000, 16
+MOST_ENTRIES, DEEPEST, LONGEST = 100_000, 16, 300
+_HUGE = 2**60
 Weights = dict[str, Any]
 """Tensors and arrays by their full names, joined by points."""
+_OF_LAYERS = ("weight", "kernel", "bias")
 _NUMBER = re.compile(r"\d+(?=(\.[^.\d]+)?$)")
-_POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|mean|action)")
+POLICY = re.compile(r"(^|[._])(actor|policy|pi|mu|means?|actions?|loc)([._]|$)")
 OTHERS = re.compile(
     r"critic|value|baseline|(^|[._])[vq]f?\d?(\.|$|_(\d|net|func|head|targ|optim))|(^|[._])[vq]net|targ|optim|opt_state|"
     r"discriminator|std|sigma|teacher|reward|(^|[._])(rnd|disc)([._]|$)"
 )
-_ENDS = re.compile(r"(^|[._])(mu|mean|action|actions|action_net|fc_mean|fc_mu|mu_layer|mean_layer|mean_linear|loc|"
-                   r"distribution_linear|policy_layer|out|output|output_layer|head|last_layer|fc_out)$")  # fmt: skip
-_RECURRENT = re.compile(r"^(.*?)\.?weight_hh(_l0)?$")
+ENDS = re.compile(
+    r"(^|[._])((actor|policy|pi|mu|means?|actions?|loc)(_(net|layer|linear|logits|fc))?|distribution_linear|"
+    r"out|output|output_layer|head|last|last_layer|fc)$"
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Network:
         prefix: what their names have in common.
         layers: the layers' full names, without `.weight`.
         sizes: of the input, then of every layer's output.
+        others: the layers of networks that are known to be something else, by what they take and give.
     """
 
     prefix: str
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
+    others: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.prefix or 'without a prefix'} ({' → '.join(map(str, self.sizes))})"
@@ -54,7 +59,22 @@ def flattened(root: Any) -> Weights:
     Raises:
         SourceError: too much, too deep, or in a circle.
     """
-    found: Weights = {}
+    return {
+        name: value
+        for name, value in leaves(root)
+        if is_array(value) or (isinstance(value, Array) and name.rpartition(".")[2] in _OF_LAYERS)
+    }
+
+
+def bare_numbers(root: Any) -> dict[str, float]:
+    """Return the single numbers among the arrays of a checkpoint, by their names."""
+    numbers = (one for one in leaves(root) if isinstance(one[1], int | float | np.integer | np.floating))
+    return {name: float(value) for name, value in numbers
+            if not isinstance(value, bool) and not (isinstance(value, int) and abs(value) > _HUGE)}  # fmt: skip
+
+
+def leaves(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what lies in nested dictionaries by its name, in their order."""
     waiting: list[tuple[str, Any, int]] = [("", root, 0)]
     seen = 0
     while waiting:
@@ -67,16 +87,8 @@ def flattened(root: Any) -> Weights:
         if isinstance(value, Mapping):
             parts = [(str(key)[:200].replace("/", "."), inner) for key, inner in value.items()]
             waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in reversed(parts)]
-        elif is_array(value):
-            found[name] = value
-    return found
-
-
-def is_array(value: Any) -> bool:
-    """Return whether a value holds numbers in a shape, whatever library it is of."""
-    if isinstance(value, Array):
-        return value.values is not None
-    return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numpy"))
+        else:
+            yield name, value
 
 
 def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
@@ -87,67 +99,18 @@ def words_beyond(name: str, own: str, *rules: re.Pattern[str]) -> set[str]:
     return theirs - ours
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
-    held: Any = value.values if isinstance(value, Array) else value
-    return tuple(int(size) for size in held.shape)
-
-
-def values_of(value: Any) -> Any:
-    """Return what is held as an array of float64."""
-    held: Any = value.values if isinstance(value, Array | Tensor) else value
-    if hasattr(held, "detach"):
-        held = held.detach().cpu().double().numpy()
-    return np.asarray(held, np.float64)
-
-
-def chosen_network(weights: Weights, prefix: str | None) -> Network:
-    """Return the network that is the policy: the one under the prefix, or the only one that can be.
-
-    Raises:
-        SourceError: none, or several; it lists them.
-        UnsupportedLayerError: the policy is recurrent, convolutional, or holds a LayerNorm.
-    """
-    if prefix is not None:
-        wanted = prefix.rstrip(".")
-        found = _networks(weights, lambda name: name == wanted or name.startswith(f"{wanted}."))
-        found = [part for part in found if part.prefix == wanted] or found
-    else:
-        _refuse_recurrent(weights)
-        found = _networks(weights, lambda name: not OTHERS.search(name.lower()))
-    if not found:
-        others = _networks(weights, lambda name: bool(OTHERS.search(name.lower())))
-        known = ", ".join(map(str, others)) or f"none among {len(weights)} arrays"
-        under = "" if prefix is None else f" under {prefix!r}"
-        raise SourceError(f"no chain of linear layers{under} that is a policy; found: {known}; pass prefix=")
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(map(str, found))
-    named = [part for part in found if _POLICY.search(part.prefix.lower())]
-    rest = [part for part in found if part not in named]
-    if len(named) == 1 and prefix is None and not rest:
-        return named[0]
-    raise SourceError(f"several networks fit: {listed}; pass prefix= with the one that is the whole policy")
-
-
-def _refuse_recurrent(weights: Weights) -> None:
-    for key, value in weights.items():
-        match = _RECURRENT.match(key)
-        if match and not OTHERS.search(key.lower()) and "memory_c" not in key and len(shape_of(value)) == 2:
-            gates, rest = divmod(shape_of(value)[0], max(1, shape_of(value)[1]))
-            kind = {4: "LSTM", 3: "GRU"}.get(gates, "RNN") if rest == 0 else "RNN"
-            raise refusal(match[1] or key, kind)
-
-
-def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
+def networks_among(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
     """Return all numbered chains of wanted names, each with its end, where it has one."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     plain: list[str] = []
+    networks = folders_of_layers(weights, numbered=True)
     for key in weights:
         base, _, last = key.rpartition(".")
-        if last not in ("weight", "kernel"):
+        if last not in _OF_LAYERS[:2]:
             continue
         number = _NUMBER.search(base)
-        if number is None:
+        head = number is not None and ENDS.search(base[number.end() :]) and base.rpartition(".")[0] in networks
+        if number is None or head:  # actor2.mu beside actor2.0 is a head of the second actor, no second layer
             plain.append(base)
         else:
             template = base[: number.start()], base[number.end() :]
@@ -156,16 +119,18 @@ def _networks(weights: Weights, wanted: Callable[[str], bool]) -> list[Network]:
     for (before, after), layers in groups.items():
         name = (before + after.lstrip(".") if not before.endswith(".") else before.rstrip(".") + after).rstrip("._")
         if wanted(name):
-            found += _chain(weights, name, [layers[number] for number in sorted(layers)], plain)
+            found += _chain(weights, name, [layers[number] for number in sorted(layers)], plain, networks)
     return found
 
 
-def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> list[Network]:
+def _chain(weights: Weights, name: str, layers: list[str], plain: list[str], networks: set[str]) -> list[Network]:
     """Return these layers' network; none if they are of something else than a policy, which may hold anything."""
     kept = []
     other = OTHERS.search(name.lower()) is not None
     for layer in layers:
         shape = shape_of(weights[weight_name(weights, layer)])
+        if not other:
+            refuse_quantised(weights, weight_name(weights, layer))
         if len(shape) == 2:
             kept.append(layer)
         elif other or "optim" in name:
@@ -173,10 +138,10 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
         elif len(shape) == 1 and f"{layer}.running_mean" not in weights:
             raise refusal(layer, "LayerNorm" if f"{layer}.bias" in weights else "RMSNorm")
         elif len(shape) == 1:
-            raise UnsupportedLayerError(layer, "BatchNorm", "its place among activations is not stored", _MODULE)
+            raise UnsupportedLayerError(layer, "BatchNorm", "its place among activations is not stored", MODULE)
         else:
             raise UnsupportedLayerError(
-                layer, f"Conv{len(shape) - 2}d", "its stride and padding are not stored", _MODULE
+                layer, f"Conv{len(shape) - 2}d", "its stride and padding are not stored", MODULE
             )
     if not kept:
         return []
@@ -187,34 +152,63 @@ def _chain(weights: Weights, name: str, layers: list[str], plain: list[str]) -> 
             if other:
                 return []
             reason = f"it takes {inputs} values, but the layer before gives {sizes[-1]}"
-            raise UnsupportedLayerError(layer, "Linear", reason, _MODULE)
+            raise UnsupportedLayerError(layer, "Linear", reason, MODULE)
         sizes.append(outputs)
-    end = _end(weights, kept[0], sizes[-1], plain)
+    end = _end(weights, kept[0], sizes[-1], plain, networks)
     if end is not None:
         kept.append(end)
         sizes.append(layer_shape(weights, end)[0])
     return [Network(name, tuple(kept), tuple(sizes))]
 
 
-_MODULE = "Build the network, call its load_state_dict, and pass the module"
+MODULE = "Build the network, call its load_state_dict, and pass the module"
 
 
-def _end(weights: Weights, first: str, width: int, plain: list[str]) -> str | None:
-    """Return the unnumbered layer nearest by name that takes `width` values and is named like an action."""
+def _end(weights: Weights, first: str, width: int, plain: list[str], networks: set[str]) -> str | None:
+    """Return the unnumbered layer nearest by name that takes `width` values and is named like an action.
+
+    Args:
+        networks: the folders of numbered layers, whose other layers belong to those.
+    """
     fitting = [
         base
         for base in plain
-        if _ENDS.search(base.lower())
+        if ENDS.search(base.lower())
         and not OTHERS.search(base.lower().rpartition(".")[2])
+        and not words_beyond(base, first, OTHERS)
+        and not lies_in_another(base, first, networks)
+        and (POLICY.search(base.lower()) or first.startswith(base[: base.rfind(".") + 1]))
         and len(shape_of(weights[weight_name(weights, base)])) == 2
         and layer_shape(weights, base)[1] == width
     ]
-    shared = {base: _shared(base.split("."), first.split(".")) for base in fitting}
+    shared = {base: shared_words(base.split("."), first.split(".")) for base in fitting}
     nearest = [base for base in fitting if shared[base] == max(shared.values())]
+    if len(nearest) > 1:
+        nearest = [base for base in nearest if POLICY.search(base.lower().rpartition(".")[2])]
     return nearest[0] if len(nearest) == 1 else None
 
 
-def _shared(one: list[str], other: list[str]) -> int:
+def folders_of_layers(weights: Weights, numbered: bool = False) -> set[str]:
+    """Return all folders that hold a matrix, of `numbered` layers alone: those are networks, no heads."""
+    found = set[str]()
+    for key in weights:
+        base, _, last = key.rpartition(".")
+        if last not in _OF_LAYERS[:2] or len(base) > LONGEST or (numbered and not base[-1:].isdigit()):
+            continue
+        if len(shape_of(weights[key])) == 2:
+            while (base := base.rpartition(".")[0]) and base not in found:
+                found.add(base)
+    return found
+
+
+def lies_in_another(name: str, layer: str, folders: set[str]) -> bool:
+    """Return whether a name lies in one of the folders and a network's layer does not."""
+    theirs = name.split(".")
+    place = shared_words(theirs, layer.split("."))
+    return place < len(theirs) - 1 and ".".join(theirs[: place + 1]) in folders
+
+
+def shared_words(one: list[str], other: list[str]) -> int:
     count = 0
     for left, right in zip(one, other, strict=False):
         if left != right:
