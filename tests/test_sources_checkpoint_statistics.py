@@ -101,3 +101,16 @@ def test_numbers_of_the_folder_around_the_statistics_count_too(tmp_path: Path) -
 def test_a_number_beside_statistics_that_cannot_be_used_is_refused(kept: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"obs_normalizer\.\w+ .*not to be used.*normaliser="):
         read(tmp_path, MOMENTS | kept)
+
+
+@pytest.mark.parametrize(("epsilon", "used"), [(1e-5, 1e-5), (0.01, 0.01), (0.05, 1e-8), (1.0, 1e-8)])
+def test_an_epsilon_of_exploration_is_not_that_of_statistics(tmp_path: Path, epsilon: float, used: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layers = {"actor.0.weight": (8, 3), "actor.0.bias": (8,), "actor.2.weight": (2, 8), "actor.2.bias": (2,)}
+    weights: dict[str, Any] = {name: torch.randn(shape, generator=generator) for name, shape in layers.items()}
+    weights |= {"mean": torch.tensor([0.1, -0.2, 0.3]), "var": torch.tensor([1e-4, 1.0, 4.0]), "epsilon": epsilon}
+    torch.save(weights, tmp_path / "agent.pt")
+    actor = load_actor(tmp_path / "agent.pt", activation="tanh")
+    normalised = np.array([0.1, -0.2, 0.3]) + np.sqrt(np.array([1e-4, 1.0, 4.0]) + used)
+    assert actor.normaliser is not None
+    np.testing.assert_allclose(actor.normaliser(normalised[None].astype(np.float32)), 1, rtol=1e-3)

@@ -27,6 +27,8 @@ _OF_OTHERS = re.compile(
     r"critic|value|privileged|return|amp_|disc|teacher|reward|(^|[._])(rnd|vf|old|ema|targ(et)?s?)([._]|$)"
 )
 _EPSILONS = ("epsilon", "eps", "_epsilon", "_eps")
+_LARGEST_EPSILON = 0.01
+"""One that lies beside everything else and is larger is the share of random actions in training."""
 _REACHES = ("_clip", "clip", "clip_obs", "clip_threshold")
 _GIVE = "pass normaliser=(mean, variance), or False"
 
@@ -91,7 +93,8 @@ def own_statistics(root: Any, weights: Weights, network: Network, used: set[str]
     stored = bare_numbers(root) | weights
     above = folder.rpartition(".")[0]
     places = [within, f"{above}."] if above and above not in folders_of_layers(weights) else [within]
-    epsilon, told = _stored(stored, places, _EPSILONS, len(mean))
+    of_exploration = {name for name in _EPSILONS if np.max(stored.get(name, 0)) > _LARGEST_EPSILON}
+    epsilon, told = _stored({key: stored[key] for key in stored.keys() - of_exploration}, places, _EPSILONS, len(mean))
     reach, clipped = _stored(stored, places, _REACHES, len(mean))
     used |= {told, clipped}
     _tell(within, kind, (told, epsilon), (clipped, reach), kind.sure and within + kind.sure in weights)
