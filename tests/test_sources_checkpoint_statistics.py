@@ -103,8 +103,10 @@ def test_a_number_beside_statistics_that_cannot_be_used_is_refused(kept: dict[st
         read(tmp_path, MOMENTS | kept)
 
 
-@pytest.mark.parametrize(("epsilon", "used"), [(1e-5, 1e-5), (0.01, 0.01), (0.05, 1e-8), (1.0, 1e-8)])
-def test_an_epsilon_of_exploration_is_not_that_of_statistics(tmp_path: Path, epsilon: float, used: float) -> None:
+@pytest.mark.parametrize(
+    ("epsilon", "used"), [(1e-5, 1e-5), (0.01, 0.01), (0.05, 1e-8), (1.0, 1e-8), (torch.full((3,), 0.001), 0.001)]
+)
+def test_an_epsilon_of_exploration_is_not_that_of_statistics(tmp_path: Path, epsilon: Any, used: float) -> None:
     generator = torch.Generator().manual_seed(0)
     layers = {"actor.0.weight": (8, 3), "actor.0.bias": (8,), "actor.2.weight": (2, 8), "actor.2.bias": (2,)}
     weights: dict[str, Any] = {name: torch.randn(shape, generator=generator) for name, shape in layers.items()}

@@ -93,8 +93,9 @@ def own_statistics(root: Any, weights: Weights, network: Network, used: set[str]
     stored = bare_numbers(root) | weights
     above = folder.rpartition(".")[0]
     places = [within, f"{above}."] if above and above not in folders_of_layers(weights) else [within]
-    of_exploration = {name for name in _EPSILONS if np.max(stored.get(name, 0)) > _LARGEST_EPSILON}
-    epsilon, told = _stored({key: stored[key] for key in stored.keys() - of_exploration}, places, _EPSILONS, len(mean))
+    numbers = {name: stored.get(name) for name in _EPSILONS}
+    explored = {name for name, value in numbers.items() if isinstance(value, float) and value > _LARGEST_EPSILON}
+    epsilon, told = _stored({key: stored[key] for key in stored.keys() - explored}, places, _EPSILONS, len(mean))
     reach, clipped = _stored(stored, places, _REACHES, len(mean))
     used |= {told, clipped}
     _tell(within, kind, (told, epsilon), (clipped, reach), kind.sure and within + kind.sure in weights)
