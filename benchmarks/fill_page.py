@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.markers import replaced
+from benchmarks.neuron_tables import residual_table
 from benchmarks.page_tables import actor_tables, energy_table, hours_of, short_table, suite_tables, sweeps_table
 from benchmarks.places import DOCS, RESULTS, ROOT, raw_of
 from benchmarks.stored_cells import Document, gathered, rows_of, without_those_measured, written
@@ -49,6 +50,7 @@ TABLES: Mapping[str, tuple[Table, ...]] = {
         Table(README, "energy", energy_table),
         Table(DOCS / "energy.md", "energy", lambda document: energy_table(document, everything=True)),
     ),
+    "neuron": (Table(DOCS / "neuron.md", "residual and tolerance", residual_table),),
 }
 """The tables that a sweep fills, by its name."""
 DRAWN_FROM: Mapping[str, str] = {"results": "python -m benchmarks.plot_energy_return"}
@@ -92,7 +94,7 @@ def replaced_tables(name: str, document: Document, out: Path | None = None) -> d
         before = pages.get(target) or (target if target.is_file() else table.page).read_text()
         pages[target] = replaced(before, table.marker, table.text(document))
     target = LIST if out is None else out / LIST.name
-    documents = {other: read_stored(other) for other in TABLES} | {name: document}
+    documents = {other: read_stored(other) for other in TABLES if other != name} | {name: document}
     pages[target] = replaced((target if target.is_file() else LIST).read_text(), "sweeps", sweeps_table(documents))
     return {target: text.encode() for target, text in pages.items()}
 

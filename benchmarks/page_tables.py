@@ -28,14 +28,13 @@ SWEEPS = {
     "dm_control": ("[the Control Suite](dm_control.md)", "0.1"),
     "dm_control_pixels": ("[the Control Suite from pixels](dm_control.md)", "2.5"),
     "energy": ("[energy](energy.md), the first table of the README", "0.1"),
-    "neuron": ("[the neuron](neuron.md)", "3"),
+    "neuron": ("[the neuron](neuron.md)", "0.3"),
     "compression": ("[compression](compression.md)", "2"),
 }
 """Every sweep: its pages, and estimated core-hours."""
 SIZES = {
     "dm_control": ("96 at most, of which it reports 30", "1,344"),
     "dm_control_pixels": ("64 at most, of which it reports 20", "768"),
-    "neuron": ("390", "78,000"),
     "compression": ("35", "3,500"),
 }
 """Cells and episodes where stored cells do not tell them: a sweep that reports what it has chosen, and those that fill

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.fill_page import TABLES, read_stored
 from benchmarks.places import DOCS, ROOT
 from benchmarks.stored_cells import DEFAULT_VARIANT, WITHOUT_RESIDUAL, rows_of
+from snn_policy.spiking.settings import DEFAULT_SIGMA_DELTA_ALPHA
 
 FOLDER = ROOT / "benchmarks" / "sweeps"
 Setting = dict[str, Any]
@@ -57,6 +58,13 @@ def setting_of(variant: str) -> Setting:
     return found
 
 
+def settings_of(variant: str) -> list[Setting]:
+    """Return the setting that a row's name stands for, and the same with the α that names leave out spelled out."""
+    found = setting_of(variant)
+    usual = {"alpha": DEFAULT_SIGMA_DELTA_ALPHA} if found["neuron"] == "sigma-delta" and "alpha" not in found else {}
+    return [found, {**found, **usual}]
+
+
 def absent(rows: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:
     """Return the rows that neither the grid has nor the file names as not there."""
     actors, settings, not_here = read(name)
@@ -64,7 +72,7 @@ def absent(rows: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:
         (row["actor"], row["variant"])
         for row in rows
         if not any(f"{part}" in not_here for part in (row["actor"], *re.findall(r"trained directly", row["variant"])))
-        and (row["actor"] not in actors or setting_of(row["variant"]) not in settings)
+        and (row["actor"] not in actors or not any(one in settings for one in settings_of(row["variant"])))
     ]
 
 
@@ -77,7 +85,8 @@ def test_every_stored_cell_is_in_the_grid_of_its_sweep(name: str) -> None:
     assert absent(spiking_cells(name), name) == []
     grid = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     for cell in read_stored(name)["cells"]:
-        assert (cell["seed"], cell["episodes"]) == (grid["seeds"][0], grid["episodes"])
+        assert cell["seed"] in (grid["seeds"] if name == "neuron" else grid["seeds"][:1])
+        assert cell["episodes"] == grid["episodes"]
 
 
 @pytest.mark.parametrize("name", list(TABLES))
@@ -113,7 +122,7 @@ def test_a_row_that_no_cell_stands_for_would_be_found(actor: str, variant: str) 
         ("dm_control", "96", "1,344"),
         ("dm_control_pixels", "64", "768"),
         ("energy", "56", "1,120"),
-        ("neuron", "390", "78,000"),
+        ("neuron", "208", "20,800"),
         ("compression", "35", "3,500"),
     ],
 )
