@@ -21,7 +21,8 @@ SOURCES = Path(__file__).resolve().parent
 LIBRARY = "_core.dll" if sys.platform == "win32" else "_core.so"
 POSITION_INDEPENDENT = () if sys.platform == "win32" else ("-fPIC",)
 FLAGS = ("-std=c99", "-O3", *POSITION_INDEPENDENT, "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
-         "-fvisibility=hidden")  # fmt: skip
+         "-fvisibility=hidden", "-fno-asynchronous-unwind-tables")  # fmt: skip
+STRIPPED = ("-s",) if sys.platform.startswith("linux") else ()
 MICROSOFT_FLAGS = ("/O2", "/fp:precise", "/utf-8")
 """For Microsoft's compiler, which setup.py finds through setuptools."""
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -74,7 +75,7 @@ def variants() -> tuple[str, ...]:
 def variant_flags(variant: str) -> tuple[str, ...]:
     """Return the flags of one copy beside `FLAGS`; where there are copies for newer processors, the plain one, for
     those of before 2013, is made small."""
-    return ("-O2",) if variant == "plain" and len(variants()) > 1 else VARIANTS[variant]
+    return ("-Os",) if variant == "plain" and len(variants()) > 1 else VARIANTS[variant]
 
 
 def definitions(variant: str) -> dict[str, str]:
@@ -103,7 +104,7 @@ def build(target: Path, extra: Sequence[str] = ()) -> Path:
             flags, source = (*FLAGS, *variant_flags(variant), *extra), str(SOURCES / "library.c")
             _run([*command, *flags, *macros, "-c", source, "-o", str(path)])
         linked = Path(scratch, LIBRARY)
-        _run([*command, "-shared", *extra, *map(str, objects), "-o", str(linked)])
+        _run([*command, "-shared", *STRIPPED, *extra, *map(str, objects), "-o", str(linked)])
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(linked, beside)
