@@ -109,7 +109,7 @@ def test_a_score_is_the_mean_of_the_last_five_evaluations_that_are_near_each_oth
     assert [cell.steps for cell in found] == [1000 * steps for steps in averaged]
     newest = {cell.steps: cell.scores[0] for cell in results}
     expected = [newest[1000 * steps] for steps in averaged]
-    assert summary([found], "QCFS") == Score(pytest.approx(np.mean(expected)), pytest.approx(np.std(expected)))
+    assert summary([found], "QCFS") == pytest.approx((np.mean(expected), np.std(expected)))
     (row,) = layouts(results)[0].rows
     assert row.extent == (f"{1000 * averaged[-1]:,}", str(len(averaged)), "1")
 
