@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.paper_page import CELLS, OF_100_EPISODES, PAGE, filled, with_those_of
+from benchmarks.paper_page import CELLS, OF_100_EPISODES, PAGE, differences, filled, with_those_of
 from benchmarks.places import DOCS
 from examples.paper_tables.__main__ import main
 from examples.paper_tables.printed import TABLE_1, TABLE_2, Score
@@ -185,6 +185,22 @@ def test_the_page_is_what_the_stored_cells_give() -> None:
     many = table_rows(page(finished(OF_100_EPISODES)), 3)
     assert len(many) == 2
     assert [row for row in many if row not in kept] == []
+
+
+def test_differences_are_those_of_the_same_episodes_and_of_whole_runs_alone() -> None:
+    columns = ("QCFS", "I=0", "I=1", "I=2", "I=3", "adaptive", "sigma-delta")
+    whole = [
+        replace(result(column, steps), scores=(50.0 + place, 60.0 + 2 * place + steps / 5000))
+        for place, column in enumerate(columns)
+        for steps in range(180_000, 205_000, 5_000)
+    ]
+    once = [replace(cell, seed=1) for cell in whole if cell.steps == 200_000]
+    heading, _, line = differences([*whole, *once])
+    shown = dict(zip(heading.split("|"), line.split("|"), strict=True))
+    for place, column in enumerate(columns[1:], 1):
+        gains = np.array([place, 2 * place] * 5)
+        assert shown[f" {column} "] == f" {gains.mean():+.1f} ± {gains.std(ddof=1) / 10**0.5:.1f} "
+    assert shown[" iterations, adaptive "] == " 1.50 "
 
 
 def test_new_cells_of_runs_long_enough_are_stored_once(tmp_path: Path) -> None:
