@@ -89,7 +89,8 @@ def _shape(given: Any) -> Any:
     one = isinstance(given, int | np.integer) and not isinstance(given, bool)
     sizes: Any = (int(given),) if one else given
     if isinstance(given, Mapping) and given and all(isinstance(name, str) for name in given):
-        return {name: _shape(shape) for name, shape in given.items()}
+        several = {name for name, shape in given.items() if _holds_sequences(shape)}  # judged where it is known of what
+        return {name: shape if name in several else _shape(shape) for name, shape in given.items()}
     if given is None:
         return given
     known = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str | bytes)
@@ -97,6 +98,10 @@ def _shape(given: Any) -> Any:
         told = " ".join(repr(given).split())[:80]
         raise TypeError(f"observation_shape: expected sizes like (8,) or (3, 84, 84), got {told}")
     return sizes
+
+
+def _holds_sequences(given: Any) -> bool:
+    return isinstance(given, list | tuple) and any(isinstance(part, list | tuple) for part in given)
 
 
 def _read_object(source: Any, options: dict[str, Any]) -> Actor:
