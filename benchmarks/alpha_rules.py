@@ -24,7 +24,7 @@ from benchmarks.studied_actors import (
 from snn_policy.analysis import record_traces, residual_cosines, with_alpha
 from snn_policy.calibration.pilots import Pilot
 from snn_policy.evaluation.evaluate import evaluate
-from snn_policy.evaluation.statistics import failed_share
+from snn_policy.evaluation.statistics import error_of_mean, failed_share
 
 GRID = (0.0, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 ACTORS = (
@@ -107,7 +107,7 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
 def not_worse(own: np.ndarray, best: np.ndarray) -> bool:
     """Tell whether an α's paired difference from the best holds 0 within two standard errors."""
     lost = best - own
-    return bool(lost.mean() <= 2 * lost.std(ddof=1) / np.sqrt(len(lost)))
+    return bool(lost.mean() <= 2 * error_of_mean(lost))
 
 
 def table(records: Mapping[str, dict[str, Any]], timesteps: int = 8) -> list[str]:

@@ -31,7 +31,7 @@ from snn_policy import Actor, SpikingPolicy, convert
 from snn_policy.analysis.last_values import Decider
 from snn_policy.calibration.action_units import error_unit
 from snn_policy.evaluation.evaluate import evaluate
-from snn_policy.evaluation.statistics import failed_share, failures
+from snn_policy.evaluation.statistics import error_of_mean, failed_share, failures
 from snn_policy.observations import EnvironmentRow
 from snn_policy.protocol import FloatArray
 
@@ -198,7 +198,7 @@ def judged(record: Mapping[str, Any], what: str) -> dict[str, Any]:
     found = relative(own, ann)
     found["failed"] = failed_share(own, ann)
     changed = failures(own, ann).astype(float) - failures(ann, ann)
-    margin = 2 * changed.std(ddof=1) / np.sqrt(len(changed))
+    margin = 2 * error_of_mean(changed)
     low, high = found["interval"]
     found["helps"] = bool((low > 1 and found["mean"] > 1 + LEAST) or changed.mean() < -margin)
     found["harms"] = bool((high < 1 and found["mean"] < 1 - LEAST) or changed.mean() > margin)

@@ -38,7 +38,7 @@ from benchmarks.places import REFERENCE_ACTORS, RESULTS
 from snn_policy import Actor, SigmaDelta, SpikingPolicy, convert, load_actor
 from snn_policy.energy import nanojoules
 from snn_policy.evaluation.evaluate import evaluate
-from snn_policy.evaluation.statistics import failed_share
+from snn_policy.evaluation.statistics import error_of_mean, failed_share
 from snn_policy.exported import names as shipped_names
 from snn_policy.exported import path as shipped_path
 from snn_policy.protocol import FloatArray
@@ -115,7 +115,7 @@ def judged(ann: dict[str, Any], record: dict[str, Any], counted: bool = False) -
     """Return a cell's text, from returns (episodes,) on the same seeds; `counted`: with events times fan-out."""
     own, reference = np.array(record["returns"]), np.array(ann["returns"])
     difference, size = own - reference, abs(reference.mean())
-    error = difference.std(ddof=1) / np.sqrt(len(own)) / size
+    error = error_of_mean(difference) / size
     retention = 1 + difference.mean() / size
     events = f" / {record['events']:,.0f}" if counted else ""
     return f"{retention:.3f} ± {error:.3f} / {failures(ann, record):.3f} / {record['energy_share']:.4f}{events}"

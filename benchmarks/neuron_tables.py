@@ -8,9 +8,8 @@ import numpy as np
 
 from benchmarks.stored_cells import Document, Row, rows_of
 from snn_policy.spiking.settings import DEFAULT_SIGMA_DELTA_ALPHA
-
-WITHIN = 0.01
-"""A setting counts as good as the best if it keeps the return but for this much, as in a sweep's [select]."""
+from snn_policy.sweeps.plan import DEFAULT_WITHIN
+from snn_policy.sweeps.selection import least_energy
 
 
 class Place(NamedTuple):
@@ -45,14 +44,12 @@ def place_of(row: Row) -> Place:
 
 
 def chosen_of(rows: Mapping[Place, Row]) -> set[Place]:
-    """Return, per actor and tolerance, the α of least energy among those that keep as much as the best, within 0.01."""
-    chosen = set()
-    for actor, tolerance in {(place.actor, place.tolerance) for place in rows}:
-        own = {place: row for place, row in rows.items() if place[:2] == (actor, tolerance)}
-        best = max(min(row["retention_mean"], 1) for row in own.values())
-        good = [place for place, row in own.items() if row["retention_mean"] >= best - WITHIN]
-        chosen.add(min(good, key=lambda place: own[place]["energy_share"]))
-    return chosen
+    """Return, per actor and tolerance, the α that a sweep's [select] would choose."""
+    tried: dict[tuple[str, float], list[tuple[float, float, Place]]] = {}
+    for place, row in rows.items():
+        kept = min(1.0, row["retention_mean"])
+        tried.setdefault((place.actor, place.tolerance), []).append((kept, row["energy_share"], place))
+    return {least_energy(own, DEFAULT_WITHIN)[2] for own in tried.values()}
 
 
 def cell_of(row: Row | None, chosen: set[Place]) -> str:

@@ -19,6 +19,7 @@ from benchmarks.places import DOCS, RESULTS
 from examples.paper_tables.table import EVALUATIONS, Result, finished, last_evaluations, lines_of
 from examples.paper_tables.table_pages import learning_curves, markdown_tables
 from snn_policy.atomic_files import write_together
+from snn_policy.evaluation.statistics import error_of_mean
 
 PAGE = DOCS / "calibrated-spiking-rl.md"
 CELLS, OF_100_EPISODES = RESULTS / "paper-tables-200k.jsonl", RESULTS / "paper-tables-100-episodes.jsonl"
@@ -55,7 +56,7 @@ def differences(cells: list[Result]) -> list[str]:
     for (quality, task, _), columns in sorted(runs.items()):
         scores = {name: np.concatenate([cell.scores for cell in run]) for name, run in columns.items()}
         gained = [scores[name] - scores["QCFS"] for name in COMPARED]
-        texts = [f"{gain.mean():+.1f} ± {gain.std(ddof=1) / np.sqrt(len(gain)):.1f}" for gain in gained]
+        texts = [f"{gain.mean():+.1f} ± {error_of_mean(gain):.1f}" for gain in gained]
         spent = np.mean([cell.iterations for cell in columns["adaptive"] if cell.iterations is not None])
         lines.append(f"| {quality} | {task.rpartition('-v')[0]} | {' | '.join(texts)} | {spent:.2f} |")
     return lines

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.places import TRAINED
 from snn_policy.bundle import read_bundle
 from snn_policy.evaluation.results import Comparison, Evaluation
+from snn_policy.evaluation.statistics import error_of_mean
 from snn_policy.exported import names, path
 from snn_policy.spiking.settings import KINDS, as_record
 from snn_policy.sweeps.cell_record import REPORT, CellResult
@@ -217,4 +218,4 @@ def standard_error(ann: Sequence[float], snn: Sequence[float]) -> float | None:
     size = abs(float(np.mean(ann)))
     if len(ann) < 2 or not size:
         return None
-    return float(np.std(np.subtract(snn, ann), ddof=1) / np.sqrt(len(ann)) / size)
+    return error_of_mean(np.subtract(snn, ann)) / size

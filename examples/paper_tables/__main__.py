@@ -80,7 +80,7 @@ def tables(
     note = Console(stderr=True)
     cells = plan(_names(tasks), _names(qualities), _names(columns), _numbers("seeds", seeds), episodes)
     possible = _possible(cells, datasets, out, steps, note)
-    _fill(possible, note, datasets, out, milestones(steps, evaluations, curve), workers, device)
+    _fill(possible, note, milestones(steps, evaluations, curve), datasets, out, workers, device)
     results = finished(out)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -115,13 +115,13 @@ def _possible(cells: "list[Cell]", datasets: Path, out: Path, steps: int, note: 
     return possible
 
 
-def _fill(cells: "list[Cell]", note: "Console", *how: Any) -> None:
+def _fill(cells: "list[Cell]", note: "Console", stages: Sequence[int], *how: Any) -> None:
     from examples.paper_tables.table import Result, work
     from snn_policy.progress import counting
 
-    runs, stages = len({cell.run for cell in cells}), len(how[2])
-    with counting("runs and cells", stages * (len(cells) + runs)) as advance:
-        for name, outcome in work(cells, *how):
+    runs = len({cell.run for cell in cells})
+    with counting("runs and cells", len(stages) * (len(cells) + runs)) as advance:
+        for name, outcome in work(cells, stages, *how):
             is_cell = isinstance(outcome, Result)
             note.print(f"{name}: " + (f"score {outcome.mean:.1f}" if is_cell else f"{outcome:,} gradient steps"))
             advance()

@@ -283,7 +283,7 @@ def milestones(steps: int, evaluations: int, curve: int) -> list[int]:
 
 
 def work(
-    cells: list[Cell], datasets: Path, directory: Path, steps: Sequence[int], workers: int, device: str = "cpu"
+    cells: list[Cell], steps: Sequence[int], datasets: Path, directory: Path, workers: int, device: str = "cpu"
 ) -> Iterator[tuple[str, Result | int]]:
     """Train and measure all that is missing; yields each run's name with its steps, each cell's with its result.
 

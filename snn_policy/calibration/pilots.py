@@ -22,7 +22,7 @@ from snn_policy.calibration.sequential_verdict import (
 )
 from snn_policy.checks import number, require, whole
 from snn_policy.errors import warn
-from snn_policy.evaluation.statistics import failed_share
+from snn_policy.evaluation.statistics import error_of_mean, failed_share
 from snn_policy.progress import spending
 from snn_policy.protocol import Policy
 from snn_policy.spiking.crpi import PILOT_ALPHAS, pilot_alpha
@@ -151,7 +151,7 @@ class Episodes:
             "ann_mean": float(ann.mean()),
             "snn_mean": float(snn.mean()),
             "retention": 1.0 - float(losses.mean()),
-            "standard_error": float(losses.std(ddof=1) / np.sqrt(count)),
+            "standard_error": error_of_mean(losses),
             "ann_failed": failed_share(ann, ann),
             "snn_failed": failed_share(snn, ann),
         }
@@ -227,7 +227,7 @@ def _sigma_delta_alpha(settings: SigmaDelta, make: Make, episodes: Episodes) -> 
     tried, chosen, most = [], DEFAULT_SIGMA_DELTA_ALPHA, 0.0
     for alpha, returns in found.items():
         gains = returns - default
-        gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+        gain, error = float(gains.mean()), error_of_mean(gains)
         tried.append({"alpha": alpha, "episodes": len(returns), "mean": float(returns.mean()), "gain": gain,
                       "standard_error": error})  # fmt: skip
         if gain > max(BOUND * error, most):

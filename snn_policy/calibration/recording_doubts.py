@@ -50,16 +50,12 @@ def few_rows(rows: int) -> str:
     return f"only {rows} different observation{'s' * (rows != 1)}"
 
 
-def warn_of_few_for_thresholds(rows: int, enough: int, actor: Actor) -> None:
-    """Warn where thresholds of neurons that cannot exceed them come from fewer different observations than are enough.
-
-    Pictures are none of those: every position of a channel counts as an observation.
-    """
-    if rows < enough and len(actor.observation_shape) == 1:
-        warn(
-            f"the recording has {few_rows(rows)}: what others make of the neurons may exceed the thresholds taken from "
-            f"it, and is cut off there; {REMEDY}"
-        )
+def warn_of_few_for_thresholds(rows: int) -> None:
+    """Warn that thresholds, which no neuron can exceed, come from so few different observations."""
+    warn(
+        f"the recording has {few_rows(rows)}: what others make of the neurons may exceed the thresholds taken from "
+        f"it, and is cut off there; {REMEDY}"
+    )
 
 
 def recording_doubts(recording: Recording, flat: Iterable[int] = ()) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_policy.evaluation.statistics import failures
+from snn_policy.evaluation.statistics import error_of_mean, failures
 
 BLOCK, MOST_EPISODES, LEAST_TO_ACCEPT = 20, 200, 100
 BOUND, LAST_LOSS_BOUND, LAST_FAILURE_BOUND = 2.3, 0.3, 2.0
@@ -62,7 +62,7 @@ def judge(ann: npt.ArrayLike, snn: npt.ArrayLike, delta: float = DEFAULT_DELTA, 
     ann, snn = np.asarray(ann, np.float64), np.asarray(snn, np.float64)
     count, size = len(ann), abs(float(ann.mean()))
     losses = ann - snn
-    mean, error = float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(count))
+    mean, error = float(losses.mean()), error_of_mean(losses)
     failed, ann_failed = failures(snn, ann), failures(ann, ann)
     only_snn, only_ann = int((failed & ~ann_failed).sum()), int((ann_failed & ~failed).sum())
     accepted, reason = _decision(

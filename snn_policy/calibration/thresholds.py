@@ -31,8 +31,9 @@ HISTOGRAM_BINS = 4096
 STILL = 1e-2
 """Recordings that move what the first layer gets by a smaller share of its size hardly move it at all."""
 EPISODES_OF_ROWS = 500
-"""Different observations of vectors below which thresholds are doubted: on six reference actors 50 of an episode's
-first kept −1.3 to 1.0 of the return (T = 16), 200 0.7 and more but on Pendulum −1.3, 500 0.97 and more."""
+"""Different observations of vectors below which thresholds are doubted; in pictures, every position is one. On six
+reference actors, 50 of an episode's first kept −1.3 to 1.0 of the return (T = 16); 200 0.7 and more, but on Pendulum
+−1.3; 500 0.97 and more."""
 SPREAD_ROWS, SPREAD_VALUES = 2048, 2**24
 REACH = 2.0
 """Half-ranges (before a tanh: ones) that y spreads over; on recordings of trained actors 0.9 to 2.9."""
@@ -57,11 +58,13 @@ def recorded_thresholds(
     """
     recorded = _Recorded(actor, observations, passes or Passes())
     found = _by_rule(recorded, rule, timesteps)
-    rows, moves = distinct_rows(observations, EPISODES_OF_ROWS), _moves(recorded)
+    enough = EPISODES_OF_ROWS if len(actor.observation_shape) == 1 else HANDFUL
+    rows, moves = distinct_rows(observations, enough), _moves(recorded)
     dead = [index for index, theta in enumerate(found) if not theta.any()]
     short = rows < HANDFUL or not moves
     if not short and not dead:
-        warn_of_few_for_thresholds(rows, EPISODES_OF_ROWS, actor)
+        if rows < enough:
+            warn_of_few_for_thresholds(rows)
         return _per_neuron(actor, found)
     spread = _by_rule(_spread(recorded, dead), rule, timesteps)
     completed = [

@@ -6,6 +6,7 @@ The interquartile mean is the mean without the lowest and the highest quarter (A
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,11 @@ Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 def mean(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.mean(np.asarray(returns, np.float64), axis=-1)
+
+
+def error_of_mean(values: npt.NDArray[Any]) -> float:
+    """Return the standard error of the mean of (N,) values, N ≥ 2: of paired differences, say."""
+    return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
 def median(returns: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -90,12 +90,11 @@ def own_statistics(root: Any, weights: Weights, network: Network, used: set[str]
     within = f"{folder}." if folder else ""
     used |= {within + key for key in (kind.mean, kind.spread, *kind.beside)}
     mean, spread = (values_of(weights, within + key, whole=True).reshape(-1) for key in (kind.mean, kind.spread))
-    stored = bare_numbers(root) | weights
+    numbers = bare_numbers(root).items()
+    stored = {key: value for key, value in numbers if key not in _EPSILONS or value <= _LARGEST_EPSILON} | weights
     above = folder.rpartition(".")[0]
     places = [within, f"{above}."] if above and above not in folders_of_layers(weights) else [within]
-    numbers = {name: stored.get(name) for name in _EPSILONS}
-    explored = {name for name, value in numbers.items() if isinstance(value, float) and value > _LARGEST_EPSILON}
-    epsilon, told = _stored({key: stored[key] for key in stored.keys() - explored}, places, _EPSILONS, len(mean))
+    epsilon, told = _stored(stored, places, _EPSILONS, len(mean))
     reach, clipped = _stored(stored, places, _REACHES, len(mean))
     used |= {told, clipped}
     _tell(within, kind, (told, epsilon), (clipped, reach), kind.sure and within + kind.sure in weights)

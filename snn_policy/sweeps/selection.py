@@ -5,7 +5,8 @@ conversion does better than its ANN. Of all settings within `within` of the best
 least energy is chosen.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from snn_policy.evaluation.statistics import retention
 from snn_policy.sweeps.cells import Cell
@@ -14,7 +15,8 @@ from snn_policy.sweeps.plan import CHOICES, Plan
 from snn_policy.sweeps.settings import Setting
 
 Candidate = tuple[float, float, Cell]
-"""Retention, nanojoules per decision, and the cell."""
+"""Retention, at most 1, nanojoules per decision, and the cell."""
+Tried = TypeVar("Tried", bound=tuple[float, float, Any])
 
 
 def choose(plan: Plan, directory: SweepDirectory) -> tuple[dict[tuple[str, str], list[Setting]], dict[str, Any]]:
@@ -43,15 +45,18 @@ def choose(plan: Plan, directory: SweepDirectory) -> tuple[dict[tuple[str, str],
     chosen: dict[tuple[str, str], list[Setting]] = {}
     told = {}
     for (actor, environment, number), tried in candidates.items():
-        best = _best(tried, plan.selection.within)
+        best = least_energy(tried, plan.selection.within)
         assert best[2].setting is not None
         chosen.setdefault((actor, environment), []).append(best[2].setting)
         told[f"{actor} in {environment}" + (f", settings {number}" if number else "")] = _told(best)
     return chosen, told
 
 
-def _best(tried: list[Candidate], within: float) -> Candidate:
-    """Return the choice; a retention that is no number, because the ANN returns 0, comes last."""
+def least_energy(tried: Sequence[Tried], within: float) -> Tried:
+    """Return the choice among (retention, at most 1, energy, what it is of).
+
+    A retention that is no number, because the ANN returns 0, comes last.
+    """
     known = [one for one in tried if one[0] == one[0]] or tried
     highest = max(kept for kept, _, _ in known)
     return min((one for one in known if not one[0] < highest - within), key=lambda one: one[1])
